@@ -1,0 +1,86 @@
+"""Array libraries behind one argument: ``get_backend("cupy:1")``.
+
+A backend is asked for as ``library`` or ``library:device``::
+
+    "numpy"                    "torch"    "torch:cuda:0"    "torch:mps"
+    "cupy"  "cupy:1"           "jax"      "jax:gpu"         "jax:gpu:1"
+    "array-api-strict"         "array-api-strict:device1"   "auto"
+
+``"auto"`` is CuPy if a GPU really works here, else NumPy. No library is imported or probed until
+it is asked for. Adding a library is one file here and one line in ``BACKENDS``.
+"""
+
+import functools
+import importlib
+import importlib.util
+from typing import Any
+
+from xpnn.backends.base import Backend
+from xpnn.errors import BackendUnavailable
+
+BACKENDS = {
+    "numpy": "xpnn.backends.numpy:NumpyBackend",
+    "cupy": "xpnn.backends.cupy:CupyBackend",
+    "torch": "xpnn.backends.torch:TorchBackend",
+    "jax": "xpnn.backends.jax:JaxBackend",
+    "array-api-strict": "xpnn.backends.strict:StrictBackend",
+}
+
+__all__ = ["BACKENDS", "Backend", "backend_of", "get_backend"]
+
+
+def get_backend(spec: "str | Backend" = "numpy") -> Backend:
+    """The backend that ``spec`` asks for; a Backend object is handed back as it is.
+
+    Raises:
+        BackendUnavailable: the library is unknown, not installed, or the device does not work. The
+            message says what is wrong and the line to type.
+
+    >>> get_backend("numpy")
+    <backend numpy>
+    """
+    if isinstance(spec, Backend):
+        return spec
+    if not isinstance(spec, str):
+        raise TypeError(f"backend is a string such as 'numpy', or a Backend, got {spec!r}")
+    return _open_auto() if spec == "auto" else _open(spec)
+
+
+def backend_of(array: Any) -> Backend:
+    """The backend whose library and device hold ``array``."""
+    library = type(array).__module__.partition(".")[0]
+    if library == "torch":
+        return _open(f"torch:{array.device}")
+    if library == "cupy":
+        return _open(f"cupy:{array.device.id}")
+    if library in ("jax", "jaxlib"):
+        return _open("jax")
+    if library == "array_api_strict":
+        return _open(f"array-api-strict:{str(array.device).removeprefix('CPU_').lower()}")
+    return _open("numpy")
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class behind a library's name; nothing but its own module is imported."""
+    if name not in BACKENDS:
+        known = ", ".join(map(repr, [*BACKENDS, "auto"]))
+        raise BackendUnavailable(f"there is no backend {name!r}; choose one of {known}")
+    module, _, attribute = BACKENDS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _open(spec: str) -> Backend:
+    name, _, device = spec.partition(":")
+    kind = backend_class(name)
+    if importlib.util.find_spec(kind.library.replace("-", "_")) is None:
+        raise BackendUnavailable(f"{name} is not installed here; type: {kind.install}")
+    return kind(device or None)
+
+
+@functools.cache
+def _open_auto() -> Backend:
+    try:
+        return _open("cupy")
+    except BackendUnavailable:
+        return _open("numpy")

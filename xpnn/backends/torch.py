@@ -1,0 +1,105 @@
+"""PyTorch: tensors on the CPU, on CUDA or on MPS, without its autograd."""
+
+import importlib.metadata
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.base import Backend
+from xpnn.backends.cuda_driver import driver_fault
+from xpnn.errors import BackendUnavailable
+from xpnn.typing import Array, Namespace
+
+
+class TorchBackend(Backend):
+    """Tensors of PyTorch on ``cpu`` (the default), ``cuda``, ``cuda:1``, ``mps``, ...
+
+    xpnn works out gradients itself: tensors are taken without their autograd history, and none is
+    recorded.
+    """
+
+    name = "torch"
+    library = "torch"
+    install = "pip install torch"
+
+    def __init__(self, device: str | None = None):
+        if (device or "").startswith("cuda") and "rocm" not in importlib.metadata.version("torch"):
+            fault = driver_fault()  # asked first: importing torch takes a second
+            if fault:
+                raise BackendUnavailable(
+                    f"torch cannot use {device!r} here: {fault}; use backend='torch' for the CPU"
+                )
+        super().__init__(device)
+
+    def load_namespace(self) -> Namespace:
+        import array_api_compat.torch
+
+        return array_api_compat.torch
+
+    def resolve_device(self, device: str | None) -> Any:
+        import torch
+
+        try:
+            resolved = torch.device(device or "cpu")
+            (torch.zeros(1, device=resolved) + 1).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise BackendUnavailable(
+                f"torch cannot use the device {device!r} here: {str(error).splitlines()[0]}; it "
+                f"has {', '.join(self.describe_devices())}"
+            ) from None
+        if resolved.type == "cuda" and resolved.index is None:
+            resolved = torch.device("cuda", torch.cuda.current_device())
+        return resolved
+
+    def describe_devices(self) -> list[str]:
+        import torch
+
+        gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+    def owns(self, array: Any) -> bool:
+        import torch
+
+        return (
+            isinstance(array, torch.Tensor)
+            and array.device == self.device
+            and not array.requires_grad
+        )
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        import torch
+
+        if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch lacks their arithmetic
+            array = array.astype(np.int64)
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+            array = array.copy()  # torch has neither read-only tensors nor negative strides
+        return torch.from_numpy(np.asarray(array)).to(self.device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return array.detach().cpu().numpy()
+
+    def synchronize(self) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        return array.index_add_(0, indices, updates)
+
+    def erf(self, x: Array) -> Array:
+        import torch
+
+        return torch.erf(x)
+
+    @property
+    def _words(self) -> Any:
+        return self.xp.int64  # torch has no shifts of uint32
+
+    def free_memory(self) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,129 @@
+"""Layer: what forward and backward promise, and where a layer keeps its arrays."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator, Philox, SeedSequence
+
+from xpnn.backends import Backend
+from xpnn.errors import NotBuiltError, XpnnError
+from xpnn.typing import Array, Namespace, Params, Shape, State
+
+
+class Layer:
+    """One step of a network: ``forward`` computes its output, ``backward`` passes its delta back.
+
+    A layer is described first and built later. ``Dense(10)`` knows its hyperparameters; ``build``,
+    called by the network, gives it an input shape and a backend, and only then has it arrays.
+
+    A new layer writes ``forward`` and ``backward``; where it changes the shape, ``output_shape``;
+    where it learns, ``init_params``; where it carries something from batch to batch, ``init_state``;
+    where it has elementwise rules, ``fuse``. It does its math on ``self.xp`` and keeps nothing
+    but what it puts into these four dictionaries:
+
+    Attributes:
+        params: what is trained, such as ``{"weight": W, "bias": b}``.
+        grads: dL/dparam under the same names, written by ``backward``.
+        state: what is carried but not trained: dropout's draw counter, running means.
+        cache: what ``forward`` kept for ``backward``; also what a curious reader looks into.
+        trainable: set it to False to freeze this layer: gradients still pass, weights stay.
+        passes_back: a training step sets it to False on the layer that sees the data, whose
+            dL/d(input) nobody reads; ``backward`` may then return None. A layer may ignore it.
+    """
+
+    def __init__(self) -> None:
+        self.params: Params = {}
+        self.grads: Params = {}
+        self.state: State = {}
+        self.cache: dict[str, Any] = {}
+        self.trainable = True
+        self.passes_back = True
+        self.backend: Backend | None = None
+        self.input_shape: Shape | None = None
+        self.seed = 0
+
+    # What a kind of layer says about itself ---------------------------------------------------
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        """The output for a batch ``Z`` of shape (batch, *input_shape)."""
+        raise NotImplementedError(f"{type(self).__name__} has to define forward")
+
+    def backward(self, delta: Array) -> Array | None:
+        """Given dL/d(output), write ``grads`` and return dL/d(input)."""
+        raise NotImplementedError(f"{type(self).__name__} has to define backward")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of one output, given the shape of one input; raises ShapeError if unfit."""
+        return input_shape
+
+    def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
+        """Starting values of ``params``, drawn on the host."""
+        return {}
+
+    def init_state(self, input_shape: Shape) -> State:
+        """Starting values of ``state``; counters come from ``self.backend.counter()``."""
+        return {}
+
+    def fuse(self, elementwise: Callable[..., Any]) -> None:
+        """Turn this layer's elementwise rules into sweeps; called once, when it is built."""
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """How many multiplications with addition the forward pass of one sample takes."""
+        return 0
+
+    def children(self) -> dict[str, "Layer"]:
+        """The layers inside of this one, by name."""
+        return {}
+
+    # What every layer can do ------------------------------------------------------------------
+
+    def build(
+        self, input_shape: Shape, backend: Backend, *, seed: int = 0, name: str = "", dtype: str = "float32"
+    ) -> Shape:
+        """Give the layer its arrays on ``backend``; returns its output shape.
+
+        The starting weights depend on (seed, name) alone, so that they are the same on every
+        backend and do not change when another layer is added.
+        """
+        if self.backend is not None:
+            raise XpnnError(
+                f"this {type(self).__name__} is already part of a network; a layer has one place, "
+                f"so make another one: {self!r}"
+            )
+        output_shape = self.output_shape(input_shape)
+        self.backend, self.input_shape = backend, input_shape
+        self.seed = (seed << 32 | zlib.crc32(name.encode())) & (2**64 - 1)
+        rng = Generator(Philox(SeedSequence([seed, zlib.crc32(name.encode())])))
+        with backend.on_device():
+            for key, value in self.init_params(input_shape, rng).items():
+                self.params[key] = backend.asarray(value, dtype)
+            self.state.update(self.init_state(input_shape))
+        self.fuse(backend.elementwise)
+        return output_shape
+
+    @property
+    def xp(self) -> Namespace:
+        """The array namespace that the layer's math runs on."""
+        if self.backend is None:
+            raise NotBuiltError(
+                f"{self!r} has no arrays yet; put it into a Network, or call "
+                f"layer.build(input_shape, get_backend('numpy'))"
+            )
+        return self.backend.xp
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, "Layer"]]:
+        """This layer and all inside of it, each with its full name."""
+        yield prefix, self
+        for name, child in self.children().items():
+            yield from child.walk(f"{prefix}.{name}" if prefix else name)
+
+    def clear(self) -> None:
+        """Forget what ``forward`` and ``backward`` kept, here and in all layers inside."""
+        for _, layer in self.walk():
+            layer.cache.clear()
+            layer.grads.clear()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

@@ -1,0 +1,209 @@
+"""Layers made of layers: one after another, around a shortcut, or side by side.
+
+A container is a layer like any other, so containers nest without limit, and its backward is the
+chain rule for the way its layers are joined.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from xpnn.backends import Backend
+from xpnn.errors import ShapeError
+from xpnn.layers.base import Layer
+from xpnn.typing import Array, Shape
+
+
+def named(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """Layers under names such as "0.dense", in order.
+
+    >>> from xpnn import Dense, ReLU
+    >>> list(named([Dense(2), ReLU()]))
+    ['0.dense', '1.relu']
+    """
+    return {f"{i}.{type(layer).__name__.lower()}": layer for i, layer in enumerate(layers)}
+
+
+class Container(Layer):
+    """Base of layers made of layers.
+
+    Args:
+        layers: what is inside; each layer has one place in one network.
+    """
+
+    def __init__(self, layers: Sequence[Layer]):
+        super().__init__()
+        layers = list(layers)
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
+                raise TypeError(f"{type(self).__name__} is made of layers, got {layer!r}{hint}")
+        if len({id(layer) for layer in layers}) < len(layers):
+            raise ValueError(
+                f"{type(self).__name__} was given the same layer twice; a layer has one place, "
+                f"so make two"
+            )
+        self.layers = layers
+
+    def children(self) -> dict[str, Layer]:
+        return named(self.layers)
+
+    def build(
+        self, input_shape: Shape, backend: Backend, *, seed: int = 0, name: str = "", dtype: str = "float32"
+    ) -> Shape:
+        shape = super().build(input_shape, backend, seed=seed, name=name, dtype=dtype)
+        for (key, layer), inputs in zip(
+            self.children().items(), self.child_shapes(input_shape), strict=True
+        ):
+            full = f"{name}.{key}" if name else key
+            layer.build(inputs, backend, seed=seed, name=full, dtype=dtype)
+        return shape
+
+    def child_shapes(self, input_shape: Shape) -> list[Shape]:
+        """The input shape of each layer inside."""
+        raise NotImplementedError
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        shapes = self.child_shapes(input_shape)
+        return sum(
+            layer.multiply_adds(shape) for layer, shape in zip(self.layers, shapes, strict=True)
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}([{', '.join(map(repr, self.layers))}])"
+
+
+class Sequential(Container):
+    """Layers one after another: the output of each is the input of the next.
+
+    ``S = f_n(...f_2(f_1(Z)))``; backward hands delta through them from last to first, which is the
+    chain rule read from the right.
+    """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        for key, layer in self.children().items():
+            try:
+                input_shape = layer.output_shape(input_shape)
+            except ShapeError as error:
+                raise ShapeError(f"layer {key}: {error}") from None
+        return input_shape
+
+    def child_shapes(self, input_shape: Shape) -> list[Shape]:
+        shapes = []
+        for layer in self.layers:
+            shapes.append(input_shape)
+            input_shape = layer.output_shape(input_shape)
+        return shapes
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        for layer in self.layers:
+            Z = layer.forward(Z, training)
+        return Z
+
+    def backward(self, delta: Array) -> Array | None:
+        for layer in reversed(self.layers):
+            delta = layer.backward(delta)
+            if delta is None:  # what lies further up learns nothing
+                break
+        return delta
+
+
+class Residual(Container):
+    """Layers around which the input takes a shortcut: ``S = f(Z) + g(Z)`` (He et al., 2016).
+
+    f is ``layers`` one after another; g is ``shortcut``, the identity unless given. Backward, by the
+    sum rule, adds what comes back on the two ways::
+
+        dL/dZ = f'(delta) + g'(delta)
+
+    Args:
+        layers: the long way.
+        shortcut: one layer for the short way, needed where the long way changes the shape.
+    """
+
+    def __init__(self, layers: Sequence[Layer], shortcut: Layer | None = None):
+        self.body, self.shortcut = Sequential(layers), shortcut
+        super().__init__([self.body] if shortcut is None else [self.body, shortcut])
+
+    def children(self) -> dict[str, Layer]:
+        return dict(zip(("body", "shortcut"), self.layers, strict=False))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        long = self.body.output_shape(input_shape)
+        short = self.shortcut.output_shape(input_shape) if self.shortcut else input_shape
+        if long != short:
+            raise ShapeError(
+                f"Residual adds two ways of one shape, but its layers turn {input_shape} into "
+                f"{long} and its shortcut into {short}; give it a shortcut such as "
+                f"Dense({long[-1]}) that ends in {long}"
+            )
+        return long
+
+    def child_shapes(self, input_shape: Shape) -> list[Shape]:
+        return [input_shape] * len(self.layers)
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        short = self.shortcut.forward(Z, training) if self.shortcut else Z
+        return self.body.forward(Z, training) + short
+
+    def backward(self, delta: Array) -> Array:
+        short = self.shortcut.backward(delta) if self.shortcut else delta
+        return self.body.backward(delta) + short
+
+
+class Parallel(Container):
+    """Layers side by side on the same input, their outputs joined.
+
+    With ``merge="concatenate"``, along the last axis::
+
+        S = [f_1(Z), f_2(Z), ...]     delta is cut at the same places: delta = [d_1, d_2, ...]
+
+    With ``merge="sum"``, ``S = f_1(Z) + f_2(Z) + ...`` and every branch gets all of delta. Either way
+    ``dL/dZ = f_1'(d_1) + f_2'(d_2) + ...``.
+
+    Args:
+        branches: the layers side by side; a ``Sequential`` for a branch of several.
+        merge: "concatenate" or "sum".
+    """
+
+    def __init__(
+        self, branches: Sequence[Layer], merge: Literal["concatenate", "sum"] = "concatenate"
+    ):
+        super().__init__(branches)
+        if merge not in ("concatenate", "sum"):
+            raise ValueError(f"Parallel knows merge='concatenate' and 'sum', got {merge!r}")
+        if not self.layers:
+            raise ValueError("Parallel needs at least one branch, got none")
+        self.merge = merge
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        shapes = [branch.output_shape(input_shape) for branch in self.layers]
+        joins = {shape[:-1] if self.merge == "concatenate" else shape for shape in shapes}
+        if len(joins) > 1 or () in shapes:
+            raise ShapeError(
+                f"Parallel cannot {self.merge} branches that end in {', '.join(map(str, shapes))}; "
+                f"make them equal" + (" but for the last axis" * (self.merge == "concatenate"))
+            )
+        if self.merge == "sum":
+            return shapes[0]
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    def child_shapes(self, input_shape: Shape) -> list[Shape]:
+        return [input_shape] * len(self.layers)
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        outputs = [branch.forward(Z, training) for branch in self.layers]
+        if self.merge == "concatenate":
+            self.cache["widths"] = [output.shape[-1] for output in outputs]
+            return self.xp.concat(outputs, axis=-1)
+        return sum(outputs[1:], start=outputs[0])
+
+    def backward(self, delta: Array) -> Array:
+        if self.merge == "concatenate":
+            deltas, start = [], 0
+            for width in self.cache["widths"]:
+                deltas.append(delta[..., start : start + width])
+                start += width
+        else:
+            deltas = [delta] * len(self.layers)
+        back = [branch.backward(d) for branch, d in zip(self.layers, deltas, strict=True)]
+        return sum(back[1:], start=back[0])

@@ -1,0 +1,85 @@
+"""Fully connected layer."""
+
+import math
+
+import numpy as np
+from numpy.random import Generator
+
+from xpnn.errors import ShapeError
+from xpnn.initializers import Initializer, glorot_uniform, zeros
+from xpnn.layers.base import Layer
+from xpnn.typing import Array, Shape
+
+
+class Dense(Layer):
+    """Affine map in which every output sees every input.
+
+    Forward, for inputs of shape (..., inputs)::
+
+        S = Z W + b                 W (inputs, units)   b (units,)   S (..., units)
+
+    Backward, given delta = dL/dS::
+
+        dL/dW = Z^T delta           dL/db = sum of delta over the batch
+        dL/dZ = delta W^T           (returned: the delta of the layer before)
+
+    Axes between the batch and the last one (time, height, width) are treated as more batch.
+
+    Args:
+        units: number of output features.
+        use_bias: whether to add ``b``.
+        weight_init: draws ``W`` on the host, so that one seed fits every backend.
+        bias_init: draws ``b``.
+
+    >>> Dense(3).output_shape((2,))
+    (3,)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        *,
+        use_bias: bool = True,
+        weight_init: Initializer = glorot_uniform,
+        bias_init: Initializer = zeros,
+    ):
+        super().__init__()
+        if units < 1:
+            raise ValueError(f"Dense needs at least one unit, got units={units}")
+        self.units, self.use_bias = units, use_bias
+        self.weight_init, self.bias_init = weight_init, bias_init
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if not input_shape:
+            raise ShapeError(
+                f"Dense({self.units}) wants inputs of shape (..., features), got single numbers; "
+                f"give the network input_shape=(1,) and inputs of shape (batch, 1)"
+            )
+        return (*input_shape[:-1], self.units)
+
+    def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
+        params = {"weight": self.weight_init((input_shape[-1], self.units), rng)}
+        if self.use_bias:
+            params["bias"] = self.bias_init((self.units,), rng)
+        return params
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        self.cache["Z"] = Z
+        S = Z @ self.params["weight"]
+        if self.use_bias:
+            S += self.params["bias"]
+        return S
+
+    def backward(self, delta: Array) -> Array | None:
+        xp, Z, W = self.xp, self.cache["Z"], self.params["weight"]
+        rows = xp.reshape(delta, (-1, self.units))
+        self.grads["weight"] = xp.reshape(Z, (-1, Z.shape[-1])).T @ rows
+        if self.use_bias:
+            self.grads["bias"] = xp.sum(rows, axis=0)
+        return delta @ W.T if self.passes_back else None
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        return math.prod(input_shape) * self.units
+
+    def __repr__(self) -> str:
+        return f"Dense({self.units})"

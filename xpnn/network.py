@@ -1,0 +1,274 @@
+"""Network: layers in order, bound to one backend; parameters and state by name."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from xpnn.backends import Backend, get_backend
+from xpnn.errors import DataError, ShapeError
+from xpnn.layers import Container, Layer, Sequential
+from xpnn.summary import Summary, summarize
+from xpnn.typing import Array, Params, Shape, State
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+class Network:
+    """Layers, one after another, with their arrays on one backend.
+
+    The backend belongs to the network and never to the process: two networks on two backends live
+    side by side.
+
+    Args:
+        layers: in the order in which data flows.
+        input_shape: of one sample, without the batch axis: (64,) or (28, 28, 1).
+        backend: "numpy", "cupy", "torch", "jax", ... with an optional device after a colon, or a
+            Backend; see ``get_backend``.
+        seed: of the starting weights and of dropout's masks; one seed means the same of both on
+            every backend.
+        dtype: of parameters and of all that is computed from them.
+
+    Raises:
+        ShapeError: the layers do not fit each other; the message names the layer.
+        BackendUnavailable: the backend does not work here.
+
+    >>> from xpnn import Dense, Network, ReLU
+    >>> net = Network([Dense(64), ReLU(), Dense(10)], input_shape=(64,))
+    >>> sorted(net.params)
+    ['0.dense.bias', '0.dense.weight', '2.dense.bias', '2.dense.weight']
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: Shape,
+        backend: str | Backend = "numpy",
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+    ):
+        if dtype not in FLOATS:
+            raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
+        input_shape = _as_shape(input_shape)
+        root = Sequential(layers)
+        root.output_shape(input_shape)  # layers that do not fit fail before a library is imported
+        self.backend = get_backend(backend)
+        self.backend.dtype(dtype)
+        self.root, self.input_shape = root, input_shape
+        self.seed, self.dtype = seed, dtype
+        self.output_shape = root.build(input_shape, self.backend, seed=seed, dtype=dtype)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in the order in which data flows."""
+        return self.root.layers
+
+    def walk(self) -> Iterator[tuple[str, Layer]]:
+        """Every layer at every depth with its full name, containers before their contents."""
+        yield from self.root.walk()
+
+    # Parameters and state by name -------------------------------------------------------------
+
+    @property
+    def params(self) -> Params:
+        """All parameters, such as ``params["0.dense.weight"]``. Set it to replace their values."""
+        return self._collect("params")
+
+    @params.setter
+    def params(self, values: Params) -> None:
+        self._spread("params", values)
+
+    @property
+    def state(self) -> State:
+        """All that layers carry from batch to batch: draw counters, running means."""
+        return self._collect("state")
+
+    @state.setter
+    def state(self, values: State) -> None:
+        self._spread("state", values)
+
+    @property
+    def grads(self) -> Params:
+        """The gradients that the last ``backward`` left, under the names of ``params``."""
+        return self._collect("grads")
+
+    def trainable(self) -> set[str]:
+        """The names of the parameters that training changes."""
+        return {
+            f"{name}.{key}"
+            for name, layer in self._with_arrays()
+            if layer.trainable
+            for key in layer.params
+        }
+
+    def _with_arrays(self) -> list[tuple[str, Layer]]:
+        if "_leaves" not in self.__dict__:
+            self._leaves = [
+                (name, layer) for name, layer in self.walk() if layer.params or layer.state
+            ]
+        return self._leaves
+
+    def _collect(self, kind: str) -> dict[str, Any]:
+        return {
+            f"{name}.{key}": value
+            for name, layer in self._with_arrays()
+            for key, value in getattr(layer, kind).items()
+        }
+
+    def _spread(self, kind: str, values: dict[str, Any]) -> None:
+        for name, layer in self._with_arrays():
+            own = getattr(layer, kind)
+            for key in own:
+                own[key] = values[f"{name}.{key}"]
+
+    def load(self, values: dict[str, Any]) -> None:
+        """Replace parameters and state by copies of ``values``, arrays of any library by name.
+
+        Raises:
+            ShapeError: a name is missing or unknown, or a shape differs; nothing is changed.
+        """
+        own = {**self.params, **self.state}
+        if missing := own.keys() - values.keys():
+            raise ShapeError(f"no values came for {', '.join(sorted(missing))}; nothing was loaded")
+        if unknown := values.keys() - own.keys():
+            raise ShapeError(
+                f"this network has no {', '.join(sorted(unknown))}, only {', '.join(own)}; "
+                f"nothing was loaded"
+            )
+        fresh = {name: self._like(name, own[name], values[name]) for name in own}
+        self.params, self.state = fresh, fresh
+
+    def _like(self, name: str, own: Any, value: Any) -> Any:
+        """A copy of ``value`` in the kind of ``own``: a counter, or an array of that shape."""
+        if isinstance(own, int | float):
+            return type(own)(value)
+        value = self.backend.asarray(value)
+        if value.shape != own.shape:
+            raise ShapeError(
+                f"{name} has the shape {tuple(own.shape)}, got {tuple(value.shape)}; "
+                f"nothing was loaded"
+            )
+        return self.backend.xp.astype(value, own.dtype, copy=True)
+
+    def numpy_arrays(self) -> dict[str, Any]:
+        """Copies of all parameters and state on the host, by name: what ``load`` takes."""
+        arrays = {**self.params, **self.state}
+        return {
+            name: value if isinstance(value, int | float) else self.backend.to_numpy(value).copy()
+            for name, value in arrays.items()
+        }
+
+    @contextmanager
+    def holding(self, params: Params, state: State) -> Iterator[None]:
+        """Lend the layers other arrays for a while, and clear what they kept on the way out.
+
+        So a training step is a function of arrays alone, and nothing that a compiler traced
+        outlives the trace.
+        """
+        kept_params, kept_state = self.params, self.state
+        try:
+            self.params, self.state = params, state
+            yield
+        finally:
+            self.params, self.state = kept_params, kept_state
+            self.root.clear()
+
+    # Running it ---------------------------------------------------------------------------------
+
+    def asarray(self, x: Any) -> Array:
+        """A batch of inputs, of any library, as this network's backend and dtype want it.
+
+        Raises:
+            ShapeError: ``x`` is not of shape (batch, *input_shape).
+        """
+        x = self.backend.asarray(x)
+        if tuple(x.shape[1:]) != self.input_shape or x.ndim == 0:
+            raise ShapeError(
+                f"wanted inputs of shape {_with_batch(self.input_shape)}, got {tuple(x.shape)}"
+                + self._shape_hint(tuple(x.shape))
+            )
+        return self.backend.asarray(x, self.dtype)
+
+    def _shape_hint(self, shape: Shape) -> str:
+        if shape == self.input_shape:
+            return "; for a single sample add the batch axis: x[None, ...]"
+        return "; reshape the inputs, or give the network another input_shape"
+
+    def forward(self, x: Any, training: bool = False) -> Array:
+        """The outputs for a batch of inputs; the layers keep what ``backward`` needs.
+
+        Args:
+            x: (batch, *input_shape), of any library.
+            training: whether layers such as Dropout act.
+        """
+        with self.backend.on_device():
+            return self.root.forward(self.asarray(x), training)
+
+    def backward(self, delta: Array, to_input: bool = True) -> Array | None:
+        """Hand ``delta``, dL/d(output), back through the layers, which write their ``grads``.
+
+        Args:
+            delta: of the shape of the last ``forward``'s output.
+            to_input: whether dL/d(input) is wanted; without it, the product of the layer that sees
+                the data is saved, which in a small network is a third of the step.
+
+        Returns:
+            dL/d(input), or None.
+        """
+        entry = self._entry_layer()
+        entry.passes_back = to_input
+        try:
+            with self.backend.on_device():
+                return self.root.backward(delta)
+        finally:
+            entry.passes_back = True
+
+    def _entry_layer(self) -> Layer:
+        """The first layer with parameters, where it lies on the one way that all data takes."""
+        layer: Layer = self.root
+        while isinstance(layer, Sequential) and layer.layers:
+            with_params = (one for one in layer.layers if any(x.params for _, x in one.walk()))
+            layer = next(with_params, layer.layers[0])
+        return Layer() if isinstance(layer, Container) else layer
+
+    def predict(self, x: Any, batch_size: int = 256) -> Array:
+        """The outputs for any number of inputs, ``batch_size`` at a time, in prediction mode.
+
+        Returns an array of the network's own library, on its device.
+        """
+        x = self.asarray(x)
+        if x.shape[0] == 0:
+            raise DataError("wanted at least one input, got none")
+        with self.backend.on_device():
+            parts = [
+                self.root.forward(x[start : start + batch_size, ...])
+                for start in range(0, x.shape[0], batch_size)
+            ]
+            self.root.clear()
+            return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
+
+    def __call__(self, x: Any) -> Array:
+        """The outputs for a batch of inputs, in prediction mode."""
+        return self.forward(x)
+
+    def summary(self, optimizer: Any = None) -> Summary:
+        """A table of the layers: shapes, parameters, bytes and work; print it to read it."""
+        return summarize(self, optimizer)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(map(repr, self.layers))
+        return f"Network([{inside}], input_shape={self.input_shape}, backend={self.backend.spec!r})"
+
+
+def _as_shape(shape: Any) -> Shape:
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(
+            f"input_shape is the shape of one sample, positive integers without the batch axis, "
+            f"got {shape}"
+        )
+    return shape
+
+
+def _with_batch(shape: Shape) -> str:
+    return f"(batch, {', '.join(map(str, shape))})" if shape else "(batch,)"

@@ -1,0 +1,214 @@
+"""Schedules: hyperparameters as functions of the step, usable for any hyperparameter.
+
+A schedule is called as ``schedule(step, xp)`` with ``step`` = 1, 2, 3, ... and a namespace: Python
+numbers (``numerics.HOST``) where the step count is a Python integer, the backend's arrays where it
+lives on the device. Each formula is written once, without branches on values, so that a compiled
+training step can run it. Steps are batches, not epochs; ``steps_per_epoch`` of a training set of n
+samples is ceil(n / batch_size).
+
+>>> warm_up = WarmUp(10, Cosine(0.1, steps=100))
+>>> round(warm_up(5), 4)
+0.0497
+"""
+
+import math
+
+from xpnn.numerics import HOST
+from xpnn.typing import Namespace, Number
+
+
+class Schedule:
+    """Base of all schedules."""
+
+    def __call__(self, step: Number, xp: Namespace = HOST) -> Number:
+        """The value for step number ``step``, counted from 1."""
+        return self.value(step - 1, xp)
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        """The value after ``done`` = 0, 1, 2, ... steps."""
+        raise NotImplementedError(f"{type(self).__name__} has to define value")
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
+        return f"{type(self).__name__}({settings})"
+
+
+class Constant(Schedule):
+    """``start`` for ever."""
+
+    def __init__(self, start: float):
+        self.start = float(start)
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        return self.start + 0.0 * done
+
+
+class StepDecay(Schedule):
+    """``start * factor^k`` with k = floor(done / every): a staircase.
+
+    Args:
+        start: the first value.
+        every: steps between two drops.
+        factor: what each drop multiplies by.
+    """
+
+    def __init__(self, start: float, *, every: int, factor: float = 0.1):
+        self.start, self.every, self.factor = float(start), _steps(every, "every"), float(factor)
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        return self.start * _power(self.factor, xp.floor(done / self.every), xp)
+
+
+class Exponential(Schedule):
+    """``start * factor^(done / steps)``: multiplied by ``factor`` over every ``steps`` steps."""
+
+    def __init__(self, start: float, *, factor: float, steps: int = 1):
+        self.start, self.factor, self.steps = float(start), float(factor), _steps(steps, "steps")
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        return self.start * _power(self.factor, done / self.steps, xp)
+
+
+class Cosine(Schedule):
+    """From ``start`` to ``end`` along half a cosine, then ``end`` (Loshchilov and Hutter, 2017).
+
+    ::
+
+        end + (start - end) (1 + cos(pi done / steps)) / 2
+    """
+
+    def __init__(self, start: float, *, steps: int, end: float = 0.0):
+        self.start, self.steps, self.end = float(start), _steps(steps, "steps"), float(end)
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        share = xp.minimum(done / self.steps, 1.0)
+        return self.end + 0.5 * (self.start - self.end) * (1.0 + xp.cos(math.pi * share))
+
+
+class Linear(Schedule):
+    """From ``start`` to ``end`` along a line of ``steps`` steps, then ``end``."""
+
+    def __init__(self, start: float, *, end: float, steps: int):
+        self.start, self.end, self.steps = float(start), float(end), _steps(steps, "steps")
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        return self.start + (self.end - self.start) * xp.minimum(done / self.steps, 1.0)
+
+
+class WarmUp(Schedule):
+    """Grows linearly over the first ``steps`` steps, in proportion to what follows.
+
+    The value is ``min(1, (done + 1) / steps)`` times that of ``then``, which counts from the start
+    as well, so that the first step is not lost to a rate of zero (Goyal et al., 2017, section 2.2).
+
+    Args:
+        steps: length of the warm-up.
+        then: a number, or the schedule that is warmed up.
+    """
+
+    def __init__(self, steps: int, then: "float | Schedule"):
+        self.steps = _steps(steps, "steps")
+        self.then = then if isinstance(then, Schedule) else Constant(then)
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        return xp.minimum((done + 1) / self.steps, 1.0) * self.then.value(done, xp)
+
+
+class OneCycle(Schedule):
+    """Up and down again over one training run (Smith and Topin, 2018), along half cosines.
+
+    From ``peak / start_ratio`` up to ``peak`` in the first ``rise`` of the steps, then down to
+    ``peak / (start_ratio * end_ratio)`` on the last of them.
+
+    Args:
+        peak: the largest value.
+        steps: length of the run; the value stays at its end afterwards.
+        rise: share of the steps that goes up, in (0, 1).
+        start_ratio: peak over first value.
+        end_ratio: first value over last value.
+    """
+
+    def __init__(
+        self,
+        peak: float,
+        *,
+        steps: int,
+        rise: float = 0.3,
+        start_ratio: float = 25.0,
+        end_ratio: float = 1e4,
+    ):
+        if not 0 < rise < 1:
+            raise ValueError(f"OneCycle needs a rise in (0, 1), got {rise}")
+        self.peak, self.steps, self.rise = float(peak), _steps(steps, "steps"), float(rise)
+        self.start_ratio, self.end_ratio = float(start_ratio), float(end_ratio)
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        start = self.peak / self.start_ratio
+        end = start / self.end_ratio
+        top = self.rise * self.steps - 1.0
+        up, down = max(top, 1e-6), max(self.steps - 1.0 - top, 1e-6)
+        rising = _half_cosine(start, self.peak, xp.minimum(done / up, 1.0), xp)
+        falling = _half_cosine(
+            self.peak, end, xp.minimum(xp.maximum((done - top) / down, 0.0), 1.0), xp
+        )
+        return xp.where(done <= top, rising, falling)
+
+
+class ReduceOnPlateau(Schedule):
+    """Multiplied by ``factor`` whenever the watched value has stopped falling.
+
+    The trainer tells it the validation loss after each epoch (the training loss where there is no
+    validation data). After ``patience`` epochs without a new best, by more than ``threshold`` of
+    the best, the value drops.
+
+    Args:
+        start: the first value.
+        factor: what each drop multiplies by, in (0, 1).
+        patience: how many epochs without a new best are borne.
+        threshold: how much better a new best has to be, relative to the best.
+        lowest: the value never goes below this.
+    """
+
+    def __init__(
+        self,
+        start: float,
+        *,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        lowest: float = 0.0,
+    ):
+        if not 0 < factor < 1:
+            raise ValueError(f"ReduceOnPlateau needs a factor in (0, 1), got {factor}")
+        self.start, self.factor, self.patience = float(start), float(factor), patience
+        self.threshold, self.lowest = float(threshold), float(lowest)
+        self._best, self._bad_epochs, self._scale = math.inf, 0, 1.0
+
+    def value(self, done: Number, xp: Namespace) -> Number:
+        return self.start + 0.0 * done
+
+    def observe(self, value: float) -> float:
+        """Take note of an epoch's value; returns what ``start`` is to be multiplied by now."""
+        if value < self._best - self.threshold * abs(self._best) or self._best == math.inf:
+            self._best, self._bad_epochs = value, 0
+        else:
+            self._bad_epochs += 1
+        if self._bad_epochs > self.patience:
+            self._scale = max(self._scale * self.factor, self.lowest / self.start)
+            self._bad_epochs = 0
+        return self._scale
+
+
+def _power(base: float, exponent: Number, xp: Namespace) -> Number:
+    """``base ** exponent`` for a constant base above 0."""
+    return xp.exp(exponent * math.log(base))
+
+
+def _half_cosine(start: float, end: float, share: Number, xp: Namespace) -> Number:
+    return end + 0.5 * (start - end) * (1.0 + xp.cos(math.pi * share))
+
+
+def _steps(count: int, name: str) -> int:
+    if count < 1:
+        raise ValueError(f"{name} counts training steps, at least 1, got {count}")
+    return int(count)

@@ -1,0 +1,52 @@
+"""Stochastic gradient descent, plain, with momentum and with Nesterov's correction."""
+
+from typing import Any
+
+from xpnn.optimizers.base import Optimizer
+from xpnn.optimizers.schedules import Schedule
+from xpnn.typing import Array, Namespace, Number
+
+
+class SGD(Optimizer):
+    """Step against the gradient: ``w <- w - rate * g``.
+
+    With momentum the steps pile up where gradients agree::
+
+        v <- momentum v + g          w <- w - rate v
+        (nesterov)                   w <- w - rate (g + momentum v)
+
+    (Sutskever et al., 2013, in the form in which v does not contain the rate.)
+
+    Args:
+        rate: learning rate, a number or a schedule.
+        momentum: how much of the last step survives, in [0, 1); 0 keeps no slot.
+        nesterov: look one step of momentum ahead.
+        **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
+    """
+
+    def __init__(
+        self,
+        rate: float | Schedule = 0.01,
+        *,
+        momentum: float | Schedule = 0.0,
+        nesterov: bool = False,
+        **shared: Any,
+    ):
+        super().__init__(rate, momentum=momentum, **shared)
+        if not isinstance(momentum, Schedule) and momentum >= 1:
+            raise ValueError(f"SGD needs momentum in [0, 1), got {momentum}")
+        if nesterov and momentum == 0:
+            raise ValueError("SGD with nesterov=True needs momentum above 0, such as 0.9")
+        self.nesterov = nesterov
+        self.slots = ("v",) if momentum != 0 else ()
+
+    def rule(
+        self, xp: Namespace, param: Array, grad: Array, *rest: Any
+    ) -> tuple[Array, ...]:
+        if not self.slots:
+            rate, _ = rest
+            return (param - rate * grad,)
+        v, rate, momentum = rest
+        v = momentum * v + grad
+        step = grad + momentum * v if self.nesterov else v
+        return param - rate * step, v
