@@ -10,15 +10,91 @@
     trainer = Trainer(net, loss=xpnn.cross_entropy, optimizer=Adam(1e-3))
     history = trainer.fit(x, y, epochs=20, validation=0.2)
 
-The names below stand in the order in which data flows: arrays, layers, losses, the network, what
-trains it, and the data.
+The imports below stand in the order in which data flow: arrays, layers, losses, the network, what
+trains it. ``xpnn.guide`` and ``xpnn.testing`` are imported by name.
 """
 
-from xpnn import data as data
-from xpnn import initializers as initializers
-from xpnn import metrics as metrics
-from xpnn.backends import Backend as Backend
-from xpnn.backends import get_backend as get_backend
-from xpnn.data import datasets as datasets
-from xpnn.data import split as split
-from xpnn.errors import *  # noqa: F403  (the whole tree is public)
+from xpnn import data, initializers, metrics
+from xpnn.backends import Backend, get_backend
+from xpnn.data import datasets, split
+from xpnn.errors import (
+    BackendUnavailable,
+    DataError,
+    NotBuiltError,
+    ShapeError,
+    TrainingStopped,
+    XpnnError,
+)
+from xpnn.layers import (
+    ELU,
+    GELU,
+    Activation,
+    Container,
+    Dense,
+    Dropout,
+    Flatten,
+    Identity,
+    Layer,
+    LeakyReLU,
+    Parallel,
+    ReLU,
+    Reshape,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from xpnn.losses import (
+    binary_cross_entropy,
+    cross_entropy,
+    hinge,
+    huber,
+    kl_divergence,
+    mean_absolute_error,
+    mean_squared_error,
+    quadratic_cost,
+)
+from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
+from xpnn.network import Network
+from xpnn.optimizers import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    ClipByGlobalNorm,
+    ClipByValue,
+    Constant,
+    Cosine,
+    Exponential,
+    Linear,
+    Lion,
+    NAdam,
+    OneCycle,
+    Optimizer,
+    ReduceOnPlateau,
+    RMSprop,
+    Schedule,
+    StepDecay,
+    WarmUp,
+    every_parameter,
+    matrices_only,
+)
+from xpnn.training import (
+    BestWeights,
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    History,
+    ProgressBar,
+    StopOnNaN,
+    Trainer,
+    make_train_step,
+)
+from xpnn.training.checkpoint import load_weights, save_weights
+
+__version__ = "0.1.0"
+
+__all__ = [name for name in globals() if not name.startswith("_")]

@@ -237,12 +237,13 @@ class Network:
         Returns an array of the network's own library, on its device.
         """
         x = self.asarray(x)
-        if x.shape[0] == 0:
+        count = x.shape[0]
+        if count == 0:
             raise DataError("wanted at least one input, got none")
         with self.backend.on_device():
             parts = [
-                self.root.forward(x[start : start + batch_size, ...])
-                for start in range(0, x.shape[0], batch_size)
+                self.root.forward(x[start : min(start + batch_size, count), ...])
+                for start in range(0, count, batch_size)
             ]
             self.root.clear()
             return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)

@@ -14,8 +14,9 @@ import gzip
 import math
 import zlib
 from importlib import resources
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,22 +41,23 @@ def digits(flat: bool = True) -> Samples:
     The images are the test set of "Optical Recognition of Handwritten Digits" (Alpaydin and
     Kaynak 1998, UCI Machine Learning Repository, CC BY 4.0; ``digits.txt`` beside this file has the
     whole story). Each pixel counts the inked cells of a 4x4 block of the scanned digit, from 0 to
-    16, and is divided by 16 here. The order is that of the original file, writer by writer: shuffle
-    before splitting.
+    16, and is divided by 16 here. The order is that of the original file, where the digits of one
+    writer seem to stand together: shuffle before splitting.
 
     Args:
         flat: whether an image is a row of 64 features, or else 8 rows, 8 columns and 1 channel.
 
     Returns:
         ``x`` float32 in [0, 1], of shape (1797, 64) if flat, else (1797, 8, 8, 1), where 0 is paper
-        and 1 is ink; and ``y`` int64 of shape (1797,), the digit from 0 to 9. Both are fresh arrays.
+        and 1 is ink; and ``y`` int64 of shape (1797,), the digit from 0 to 9. Both are new arrays.
 
     >>> x, y = digits()
     >>> x.shape, y.shape
     ((1797, 64), (1797,))
     """
-    with resources.files("xpnn.data").joinpath("digits.npz").open("rb") as file, np.load(file) as npz:
-        images, labels = npz["images"], npz["labels"]
+    path = resources.files("xpnn.data") / "digits.npz"
+    with path.open("rb") as file, np.load(file) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
     x = np.divide(images, 16, dtype=np.float32)
     return x.reshape((-1, 64) if flat else (-1, 8, 8, 1)), labels.astype(np.int64)
 
@@ -126,7 +128,7 @@ def read_idx(path: str | Path) -> NDArray[Any]:
         raise DataError(f"read_idx needs an IDX file it can read, got {path}: {reason}") from error
 
 
-def _parse_idx(file: IO[bytes], path: Path) -> NDArray[Any]:
+def _parse_idx(file: BufferedIOBase, path: Path) -> NDArray[Any]:
     dtype, shape = _read_header(file, path)
     wanted = math.prod(shape) * dtype.itemsize
     content = _read_at_most(file, wanted + 1)
@@ -139,13 +141,14 @@ def _parse_idx(file: IO[bytes], path: Path) -> NDArray[Any]:
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read_header(file: IO[bytes], path: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_header(file: BufferedIOBase, path: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_DTYPES or not magic[3]:
         codes = ", ".join(f"{code:02x}" for code in IDX_DTYPES)
         raise DataError(
             f"An IDX file starts with 00 00, a dtype of {codes} and at least one axis, but {path} "
-            f"starts with '{magic.hex(' ')}': check that it is the file you meant, or download it again"
+            f"starts with '{magic.hex(' ')}': check that it is the file you meant, or download it "
+            "again"
         )
     axes = magic[3]
     lengths = file.read(4 * axes)
@@ -158,7 +161,7 @@ def _read_header(file: IO[bytes], path: Path) -> tuple[np.dtype[Any], tuple[int,
     return np.dtype(IDX_DTYPES[magic[2]]), shape
 
 
-def _read_at_most(file: IO[bytes], limit: int) -> bytearray:
+def _read_at_most(file: BufferedIOBase, limit: int) -> bytearray:
     # One read(limit) would set aside memory for whatever a damaged header asks for.
     content = bytearray()
     while chunk := file.read(min(CHUNK, limit - len(content))):

@@ -1,14 +1,11 @@
-"""Cutting data sets: shuffled batches, and parts held out for validation."""
+"""Orders of samples: shuffled, and cut into what is trained on and what is held out."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
-from xpnn.backends import Backend
 from xpnn.errors import DataError, ShapeError
-from xpnn.typing import Array
 
 
 def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -32,18 +29,25 @@ def split(
     (7, 3)
     """
     count = same_length(**{f"array {i}": array for i, array in enumerate(arrays)})
-    if not 0 < share < 1:
-        raise ValueError(f"split needs a share in (0, 1), got {share}")
+    kept, held = held_out_rows(count, share, seed, stratify)
+    return tuple(part for array in arrays for part in (array[kept], array[held]))
+
+
+def held_out_rows(
+    count: int, share: float, seed: int, stratify: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The row numbers that are kept and those that are held out, each in rising order."""
+    if not isinstance(share, float | int) or not 0 < share < 1:
+        raise ValueError(f"wanted the share of samples to hold out, in (0, 1), got {share!r}")
     held = round(count * share)
     if not 0 < held < count:
         raise DataError(
-            f"a share of {share} of {count} rows leaves one part empty; choose another share"
+            f"a share of {share} of {count} samples leaves one part empty; choose another share"
         )
     order = shuffled_order(count, seed, 0)
     if stratify is not None:
         order = order[_spread_classes(np.asarray(stratify)[order])]
-    kept, held_out = np.sort(order[held:]), np.sort(order[:held])
-    return tuple(part for array in arrays for part in (array[kept], array[held_out]))
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 def _spread_classes(labels: np.ndarray) -> np.ndarray:
@@ -70,25 +74,3 @@ def same_length(**arrays: Any) -> int:
     if count == 0:
         raise DataError("wanted at least one sample, got none")
     return count
-
-
-def batches(
-    arrays: tuple[Array | None, ...],
-    batch_size: int,
-    backend: Backend,
-    order: np.ndarray | None = None,
-) -> Iterator[tuple[Array | None, ...]]:
-    """Rows of all arrays, ``batch_size`` at a time; the last batch may be shorter.
-
-    Args:
-        arrays: on ``backend``, of equal length; None stays None.
-        order: in which rows are taken; None cuts slices and copies nothing.
-    """
-    xp, count = backend.xp, next(a.shape[0] for a in arrays if a is not None)
-    index = None if order is None else backend.from_numpy(order)
-    for start in range(0, count, batch_size):
-        if index is None:
-            yield tuple(a if a is None else a[start : start + batch_size, ...] for a in arrays)
-        else:
-            rows = index[start : start + batch_size]
-            yield tuple(a if a is None else xp.take(a, rows, axis=0) for a in arrays)

@@ -1,0 +1,129 @@
+"""The command ``xpnn``: ``doctor`` looks at the machine, ``train`` runs the main job."""
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xpnn.backends import BACKENDS, backend_class, get_backend
+from xpnn.data import datasets, split
+from xpnn.errors import XpnnError
+from xpnn.layers import Dense, Dropout, ReLU
+from xpnn.losses import cross_entropy
+from xpnn.metrics import Accuracy
+from xpnn.network import Network
+from xpnn.optimizers import AdamW, Cosine, WarmUp, matrices_only
+from xpnn.training import CSVLogger, StopOnNaN, Trainer
+from xpnn.training.checkpoint import save_weights
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except XpnnError as error:
+        print(f"xpnn: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xpnn", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    doctor = commands.add_parser("doctor", help="what works on this machine, and what to type if not")
+    doctor.set_defaults(run=_doctor)
+    train = commands.add_parser("train", help="train a classifier on the 8x8 digits")
+    train.add_argument("--backend", default="numpy", help="such as numpy, cupy, torch, jax")
+    train.add_argument("--epochs", type=_positive, default=60)
+    train.add_argument("--batch-size", type=_positive, default=32)
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--out", type=Path, default=Path("runs/digits"), help="folder for results")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.set_defaults(run=_train)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text}")
+    return number
+
+
+# doctor ---------------------------------------------------------------------------------------------
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """One paragraph for each library; the exit status is 0, as NumPy alone is enough."""
+    for name in BACKENDS:
+        print(f"{name:17s} {examine(name)}")
+    return 0
+
+
+def examine(name: str) -> str:
+    """Whether a library is installed, its version and devices, and whether a kernel ran on it."""
+    kind = backend_class(name)
+    if importlib.util.find_spec(kind.library.replace("-", "_")) is None:
+        return f"not installed; type: {kind.install}"
+    started = time.perf_counter()
+    try:
+        backend = get_backend(name)
+        answer = backend.to_numpy(backend.asarray(np.arange(4, dtype=np.float32)) * 2.0 + 1.0)
+        if answer.tolist() != [1.0, 3.0, 5.0, 7.0]:
+            return f"WRONG RESULT: 2 x + 1 gave {answer.tolist()} for x = 0, 1, 2, 3; do not use it"
+    except Exception as error:  # whatever a broken installation raises, the doctor reports it
+        return f"does not work: {error}"
+    devices = ", ".join(backend.describe_devices())
+    seconds = time.perf_counter() - started
+    return f"works: {backend.describe()}; devices: {devices}; first kernel after {seconds:.2f} s"
+
+
+# train ------------------------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Train on the digits; curves, history and weights go to a folder."""
+    x, y = datasets.digits()
+    x_train, x_test, y_train, y_test = split(x, y, share=0.25, seed=options.seed, stratify=y)
+    network = Network(
+        [Dense(128), ReLU(), Dropout(0.2), Dense(64), ReLU(), Dense(10)],
+        input_shape=(64,),
+        backend=options.backend,
+        seed=options.seed,
+    )
+    print(network.summary())
+    steps = options.epochs * -(-len(x_train) // options.batch_size)
+    rate = WarmUp(steps // 20 + 1, Cosine(3e-3, steps=steps))
+    optimizer = AdamW(rate, weight_decay=1e-2, decays=matrices_only)
+    trainer = Trainer(
+        network,
+        cross_entropy,
+        optimizer,
+        metrics=[Accuracy()],
+        callbacks=[CSVLogger(options.out / "history.csv"), StopOnNaN()],
+    )
+    started = time.perf_counter()
+    history = trainer.fit(
+        x_train,
+        y_train,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        validation=(x_test, y_test),
+        progress=not options.quiet,
+    )
+    seconds = time.perf_counter() - started
+    save_weights(network, options.out / "weights.safetensors")
+    written = ["history.csv", "weights.safetensors"]
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no picture of the curves: type: pip install 'xpnn[plot]'")
+    else:
+        history.plot(options.out / "curves.png")
+        written.append("curves.png")
+    print(f"trained {options.epochs} epochs in {seconds:.1f} s on {network.backend.describe()}")
+    print(f"wrote {', '.join(written)} in {options.out}")
+    print(f"test accuracy {trainer.evaluate(x_test, y_test)['accuracy']:.4f}")
+    return 0

@@ -1,0 +1,251 @@
+"""What a network is made of, and what it takes to train it: parameters, memory and work.
+
+``print(network.summary())`` shows the table; a program reads the fields of ``Summary``. Nothing is
+estimated that can be measured: cached activations and gradients are counted in the arrays that a
+real forward and backward leave behind.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnn.backends import Backend
+from xpnn.layers import Layer
+from xpnn.typing import Array, Params, Shape
+
+if TYPE_CHECKING:
+    from xpnn.network import Network
+    from xpnn.optimizers import Optimizer
+
+HEADINGS = ("layer", "output shape", "parameters", "multiply-adds")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer. Of a container, the numbers are those of all that is inside.
+
+    Attributes:
+        name: in full, such as "1.residual.body.0.dense".
+        depth: how many containers the layer lies in.
+        output_shape: of one sample.
+        params: how many numbers it learns or holds frozen.
+        multiply_adds: multiplications with addition in the forward pass of one sample.
+    """
+
+    name: str
+    depth: int
+    output_shape: Shape
+    params: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows of the table and the totals under it.
+
+    Attributes:
+        rows: one for each layer at every depth, containers before their contents.
+        params: how many parameters there are; a tied one counts once.
+        trainable_params: how many of them training changes.
+        param_bytes: memory of the parameters.
+        grad_bytes: memory of the gradients that one backward pass writes.
+        optimizer_bytes: memory of the optimizer's slots; None where no optimizer was given.
+        cache_bytes_per_sample: memory that the layers keep between forward and backward, for each
+            sample of a batch.
+        multiply_adds: of the forward pass of one sample.
+    """
+
+    rows: tuple[Row, ...]
+    params: int
+    trainable_params: int
+    param_bytes: int
+    grad_bytes: int
+    optimizer_bytes: int | None
+    cache_bytes_per_sample: int
+    multiply_adds: int
+
+    @property
+    def frozen_params(self) -> int:
+        """How many parameters training leaves alone."""
+        return self.params - self.trainable_params
+
+    def __str__(self) -> str:
+        table = _aligned([HEADINGS, *map(_cells, self.rows)])
+        line = "-" * max(map(len, table))
+        return "\n".join([table[0], line, *table[1:], line, *self._totals()])
+
+    def _totals(self) -> Iterator[str]:
+        yield (
+            f"parameters          {self.params:,} "
+            f"({self.trainable_params:,} trainable, {self.frozen_params:,} frozen)"
+        )
+        yield f"multiply-adds       {self.multiply_adds:,} a sample"
+        yield f"parameter memory    {_bytes(self.param_bytes)}"
+        yield f"gradient memory     {_bytes(self.grad_bytes)}"
+        if self.optimizer_bytes is not None:
+            yield f"optimizer memory    {_bytes(self.optimizer_bytes)}"
+        yield f"cached activations  {_bytes(self.cache_bytes_per_sample)} a sample"
+
+
+def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summary:
+    """Look through ``network``, which is left as it was: counters, caches and gradients too.
+
+    Args:
+        network: any network.
+        optimizer: the one that will train it, for the memory that its slots take.
+    """
+    backend = network.backend
+    trainable = network.trainable()
+    learned = {name: param for name, param in network.params.items() if name in trainable}
+    with _untouched(network), backend.on_device():
+        few, many = (_cached_bytes(network, batch) for batch in (2, 3))
+        grad_bytes = _memory((layer.grads for _, layer in network.walk()), backend)
+    return Summary(
+        rows=tuple(_rows(network.root)),
+        params=_count([network.params]),
+        trainable_params=_count([learned]),
+        param_bytes=_memory([network.params], backend),
+        grad_bytes=grad_bytes,
+        optimizer_bytes=None if optimizer is None else _slot_bytes(optimizer, network),
+        cache_bytes_per_sample=many - few,
+        multiply_adds=network.root.multiply_adds(network.input_shape),
+    )
+
+
+# Looking into the layers --------------------------------------------------------------------------
+
+
+def _rows(container: Layer, prefix: str = "", depth: int = 0) -> Iterator[Row]:
+    for key, layer in container.children().items():
+        name = f"{prefix}.{key}" if prefix else key
+        shape = layer.input_shape
+        assert shape is not None
+        params = _count(inside.params for _, inside in layer.walk())
+        yield Row(name, depth, layer.output_shape(shape), params, layer.multiply_adds(shape))
+        yield from _rows(layer, name, depth + 1)
+
+
+@contextmanager
+def _untouched(network: "Network") -> Iterator[None]:
+    """Put state, caches and gradients back in the end."""
+    kinds = ("state", "cache", "grads")
+    kept = [
+        (getattr(layer, kind), dict(getattr(layer, kind)))
+        for _, layer in network.walk()
+        for kind in kinds
+    ]
+    try:
+        yield
+    finally:
+        for own, before in kept:
+            own.clear()
+            own.update(before)
+
+
+def _cached_bytes(network: "Network", batch: int) -> int:
+    """Train on ``batch`` samples of zeros, but for the update; returns the size of all caches.
+
+    What does not grow with the batch drops out between two batch sizes; the smallest is 2 because
+    a normalisation over a single sample has nothing to normalise.
+    """
+    network.root.clear()
+    zeros = np.zeros(
+        (batch, *network.input_shape), dtype=np.int32
+    )  # also fit to look up embeddings
+    output = network.forward(zeros, training=True)
+    cached = _memory((layer.cache for _, layer in network.walk()), network.backend)
+    network.backward(network.backend.xp.zeros_like(output), to_input=False)
+    return cached
+
+
+def _slot_bytes(optimizer: "Optimizer", network: "Network") -> int:
+    """The size of the optimizer's slots, made for one parameter at a time and dropped again.
+
+    Frozen parameters have slots too, so that they may be set free in the middle of a run.
+    """
+    backend, total = network.backend, 0
+    for name, param in network.params.items():
+        with backend.on_device():
+            state = optimizer.init({name: param}, backend)
+        slots = [value for value in state.values() if isinstance(value, dict)]
+        total += _memory(slots, backend)
+    return total
+
+
+# Counting arrays ----------------------------------------------------------------------------------
+
+
+def _arrays(value: Any) -> Iterator[Array]:
+    """All arrays in nested dictionaries, lists and tuples."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inside in value:
+            yield from _arrays(inside)
+    elif hasattr(value, "dtype") and hasattr(value, "shape"):
+        yield value
+
+
+def _count(dicts: Iterable[Params]) -> int:
+    """How many numbers there are, each array counted once."""
+    distinct = {id(array): array for array in _arrays(list(dicts))}
+    return sum(math.prod(array.shape) for array in distinct.values())
+
+
+def _memory(dicts: Iterable[dict[str, Any]], backend: Backend) -> int:
+    """The bytes behind all arrays; what several of them share counts once."""
+    owners = {id(owner): owner for owner in map(_owner, _arrays(list(dicts)))}
+    return sum(math.prod(one.shape) * _item_bytes(one, backend) for one in owners.values())
+
+
+def _owner(array: Array) -> Array:
+    """The array whose memory ``array`` is a view of, or itself; ``_base`` is PyTorch's name."""
+    base = getattr(array, "base", None)
+    base = getattr(array, "_base", None) if base is None else base
+    return _owner(base) if hasattr(base, "dtype") else array
+
+
+def _item_bytes(array: Array, backend: Backend) -> int:
+    xp, dtype = backend.xp, array.dtype
+    if dtype == xp.bool:
+        return 1
+    return int(xp.iinfo(dtype).bits if xp.isdtype(dtype, "integral") else xp.finfo(dtype).bits) // 8
+
+
+# Drawing the table --------------------------------------------------------------------------------
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    *_, number, kind = ("", *row.name.split("."))
+    own_name = f"{number}.{kind}" if number.isdigit() else kind
+    return (
+        "  " * row.depth + own_name,
+        str(row.output_shape),
+        f"{row.params:,}",
+        f"{row.multiply_adds:,}",
+    )
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest cell: text to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {params:>{widths[2]}}  {work:>{widths[3]}}"
+        for name, shape, params, work in lines
+    ]
+
+
+def _bytes(size: int) -> str:
+    """A number of bytes in the unit that suits it.
+
+    >>> _bytes(407080), _bytes(12)
+    ('407.1 kB', '12 B')
+    """
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"

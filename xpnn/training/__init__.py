@@ -1,0 +1,26 @@
+"""Training: one pure step, the loop around it, and what watches the loop."""
+
+from xpnn.training.callbacks import (
+    BestWeights,
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    History,
+    ProgressBar,
+)
+from xpnn.training.diagnosis import StopOnNaN
+from xpnn.training.step import make_eval_step, make_train_step
+from xpnn.training.trainer import Trainer
+
+__all__ = [
+    "BestWeights",
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "ProgressBar",
+    "StopOnNaN",
+    "Trainer",
+    "make_eval_step",
+    "make_train_step",
+]
