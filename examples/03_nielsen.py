@@ -25,14 +25,14 @@ x_train, y_train = xpnn.datasets.mnist(options.data, "train")
 x_test, y_test = xpnn.datasets.mnist(options.data, "test")
 one_hot = np.eye(10, dtype=np.float32)
 
-
-def dense(units: int, inputs: int) -> Dense:
-    """Nielsen scales weights by the root of the inputs from chapter 3 on."""
-    return Dense(units, weight_init=normal(inputs**-0.5), bias_init=normal())
-
-
 network = Network(
-    [Flatten(), dense(30, 784), Sigmoid(), dense(10, 30), Sigmoid()],
+    [
+        Flatten(),
+        Dense(30, weight_init=normal(), bias_init=normal()),
+        Sigmoid(),
+        Dense(10, weight_init=normal(), bias_init=normal()),
+        Sigmoid(),
+    ],
     input_shape=(28, 28, 1),
     backend=options.backend,
     seed=1,

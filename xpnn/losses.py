@@ -18,6 +18,7 @@ All of them are finite, value and delta, for predictions of +-1e4 in float32.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -126,7 +127,7 @@ def _shares(
             f"{tuple(weight.shape)}"
         )
     weight = xp.reshape(weight, weight.shape + (1,) * (len(items) - weight.ndim))
-    total = xp.sum(weight) * (count / max(weight.size, 1))
+    total = xp.sum(weight) * (count / max(math.prod(weight.shape), 1))
     # where all weights are zero nothing is learned, and nothing is divided by zero
     return weight / xp.where(total > 0, total, total + 1)
 

@@ -24,7 +24,7 @@ def save_weights(network: Network, path: str | Path) -> None:
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(value) for name, value in network.numpy_arrays().items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in network.numpy_arrays().items()}
     content = save(arrays, metadata={"format": "xpnn-weights", "version": "1"})
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:

@@ -1,5 +1,6 @@
 """Trainer: epochs over batches, one pure step after another, callbacks at the seams."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -263,7 +264,7 @@ class Trainer:
             bad = int(backend.to_numpy(xp.count_nonzero(~xp.isfinite(array))))
             if bad:
                 raise DataError(
-                    f"wanted finite numbers, but {bad} of {array.size} in {name} are NaN or "
+                    f"wanted finite numbers, but {bad} of {math.prod(array.shape)} in {name} are NaN or "
                     f"infinite; remove these samples or fill them in"
                 )
 

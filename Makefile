@@ -1,0 +1,82 @@
+# make shows what there is to do. Variables can be given behind it: make train BACKEND=cupy
+
+PYTHON  ?= python3
+VENV    ?= .venv
+BACKEND ?= numpy
+CUDA    ?= 12
+TORCH   ?= torch==2.13.0
+JAX     ?= jax
+ARGS    ?=
+
+# the backends that test-all asks for
+BACKENDS ?= numpy,array-api-strict:device1,torch,jax
+
+BIN  := $(VENV)/bin
+DONE := $(VENV)/.xpnn-
+PIP  := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# The stamp file of the extra that a backend needs: "torch:cuda:0" needs torch, numpy needs none.
+comma := ,
+extra_of_cupy             := cuda$(CUDA)
+extra_of_torch            := torch
+extra_of_jax              := jax
+extra_of_array-api-strict := test
+library  = $(firstword $(subst :, ,$(1)))
+stamps   = $(sort $(foreach spec,$(subst $(comma), ,$(1)),$(addprefix $(DONE),$(extra_of_$(call library,$(spec))))))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help train test test-all lint types docs bench clean
+
+help:  ## Show this list
+	@echo "make TARGET [VARIABLE=value ...]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: PYTHON=$(PYTHON) BACKEND=$(BACKEND) CUDA=$(CUDA) TORCH=$(TORCH) JAX=$(JAX)"
+	@echo "           VENV=$(VENV) BACKENDS=$(BACKENDS) ARGS=$(ARGS)"
+
+train: $(DONE)plot $(call stamps,$(BACKEND))  ## Train on the digits with BACKEND, results go under runs/
+	$(BIN)/xpnn train --backend $(BACKEND) $(ARGS)
+
+test: $(DONE)test  ## Test on NumPy and array-api-strict
+	$(BIN)/pytest $(ARGS)
+
+test-all: $(DONE)test $(call stamps,$(BACKENDS))  ## Test on all of BACKENDS, installing what they need
+	XPNN_TEST_BACKENDS=$(BACKENDS) $(BIN)/pytest $(ARGS)
+
+lint: $(DONE)lint  ## Check format, code and the order of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(DONE)lint  ## Check types
+	$(BIN)/mypy
+
+docs: $(DONE)docs  ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(DONE)plot $(call stamps,$(BACKEND))  ## Time training steps
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## Remove the virtual environment, caches and built files; runs/ stays
+	rm -rf $(VENV) build dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is newer than pyproject.toml once its extra is installed as that file says.
+$(DONE)venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "xpnn needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | tail -n 1)." >&2; \
+	    echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(DONE)torch: pyproject.toml $(DONE)venv
+	$(PIP) '$(TORCH)' --editable '.[torch]'
+	@touch $@
+
+$(DONE)jax: pyproject.toml $(DONE)venv
+	$(PIP) '$(JAX)' --editable '.[jax]'
+	@touch $@
+
+$(DONE)%: pyproject.toml $(DONE)venv
+	$(PIP) --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,38 @@
+"""Lets the pages show docstrings as their authors wrote them.
+
+xpnn's docstrings are written for a terminal, and three of their habits mean something else, or
+nothing, to Markdown and to the reader of ``Args:``. They are put in other words while the pages are
+built: a line that ends in ``::`` opens an indented block, ``>>>`` opens an example, and an argument
+may share its line with another: ``beta1, beta2: how much survives``.
+"""
+
+import re
+from typing import Any
+
+from griffe import Extension, Object
+
+EXAMPLE = re.compile(r"^([ ]*)>>> .*(?:\n\1\S.*)*", re.MULTILINE)
+SECTION = re.compile(r"^(?:Args|Attributes|Raises):\n(?:[ ]+.*\n?|\n)*", re.MULTILINE)
+SHARED = re.compile(r"^([ ]+)(\w+(?:, \w+)+):(.*(?:\n\1[ ]+.*)*)", re.MULTILINE)
+
+
+def to_markdown(text: str) -> str:
+    """Return a docstring with its blocks, examples and shared lines in Markdown."""
+    text = SECTION.sub(lambda section: SHARED.sub(_line_for_each, section[0]), text)
+    text = EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", text)
+    text = re.sub(r"^[ ]*::\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"::$", ":", text, flags=re.MULTILINE)
+
+
+def _line_for_each(shared: re.Match[str]) -> str:
+    indent, names, story = shared.groups()
+    return "\n".join(f"{indent}{name}:{story}" for name in names.split(", "))
+
+
+class PlainDocstrings(Extension):
+    """Rewrites every docstring that Griffe finds."""
+
+    def on_object(self, *, obj: Object, **kwargs: Any) -> None:
+        """Rewrite the docstring of one module, class, function or attribute."""
+        if obj.docstring:
+            obj.docstring.value = to_markdown(obj.docstring.value)

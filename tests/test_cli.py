@@ -1,0 +1,71 @@
+"""The command line, as a person types it."""
+
+import csv
+import re
+
+import pytest
+
+from xpnn.backends import BACKENDS
+from xpnn.cli import examine, main
+
+
+def test_train_writes_results_and_ends_with_the_accuracy(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="the picture of the curves needs matplotlib")
+    assert main(["train", "--epochs", "3", "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    found = re.fullmatch(r"test accuracy (0\.\d{4})", last)
+    assert found
+    assert float(found[1]) > 0.9
+    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["val_accuracy"]) == pytest.approx(float(found[1]), abs=1e-4)
+    assert (tmp_path / "run" / "weights.safetensors").stat().st_size > 4 * 17_226
+    assert (tmp_path / "run" / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_train_on_each_backend(backend, tmp_path, capsys):
+    arguments = ["train", "--epochs", "2", "--quiet", "--out", str(tmp_path)]
+    assert main([*arguments, "--backend", backend.spec]) == 0
+    assert float(capsys.readouterr().out.split()[-1]) > 0.85
+
+
+def test_a_backend_that_does_not_work_is_explained_and_fails(tmp_path, capsys):
+    assert main(["train", "--backend", "numpi", "--out", str(tmp_path)]) == 1
+    assert "there is no backend 'numpi'; choose one of 'numpy', 'cupy'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_reports_on_every_library(capsys):
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(BACKENDS)
+    assert re.match(r"numpy +works: numpy \d.* devices: cpu; first kernel after", lines[0])
+    for line in lines:
+        assert re.search(r"works: |not installed; type: pip install|does not work: .*", line)
+
+
+def test_doctor_names_a_wrong_result(monkeypatch):
+    from xpnn.backends.numpy import NumpyBackend
+
+    monkeypatch.setattr(NumpyBackend, "to_numpy", lambda self, array: array * 0)
+    assert examine("numpy").startswith("WRONG RESULT: 2 x + 1 gave [0.0, 0.0, 0.0, 0.0]")
+
+
+def test_doctor_survives_a_library_that_breaks(monkeypatch):
+    from xpnn.backends.numpy import NumpyBackend
+
+    def broken(self, array):
+        raise ImportError("libexample.so.9: cannot open shared object file")
+
+    monkeypatch.setattr(NumpyBackend, "to_numpy", broken)
+    assert examine("numpy") == (
+        "does not work: libexample.so.9: cannot open shared object file"
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--epochs", "0"], ["train", "--epochs", "x"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: xpnn" in capsys.readouterr().err

@@ -1,0 +1,214 @@
+"""Callbacks: each does what it says, and says what it needs."""
+
+import csv
+
+import numpy as np
+import pytest
+
+import xpnn
+from xpnn import (
+    SGD,
+    Accuracy,
+    BestWeights,
+    Callback,
+    CSVLogger,
+    Dense,
+    EarlyStopping,
+    Layer,
+    Network,
+    ReLU,
+    StopOnNaN,
+    Trainer,
+)
+from xpnn.errors import TrainingStopped
+
+
+def trainer_with(*callbacks, rate=0.1, backend="numpy", layers=None, **settings):
+    network = Network(layers or [Dense(8), ReLU(), Dense(10)], (64,), backend)
+    return Trainer(
+        network, xpnn.cross_entropy, SGD(rate), metrics=[Accuracy()], callbacks=callbacks, **settings
+    )
+
+
+def data(count=120):
+    x, y = xpnn.datasets.digits()
+    return x[:count], y[:count]
+
+
+class Scripted(Callback):
+    """Replaces the validation loss by a given series."""
+
+    def __init__(self, values):
+        self.values = iter(values)
+
+    def on_epoch_end(self, trainer, logs):
+        logs["val_loss"] = next(self.values)
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.calls = []
+
+    def on_fit_begin(self, trainer, epochs):
+        self.calls.append(("fit", epochs))
+
+    def on_epoch_begin(self, trainer, steps):
+        self.calls.append(("epoch", steps))
+
+    def on_step_end(self, trainer, step):
+        self.calls.append(("step", step))
+
+    def on_log(self, trainer, step, logs):
+        self.calls.append(("log", step))
+
+    def on_epoch_end(self, trainer, logs):
+        self.calls.append(("epoch end", sorted(logs)))
+
+    def on_fit_end(self, trainer):
+        self.calls.append(("fit end",))
+
+
+def test_hooks_are_called_in_order():
+    recorder = Recorder()
+    trainer_with(recorder, log_every=2).fit(*data(80), batch_size=32, progress=False)
+    assert recorder.calls == [
+        ("fit", 1),
+        ("epoch", 3),
+        ("step", 1),
+        ("step", 2),
+        ("log", 2),
+        ("step", 3),
+        ("log", 3),
+        ("epoch end", ["loss", "rate"]),
+        ("fit end",),
+    ]
+
+
+def test_history_lists_what_was_measured():
+    history = trainer_with().fit(*data(), epochs=3, validation=0.25, progress=False)
+    assert history.names == ["epoch", "loss", "val_loss", "val_accuracy", "rate"]
+    assert history["epoch"] == [1, 2, 3]
+    assert history["rate"] == [pytest.approx(0.1)] * 3
+    assert "val_accuracy" in history
+    with pytest.raises(KeyError, match="there is no 'accuracy' in this history, only epoch, loss"):
+        history["accuracy"]
+
+
+def test_early_stopping_waits_for_patience():
+    losses = [1.0, 0.8, 0.9, 0.85, 0.81, 0.5]
+    trainer = trainer_with(Scripted(losses), EarlyStopping(patience=3))
+    history = trainer.fit(*data(), epochs=6, validation=0.2, progress=False)
+    assert len(history) == 5
+    assert trainer.stop_reason == "val_loss has not improved on 0.8 for 3 epochs"
+
+
+def test_early_stopping_counts_gains_below_the_least_as_none():
+    losses = [1.0, 0.99, 0.98, 0.97]
+    trainer = trainer_with(Scripted(losses), EarlyStopping(patience=2, min_gain=0.1))
+    assert len(trainer.fit(*data(), epochs=4, validation=0.2, progress=False)) == 3
+
+
+def test_early_stopping_knows_that_accuracy_rises():
+    stopping = EarlyStopping("val_accuracy", patience=1)
+    trainer_with(stopping).fit(*data(), epochs=1, validation=0.2, progress=False)
+    assert stopping.higher_is_better is True
+
+
+def test_watching_what_is_not_measured_says_what_is():
+    with pytest.raises(KeyError, match=r"watches 'val_loss', which is not measured, only loss"):
+        trainer_with(EarlyStopping()).fit(*data(), progress=False)
+
+
+def test_best_weights_are_put_back(backend):
+    kept = {}
+
+    class Keep(Callback):
+        def on_epoch_end(self, trainer, logs):
+            kept[trainer.epoch] = trainer.network.numpy_arrays()
+
+    best = BestWeights()
+    trainer = trainer_with(Keep(), Scripted([0.9, 0.3, 0.5]), best, backend=backend)
+    trainer.fit(*data(), epochs=3, validation=0.2, progress=False)
+    assert best.epoch == 2
+    for name, value in trainer.network.numpy_arrays().items():
+        np.testing.assert_array_equal(value, kept[2][name])
+    assert not np.array_equal(kept[2]["0.dense.weight"], kept[3]["0.dense.weight"])
+
+
+def test_csv_logger_writes_each_epoch(tmp_path):
+    path = tmp_path / "deep" / "history.csv"
+    trainer = trainer_with(CSVLogger(path))
+    history = trainer.fit(*data(), epochs=2, progress=False)
+    trainer.callbacks = (CSVLogger(path, append=True),)
+    trainer.fit(*data(), progress=False)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [float(row["loss"]) for row in rows[:2]] == history["loss"]
+
+
+def test_progress_bar_shows_epoch_and_results(capsys):
+    trainer_with().fit(*data(), epochs=2, validation=0.2)
+    shown = capsys.readouterr().err
+    assert "epoch 2/2" in shown
+    assert "val_accuracy=" in shown
+
+
+class Explodes(Layer):
+    """The identity, until the given step; then its output or its input gradient is infinite."""
+
+    def __init__(self, step, in_backward=False):
+        super().__init__()
+        self.step, self.in_backward = step, in_backward
+
+    def init_state(self, input_shape):
+        return {"draw": self.backend.counter()}
+
+    def forward(self, Z, training=False):
+        self.state["draw"] = self.state["draw"] + 1
+        bad = self.state["draw"] == self.step
+        self.cache["scale"] = np.inf if bad else 1.0
+        return Z if self.in_backward else Z * self.cache["scale"]
+
+    def backward(self, delta):
+        return delta * self.cache["scale"] if self.in_backward else delta
+
+
+@pytest.mark.parametrize(
+    ("in_backward", "culprit"),
+    [(False, "the output of layer 1.explodes"), (True, "the input gradient of layer 1.explodes")],
+)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_stop_on_nan_names_the_first_bad_layer(in_backward, culprit):
+    layers = [Dense(8), Explodes(7, in_backward), ReLU(), Dense(10)]
+    trainer = trainer_with(StopOnNaN(), layers=layers, log_every=4)
+    before = trainer_with(layers=[Dense(8), Explodes(99), ReLU(), Dense(10)], log_every=4)
+    with pytest.raises(TrainingStopped, match=f"epoch 1, step 7: {culprit} is NaN or infinite"):
+        trainer.fit(*data(), batch_size=12, progress=False)
+    # the network is as it was after six good steps
+    class Stop(Callback):
+        def on_step_end(self, trainer, step):
+            if step == 6:
+                raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        before.fit(*data(), batch_size=12, progress=False, callbacks=[Stop()])
+    np.testing.assert_array_equal(
+        trainer.network.params["0.dense.weight"], before.network.params["0.dense.weight"]
+    )
+    assert trainer.steps == 6
+    assert trainer.opt_state["step"] == 6
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_stop_on_nan_finds_a_rate_that_is_too_large(backend):
+    trainer = trainer_with(StopOnNaN(), rate=1e30, backend=backend, log_every=3)
+    with pytest.raises(TrainingStopped, match="is NaN or infinite"):
+        trainer.fit(*data(), batch_size=12, epochs=3, progress=False)
+    for value in trainer.network.numpy_arrays().values():
+        assert np.isfinite(value).all()
+
+
+def test_a_callback_of_the_wrong_kind_is_refused():
+    with pytest.raises(TypeError, match=r"callbacks: wanted objects such as \[EarlyStopping"):
+        trainer_with(EarlyStopping)

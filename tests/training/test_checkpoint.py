@@ -1,0 +1,76 @@
+"""Weights in files: whole or not at all, and the same on every backend."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from xpnn import Dense, Dropout, Network, load_weights, save_weights
+from xpnn.errors import DataError, ShapeError
+
+
+def network(backend="numpy", seed=0, units=3):
+    return Network([Dense(4), Dropout(0.5), Dense(units)], (2,), backend, seed=seed)
+
+
+def test_weights_come_back_on_any_backend(backend, tmp_path):
+    saved, loaded = network(backend), network("numpy", seed=9)
+    saved.forward(np.ones((5, 2)), training=True)  # moves the draw counter
+    save_weights(saved, tmp_path / "deep" / "w.safetensors")
+    load_weights(loaded, tmp_path / "deep" / "w.safetensors")
+    for name, value in saved.numpy_arrays().items():
+        np.testing.assert_array_equal(value, loaded.numpy_arrays()[name])
+    assert loaded.state["1.dropout.draw"] == 1
+    other = network(backend, seed=5)
+    load_weights(other, tmp_path / "deep" / "w.safetensors")
+    x = np.random.default_rng(0).random((6, 2))
+    np.testing.assert_array_equal(
+        backend.to_numpy(saved.predict(x)), backend.to_numpy(other.predict(x))
+    )
+
+
+def test_the_file_is_plain_safetensors(tmp_path):
+    save_weights(network(), tmp_path / "w")
+    content = (tmp_path / "w").read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    assert header["0.dense.weight"]["shape"] == [2, 4]
+    assert header["0.dense.weight"]["dtype"] == "F32"
+    assert header["__metadata__"] == {"format": "xpnn-weights", "version": "1"}
+
+
+@pytest.mark.parametrize("length", [0, 7, 20, 100, -1])
+def test_a_torn_file_is_refused_and_nothing_changes(tmp_path, length):
+    path, net = tmp_path / "w", network(seed=4)
+    save_weights(network(), path)
+    path.write_bytes(path.read_bytes()[:length])
+    before = net.numpy_arrays()
+    with pytest.raises(DataError, match=r"is not a whole safetensors file .*; save it again"):
+        load_weights(net, path)
+    for name, value in net.numpy_arrays().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path):
+    save_weights(network(units=7), tmp_path / "w")
+    with pytest.raises(ShapeError, match=r"2.dense.* has the shape .*, got .*; nothing was loaded"):
+        load_weights(network(), tmp_path / "w")
+    save_weights(Network([Dense(3)], (2,)), tmp_path / "w")
+    with pytest.raises(ShapeError, match=r"no values came for .*2.dense.weight; nothing was"):
+        load_weights(network(), tmp_path / "w")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "w"
+    save_weights(network(), path)
+    old = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(network(seed=1), path)
+    assert path.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]
