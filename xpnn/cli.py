@@ -1,6 +1,7 @@
 """The command ``xpnn``: ``doctor`` looks at the machine, ``train`` runs the main job."""
 
 import argparse
+import functools
 import importlib.util
 import sys
 import time
@@ -34,11 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xpnn", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    doctor = commands.add_parser("doctor", help="what works on this machine, and what to type if not")
+    doctor = commands.add_parser(
+        "doctor", help="what works on this machine, and what to type if not"
+    )
     doctor.set_defaults(run=_doctor)
     train = commands.add_parser("train", help="train a classifier on the 8x8 digits")
     train.add_argument("--backend", default="numpy", help="such as numpy, cupy, torch, jax")
-    train.add_argument("--epochs", type=_positive, default=60)
+    train.add_argument("--epochs", type=_positive, default=40)
     train.add_argument("--batch-size", type=_positive, default=32)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, default=Path("runs/digits"), help="folder for results")
@@ -54,7 +57,7 @@ def _positive(text: str) -> int:
     return number
 
 
-# doctor ---------------------------------------------------------------------------------------------
+# doctor -----------------------------------------------------------------------------------------
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -82,7 +85,7 @@ def examine(name: str) -> str:
     return f"works: {backend.describe()}; devices: {devices}; first kernel after {seconds:.2f} s"
 
 
-# train ------------------------------------------------------------------------------------------------
+# train ------------------------------------------------------------------------------------------
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -90,7 +93,7 @@ def _train(options: argparse.Namespace) -> int:
     x, y = datasets.digits()
     x_train, x_test, y_train, y_test = split(x, y, share=0.25, seed=options.seed, stratify=y)
     network = Network(
-        [Dense(128), ReLU(), Dropout(0.2), Dense(64), ReLU(), Dense(10)],
+        [Dense(256), ReLU(), Dropout(0.4), Dense(10)],
         input_shape=(64,),
         backend=options.backend,
         seed=options.seed,
@@ -101,7 +104,7 @@ def _train(options: argparse.Namespace) -> int:
     optimizer = AdamW(rate, weight_decay=1e-2, decays=matrices_only)
     trainer = Trainer(
         network,
-        cross_entropy,
+        functools.partial(cross_entropy, label_smoothing=0.1),
         optimizer,
         metrics=[Accuracy()],
         callbacks=[CSVLogger(options.out / "history.csv"), StopOnNaN()],

@@ -8,6 +8,7 @@
      +-- DataError            data that cannot be trained on: empty, NaN, wrong labels (a ValueError)
      +-- NotBuiltError        a layer was used before it belonged to a network
      +-- TrainingStopped      a training run went bad, and going on would only hide it
+     +-- GradientError        a backward pass disagrees with its forward   (an AssertionError)
 
 A wrong argument to a constructor is a plain ValueError or TypeError. Every message says what was
 wanted, what came and what to do.
@@ -36,3 +37,7 @@ class NotBuiltError(XpnnError, RuntimeError):
 
 class TrainingStopped(XpnnError, RuntimeError):
     """A training run went bad, and going on would only hide it."""
+
+
+class GradientError(XpnnError, AssertionError):
+    """A backward pass disagrees with the differences of its forward pass."""

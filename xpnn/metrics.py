@@ -4,19 +4,25 @@ A metric is computed in two halves. ``statistics`` turns one batch into a short 
 device; ``result`` turns the rows of all batches into a number, on the host, in float64, once. So
 measuring never waits for the device in between, and F1 or R2 are those of the whole data set, not
 means over batches.
+
+>>> import numpy as np
+>>> Accuracy()(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+0.5
 """
 
-import math
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from xpnn.numerics import one_hot
-from xpnn.typing import Array, Namespace
+from xpnn.backends import Backend, backend_of
+from xpnn.numerics import one_hot, widened
+from xpnn.typing import Array, Namespace, Shape
 
 
 class Metric:
     """Base of all metrics; a new one writes ``statistics`` and ``result``.
+
+    Called with predictions and targets, a metric is a number: ``Accuracy()(network(x), y)``.
 
     Attributes:
         name: its key in histories and results.
@@ -42,15 +48,50 @@ class Metric:
         """The metric, from the statistics of all batches, (batches, numbers) in float64."""
         raise NotImplementedError(f"{type(self).__name__} has to define result")
 
+    def __call__(
+        self,
+        predictions: Array,
+        targets: Array,
+        *,
+        sample_weight: Array | None = None,
+        backend: Backend | None = None,
+    ) -> float:
+        """The metric of predictions that are all at hand; waits for the device."""
+        backend = backend or backend_of(predictions)
+        weight = None if sample_weight is None else backend.asarray(sample_weight)
+        row = self.statistics(predictions, backend.asarray(targets), weight, backend.xp)
+        return self.result(backend.to_numpy(row)[None, :].astype(np.float64))
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
 
-class Accuracy(Metric):
+# Means -----------------------------------------------------------------------------------------
+
+
+class _Mean(Metric):
+    """Base of the metrics that are the weighted mean of one value for each item."""
+
+    def values(self, predictions: Array, targets: Array, xp: Namespace) -> Array:
+        """The value of each item, (batch, ...), a float array."""
+        raise NotImplementedError
+
+    def statistics(
+        self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
+    ) -> Array:
+        values = self.values(predictions, targets, xp)
+        w = _one_each(values, weight, values.dtype, xp)
+        return xp.stack([xp.sum(w * values), xp.sum(w)])
+
+    def result(self, rows: np.ndarray) -> float:
+        return _ratio(*rows.sum(axis=0))
+
+
+class Accuracy(_Mean):
     """Share of right classes.
 
-    Many outputs: the largest is the class; targets are class numbers or one-hot rows. One output,
-    or targets of the outputs' shape in {0, 1}: yes where the output is above ``threshold``.
+    Many outputs: the largest is the class; targets are class numbers or one-hot rows. One output:
+    yes where it is above ``threshold``; targets of 0 or -1 are no, of 1 yes.
 
     Args:
         threshold: 0 for logits, 0.5 for probabilities.
@@ -61,20 +102,16 @@ class Accuracy(Metric):
     def __init__(self, threshold: float = 0.0):
         self.threshold = threshold
 
-    def statistics(
-        self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
-    ) -> Array:
-        right = chosen_class(predictions, self.threshold, xp) == true_class(predictions, targets, xp)
-        return _share_of(xp.astype(right, predictions.dtype), weight, xp)
-
-    def result(self, rows: np.ndarray) -> float:
-        return _ratio(*rows.sum(axis=0))
+    def values(self, predictions: Array, targets: Array, xp: Namespace) -> Array:
+        chosen = chosen_class(predictions, self.threshold, xp)
+        return xp.astype(chosen == true_class(predictions, targets, xp), xp.float32)
 
 
-class TopK(Metric):
+class TopK(_Mean):
     """Share of samples whose class is among the k largest outputs.
 
-    An output that ties with the true class counts as larger, so that constant outputs earn nothing.
+    An output that ties with the true class counts as larger, so that constant outputs earn nothing;
+    NaN counts as larger, too.
     """
 
     def __init__(self, k: int = 5):
@@ -82,25 +119,31 @@ class TopK(Metric):
             raise ValueError(f"TopK needs k of at least 1, got {k}")
         self.k, self.name = k, f"top_{k}"
 
-    def statistics(
-        self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
-    ) -> Array:
-        classes = predictions.shape[-1]
-        chosen = one_hot(true_class(predictions, targets, xp), classes, predictions.dtype, xp)
-        own = xp.sum(predictions * chosen, axis=-1, keepdims=True)
-        at_least = xp.sum(xp.astype(predictions >= own, predictions.dtype), axis=-1)
-        return _share_of(xp.astype(at_least <= self.k, predictions.dtype), weight, xp)
+    def values(self, predictions: Array, targets: Array, xp: Namespace) -> Array:
+        true = one_hot(true_class(predictions, targets, xp), predictions.shape[-1], xp.bool, xp)
+        own = xp.max(xp.where(true, predictions, -xp.inf), axis=-1, keepdims=True)
+        at_least = xp.count_nonzero(~(predictions < own), axis=-1)
+        return xp.astype(at_least <= self.k, xp.float32)
 
-    def result(self, rows: np.ndarray) -> float:
-        return _ratio(*rows.sum(axis=0))
+
+class MAE(_Mean):
+    """Mean absolute error, in the units of the targets."""
+
+    name = "mae"
+    higher_is_better = False
+
+    def values(self, predictions: Array, targets: Array, xp: Namespace) -> Array:
+        predictions = widened(predictions, xp)
+        return xp.abs(predictions - _as(predictions, targets, xp))
+
+
+# Counts ----------------------------------------------------------------------------------------
 
 
 class _Counting(Metric):
     """Base of the metrics of counts: true positives, predicted and actual members of each class."""
 
-    def __init__(
-        self, average: Literal["macro", "binary"] | None = None, threshold: float = 0.0
-    ):
+    def __init__(self, average: Literal["macro", "binary"] | None = None, threshold: float = 0.0):
         if average not in (None, "macro", "binary"):
             raise ValueError(f"{type(self).__name__} averages 'macro' or 'binary', got {average!r}")
         self.average, self.threshold = average, threshold
@@ -108,22 +151,23 @@ class _Counting(Metric):
     def statistics(
         self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
     ) -> Array:
-        classes = max(predictions.shape[-1], 2)
+        classes = 2 if _is_binary(predictions) else predictions.shape[-1]
         chosen = chosen_class(predictions, self.threshold, xp)
         true = true_class(predictions, targets, xp)
-        chosen_rows, true_rows = (
-            xp.reshape(one_hot(labels, classes, predictions.dtype, xp), (-1, classes))
+        w = xp.reshape(_one_each(chosen, weight, xp.float32, xp), (-1, 1))
+        chosen, true = (
+            xp.reshape(one_hot(labels, classes, xp.float32, xp), (-1, classes))
             for labels in (chosen, true)
         )
-        w = xp.reshape(_broadcast(weight, chosen, predictions, xp), (-1, 1))
-        sums = (chosen_rows * true_rows, chosen_rows, true_rows)
-        return xp.concat([xp.sum(w * each, axis=0) for each in sums])
+        return xp.concat([xp.sum(w * each, axis=0) for each in (chosen * true, chosen, true)])
 
     def result(self, rows: np.ndarray) -> float:
         both, chosen, true = rows.sum(axis=0).reshape(3, -1)
         each = [_ratio(*self.fraction(*counts)) for counts in zip(both, chosen, true, strict=True)]
-        average = self.average or ("binary" if len(each) == 2 else "macro")
-        return each[1] if average == "binary" else float(np.mean(each))
+        if (self.average or ("binary" if len(each) == 2 else "macro")) == "binary":
+            return each[1]
+        seen = [value for value, count in zip(each, chosen + true, strict=True) if count > 0]
+        return sum(seen) / len(seen) if seen else 0.0
 
     def fraction(self, both: float, chosen: float, true: float) -> tuple[float, float]:
         """Numerator and denominator for one class."""
@@ -133,8 +177,8 @@ class _Counting(Metric):
 class Precision(_Counting):
     """Of what was predicted to be of a class, the share that is.
 
-    For two classes that of class 1, else the mean over all classes ("macro"); a class that was
-    never predicted counts as 0.
+    For two classes that of class 1, else the mean over the classes that occur or were predicted
+    ("macro"); a class that was never predicted counts as 0.
 
     Args:
         average: "binary", "macro", or None for whichever fits the number of classes.
@@ -165,28 +209,17 @@ class F1(_Counting):
         return 2 * both, chosen + true
 
 
-class MAE(Metric):
-    """Mean absolute error, in the units of the targets."""
-
-    name = "mae"
-    higher_is_better = False
-
-    def statistics(
-        self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
-    ) -> Array:
-        error = xp.abs(predictions - xp.astype(targets, predictions.dtype))
-        return _share_of(error, weight, xp)
-
-    def result(self, rows: np.ndarray) -> float:
-        return _ratio(*rows.sum(axis=0))
+# Regression ------------------------------------------------------------------------------------
 
 
 class R2(Metric):
     """Coefficient of determination: ``1 - sum (y - a)^2 / sum (y - mean y)^2``.
 
-    1 is perfect, 0 is as good as the mean. For several outputs, the mean of theirs. The spread of
-    the targets is put together from the batches' means and spreads (Chan et al., 1979), which loses
-    no digits to large offsets.
+    1 is perfect, 0 is as good as the mean. For several outputs, the mean of theirs. An output whose
+    targets are all equal counts as 1 if all its predictions are right, else as 0.
+
+    The spread of the targets is put together from the batches' means and spreads (Chan et al.,
+    1979), and each batch is measured from about its mean: large offsets cost no digits.
     """
 
     name = "r2"
@@ -195,53 +228,66 @@ class R2(Metric):
         self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
     ) -> Array:
         outputs = predictions.shape[-1] if predictions.ndim > 1 else 1
-        a = xp.reshape(predictions, (-1, outputs))
-        y = xp.reshape(xp.astype(targets, predictions.dtype), (-1, outputs))
-        w = _broadcast(weight, predictions, predictions, xp)
-        w = xp.reshape(w, (-1, outputs))
+        predictions = widened(predictions, xp)
+        w = _one_each(predictions, weight, predictions.dtype, xp)
+        w, a, y = (
+            xp.reshape(array, (-1, outputs))
+            for array in (w, predictions, _as(predictions, targets, xp))
+        )
         total = xp.sum(w, axis=0)
-        mean = xp.sum(w * y, axis=0) / xp.where(total > 0, total, 1.0)
-        spread, missed = w * (y - mean) ** 2, w * (y - a) ** 2
-        return xp.concat([total, mean, xp.sum(spread, axis=0), xp.sum(missed, axis=0)])
+        center = xp.sum(w * y, axis=0) / xp.where(total > 0, total, 1.0)
+        sums = (w * (y - center), w * (y - center) ** 2, w * (y - a) ** 2)
+        return xp.concat([total, center, *(xp.sum(each, axis=0) for each in sums)])
 
     def result(self, rows: np.ndarray) -> float:
-        total, mean, spread, missed = rows.reshape(len(rows), 4, -1).transpose(1, 0, 2)
-        overall = (total * mean).sum(axis=0) / np.maximum(total.sum(axis=0), 1e-300)
-        spread = spread.sum(axis=0) + (total * (mean - overall) ** 2).sum(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.mean(1 - missed.sum(axis=0) / spread))
+        total, center, off, squares, missed = rows.reshape(len(rows), 5, -1).transpose(1, 0, 2)
+        off = off / np.maximum(total, 1e-300)  # from each batch's center to its mean
+        mean = np.sum(total * (center + off), axis=0) / np.maximum(total.sum(axis=0), 1e-300)
+        spread = np.sum(squares - total * off**2 + total * (center + off - mean) ** 2, axis=0)
+        missed = missed.sum(axis=0)
+        share = missed / np.where(spread > 0, spread, 1.0)
+        return float(np.mean(1.0 - np.where(spread > 0, share, missed != 0)))
+
+
+# Classes and weights ---------------------------------------------------------------------------
 
 
 def chosen_class(predictions: Array, threshold: float, xp: Namespace) -> Array:
     """The class that outputs stand for: the largest, or, of a single output, yes (1) or no (0)."""
-    if predictions.shape[-1] > 1:
-        return xp.argmax(predictions, axis=-1)
-    return xp.astype(predictions[..., 0] > threshold, xp.int32)
+    if _is_binary(predictions):
+        return xp.astype(xp.reshape(predictions, _items(predictions)) > threshold, xp.int32)
+    return xp.argmax(predictions, axis=-1)
 
 
 def true_class(predictions: Array, targets: Array, xp: Namespace) -> Array:
-    """Class numbers, from class numbers, from one-hot rows or from a single column of 0 and 1."""
-    if tuple(targets.shape) != tuple(predictions.shape):
-        return targets
-    if predictions.shape[-1] > 1:
-        return xp.argmax(targets, axis=-1)
-    return xp.astype(targets[..., 0] > 0, xp.int32)
+    """Class numbers, from class numbers, from one-hot rows or from 0 (or -1) and 1."""
+    if _is_binary(predictions):
+        share = xp.astype(xp.reshape(targets, _items(predictions)), xp.float32)
+        return xp.astype(share > 0.5, xp.int32)
+    return xp.argmax(targets, axis=-1) if targets.shape == predictions.shape else targets
 
 
-def _broadcast(weight: Array | None, items: Array, like: Array, xp: Namespace) -> Array:
+def _is_binary(predictions: Array) -> bool:
+    return predictions.ndim == 1 or predictions.shape[-1] == 1
+
+
+def _items(predictions: Array) -> Shape:
+    """The shape of the yes or no answers that single outputs give."""
+    return tuple(predictions.shape if predictions.ndim == 1 else predictions.shape[:-1])
+
+
+def _as(predictions: Array, targets: Array, xp: Namespace) -> Array:
+    """Targets in the shape and dtype of the predictions."""
+    return xp.astype(xp.reshape(targets, predictions.shape), predictions.dtype)
+
+
+def _one_each(items: Array, weight: Array | None, dtype: object, xp: Namespace) -> Array:
     """One weight for each item, ones where no weights came."""
-    ones = xp.ones_like(like) if items is like else xp.astype(items == items, like.dtype)
     if weight is None:
-        return ones
-    weight = xp.astype(weight, like.dtype)
-    return ones * xp.reshape(weight, weight.shape + (1,) * (items.ndim - weight.ndim))
-
-
-def _share_of(values: Array, weight: Array | None, xp: Namespace) -> Array:
-    """``[sum of w * value, sum of w]``."""
-    w = _broadcast(weight, values, values, xp)
-    return xp.stack([xp.sum(values * w), xp.sum(w)])
+        return xp.ones_like(items, dtype=dtype)
+    column = xp.reshape(weight, (*weight.shape, *[1] * (items.ndim - weight.ndim)))
+    return xp.astype(xp.broadcast_to(column, items.shape), dtype)
 
 
 def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else (0.0 if not math.isnan(part) else math.nan)
+    return float(part / whole) if whole else 0.0

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 from xpnn.backends import Backend, get_backend
-from xpnn.errors import DataError, ShapeError
+from xpnn.errors import DataError, ShapeError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
+from xpnn.layers.regularization import Rules
+from xpnn.layers.tying import joined, ties
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Params, Shape, State
 
@@ -57,6 +60,7 @@ class Network:
         self.root, self.input_shape = root, input_shape
         self.seed, self.dtype = seed, dtype
         self.output_shape = root.build(input_shape, self.backend, seed=seed, dtype=dtype)
+        self._ties = ties(root)
 
     @property
     def layers(self) -> list[Layer]:
@@ -90,7 +94,7 @@ class Network:
     @property
     def grads(self) -> Params:
         """The gradients that the last ``backward`` left, under the names of ``params``."""
-        return self._collect("grads")
+        return joined(self._collect("grads"), self._ties)
 
     def trainable(self) -> set[str]:
         """The names of the parameters that training changes."""
@@ -101,10 +105,22 @@ class Network:
             for key in layer.params
         }
 
+    def regularizers(self) -> Rules:
+        """The rules for each trained parameter that has some; see ``Layer.regularize``."""
+        return {
+            f"{name}.{key}": layer.regularizers
+            for name, layer in self._with_arrays()
+            if layer.trainable and layer.regularizers
+            for key, param in layer.params.items()
+            if len(param.shape) > 1
+        }
+
     def _with_arrays(self) -> list[tuple[str, Layer]]:
         if "_leaves" not in self.__dict__:
             self._leaves = [
-                (name, layer) for name, layer in self.walk() if layer.params or layer.state
+                (name, layer)
+                for name, layer in self.walk()
+                if layer.params or layer.state or layer.ties
             ]
         return self._leaves
 
@@ -116,10 +132,13 @@ class Network:
         }
 
     def _spread(self, kind: str, values: dict[str, Any]) -> None:
-        for name, layer in self._with_arrays():
-            own = getattr(layer, kind)
-            for key in own:
-                own[key] = values[f"{name}.{key}"]
+        owns = [(name, getattr(layer, kind)) for name, layer in self._with_arrays()]
+        try:
+            fresh = [(own, key, values[f"{name}.{key}"]) for name, own in owns for key in own]
+        except KeyError as error:
+            raise ShapeError(f"no value came for {error}; nothing was changed") from None
+        for own, key, value in fresh:
+            own[key] = value
 
     def load(self, values: dict[str, Any]) -> None:
         """Replace parameters and state by copies of ``values``, arrays of any library by name.
@@ -178,8 +197,11 @@ class Network:
     def asarray(self, x: Any) -> Array:
         """A batch of inputs, of any library, as this network's backend and dtype want it.
 
+        Integers that are looked up, such as an embedding's ids, stay integers.
+
         Raises:
             ShapeError: ``x`` is not of shape (batch, *input_shape).
+            DataError: ``x`` holds floats, but the first layer takes integers.
         """
         x = self.backend.asarray(x)
         if tuple(x.shape[1:]) != self.input_shape or x.ndim == 0:
@@ -187,7 +209,30 @@ class Network:
                 f"wanted inputs of shape {_with_batch(self.input_shape)}, got {tuple(x.shape)}"
                 + self._shape_hint(tuple(x.shape))
             )
+        if self.root.takes == "integers":
+            return self._integers(x)
         return self.backend.asarray(x, self.dtype)
+
+    def admit(self, x: Any) -> Array:
+        """``asarray``, and a look at the values, once for a whole data set; waits for the device.
+
+        Raises:
+            ShapeError: ``x`` is not of shape (batch, *input_shape).
+            DataError: the first layer cannot use the values; ids out of range, for one.
+        """
+        x = self.asarray(x)
+        self.root.check_inputs(x)
+        return x
+
+    def _integers(self, x: Array) -> Array:
+        """Integers in a dtype that every library looks things up by."""
+        xp = self.backend.xp
+        if not xp.isdtype(x.dtype, "integral"):
+            raise DataError(
+                f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}; "
+                f"write x.astype('int64')"
+            )
+        return x if x.dtype in (xp.int32, xp.int64) else xp.astype(x, xp.int32)
 
     def _shape_hint(self, shape: Shape) -> str:
         if shape == self.input_shape:
@@ -220,6 +265,13 @@ class Network:
         try:
             with self.backend.on_device():
                 return self.root.backward(delta)
+        except KeyError as error:
+            if any(layer.cache for _, layer in self.walk()):
+                raise
+            raise XpnnError(
+                "backward needs what forward kept, and nothing is kept; call "
+                "network.forward(x, training=True) first"
+            ) from error
         finally:
             entry.passes_back = True
 
@@ -236,7 +288,9 @@ class Network:
 
         Returns an array of the network's own library, on its device.
         """
-        x = self.asarray(x)
+        if batch_size < 1:
+            raise ValueError(f"predict needs a batch_size of at least 1, got {batch_size}")
+        x = self.admit(x)
         count = x.shape[0]
         if count == 0:
             raise DataError("wanted at least one input, got none")
@@ -262,13 +316,13 @@ class Network:
 
 
 def _as_shape(shape: Any) -> Shape:
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not all(isinstance(n, int) and n > 0 for n in shape):
+    shape = (shape,) if isinstance(shape, Integral) else tuple(shape)
+    if not all(isinstance(n, Integral) and n > 0 for n in shape):
         raise ValueError(
             f"input_shape is the shape of one sample, positive integers without the batch axis, "
             f"got {shape}"
         )
-    return shape
+    return tuple(map(int, shape))
 
 
 def _with_batch(shape: Shape) -> str:

@@ -26,7 +26,12 @@ from xpnn.errors import TrainingStopped
 def trainer_with(*callbacks, rate=0.1, backend="numpy", layers=None, **settings):
     network = Network(layers or [Dense(8), ReLU(), Dense(10)], (64,), backend)
     return Trainer(
-        network, xpnn.cross_entropy, SGD(rate), metrics=[Accuracy()], callbacks=callbacks, **settings
+        network,
+        xpnn.cross_entropy,
+        SGD(rate),
+        metrics=[Accuracy()],
+        callbacks=callbacks,
+        **settings,
     )
 
 
@@ -115,7 +120,7 @@ def test_early_stopping_knows_that_accuracy_rises():
 
 
 def test_watching_what_is_not_measured_says_what_is():
-    with pytest.raises(KeyError, match=r"watches 'val_loss', which is not measured, only loss"):
+    with pytest.raises(ValueError, match=r"watches 'val_loss', which is not measured, only loss"):
         trainer_with(EarlyStopping()).fit(*data(), progress=False)
 
 
@@ -184,6 +189,7 @@ def test_stop_on_nan_names_the_first_bad_layer(in_backward, culprit):
     before = trainer_with(layers=[Dense(8), Explodes(99), ReLU(), Dense(10)], log_every=4)
     with pytest.raises(TrainingStopped, match=f"epoch 1, step 7: {culprit} is NaN or infinite"):
         trainer.fit(*data(), batch_size=12, progress=False)
+
     # the network is as it was after six good steps
     class Stop(Callback):
         def on_step_end(self, trainer, step):

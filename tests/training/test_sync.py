@@ -4,7 +4,27 @@ import numpy as np
 import pytest
 
 import xpnn
-from xpnn import AdamW, ClipByGlobalNorm, Dense, Dropout, GELU, Network, Trainer
+from xpnn import (
+    GELU,
+    L1,
+    L2,
+    AdamW,
+    AlphaDropout,
+    BatchNorm,
+    ClipByGlobalNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GaussianNoise,
+    GroupNorm,
+    LayerNorm,
+    LearnedPositions,
+    MaxNorm,
+    Network,
+    SinusoidalPositions,
+    Trainer,
+)
 from xpnn.backends.strict import StrictBackend
 from xpnn.training.callbacks import Callback
 
@@ -51,7 +71,22 @@ class Probe(Callback):
         self.start = self.count()
 
 
-def test_no_copies_and_no_reads_between_log_points(monkeypatch):
+def plain():
+    return [Dense(16), GELU(), Dropout(0.3), Dense(10)]
+
+
+def normalized():
+    first = Dense(16).regularize(L1(1e-4), L2(1e-4), MaxNorm(3.0))
+    return [first, BatchNorm(), AlphaDropout(), GroupNorm(4), GaussianNoise(), Dense(10)]
+
+
+def embedded():
+    positions = [LearnedPositions(), SinusoidalPositions()]
+    return [Embedding(17, 4), *positions, LayerNorm(), Flatten(), Dense(10)]
+
+
+@pytest.mark.parametrize("layers", [plain, normalized, embedded])
+def test_no_copies_and_no_reads_between_log_points(monkeypatch, layers):
     reads = []
     for name in READS:
         plain = getattr(array_api_strict._array_object.Array, name)
@@ -62,13 +97,12 @@ def test_no_copies_and_no_reads_between_log_points(monkeypatch):
 
         monkeypatch.setattr(array_api_strict._array_object.Array, name, watched)
     backend = CountingBackend()
-    network = Network([Dense(16), GELU(), Dropout(0.3), Dense(10)], (64,), backend)
+    network = Network(layers(), (64,), backend)
     optimizer = AdamW(1e-3, clip=ClipByGlobalNorm(1.0))
     probe = Probe(backend, reads)
-    trainer = Trainer(
-        network, xpnn.cross_entropy, optimizer, callbacks=[probe], log_every=25
-    )
+    trainer = Trainer(network, xpnn.cross_entropy, optimizer, callbacks=[probe], log_every=25)
     x, y = xpnn.datasets.digits()
+    x = (16 * x).astype(int) if layers is embedded else x
     weight = np.ones(len(x))
     trainer.fit(x, y, sample_weight=weight, batch_size=16, progress=False)
     assert len(probe.seen) == 113

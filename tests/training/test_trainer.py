@@ -7,12 +7,12 @@ import pytest
 
 import xpnn
 from xpnn import (
+    GELU,
     SGD,
     Accuracy,
     Adam,
     Dense,
     Dropout,
-    GELU,
     Network,
     ReduceOnPlateau,
     ReLU,
@@ -162,7 +162,7 @@ def test_every_sample_is_seen_once_an_epoch_in_a_new_order():
     Trainer(Network([Dense(1)], (1,)), loss, SGD(0.0)).fit(
         x, x, epochs=2, batch_size=5, progress=False
     )
-    first, second = sum(seen[:2], []), sum(seen[2:], [])
+    first, second = seen[0] + seen[1], seen[2] + seen[3]
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
 

@@ -56,7 +56,8 @@ def backend_of(array: Any) -> Backend:
     if library in ("jax", "jaxlib"):
         return _open("jax")
     if library == "array_api_strict":
-        return _open(f"array-api-strict:{str(array.device).removeprefix('CPU_').lower()}")
+        _, device, _ = str(array.device).split("'")  # such as array_api_strict.Device('CPU_DEVICE')
+        return _open(f"array-api-strict:{device.removesuffix('_DEVICE').lower()}")
     return _open("numpy")
 
 
@@ -75,7 +76,13 @@ def _open(spec: str) -> Backend:
     kind = backend_class(name)
     if importlib.util.find_spec(kind.library.replace("-", "_")) is None:
         raise BackendUnavailable(f"{name} is not installed here; type: {kind.install}")
-    return kind(device or None)
+    try:
+        return kind(device or None)
+    except (ImportError, OSError) as error:
+        raise BackendUnavailable(
+            f"{name} is installed, but importing it fails: {str(error).strip().splitlines()[0]}; "
+            f"install it again, type: {kind.install}"
+        ) from error
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnn.errors import BackendUnavailable, DataError
-from xpnn.numerics import erf_by_chebyshev, low_word, mix_bits
+from xpnn.numerics import erf_by_chebyshev, mix_bits, stream_key
 from xpnn.typing import Array, Namespace, Shape
 
 _NOWHERE = nullcontext()
@@ -38,6 +38,7 @@ class Backend:
         self.xp: Namespace = self.load_namespace()
         self.device: Any = self.resolve_device(device)
         self._hash = self.elementwise(_hash_words)
+        self._join = self.elementwise(_join_words)
         self._constants: dict[tuple[float, ...], Array] = {}
         self.spec = self.name if device is None else f"{self.name}:{device}"
 
@@ -68,8 +69,8 @@ class Backend:
         return self.xp.asarray(array, device=self.device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """The values on the host; waits for the device."""
-        return np.asarray(array)
+        """The values on the host, bfloat16 as float32; waits for the device."""
+        return in_plain_floats(np.asarray(array))
 
     def describe_devices(self) -> list[str]:
         """The devices that this library sees, one line each."""
@@ -116,7 +117,9 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked to."""
 
-    def elementwise(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
         """Turn ``rule(xp, *arrays)``, a pure elementwise function, into one sweep over memory.
 
         Args:
@@ -133,6 +136,31 @@ class Backend:
         """Make a whole function of arrays one unit, where the library can."""
         return step
 
+    def scan(
+        self,
+        step: Callable[..., Any],
+        carry: tuple[Array, ...],
+        inputs: Sequence[Array],
+        reverse: bool = False,
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Walk along the first axis of ``inputs``, carrying something from step to step.
+
+        Args:
+            step: takes the carry and, for each of ``inputs``, what it holds at this step; returns
+                the carry after the step and a tuple of arrays to keep.
+            carry: what the first step takes.
+            inputs: arrays of one length.
+            reverse: from the last step to the first.
+
+        Returns:
+            The carry after the walk, and the kept arrays, stacked in the order of ``inputs``.
+        """
+        length = inputs[0].shape[0]
+        kept: list[tuple[Array, ...]] = [()] * length
+        for t in range(length)[:: -1 if reverse else 1]:
+            carry, kept[t] = step(carry, *(one[t, ...] for one in inputs))
+        return carry, tuple(map(self.xp.stack, zip(*kept, strict=True)))
+
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         """``array`` with ``updates[k]`` added to row ``indices[k]``, for every k; repeats add up.
 
@@ -144,7 +172,7 @@ class Backend:
         xp = self.xp
         rows = xp.arange(array.shape[0], dtype=indices.dtype, device=self.device)
         chosen = xp.astype(rows[:, None] == indices[None, :], updates.dtype)
-        flat = xp.reshape(updates, (updates.shape[0], -1))
+        flat = xp.reshape(updates, (updates.shape[0], math.prod(updates.shape[1:])))
         return array + xp.reshape(chosen @ flat, array.shape)
 
     def erf(self, x: Array) -> Array:
@@ -158,10 +186,10 @@ class Backend:
         return self.xp.asarray(start, dtype=self.xp.int32, device=self.device)
 
     def scalar(self, value: float) -> Any:
-        """A number that a step carries: a Python float, or a 0-d float32 array on the device."""
+        """A number that a step carries: a Python float, or a 0-d array of the library's widest."""
         if not self.counters_on_device:
             return float(value)
-        return self.xp.asarray(value, dtype=self.xp.float32, device=self.device)
+        return self.xp.asarray(value, dtype=float, device=self.device)
 
     def constant(self, values: tuple[float, ...]) -> Array:
         """Numbers that never change as a float32 array; copied to the device only once."""
@@ -173,20 +201,22 @@ class Backend:
         """Random 32-bit words, the same on every backend for the same (seed, draw, shape).
 
         Word number i is a hash of (i, seed, draw), so that there is no hidden state, nothing to
-        copy from the host, and any draw can be made again. See ``numerics.mix_bits``.
+        copy from the host, and any draw can be made again: ``mix(mix(i) ^ key)`` with
+        ``numerics.mix_bits`` and ``numerics.stream_key``.
 
         Args:
             seed: 64 bits that name the stream (a network's seed and a layer's name).
             draw: how many draws the stream has seen, from ``counter``.
             shape: of the words, unsigned 32-bit integers (int64 where a library has none).
         """
-        xp, word = self.xp, self._words
-        index = xp.arange(math.prod(shape), dtype=word, device=self.device)
-        low, high = (xp.asarray(half, dtype=word, device=self.device) for half in _halves(seed))
-        if not self.counters_on_device:
-            draw = xp.asarray(draw & 0xFFFFFFFF, dtype=word, device=self.device)
-        key = xp.reshape(mix_bits(xp.reshape(xp.astype(draw, word), (1,)) ^ high, xp), ())
-        return xp.reshape(self._hash(index, low, key), shape)
+        xp = self.xp
+        low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+        if self.counters_on_device:
+            key = self._join(draw, self._word(low), self._word(high))
+        else:
+            key = self._word(stream_key(draw & 0xFFFFFFFF, low, high, xp))
+        index = xp.arange(math.prod(shape), dtype=self._words, device=self.device)
+        return xp.reshape(self._hash(index, key), shape)
 
     def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
         """Booleans that are true with probability ``keep``, from ``random_bits``."""
@@ -197,6 +227,9 @@ class Backend:
     @property
     def _words(self) -> Any:
         return self.xp.uint32
+
+    def _word(self, value: int) -> Array:
+        return self.xp.asarray(value, dtype=self._words, device=self.device)
 
     def free_memory(self) -> None:
         """Give memory that is cached but unused back to the system."""
@@ -209,12 +242,12 @@ class Backend:
         return f"{self.name} {version} on {self.device or 'cpu'}"
 
 
-def _hash_words(xp: Namespace, index: Array, low: Array, key: Array) -> Array:
-    return mix_bits(mix_bits(low_word(index + low, xp), xp) ^ key, xp)
+def _hash_words(xp: Namespace, index: Array, key: Array) -> Array:
+    return mix_bits(mix_bits(index, xp) ^ key, xp)
 
 
-def _halves(seed: int) -> tuple[int, int]:
-    return seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+def _join_words(xp: Namespace, draw: Array, low: Array, high: Array) -> Array:
+    return stream_key(xp.astype(draw, low.dtype), low, high, xp)
 
 
 def _host_array(values: Any) -> np.ndarray:
@@ -222,6 +255,7 @@ def _host_array(values: Any) -> np.ndarray:
     library = type(values).__module__.partition(".")[0]
     if library == "torch":
         values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
     elif library == "cupy":
         return values.get()
     elif library == "array_api_strict":
@@ -237,9 +271,17 @@ def _host_array(values: Any) -> np.ndarray:
         ) from None
 
 
+def in_plain_floats(array: np.ndarray) -> np.ndarray:
+    """Floats that only some libraries know in one that all do: bfloat16, long double."""
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    return array.astype(np.float64) if array.dtype.char == "g" else array
+
+
 def _as_native_numbers(array: np.ndarray) -> np.ndarray:
     """Refuse what is not a number; put bytes in the order of this machine."""
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    array = in_plain_floats(array)
+    if array.dtype.kind not in "biuf":
         raise DataError(
             f"wanted numbers (floats, integers or booleans), got dtype {array.dtype}; convert the "
             f"data first, for example with .astype('float32')"

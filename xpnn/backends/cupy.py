@@ -1,5 +1,6 @@
 """CuPy: NVIDIA GPUs, one fused kernel for each elementwise rule."""
 
+import functools
 import importlib.metadata
 import re
 from collections.abc import Callable, Sequence
@@ -9,23 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.base import Backend
+from xpnn.backends.base import Backend, in_plain_floats
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace, Shape
 
 RANDOM_BITS = """
-    unsigned int word = i + low;
-    word = (word ^ (word >> 16)) * 0x45d9f3bu;
-    word = (word ^ (word >> 16)) * 0x45d9f3bu;
-    word = word ^ (word >> 16);
-    unsigned int key = (unsigned int)draw ^ high;
-    key = (key ^ (key >> 16)) * 0x45d9f3bu;
-    key = (key ^ (key >> 16)) * 0x45d9f3bu;
-    word ^= key ^ (key >> 16);
-    word = (word ^ (word >> 16)) * 0x45d9f3bu;
-    word = (word ^ (word >> 16)) * 0x45d9f3bu;
-    bits = word ^ (word >> 16);
+    bits = xpnn_mix(xpnn_mix(i) ^ xpnn_mix(xpnn_mix(xpnn_mix(draw) ^ low) ^ high));
+"""
+MIX = """
+    __device__ unsigned int xpnn_mix(unsigned int word) {
+        word = (word ^ (word >> 16)) * 0x45d9f3bu;
+        word = (word ^ (word >> 16)) * 0x45d9f3bu;
+        return word ^ (word >> 16);
+    }
 """
 
 
@@ -100,12 +98,14 @@ class CupyBackend(Backend):
             return cupy.asarray(array)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        return array.get()
+        return in_plain_floats(array.get())
 
     def synchronize(self) -> None:
         self.device.synchronize()
 
-    def elementwise(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
         """One fused kernel: compiled when first called, then launched once a call."""
         import cupy
 
@@ -119,26 +119,27 @@ class CupyBackend(Backend):
         return cupy.fuse(kernel_name=f"xpnn_{name}")(bound)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
-        import cupyx
+        import cupy
 
-        cupyx.scatter_add(array, indices, updates)
+        cupy.add.at(array, indices, updates)
         return array
 
     def erf(self, x: Array) -> Array:
         from cupyx.scipy.special import erf
 
-        return erf(x)
+        values = erf(x)
+        if values.dtype == x.dtype:
+            return values
+        return self.xp.astype(values, x.dtype)  # CuPy answers float16 in float64
 
     def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
         """The portable version's words from one kernel, which needs no index array."""
         import cupy
 
-        kernel = cupy.ElementwiseKernel(
-            "uint32 low, uint32 high, int32 draw", "uint32 bits", RANDOM_BITS, "xpnn_random_bits"
-        )
         low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
-        bits = cupy.empty(shape, dtype=cupy.uint32)
-        return kernel(np.uint32(low), np.uint32(high), draw, bits)
+        with self.on_device():
+            bits = cupy.empty(shape, dtype=cupy.uint32)
+            return _random_bits_kernel()(np.uint32(low), np.uint32(high), draw, bits)
 
     def free_memory(self) -> None:
         import cupy
@@ -146,6 +147,19 @@ class CupyBackend(Backend):
         with self.on_device():
             cupy.get_default_memory_pool().free_all_blocks()
             cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+
+@functools.cache
+def _random_bits_kernel() -> Any:
+    import cupy
+
+    return cupy.ElementwiseKernel(
+        "uint32 low, uint32 high, int32 draw",
+        "uint32 bits",
+        RANDOM_BITS,
+        "xpnn_random_bits",
+        preamble=MIX,
+    )
 
 
 def _is_rocm() -> bool:

@@ -81,7 +81,9 @@ class JaxBackend(Backend):
 
         jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
 
-    def elementwise(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
         """One compiled computation; inside a compiled step, simply traced."""
         import jax
 
@@ -91,6 +93,20 @@ class JaxBackend(Backend):
         import jax
 
         return jax.jit(step, donate_argnums=tuple(donate))
+
+    def scan(
+        self,
+        step: Callable[..., Any],
+        carry: tuple[Array, ...],
+        inputs: Sequence[Array],
+        reverse: bool = False,
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """A loop inside of a compiled step, which unrolled would compile for minutes."""
+        import jax
+
+        if not any(isinstance(one, jax.core.Tracer) for one in (*carry, *inputs)):
+            return super().scan(step, carry, inputs, reverse)
+        return jax.lax.scan(lambda c, now: step(c, *now), carry, tuple(inputs), reverse=reverse)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         return array.at[indices].add(updates)

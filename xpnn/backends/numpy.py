@@ -11,6 +11,7 @@ import numpy as np
 from xpnn.backends.base import Backend
 from xpnn.typing import Array, Namespace
 
+PLAIN = "?bBhHiIlLqQefd"  # booleans, integers and floats of up to 64 bits
 BLOCK = 16_384  # elements: a handful of float32 arrays of this length fit in a core's L2 cache
 THREAD_FROM = 1 << 20  # elements: below, handing blocks to threads costs more than it saves
 
@@ -30,14 +31,14 @@ class NumpyBackend(Backend):
         return array_api_compat.numpy
 
     def owns(self, array: Any) -> bool:
-        return (
-            isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.dtype.isnative
-        )
+        return isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.char in PLAIN
 
     def from_numpy(self, array: np.ndarray) -> Array:
         return array
 
-    def elementwise(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
         """One call for small arrays; block by block, so that temporaries stay in cache, for large."""
         bound = functools.partial(rule, np)  # NumPy 2 has the standard's names without a wrapper
 
@@ -60,7 +61,7 @@ class NumpyBackend(Backend):
             from scipy.special import erf
         except ImportError:
             return super().erf(x)
-        return erf(x)
+        return erf(x).astype(x.dtype, copy=False)  # SciPy answers float16 in float32
 
 
 def _is_full(argument: Any) -> bool:
@@ -80,16 +81,15 @@ def _in_blocks(bound: Callable[..., Any], arguments: Sequence[Any], donate: Sequ
     flat = [a.reshape(-1) if _is_full(a) else a for a in arguments]
     size = next(a.size for a in flat if _is_full(a))
 
-    def block(start: int) -> tuple[Any, ...]:
-        result = bound(*(a[start : start + BLOCK] if _is_full(a) else a for a in flat))
-        return result if isinstance(result, tuple) else (result,)
+    def block(start: int) -> Any:
+        return bound(*(a[start : start + BLOCK] if _is_full(a) else a for a in flat))
 
     first = block(0)
-    spare = [flat[i] for i in donate if flat[i].flags.writeable]
-    outs = [_matching(spare, one.dtype, size) for one in first]
+    spare = [flat[i] for i in donate if _is_full(flat[i]) and flat[i].flags.writeable]
+    outs = [_matching(spare, one.dtype, size) for one in _listed(first)]
 
-    def keep(start: int, results: tuple[Any, ...]) -> None:
-        for out, one in zip(outs, results, strict=True):
+    def keep(start: int, result: Any) -> None:
+        for out, one in zip(outs, _listed(result), strict=True):
             out[start : start + BLOCK] = one
 
     def run(start: int) -> None:
@@ -103,7 +103,11 @@ def _in_blocks(bound: Callable[..., Any], arguments: Sequence[Any], donate: Sequ
         for start in starts:
             run(start)
     shaped = tuple(out.reshape(shape) for out in outs)
-    return shaped if len(shaped) > 1 else shaped[0]
+    return shaped if isinstance(first, tuple) else shaped[0]
+
+
+def _listed(result: Any) -> tuple[Any, ...]:
+    return result if isinstance(result, tuple) else (result,)
 
 
 def _matching(spare: list[np.ndarray], dtype: Any, size: int) -> np.ndarray:

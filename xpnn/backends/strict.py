@@ -39,6 +39,11 @@ class StrictBackend(Backend):
     def owns(self, array: Any) -> bool:
         return type(array).__module__.startswith("array_api_strict") and array.device == self.device
 
+    def from_numpy(self, array: np.ndarray) -> Array:
+        if array.dtype == np.float16:  # which the standard does not have
+            array = array.astype(np.float32)
+        return super().from_numpy(array)
+
     def to_numpy(self, array: Array) -> np.ndarray:
         cpu = self.xp.Device("CPU_DEVICE")
         return np.asarray(array.to_device(cpu))

@@ -76,7 +76,10 @@ class TorchBackend(Backend):
         return torch.from_numpy(np.asarray(array)).to(self.device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        return array.detach().cpu().numpy()
+        import torch
+
+        array = array.detach().cpu()
+        return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
 
     def synchronize(self) -> None:
         import torch

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
+from xpnn.backends import backend_of
 from xpnn.errors import DataError, ShapeError
+from xpnn.typing import Array
 
 
 def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -13,13 +15,11 @@ def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return Generator(Philox(SeedSequence([seed, epoch]))).permutation(count)
 
 
-def split(
-    *arrays: Any, share: float = 0.2, seed: int = 0, stratify: Any = None
-) -> tuple[Any, ...]:
+def split(*arrays: Any, share: float = 0.2, seed: int = 0, stratify: Any = None) -> tuple[Any, ...]:
     """Each array in two parts, rows drawn at random: ``x1, x2, y1, y2 = split(x, y)``.
 
     Args:
-        arrays: NumPy arrays (or others that take an index array) of equal length.
+        arrays: of equal length, of any library, which they keep; lists become NumPy arrays.
         share: of the rows that goes into the second parts, in (0, 1).
         seed: of the draw.
         stratify: labels of shape (rows,) whose classes keep their proportions in both parts.
@@ -28,9 +28,16 @@ def split(
     >>> len(x1), len(x2)
     (7, 3)
     """
-    count = same_length(**{f"array {i}": array for i, array in enumerate(arrays)})
-    kept, held = held_out_rows(count, share, seed, stratify)
-    return tuple(part for array in arrays for part in (array[kept], array[held]))
+    known = [np.asarray(array) if isinstance(array, list | tuple) else array for array in arrays]
+    count = same_length(**{f"array {i}": array for i, array in enumerate(known)})
+    rows = held_out_rows(count, share, seed, stratify)
+    return tuple(_taken(array, part) for array in known for part in rows)
+
+
+def _taken(array: Array, rows: np.ndarray) -> Array:
+    backend = backend_of(array)
+    with backend.on_device():
+        return backend.xp.take(array, backend.from_numpy(rows), axis=0)
 
 
 def held_out_rows(
@@ -46,8 +53,18 @@ def held_out_rows(
         )
     order = shuffled_order(count, seed, 0)
     if stratify is not None:
-        order = order[_spread_classes(np.asarray(stratify)[order])]
+        order = order[_spread_classes(_labels(stratify, count)[order])]
     return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _labels(stratify: Any, count: int) -> np.ndarray:
+    labels = backend_of(stratify).to_numpy(stratify)
+    if labels.shape != (count,):
+        raise ShapeError(
+            f"wanted stratify to be one label for each sample, shape ({count},), got "
+            f"{labels.shape}; of one-hot rows take the argmax"
+        )
+    return labels
 
 
 def _spread_classes(labels: np.ndarray) -> np.ndarray:

@@ -13,31 +13,76 @@ from xpnn.layers.activations import (
     Softplus,
     Tanh,
 )
+from xpnn.layers.attention import MultiHeadAttention
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container, Parallel, Residual, Sequential
+from xpnn.layers.convolution import Conv1D, Conv2D
 from xpnn.layers.dense import Dense
-from xpnn.layers.dropout import Dropout
+from xpnn.layers.dropout import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
+from xpnn.layers.embedding import Embedding
+from xpnn.layers.global_pooling import GlobalAveragePool, GlobalMaxPool
+from xpnn.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from xpnn.layers.padding import Masked
+from xpnn.layers.pooling import AveragePool1D, AveragePool2D, MaxPool1D, MaxPool2D
+from xpnn.layers.positions import LearnedPositions, SinusoidalPositions
+from xpnn.layers.recurrence import Recurrent
+from xpnn.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
+from xpnn.layers.regularization import L1, L2, MaxNorm
 from xpnn.layers.reshaping import Flatten, Reshape
+from xpnn.layers.transformer import TransformerBlock
+from xpnn.layers.transposed import ConvTranspose2D
+from xpnn.layers.tying import TiedDense
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "L1",
+    "L2",
+    "LSTM",
     "Activation",
+    "AlphaDropout",
+    "AveragePool1D",
+    "AveragePool2D",
+    "BatchNorm",
+    "Bidirectional",
     "Container",
+    "Conv1D",
+    "Conv2D",
+    "ConvTranspose2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GaussianNoise",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "GroupNorm",
     "Identity",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
+    "LearnedPositions",
+    "Masked",
+    "MaxNorm",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MultiHeadAttention",
     "Parallel",
+    "RMSNorm",
     "ReLU",
+    "Recurrent",
     "Reshape",
     "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SimpleRNN",
+    "SinusoidalPositions",
     "Softmax",
     "Softplus",
+    "SpatialDropout",
     "Tanh",
+    "TiedDense",
+    "TransformerBlock",
 ]

@@ -2,13 +2,14 @@
 
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, NoReturn, Self
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
 from xpnn.backends import Backend
 from xpnn.errors import NotBuiltError, XpnnError
+from xpnn.layers.regularization import Constraint, Penalty
 from xpnn.typing import Array, Namespace, Params, Shape, State
 
 
@@ -19,30 +20,40 @@ class Layer:
     called by the network, gives it an input shape and a backend, and only then has it arrays.
 
     A new layer writes ``forward`` and ``backward``; where it changes the shape, ``output_shape``;
-    where it learns, ``init_params``; where it carries something from batch to batch, ``init_state``;
-    where it has elementwise rules, ``fuse``. It does its math on ``self.xp`` and keeps nothing
-    but what it puts into these four dictionaries:
+    where it learns, ``init_params``; where it carries something from batch to batch,
+    ``init_state``; where it has elementwise rules, ``fuse``. It does its math on ``self.xp`` and
+    keeps nothing but what it puts into these four dictionaries:
 
     Attributes:
         params: what is trained, such as ``{"weight": W, "bias": b}``.
         grads: dL/dparam under the same names, written by ``backward``.
         state: what is carried but not trained: dropout's draw counter, running means.
         cache: what ``forward`` kept for ``backward``; also what a curious reader looks into.
+        takes: whether the inputs are floats, cast to the network's dtype, or integers such as ids.
+        dtype: of ``params``, by name.
+        regularizers: what keeps the weights small; see ``regularize``.
+        ties: layers whose array of that name this layer uses too: ``{"weight": embedding}``. What
+            ``backward`` writes into ``grads`` under the name is added to that layer's gradient.
         trainable: set it to False to freeze this layer: gradients still pass, weights stay.
         passes_back: a training step sets it to False on the layer that sees the data, whose
             dL/d(input) nobody reads; ``backward`` may then return None. A layer may ignore it.
     """
+
+    takes: Literal["floats", "integers"] = "floats"
 
     def __init__(self) -> None:
         self.params: Params = {}
         self.grads: Params = {}
         self.state: State = {}
         self.cache: dict[str, Any] = {}
+        self.regularizers: tuple[Penalty | Constraint, ...] = ()
+        self.ties: dict[str, Layer] = {}
         self.trainable = True
         self.passes_back = True
         self.backend: Backend | None = None
         self.input_shape: Shape | None = None
-        self.seed = 0
+        self.dtype, self.seed = "float32", 0
+        self.forward = self._not_built  # type: ignore[method-assign]  # until build takes it away
 
     # What a kind of layer says about itself ---------------------------------------------------
 
@@ -66,6 +77,9 @@ class Layer:
         """Starting values of ``state``; counters come from ``self.backend.counter()``."""
         return {}
 
+    def check_inputs(self, Z: Array) -> None:
+        """Look at the values of a whole data set, once; raises DataError. Waits for the device."""
+
     def fuse(self, elementwise: Callable[..., Any]) -> None:
         """Turn this layer's elementwise rules into sweeps; called once, when it is built."""
 
@@ -80,25 +94,34 @@ class Layer:
     # What every layer can do ------------------------------------------------------------------
 
     def build(
-        self, input_shape: Shape, backend: Backend, *, seed: int = 0, name: str = "", dtype: str = "float32"
+        self,
+        input_shape: Shape,
+        backend: Backend,
+        *,
+        seed: int = 0,
+        name: str = "",
+        dtype: str = "float32",
     ) -> Shape:
         """Give the layer its arrays on ``backend``; returns its output shape.
 
         The starting weights depend on (seed, name) alone, so that they are the same on every
         backend and do not change when another layer is added.
         """
-        if self.backend is not None:
-            raise XpnnError(
-                f"this {type(self).__name__} is already part of a network; a layer has one place, "
-                f"so make another one: {self!r}"
-            )
+        for _, layer in self.walk():  # all of them first, so that nothing is left half built
+            if layer.backend is not None:
+                raise XpnnError(
+                    f"this {type(layer).__name__} is already part of a network; a layer has one "
+                    f"place, so make another one: {layer!r}"
+                )
         output_shape = self.output_shape(input_shape)
-        self.backend, self.input_shape = backend, input_shape
+        self.backend, self.input_shape, self.dtype = backend, input_shape, dtype
+        del self.forward
         self.seed = (seed << 32 | zlib.crc32(name.encode())) & (2**64 - 1)
         rng = Generator(Philox(SeedSequence([seed, zlib.crc32(name.encode())])))
         with backend.on_device():
             for key, value in self.init_params(input_shape, rng).items():
-                self.params[key] = backend.asarray(value, dtype)
+                own = np.array(value)  # training writes into parameters, never into what it was given
+                self.params[key] = backend.asarray(own, dtype)
             self.state.update(self.init_state(input_shape))
         self.fuse(backend.elementwise)
         return output_shape
@@ -106,12 +129,31 @@ class Layer:
     @property
     def xp(self) -> Namespace:
         """The array namespace that the layer's math runs on."""
-        if self.backend is None:
-            raise NotBuiltError(
-                f"{self!r} has no arrays yet; put it into a Network, or call "
-                f"layer.build(input_shape, get_backend('numpy'))"
-            )
-        return self.backend.xp
+        return self._not_built() if self.backend is None else self.backend.xp
+
+    def _not_built(self, *_: Any, **__: Any) -> NoReturn:
+        """Stands in for ``forward`` until there is something to go forward with."""
+        raise NotBuiltError(
+            f"{self!r} has no arrays yet; put it into a Network, or call "
+            f"layer.build(input_shape, get_backend('numpy'))"
+        )
+
+    def regularize(self, *rules: Penalty | Constraint) -> Self:
+        """Keep the weights of this layer, and of all inside, small; returns the layer itself.
+
+        Penalties (``L1``, ``L2``) are added to the loss in training, constraints (``MaxNorm``) hold
+        after every step. Both leave out parameters of a single axis: biases, scales of norms.
+
+        >>> from xpnn import L2, Dense, MaxNorm
+        >>> Dense(10).regularize(L2(1e-4), MaxNorm(3.0)).regularizers
+        (L2(0.0001), MaxNorm(3.0))
+        """
+        for rule in rules:
+            if not isinstance(rule, Penalty | Constraint):
+                raise TypeError(f"regularize takes rules such as L2(1e-4), got {rule!r}")
+        for _, layer in self.walk():
+            layer.regularizers += rules
+        return self
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, "Layer"]]:
         """This layer and all inside of it, each with its full name."""

@@ -4,6 +4,8 @@ A container is a layer like any other, so containers nest without limit, and its
 chain rule for the way its layers are joined.
 """
 
+import functools
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -43,12 +45,24 @@ class Container(Layer):
                 f"so make two"
             )
         self.layers = layers
+        if layers:
+            self.takes = layers[0].takes
+
+    def check_inputs(self, Z: Array) -> None:
+        for layer in self.layers:
+            layer.check_inputs(Z)
 
     def children(self) -> dict[str, Layer]:
         return named(self.layers)
 
     def build(
-        self, input_shape: Shape, backend: Backend, *, seed: int = 0, name: str = "", dtype: str = "float32"
+        self,
+        input_shape: Shape,
+        backend: Backend,
+        *,
+        seed: int = 0,
+        name: str = "",
+        dtype: str = "float32",
     ) -> Shape:
         shape = super().build(input_shape, backend, seed=seed, name=name, dtype=dtype)
         for (key, layer), inputs in zip(
@@ -94,6 +108,10 @@ class Sequential(Container):
             input_shape = layer.output_shape(input_shape)
         return shapes
 
+    def check_inputs(self, Z: Array) -> None:
+        if self.layers:
+            self.layers[0].check_inputs(Z)
+
     def forward(self, Z: Array, training: bool = False) -> Array:
         for layer in self.layers:
             Z = layer.forward(Z, training)
@@ -110,8 +128,8 @@ class Sequential(Container):
 class Residual(Container):
     """Layers around which the input takes a shortcut: ``S = f(Z) + g(Z)`` (He et al., 2016).
 
-    f is ``layers`` one after another; g is ``shortcut``, the identity unless given. Backward, by the
-    sum rule, adds what comes back on the two ways::
+    f is ``layers`` one after another; g is ``shortcut``, the identity unless given. Backward, by
+    the sum rule, adds what comes back on the two ways::
 
         dL/dZ = f'(delta) + g'(delta)
 
@@ -145,9 +163,9 @@ class Residual(Container):
         short = self.shortcut.forward(Z, training) if self.shortcut else Z
         return self.body.forward(Z, training) + short
 
-    def backward(self, delta: Array) -> Array:
+    def backward(self, delta: Array) -> Array | None:
         short = self.shortcut.backward(delta) if self.shortcut else delta
-        return self.body.backward(delta) + short
+        return added([self.body.backward(delta), short])
 
 
 class Parallel(Container):
@@ -157,8 +175,8 @@ class Parallel(Container):
 
         S = [f_1(Z), f_2(Z), ...]     delta is cut at the same places: delta = [d_1, d_2, ...]
 
-    With ``merge="sum"``, ``S = f_1(Z) + f_2(Z) + ...`` and every branch gets all of delta. Either way
-    ``dL/dZ = f_1'(d_1) + f_2'(d_2) + ...``.
+    With ``merge="sum"``, ``S = f_1(Z) + f_2(Z) + ...`` and every branch gets all of delta. Either
+    way ``dL/dZ = f_1'(d_1) + f_2'(d_2) + ...``.
 
     Args:
         branches: the layers side by side; a ``Sequential`` for a branch of several.
@@ -173,6 +191,11 @@ class Parallel(Container):
             raise ValueError(f"Parallel knows merge='concatenate' and 'sum', got {merge!r}")
         if not self.layers:
             raise ValueError("Parallel needs at least one branch, got none")
+        if len({layer.takes for layer in self.layers}) > 1:
+            raise ValueError(
+                "Parallel gives all branches the same input, but some of these take floats and "
+                "some integers"
+            )
         self.merge = merge
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -195,9 +218,9 @@ class Parallel(Container):
         if self.merge == "concatenate":
             self.cache["widths"] = [output.shape[-1] for output in outputs]
             return self.xp.concat(outputs, axis=-1)
-        return sum(outputs[1:], start=outputs[0])
+        return functools.reduce(operator.add, outputs)
 
-    def backward(self, delta: Array) -> Array:
+    def backward(self, delta: Array) -> Array | None:
         if self.merge == "concatenate":
             deltas, start = [], 0
             for width in self.cache["widths"]:
@@ -206,4 +229,11 @@ class Parallel(Container):
         else:
             deltas = [delta] * len(self.layers)
         back = [branch.backward(d) for branch, d in zip(self.layers, deltas, strict=True)]
-        return sum(back[1:], start=back[0])
+        return added(back)
+
+
+def added(deltas: Sequence[Array | None]) -> Array | None:
+    """What comes back on several ways, added up; None where a way ends, as at embedded ids."""
+    if any(delta is None for delta in deltas):
+        return None
+    return functools.reduce(operator.add, deltas)

@@ -1,5 +1,6 @@
 """Layers that disturb the signal in training and leave it alone afterwards."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,17 +8,30 @@ from xpnn.layers.base import Layer
 from xpnn.typing import Array, Namespace, Shape, State
 
 
-class Dropout(Layer):
-    """Zeroes each input with probability ``rate`` in training (Srivastava et al., 2014).
+class Disturbance(Layer):
+    """Base of the layers that draw random numbers in training.
 
-    In training, with a mask m of ones (kept) and zeros::
+    What is drawn is a function of (seed, layer, draw): the same on every backend and device.
+    ``draw`` counts the batches and lives in ``state``, so that a resumed run goes on where it
+    stopped.
+    """
 
-        S = Z m / (1 - rate)        dL/dZ = delta m / (1 - rate)
+    def init_state(self, input_shape: Shape) -> State:
+        assert self.backend is not None
+        return {"draw": self.backend.counter()}
 
-    The division keeps the expected sum, so that nothing is left to do in prediction: S = Z.
+    def next_draw(self) -> Any:
+        """The number of this draw; the next call gets the next one."""
+        draw = self.state["draw"]
+        self.state["draw"] = draw + 1
+        return draw
 
-    The mask is a function of (seed, layer, draw): the same on every backend and device. ``draw``
-    counts the batches and lives in ``state``, so that a resumed run goes on where it stopped.
+
+class Masking(Disturbance):
+    """Base of all kinds of dropout: a random mask in training, the same one in backward.
+
+    A new kind writes ``rule`` and ``slope``, and ``mask_shape`` where one decision holds for
+    several inputs.
 
     Args:
         rate: share of inputs to drop, in [0, 1).
@@ -26,33 +40,146 @@ class Dropout(Layer):
     def __init__(self, rate: float = 0.5):
         super().__init__()
         if not 0 <= rate < 1:
-            raise ValueError(f"Dropout needs a rate in [0, 1), got rate={rate}")
+            raise ValueError(f"{type(self).__name__} needs a rate in [0, 1), got rate={rate}")
         self.rate = float(rate)
 
-    def init_state(self, input_shape: Shape) -> State:
-        assert self.backend is not None
-        return {"draw": self.backend.counter()}
-
     def rule(self, xp: Namespace, Z: Array, kept: Array) -> Array:
-        """``Z m / (1 - rate)``; serves forward and backward."""
-        return Z * (xp.astype(kept, Z.dtype) * (1 / (1 - self.rate)))
+        """``S``, from Z and the mask."""
+        raise NotImplementedError(f"{type(self).__name__} has to define rule")
+
+    def slope(self, xp: Namespace, delta: Array, kept: Array) -> Array:
+        """``dL/dZ``, from delta and the mask."""
+        raise NotImplementedError(f"{type(self).__name__} has to define slope")
+
+    def mask_shape(self, shape: Shape) -> Shape:
+        """The shape of the mask for inputs of ``shape``, which it broadcasts to."""
+        return shape
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._drop = elementwise(self.rule)
+        self._drop, self._pass_back = elementwise(self.rule), elementwise(self.slope)
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         if not training or self.rate == 0:
             self.cache["kept"] = None
             return Z
         assert self.backend is not None
-        kept = self.backend.random_mask(1 - self.rate, self.seed, self.state["draw"], Z.shape)
-        self.state["draw"] = self.state["draw"] + 1
+        shape = self.mask_shape(Z.shape)
+        kept = self.backend.random_mask(1 - self.rate, self.seed, self.next_draw(), shape)
         self.cache["kept"] = kept
         return self._drop(Z, kept)
 
     def backward(self, delta: Array) -> Array:
         kept = self.cache["kept"]
-        return delta if kept is None else self._drop(delta, kept)
+        return delta if kept is None else self._pass_back(delta, kept)
 
     def __repr__(self) -> str:
-        return f"Dropout({self.rate})"
+        return f"{type(self).__name__}({self.rate})"
+
+
+class Dropout(Masking):
+    """Zeroes each input with probability ``rate`` in training (Srivastava et al., 2014).
+
+    In training, with a mask m of ones (kept) and zeros::
+
+        S = Z m / (1 - rate)        dL/dZ = delta m / (1 - rate)
+
+    The division keeps the expected sum, so that nothing is left to do in prediction: S = Z. One
+    seed gives the same masks on every backend and device, also in a resumed run.
+
+    Args:
+        rate: share of inputs to drop, in [0, 1).
+    """
+
+    def rule(self, xp: Namespace, Z: Array, kept: Array) -> Array:
+        return Z * (xp.astype(kept, Z.dtype) * (1 / (1 - self.rate)))
+
+    def slope(self, xp: Namespace, delta: Array, kept: Array) -> Array:
+        return self.rule(xp, delta, kept)
+
+
+class SpatialDropout(Dropout):
+    """Dropout of whole features, at all positions of a sample at once (Tompson et al., 2015, 3.2).
+
+    For inputs Z of shape (batch, ..., features), the mask is (batch, 1, ..., 1, features): what
+    neighbouring pixels or steps know of each other cannot fill in for a dropped one.
+
+    Args:
+        rate: share of features to drop, in [0, 1).
+    """
+
+    def mask_shape(self, shape: Shape) -> Shape:
+        return (shape[0], *[1] * (len(shape) - 2), *shape[1:][-1:])
+
+
+class AlphaDropout(Masking):
+    """Dropout that keeps mean 0 and variance 1, for self-normalising networks.
+
+    A dropped input becomes a' = -1.7581, the limit of SELU for very negative inputs, and all are
+    scaled and shifted back (Klambauer et al., 2017, section "New Dropout Technique"). With q = 1 -
+    rate and a mask m of ones (kept) and zeros::
+
+        S = a (Z m + a' (1 - m)) + b                       dL/dZ = delta a m
+        a = 1 / sqrt(q + a'^2 q (1 - q))                   b = -a a' (1 - q)
+
+    Args:
+        rate: share of inputs to drop, in [0, 1).
+    """
+
+    DROPPED = -1.7580993408473766  # -lambda alpha of SELU
+
+    def __init__(self, rate: float = 0.1):
+        super().__init__(rate)
+        q = 1 - self.rate
+        self.scale = 1 / math.sqrt(q + self.DROPPED**2 * q * (1 - q))
+        self.shift = -self.scale * self.DROPPED * (1 - q)
+
+    def rule(self, xp: Namespace, Z: Array, kept: Array) -> Array:
+        m = xp.astype(kept, Z.dtype)
+        return self.scale * (Z * m + self.DROPPED * (1.0 - m)) + self.shift
+
+    def slope(self, xp: Namespace, delta: Array, kept: Array) -> Array:
+        return delta * (xp.astype(kept, delta.dtype) * self.scale)
+
+
+class GaussianNoise(Disturbance):
+    """Adds normal noise in training (Bishop, 1995, shows how that regularises).
+
+    ::
+
+        S = Z + spread N            dL/dZ = delta
+
+    Each N comes from two random words u, v in (0, 1), by ``sqrt(-2 log u) cos(2 pi v)`` (Box and
+    Muller, 1958). The words are the same on every backend; log and cos differ between libraries in
+    their last bits, and so does the noise.
+
+    Args:
+        spread: the standard deviation of the noise, at least 0.
+    """
+
+    def __init__(self, spread: float = 0.1):
+        super().__init__()
+        if not spread >= 0:
+            raise ValueError(f"GaussianNoise needs a spread of at least 0, got spread={spread}")
+        self.spread = float(spread)
+
+    def rule(self, xp: Namespace, Z: Array, u: Array, v: Array) -> Array:
+        """``Z + spread N``, from Z and two arrays of random words; N is computed in float32."""
+        u, v = (xp.astype(word, xp.float32) * 2.0**-32 + 2.0**-33 for word in (u, v))
+        noise = self.spread * xp.sqrt(-2.0 * xp.log(u)) * xp.cos(2 * math.pi * v)
+        return Z + xp.astype(noise, Z.dtype)
+
+    def fuse(self, elementwise: Callable[..., Any]) -> None:
+        self._disturb = elementwise(self.rule)
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        if not training or self.spread == 0:
+            return Z
+        assert self.backend is not None
+        words = self.backend.random_bits(self.seed, self.next_draw(), (2, *Z.shape))
+        return self._disturb(Z, words[0, ...], words[1, ...])
+
+    def backward(self, delta: Array) -> Array:
+        return delta
+
+    def __repr__(self) -> str:
+        return f"GaussianNoise({self.spread})"

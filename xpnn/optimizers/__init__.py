@@ -1,12 +1,14 @@
 """Optimizers: pure update rules, their schedules and their limits on gradients."""
 
-from xpnn.optimizers.adaptive import Adagrad, Adam, AdamW, Lion, NAdam, RMSprop
+from xpnn.optimizers.adam import Adam, AdamW, NAdam
+from xpnn.optimizers.adaptive import Adagrad, Lion, RMSprop
 from xpnn.optimizers.base import Optimizer, every_parameter, matrices_only
 from xpnn.optimizers.clipping import ClipByGlobalNorm, ClipByValue, Clipping
 from xpnn.optimizers.schedules import (
     Constant,
     Cosine,
     Exponential,
+    Hyper,
     Linear,
     OneCycle,
     ReduceOnPlateau,
@@ -27,6 +29,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Exponential",
+    "Hyper",
     "Linear",
     "Lion",
     "NAdam",

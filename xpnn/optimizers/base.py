@@ -1,12 +1,14 @@
 """Optimizer: walks the named parameters; a subclass writes one rule for one parameter."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, ClassVar
 
 from xpnn.backends import Backend
 from xpnn.numerics import HOST
 from xpnn.optimizers.clipping import Clipping
-from xpnn.optimizers.schedules import ReduceOnPlateau, Schedule
+from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
 from xpnn.typing import Array, Namespace, Number, OptState, Params
 
 Update = Callable[[Params, Params, OptState], tuple[Params, OptState]]
@@ -27,7 +29,7 @@ class Optimizer:
 
     A new optimizer names its ``slots`` (arrays kept for each parameter, zero at first) and writes
     ``rule``, which is elementwise and pure: arrays in, arrays out. Where the rule needs numbers
-    beyond its hyperparameters, it names them in ``carried`` and works them out in ``numbers``.
+    that change with every step, it names them in ``carried`` and works them out in ``carry``.
 
     An optimizer object holds hyperparameters and nothing else. What changes from step to step is
     the optimizer state, made by ``init``: ``{"step": t, slot: {parameter: array}, ...}``. So one
@@ -37,170 +39,207 @@ class Optimizer:
 
     Args:
         rate: the learning rate.
+        hyper: the subclass's own hyperparameters.
         weight_decay: pulls parameters towards zero: added to the gradient as ``weight_decay * w``
             (L2), or, where ``decoupled_decay`` is set, taken from the parameter as
             ``rate * weight_decay * w``.
         decays: ``(name, parameter) -> bool``, which parameters decay; ``matrices_only`` leaves out
             biases and norms.
         clip: limits the gradients before anything else: ``ClipByGlobalNorm`` or ``ClipByValue``.
-        hyper: the subclass's hyperparameters, in the order in which ``rule`` takes them.
+
+    Attributes:
+        slots: the names of the arrays kept for each parameter.
+        carried: the starting values of the numbers that ``carry`` works out.
+        fractions: hyperparameters that have to be below 1.
+        decoupled_decay: which kind of weight decay it is.
     """
 
-    slots: ClassVar[tuple[str, ...]] = ()
+    slots: tuple[str, ...] = ()
     carried: ClassVar[dict[str, float]] = {}
+    fractions: ClassVar[frozenset[str]] = frozenset()
     decoupled_decay: ClassVar[bool] = False
 
     def __init__(
         self,
-        rate: float | Schedule,
+        rate: Hyper,
+        hyper: Mapping[str, Hyper] | None = None,
         *,
-        weight_decay: float | Schedule = 0.0,
+        weight_decay: Hyper = 0.0,
         decays: Callable[[str, Array], bool] = every_parameter,
         clip: Clipping | None = None,
-        **hyper: float | Schedule,
     ):
-        self.hyper: dict[str, float | Schedule] = {
-            "rate": rate,
-            "weight_decay": weight_decay,
-            **hyper,
-        }
-        for name, value in self.hyper.items():
-            if not isinstance(value, Schedule | int | float):
-                raise TypeError(f"{name} is a number or a Schedule, got {value!r}")
-            if not isinstance(value, Schedule) and not value >= 0:
-                raise ValueError(f"{type(self).__name__} needs {name} of at least 0, got {value}")
+        given = {"rate": rate, "weight_decay": weight_decay, **(hyper or {})}
+        self.hyper = {name: self._checked(name, value) for name, value in given.items()}
+        if not (clip is None or isinstance(clip, Clipping)):
+            raise TypeError(f"clip is an object such as ClipByGlobalNorm(1.0), got {clip!r}")
         self.decays, self.clip = decays, clip
 
     # What a kind of optimizer says about itself -------------------------------------------------
 
-    def rule(self, xp: Namespace, param: Array, grad: Array, *slots_and_numbers: Any) -> Any:
-        """The new parameter and slots, given the old ones, the gradient and ``numbers``."""
+    def rule(
+        self, xp: Namespace, param: Array, grad: Array, *slots: Any, **numbers: Any
+    ) -> tuple[Array, ...]:
+        """The new parameter and slots, given the old ones and the gradient.
+
+        ``numbers`` are the hyperparameters but for ``weight_decay``, and what is carried.
+        """
         raise NotImplementedError(f"{type(self).__name__} has to define rule")
 
-    def numbers(
+    def carry(
         self, xp: Namespace, step: Number, hyper: dict[str, Number], carried: dict[str, Number]
-    ) -> tuple[tuple[Number, ...], dict[str, Number]]:
-        """What ``rule`` takes behind the slots, and the carried numbers for the next step.
+    ) -> dict[str, Number]:
+        """The carried numbers of this step, 1, 2, ..., given those of the step before.
 
         ``xp`` is a namespace of Python numbers where counters are Python integers.
         """
-        return tuple(v for k, v in hyper.items() if k != "weight_decay"), carried
+        return carried
 
     # What every optimizer can do -----------------------------------------------------------------
 
     def init(self, params: Params, backend: Backend) -> OptState:
         """The state before the first step."""
         state: OptState = {"step": backend.counter()}
-        state |= {name: backend.scalar(start) for name, start in self.carried.items()}
-        for name in self._plateaus():
-            state[f"plateau.{name}"] = backend.scalar(1.0)
+        state |= {name: backend.scalar(start) for name, start in self._numbers_at_start().items()}
         for slot in self.slots:
-            state[slot] = {name: self._slot(param, backend) for name, param in params.items()}
+            state[slot] = {name: _zeros_beside(param, backend) for name, param in params.items()}
         return state
 
     def make_update(self, backend: Backend) -> Update:
         """``update(params, grads, opt_state) -> (params, opt_state)``, a pure function.
 
-        Parameters without a gradient pass unchanged. Gradients and slots are donated.
+        Parameters without a gradient pass unchanged. Parameters and slots are donated.
         """
         donate = (0, *range(2, 2 + len(self.slots)))
         sweep = {
-            decay: backend.elementwise(self._whole_rule(decay), donate) for decay in (False, True)
+            decay: backend.elementwise(self._whole_rule(decay, backend), donate)
+            for decay in (False, True)
         }
-        prepare = self._make_prepare(backend)
+        advance = self._make_advance(backend)
         decaying = self.hyper["weight_decay"] != 0.0
 
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
-            numbers, after = prepare(opt_state)
+            counted, changing = advance(opt_state)
             scale = self.clip.scale(grads, backend.xp) if self.clip else 1.0
-            new_params, new_slots = dict(params), [dict(opt_state[slot]) for slot in self.slots]
+            new_params, new_slots = (
+                dict(params),
+                {slot: dict(opt_state[slot]) for slot in self.slots},
+            )
             for name, grad in grads.items():
-                param = params[name]
-                slots = [opt_state[slot][name] for slot in self.slots]
-                decay = decaying and self.decays(name, param)
-                new_params[name], *after_slots = sweep[decay](param, grad, *slots, scale, *numbers)
-                for kept, new in zip(new_slots, after_slots, strict=True):
+                slots = [kept[name] for kept in new_slots.values()]
+                decay = decaying and self.decays(name, params[name])
+                new_params[name], *after = sweep[decay](
+                    params[name], grad, *slots, scale, *changing
+                )
+                for kept, new in zip(new_slots.values(), after, strict=True):
                     kept[name] = new
-            return new_params, {**opt_state, **after, **dict(zip(self.slots, new_slots, strict=True))}
+            return new_params, {**opt_state, **counted, **new_slots}
 
         return update
 
     def observe(self, opt_state: OptState, value: float, backend: Backend) -> OptState:
         """Tell the schedules that watch a value (ReduceOnPlateau) what it is after an epoch."""
-        for name, schedule in self._plateaus().items():
-            factor = schedule.observe(value)
-            opt_state = {**opt_state, f"plateau.{name}": backend.scalar(factor)}
+        xp = backend.xp if backend.counters_on_device else HOST
+        for name, plateau in self._plateaus().items():
+            keys = [f"plateau.{name}.{key}" for key in plateau.watched]
+            best, waited, scale = (opt_state[key] for key in keys)
+            new = plateau.observe(value, best, waited, scale, xp)
+            opt_state = {**opt_state, **dict(zip(keys, new, strict=True))}
         return opt_state
 
-    def hyper_at(self, step: int) -> dict[str, float]:
-        """The hyperparameters that step number ``step`` (from 1) uses, for display."""
-        return {
-            name: float(value(step, HOST)) if isinstance(value, Schedule) else float(value)
-            for name, value in self.hyper.items()
-        }
+    def hyper_at(self, step: int, opt_state: OptState | None = None) -> dict[str, float]:
+        """The hyperparameters that step number ``step`` (from 1) uses, for display.
+
+        Given the optimizer state, with what ReduceOnPlateau has made of them; this reads a number
+        from the device.
+        """
+        known = {} if opt_state is None else opt_state
+        return {name: float(self._value(name, step, known, HOST)) for name in self.hyper}
+
+    # How it is done -----------------------------------------------------------------------------
+
+    def _checked(self, name: str, value: Any) -> Hyper:
+        """A hyperparameter as a Schedule or a Python float; NumPy's would widen what they meet."""
+        if isinstance(value, Schedule):
+            return value
+        if not isinstance(value, Real):
+            raise TypeError(f"{name} is a number or a Schedule, got {value!r}")
+        value = float(value)
+        if not 0 <= value < (1.0 if name in self.fractions else math.inf):
+            wanted = "in [0, 1)" if name in self.fractions else "of at least 0"
+            raise ValueError(f"{type(self).__name__} needs {name} {wanted}, got {value}")
+        return value
 
     def _plateaus(self) -> dict[str, ReduceOnPlateau]:
-        return {k: v for k, v in self.hyper.items() if isinstance(v, ReduceOnPlateau)}
+        found = {k: v.plateau for k, v in self.hyper.items() if isinstance(v, Schedule)}
+        return {name: plateau for name, plateau in found.items() if plateau is not None}
 
-    def _slot(self, param: Array, backend: Backend) -> Array:
-        """Zeros beside a parameter, of its dtype, but of at least 32 bits."""
-        xp = backend.xp
-        if _is_half(param, xp):
-            return xp.zeros(param.shape, dtype=xp.float32, device=backend.device)
-        return xp.zeros_like(param)
+    def _numbers_at_start(self) -> dict[str, float]:
+        """All numbers in the optimizer state: what is carried, and what plateaus have seen."""
+        plateaus = {
+            f"plateau.{name}.{key}": start
+            for name, plateau in self._plateaus().items()
+            for key, start in plateau.watched.items()
+        }
+        return {**self.carried, **plateaus}
 
-    def _make_prepare(self, backend: Backend) -> Callable[[OptState], tuple[Any, OptState]]:
-        """``prepare(opt_state)``: this step's numbers, and the counters after it."""
-        names = [*self.carried, *(f"plateau.{name}" for name in self._plateaus())]
+    def _value(self, name: str, step: Number, known: Mapping[str, Number], xp: Namespace) -> Number:
+        """A hyperparameter at a step."""
+        value = self.hyper[name]
+        if not isinstance(value, Schedule):
+            return value
+        return value(step, xp) * known.get(f"plateau.{name}.scale", 1.0)
 
-        def rule(xp: Namespace, step: Any, *carried: Any) -> tuple[Any, ...]:
+    def _changing(self) -> list[str]:
+        """The names of the numbers that change from step to step, in the order of ``advance``."""
+        return [*self.carried, *(k for k, v in self.hyper.items() if isinstance(v, Schedule))]
+
+    def _make_advance(
+        self, backend: Backend
+    ) -> Callable[[OptState], tuple[OptState, list[Number]]]:
+        """``advance(opt_state)``: the counters after this step, and the numbers that changed."""
+        names = list(self._numbers_at_start())
+
+        def rule(xp: Namespace, step: Any, *given: Any) -> tuple[Any, ...]:
+            known = dict(zip(names, given, strict=True))
             step = step + 1
-            time = xp.astype(step, xp.float32) if backend.counters_on_device else step
-            known = dict(zip(names, carried, strict=True))
-            hyper = {
-                name: value(time, xp) * known.get(f"plateau.{name}", 1.0)
-                if isinstance(value, Schedule)
-                else value
-                for name, value in self.hyper.items()
-            }
-            numbers, after = self.numbers(xp, time, hyper, {k: known[k] for k in self.carried})
-            numbers = (hyper["weight_decay"], *numbers)
-            if backend.counters_on_device:  # a compiled rule returns arrays only
-                numbers = tuple(number + 0.0 * time for number in numbers)
-            return (step, *after.values(), *numbers)
-
-        def prepare(opt_state: OptState) -> tuple[Any, OptState]:
-            carried = [opt_state[name] for name in names]
-            if backend.counters_on_device:
-                step, *rest = on_device(opt_state["step"], *carried)
-            else:
-                step, *rest = rule(HOST, opt_state["step"], *carried)
-            after = dict(zip(self.carried, rest, strict=False))
-            return rest[len(self.carried) :], {"step": step, **after}
+            time = step + 0.0
+            hyper = {name: self._value(name, time, known, xp) for name in self.hyper}
+            carried = self.carry(xp, time, hyper, known)
+            # + 0.0 * time: a sweep on the device returns arrays, also of what stays the same
+            return (step, *((carried | hyper)[name] + 0.0 * time for name in self._changing()))
 
         on_device = backend.elementwise(rule)
-        return prepare
 
-    def _whole_rule(self, decay: bool) -> Callable[..., Any]:
+        def advance(opt_state: OptState) -> tuple[OptState, list[Number]]:
+            given = [opt_state[name] for name in ("step", *names)]
+            step, *changing = (
+                on_device(*given) if backend.counters_on_device else rule(HOST, *given)
+            )
+            return {"step": step, **dict(zip(self.carried, changing, strict=False))}, changing
+
+        return advance
+
+    def _whole_rule(self, decay: bool, backend: Backend) -> Callable[..., Any]:
         """``rule`` with clipping before it, decay around it, and dtypes kept: one sweep in all."""
-        count = len(self.slots)
+        count, changing = len(self.slots), self._changing()
+        fixed = {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
 
         def whole(xp: Namespace, param: Array, grad: Array, *rest: Any) -> tuple[Array, ...]:
-            slots, (scale, strength, *numbers) = rest[:count], rest[count:]
-            dtype, wide = param.dtype, slots[0].dtype if slots else param.dtype
-            if wide != dtype:
-                param, grad = xp.astype(param, wide), xp.astype(grad, wide)
+            slots, (scale, *moved) = rest[:count], rest[count:]
+            narrow, wide = param.dtype, _at_least_float32(param.dtype, xp)
+            param, grad = _as(wide, param, xp), _as(wide, grad, xp)
+            if backend.counters_on_device:
+                moved = [_as(wide, number, xp) for number in moved]
+            numbers = {**fixed, **dict(zip(changing, moved, strict=True))}
+            strength = numbers.pop("weight_decay")
             if self.clip:
                 grad = self.clip.apply(xp, grad, scale)
             if decay and self.decoupled_decay:
-                param = param - numbers[0] * strength * param
+                param = param - numbers["rate"] * strength * param
             elif decay:
                 grad = grad + strength * param
-            new = self.rule(xp, param, grad, *slots, *numbers)
-            dtypes = (dtype, *[wide] * count)
-            return tuple(
-                a if a.dtype == d else xp.astype(a, d) for a, d in zip(new, dtypes, strict=True)
-            )
+            param, *new_slots = self.rule(xp, param, grad, *slots, **numbers)
+            return (_as(narrow, param, xp), *(_as(wide, slot, xp) for slot in new_slots))
 
         whole.__qualname__ = type(self).__name__.lower() + ("_decay" if decay else "")
         return whole
@@ -210,5 +249,16 @@ class Optimizer:
         return f"{type(self).__name__}({settings})"
 
 
-def _is_half(param: Array, xp: Namespace) -> bool:
-    return xp.finfo(param.dtype).bits < 32
+def _at_least_float32(dtype: Any, xp: Namespace) -> Any:
+    """The dtype to work in: half precision would lose small steps."""
+    return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
+
+
+def _zeros_beside(param: Array, backend: Backend) -> Array:
+    xp = backend.xp
+    dtype = _at_least_float32(param.dtype, xp)
+    return xp.zeros(param.shape, dtype=dtype, device=backend.device)
+
+
+def _as(dtype: Any, array: Array, xp: Namespace) -> Array:
+    return array if array.dtype == dtype else xp.astype(array, dtype)

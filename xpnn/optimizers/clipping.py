@@ -1,5 +1,6 @@
 """Limits on gradients, applied inside of the optimizer's sweep and never read on the host."""
 
+from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Number, Params
 
 
@@ -31,11 +32,11 @@ class ClipByGlobalNorm(Clipping):
         self.limit = float(limit)
 
     def scale(self, grads: Params, xp: Namespace) -> Number:
-        # half-precision gradients are squared in float32, where they cannot overflow
-        wide = [g if xp.finfo(g.dtype).bits > 16 else xp.astype(g, xp.float32) for g in grads.values()]
-        squares = [xp.sum(g * g) for g in wide]
-        norm = xp.sqrt(sum(squares[1:], start=squares[0]))
-        return self.limit / xp.maximum(norm, self.limit)
+        if not grads:
+            return 1.0
+        wide = [widened(grad, xp) for grad in grads.values()]  # half precision would overflow
+        first, *rest = (xp.sum(grad * grad) for grad in wide)
+        return self.limit / xp.maximum(xp.sqrt(sum(rest, start=first)), self.limit)
 
     def apply(self, xp: Namespace, grad: Array, scale: Number) -> Array:
         return grad * scale

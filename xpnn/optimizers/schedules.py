@@ -12,9 +12,13 @@ samples is ceil(n / batch_size).
 """
 
 import math
+from typing import ClassVar, TypeAlias
 
 from xpnn.numerics import HOST
 from xpnn.typing import Namespace, Number
+
+Hyper: TypeAlias = "float | Schedule"
+"""A hyperparameter: a number, or one that changes from step to step."""
 
 
 class Schedule:
@@ -28,6 +32,11 @@ class Schedule:
         """The value after ``done`` = 0, 1, 2, ... steps."""
         raise NotImplementedError(f"{type(self).__name__} has to define value")
 
+    @property
+    def plateau(self) -> "ReduceOnPlateau | None":
+        """The part that has to be told how training goes, if there is one."""
+        return None
+
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
         return f"{type(self).__name__}({settings})"
@@ -40,7 +49,7 @@ class Constant(Schedule):
         self.start = float(start)
 
     def value(self, done: Number, xp: Namespace) -> Number:
-        return self.start + 0.0 * done
+        return self.start
 
 
 class StepDecay(Schedule):
@@ -53,17 +62,23 @@ class StepDecay(Schedule):
     """
 
     def __init__(self, start: float, *, every: int, factor: float = 0.1):
-        self.start, self.every, self.factor = float(start), _steps(every, "every"), float(factor)
+        self.start, self.every, self.factor = (
+            float(start),
+            _steps(every, "every"),
+            _positive(factor),
+        )
 
     def value(self, done: Number, xp: Namespace) -> Number:
-        return self.start * _power(self.factor, xp.floor(done / self.every), xp)
+        drops = xp.floor((done + 0.5) / self.every)  # + 0.5: a quotient is never just below a whole
+        return self.start * _power(self.factor, drops, xp)
 
 
 class Exponential(Schedule):
     """``start * factor^(done / steps)``: multiplied by ``factor`` over every ``steps`` steps."""
 
     def __init__(self, start: float, *, factor: float, steps: int = 1):
-        self.start, self.factor, self.steps = float(start), float(factor), _steps(steps, "steps")
+        self.start, self.factor = float(start), _positive(factor)
+        self.steps = _steps(steps, "steps")
 
     def value(self, done: Number, xp: Namespace) -> Number:
         return self.start * _power(self.factor, done / self.steps, xp)
@@ -106,12 +121,16 @@ class WarmUp(Schedule):
         then: a number, or the schedule that is warmed up.
     """
 
-    def __init__(self, steps: int, then: "float | Schedule"):
+    def __init__(self, steps: int, then: Hyper):
         self.steps = _steps(steps, "steps")
         self.then = then if isinstance(then, Schedule) else Constant(then)
 
     def value(self, done: Number, xp: Namespace) -> Number:
         return xp.minimum((done + 1) / self.steps, 1.0) * self.then.value(done, xp)
+
+    @property
+    def plateau(self) -> "ReduceOnPlateau | None":
+        return self.then.plateau
 
 
 class OneCycle(Schedule):
@@ -158,16 +177,20 @@ class ReduceOnPlateau(Schedule):
     """Multiplied by ``factor`` whenever the watched value has stopped falling.
 
     The trainer tells it the validation loss after each epoch (the training loss where there is no
-    validation data). After ``patience`` epochs without a new best, by more than ``threshold`` of
-    the best, the value drops.
+    validation data). After more than ``patience`` epochs without a new best, the value drops.
+
+    What it has seen is kept in the optimizer state, so that it is saved with it, and one schedule
+    may serve many runs. Called by itself, it says ``start``.
 
     Args:
         start: the first value.
         factor: what each drop multiplies by, in (0, 1).
         patience: how many epochs without a new best are borne.
-        threshold: how much better a new best has to be, relative to the best.
+        threshold: how far below the best a new best has to be, as a share of itself.
         lowest: the value never goes below this.
     """
+
+    watched: ClassVar[dict[str, float]] = {"best": math.inf, "waited": 0.0, "scale": 1.0}
 
     def __init__(
         self,
@@ -180,23 +203,31 @@ class ReduceOnPlateau(Schedule):
     ):
         if not 0 < factor < 1:
             raise ValueError(f"ReduceOnPlateau needs a factor in (0, 1), got {factor}")
+        if not 0 <= lowest <= start or start == 0:
+            raise ValueError(
+                f"ReduceOnPlateau needs lowest between 0 and start, got lowest={lowest} and "
+                f"start={start}"
+            )
         self.start, self.factor, self.patience = float(start), float(factor), patience
         self.threshold, self.lowest = float(threshold), float(lowest)
-        self._best, self._bad_epochs, self._scale = math.inf, 0, 1.0
 
     def value(self, done: Number, xp: Namespace) -> Number:
-        return self.start + 0.0 * done
+        return self.start
 
-    def observe(self, value: float) -> float:
-        """Take note of an epoch's value; returns what ``start`` is to be multiplied by now."""
-        if value < self._best - self.threshold * abs(self._best) or self._best == math.inf:
-            self._best, self._bad_epochs = value, 0
-        else:
-            self._bad_epochs += 1
-        if self._bad_epochs > self.patience:
-            self._scale = max(self._scale * self.factor, self.lowest / self.start)
-            self._bad_epochs = 0
-        return self._scale
+    @property
+    def plateau(self) -> "ReduceOnPlateau":
+        return self
+
+    def observe(
+        self, value: float, best: Number, waited: Number, scale: Number, xp: Namespace
+    ) -> tuple[Number, Number, Number]:
+        """After an epoch: the best value, the epochs without a better one, the factors so far."""
+        better = best - value > self.threshold * abs(value)
+        waited = xp.where(better, 0.0, waited + 1.0)
+        drops = waited > self.patience
+        lower = xp.maximum(scale * self.factor, self.lowest / self.start)
+        best = xp.where(better, value, best)
+        return best, xp.where(drops, 0.0, waited), xp.where(drops, lower, scale)
 
 
 def _power(base: float, exponent: Number, xp: Namespace) -> Number:
@@ -209,6 +240,12 @@ def _half_cosine(start: float, end: float, share: Number, xp: Namespace) -> Numb
 
 
 def _steps(count: int, name: str) -> int:
-    if count < 1:
-        raise ValueError(f"{name} counts training steps, at least 1, got {count}")
+    if count < 1 or count != int(count):
+        raise ValueError(f"{name} counts training steps, a whole number above 0, got {count}")
     return int(count)
+
+
+def _positive(factor: float) -> float:
+    if not factor > 0:
+        raise ValueError(f"a schedule multiplies by a factor above 0, got {factor}")
+    return float(factor)

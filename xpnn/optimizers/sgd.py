@@ -3,7 +3,7 @@
 from typing import Any
 
 from xpnn.optimizers.base import Optimizer
-from xpnn.optimizers.schedules import Schedule
+from xpnn.optimizers.schedules import Hyper
 from xpnn.typing import Array, Namespace, Number
 
 
@@ -24,29 +24,28 @@ class SGD(Optimizer):
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
     """
 
+    fractions = frozenset({"momentum"})
+
     def __init__(
-        self,
-        rate: float | Schedule = 0.01,
-        *,
-        momentum: float | Schedule = 0.0,
-        nesterov: bool = False,
-        **shared: Any,
+        self, rate: Hyper = 0.01, *, momentum: Hyper = 0.0, nesterov: bool = False, **shared: Any
     ):
-        super().__init__(rate, momentum=momentum, **shared)
-        if not isinstance(momentum, Schedule) and momentum >= 1:
-            raise ValueError(f"SGD needs momentum in [0, 1), got {momentum}")
+        super().__init__(rate, {"momentum": momentum}, **shared)
         if nesterov and momentum == 0:
-            raise ValueError("SGD with nesterov=True needs momentum above 0, such as 0.9")
+            raise ValueError("SGD with nesterov=True needs momentum above 0, such as 0.9, got 0")
         self.nesterov = nesterov
         self.slots = ("v",) if momentum != 0 else ()
 
     def rule(
-        self, xp: Namespace, param: Array, grad: Array, *rest: Any
+        self,
+        xp: Namespace,
+        param: Array,
+        grad: Array,
+        *slots: Array,
+        rate: Number,
+        momentum: Number,
     ) -> tuple[Array, ...]:
-        if not self.slots:
-            rate, _ = rest
+        if not slots:
             return (param - rate * grad,)
-        v, rate, momentum = rest
-        v = momentum * v + grad
+        v = momentum * slots[0] + grad
         step = grad + momentum * v if self.nesterov else v
         return param - rate * step, v

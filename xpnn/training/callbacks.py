@@ -175,7 +175,7 @@ class Watching(Callback):
     def is_new_best(self, logs: Logs, by: float = 0.0) -> bool:
         """Whether the watched number beats its best by more than ``by``; takes note of it."""
         if self.monitor not in logs:
-            raise KeyError(
+            raise ValueError(
                 f"{type(self).__name__} watches {self.monitor!r}, which is not measured, only "
                 f"{', '.join(logs)}; pass validation data to fit, or watch another number"
             )
@@ -263,7 +263,11 @@ class CSVLogger(Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
-        row = {"epoch": trainer.epoch, "seconds": round(time.perf_counter() - self._start, 3), **logs}
+        row = {
+            "epoch": trainer.epoch,
+            "seconds": round(time.perf_counter() - self._start, 3),
+            **logs,
+        }
         new = not self.path.exists() or self.path.stat().st_size == 0
         with self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(row))

@@ -1,7 +1,6 @@
 """Weights in files: safetensors, written so that a crash never leaves half a file."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,15 @@ def save_weights(network: Network, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(value, order="C") for name, value in network.numpy_arrays().items()}
     content = save(arrays, metadata={"format": "xpnn-weights", "version": "1"})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

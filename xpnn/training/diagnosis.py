@@ -1,10 +1,12 @@
 """StopOnNaN: which layer went bad first, and in which step."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnn.backends import Backend
 from xpnn.errors import TrainingStopped
 from xpnn.network import Network
 from xpnn.training.callbacks import Callback, Logs
@@ -26,7 +28,7 @@ class StopOnNaN(Callback):
     """
 
     def __init__(self) -> None:
-        self._good: tuple[dict[str, Any], Any, int] | None = None
+        self._good: Snapshot | None = None
         self._step = 0
 
     def on_epoch_begin(self, trainer: "Trainer", steps: int) -> None:
@@ -39,94 +41,108 @@ class StopOnNaN(Callback):
 
     def _remember(self, trainer: "Trainer", step: int) -> None:
         self._step = step
-        self._good = (*_copy_of(trainer), trainer.steps)  # type: ignore[assignment]
+        self._good = Snapshot(trainer)
 
     def _explain(self, trainer: "Trainer", step: int) -> None:
         """Repeat the steps since the last log point until one goes bad."""
         assert trainer.batches is not None
         assert self._good is not None
         network = trainer.network
-        arrays, trainer.opt_state, trainer.steps = self._good
-        network.load(arrays)
+        self._good.put_back(trainer)
         for number in range(self._step, step):
-            before = _copy_of(trainer)
+            before = Snapshot(trainer)
             x, y, weight = trainer.batches[number]
             culprit = first_bad_layer(network, trainer.loss, x, y, weight)
             if culprit is None:
                 trainer.step(x, y, weight)
                 culprit = _first_bad_parameter(network)
             if culprit is not None:
-                network.load(before[0])
-                trainer.opt_state = before[1]
+                before.put_back(trainer)
                 raise TrainingStopped(
-                    f"training went bad in epoch {trainer.epoch + 1}, step {number + 1}: {culprit}. "
-                    f"The network has the weights from before that step; try a smaller rate, clip "
-                    f"the gradients (clip=ClipByGlobalNorm(1.0)), or look at the data of that batch"
+                    f"training went bad in epoch {trainer.epoch + 1}, step {number + 1}: {culprit} "
+                    f"is NaN or infinite. The network has the weights from before that step; try "
+                    f"a smaller rate, clip the gradients (clip=ClipByGlobalNorm(1.0)), or look at "
+                    f"the data of that batch"
                 )
         raise TrainingStopped("the loss is no longer finite, though no layer is to blame for it")
 
 
-def first_bad_layer(network: Any, loss: Any, x: Any, y: Any, weight: Any = None) -> str | None:
-    """Where NaN or infinity first shows up in a forward and backward pass, in words, or None.
+class Snapshot:
+    """Copies of a trainer's arrays and counters, which no later step can touch."""
+
+    def __init__(self, trainer: "Trainer"):
+        network = trainer.network
+        self.steps = trainer.steps
+        self.arrays = _copied({**network.params, **network.state}, network.backend)
+        self.opt_state = _copied(trainer.opt_state, network.backend)
+
+    def put_back(self, trainer: "Trainer") -> None:
+        """Make the trainer what it was."""
+        trainer.network.load(self.arrays)
+        trainer.opt_state = _copied(self.opt_state, trainer.network.backend)
+        trainer.steps = self.steps
+
+
+def _copied(value: Any, backend: Backend) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(one, backend) for name, one in value.items()}
+    if value is None or isinstance(value, int | float):
+        return value
+    return backend.xp.asarray(value, copy=True)
+
+
+def first_bad_layer(
+    network: Network, loss: Loss, x: Array, y: Array, weight: Array | None = None
+) -> str | None:
+    """What first turns NaN or infinite in a forward and backward pass, in words, or None.
 
     Looks at every layer that is not a container, in the order in which data flow.
     """
-    backend = network.backend
-    state = dict(network.state)
+    backend, state = network.backend, dict(network.state)
     spoilt: list[str] = []
-    leaves = [(name, layer) for name, layer in network.walk() if not layer.children()]
-
-    def watch(name: str, run: Any, what: str) -> Any:
-        def watched(*arguments: Any) -> Any:
-            result = run(*arguments)
-            if result is not None and not _finite(result, backend):
-                spoilt.append(f"the {what} of layer {name}")
-            return result
-
-        return watched
-
     try:
-        for name, layer in leaves:
-            layer.forward = watch(name, layer.forward, "output")
-            layer.backward = watch(name, layer.backward, "input gradient")
+        _watch_layers(network, spoilt)
         predictions = network.forward(x, training=True)
         value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
         if not spoilt and not (_finite(value, backend) and _finite(delta, backend)):
-            spoilt.append(f"the loss, {getattr(loss, '__name__', loss)}")
+            spoilt.append(f"the loss, {getattr(loss, '__name__', loss)},")
         if not spoilt:
             network.backward(delta)
-            spoilt += [
-                f"the gradient of {name}" for name, g in network.grads.items() if not _finite(g, backend)
-            ]
+            grads = network.grads.items()
+            spoilt += [f"the gradient of {name}" for name, g in grads if not _finite(g, backend)]
     finally:
-        for _, layer in leaves:
-            for method in ("forward", "backward"):
-                layer.__dict__.pop(method, None)
+        for _, layer in network.walk():
+            vars(layer).pop("forward", None)
+            vars(layer).pop("backward", None)
         network.root.clear()
         network.state = state
-    return f"{spoilt[0]} is NaN or infinite" if spoilt else None
+    return spoilt[0] if spoilt else None
 
 
-def _first_bad_parameter(network: Any) -> str | None:
+def _watch_layers(network: Network, spoilt: list[str]) -> None:
+    """Shadow the methods of the innermost layers by ones that look at what they return."""
+
+    def watched(run: Callable[..., Any], what: str) -> Callable[..., Any]:
+        def look(*arguments: Any) -> Any:
+            result = run(*arguments)
+            if result is not None and not _finite(result, network.backend):
+                spoilt.append(what)
+            return result
+
+        return look
+
+    for name, layer in network.walk():
+        if not layer.children():
+            vars(layer)["forward"] = watched(layer.forward, f"the output of layer {name}")
+            vars(layer)["backward"] = watched(layer.backward, f"the input gradient of layer {name}")
+
+
+def _first_bad_parameter(network: Network) -> str | None:
     for name, param in network.params.items():
         if not _finite(param, network.backend):
-            return f"the update of {name} is NaN or infinite"
+            return f"the update of {name}"
     return None
 
 
-def _finite(array: Any, backend: Any) -> bool:
+def _finite(array: Array, backend: Backend) -> bool:
     return bool(np.isfinite(backend.to_numpy(array)).all())
-
-
-def _copy_of(trainer: "Trainer") -> tuple[dict[str, Any], Any]:
-    """Copies of a trainer's arrays that no later step can touch."""
-    xp = trainer.network.backend.xp
-
-    def copied(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: copied(one) for name, one in value.items()}
-        return value if isinstance(value, int | float) else xp.asarray(value, copy=True)
-
-    network = trainer.network
-    arrays = copied({**network.params, **network.state})
-    return arrays, None if trainer.opt_state is None else copied(trainer.opt_state)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.typing import Array, Loss, OptState, Params, State
@@ -14,12 +15,14 @@ def make_train_step(network: Network, loss: Loss, optimizer: Optimizer) -> Step:
     """Return ``step(params, state, opt_state, x, y, weight=None)``.
 
     It gives back ``(params, state, opt_state, value)`` after one step: forward, loss, backward,
-    update. Inside, the network lends its layers the arrays it was given. Parameters, state and
-    optimizer state are donated: keep what is returned and do not read what was passed.
+    penalties, update, constraints. Inside, the network lends its layers the arrays it was given.
+    Parameters, state and optimizer state are donated: keep what is returned and do not read what
+    was passed.
     """
     backend = network.backend
     update = optimizer.make_update(backend)
     trainable = network.trainable()
+    penalize, constrain = make_regularization(network.regularizers(), backend)
 
     def step(
         params: Params,
@@ -35,8 +38,9 @@ def make_train_step(network: Network, loss: Loss, optimizer: Optimizer) -> Step:
             network.backward(delta, to_input=False)
             grads, state = network.grads, network.state
         learned = {name: grad for name, grad in grads.items() if name in trainable}
+        value, learned = penalize(value, params, learned)
         params, opt_state = update(params, learned, opt_state)
-        return params, state, opt_state, value
+        return constrain(params), state, opt_state, value
 
     return backend.compile(step, donate=(0, 1, 2))
 

@@ -68,7 +68,7 @@ class Trainer:
         self._trained_names: set[str] | None = None
         self._eval_step = make_eval_step(network, loss, self.metrics)
 
-    # One step --------------------------------------------------------------------------------------
+    # One step -------------------------------------------------------------------------------------
 
     def step(self, x: Array, y: Array, weight: Array | None = None) -> Array:
         """Train on one batch of arrays of the network's backend; returns the loss, a 0-d array.
@@ -88,7 +88,7 @@ class Trainer:
         self.steps += 1
         return value
 
-    # Epochs ----------------------------------------------------------------------------------------
+    # Epochs ---------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -166,11 +166,11 @@ class Trainer:
         self.epoch += 1
         watched = logs.get("val_loss", logs["loss"])
         assert self.opt_state is not None
-        logs["rate"] = self.optimizer.hyper_at(self.steps)["rate"]
+        logs["rate"] = self.optimizer.hyper_at(self.steps, self.opt_state)["rate"]
         self.opt_state = self.optimizer.observe(self.opt_state, watched, backend)
         hooks.epoch_end(logs)
 
-    # Measuring -------------------------------------------------------------------------------------
+    # Measuring ------------------------------------------------------------------------------------
 
     def evaluate(
         self, x: Any, y: Any, *, sample_weight: Any = None, batch_size: int = 256
@@ -194,7 +194,8 @@ class Trainer:
 
     def _measure(self, data: Data, batch_size: int) -> dict[str, float]:
         network, backend = self.network, self.network.backend
-        losses, rows = RunningMean(backend), [[] for _ in self.metrics]  # type: ignore[var-annotated]
+        losses = RunningMean(backend)
+        rows: list[list[Array]] = [[] for _ in self.metrics]
         params, state = network.params, network.state
         for x, y, weight in Batches(data, batch_size, backend):
             value, statistics = self._eval_step(params, state, x, y, weight)
@@ -207,9 +208,11 @@ class Trainer:
             results[metric.name] = metric.result(stacked.astype(np.float64))
         return results
 
-    # The boundary ------------------------------------------------------------------------------------
+    # The boundary ---------------------------------------------------------------------------------
 
-    def _prepare(self, x: Any, y: Any, sample_weight: Any, validation: Any) -> tuple[Data, Data | None]:
+    def _prepare(
+        self, x: Any, y: Any, sample_weight: Any, validation: Any
+    ) -> tuple[Data, Data | None]:
         """Look at all data, then move them to the backend; nothing is changed on an error."""
         with self.network.backend.on_device():
             data = self._admit(x, y, sample_weight, "")
@@ -221,7 +224,8 @@ class Trainer:
                         f"validation is a share, (x, y) or (x, y, sample_weight), got a tuple of "
                         f"{len(validation)}"
                     )
-                return data, self._admit(*validation, *[None] * (3 - len(validation)), "validation ")
+                x, y, *rest = validation
+                return data, self._admit(x, y, rest[0] if rest else None, "validation ")
             return self._hold_out(data, validation)
 
     def _hold_out(self, data: Data, share: float) -> tuple[Data, Data]:
@@ -229,7 +233,8 @@ class Trainer:
         parts = held_out_rows(data[0].shape[0], share, self.seed)
         index = [backend.from_numpy(rows) for rows in parts]
         kept, held = (
-            tuple(a if a is None else backend.xp.take(a, rows, axis=0) for a in data) for rows in index
+            tuple(a if a is None else backend.xp.take(a, rows, axis=0) for a in data)
+            for rows in index
         )
         return kept, held  # type: ignore[return-value]
 
@@ -238,7 +243,7 @@ class Trainer:
         network, backend = self.network, self.network.backend
         if y is None:
             raise DataError(f"wanted {whose}targets y, got None; for an autoencoder pass y=x")
-        x, y = network.asarray(x), self._targets(y)
+        x, y = network.admit(x), self._targets(y)
         weight = None if sample_weight is None else backend.asarray(sample_weight, network.dtype)
         same_length(**{f"{whose}x": x, f"{whose}y": y, f"{whose}sample_weight": weight})
         self._check_finite(**{f"{whose}x": x, f"{whose}y": y, f"{whose}sample_weight": weight})
@@ -264,8 +269,8 @@ class Trainer:
             bad = int(backend.to_numpy(xp.count_nonzero(~xp.isfinite(array))))
             if bad:
                 raise DataError(
-                    f"wanted finite numbers, but {bad} of {math.prod(array.shape)} in {name} are NaN or "
-                    f"infinite; remove these samples or fill them in"
+                    f"wanted finite numbers, but {bad} of {math.prod(array.shape)} in {name} are "
+                    f"NaN or infinite; remove these samples or fill them in"
                 )
 
 

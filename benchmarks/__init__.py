@@ -1,0 +1,6 @@
+"""Times of whole training steps, xpnn's backends beside PyTorch; run with ``make bench``."""
+
+import os
+
+for _variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+    os.environ.pop(_variable, None)  # where set, they make NumPy choose slow matrix products

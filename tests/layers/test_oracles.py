@@ -1,0 +1,164 @@
+"""Layers against independent sources: torch.nn with copied weights, and jax.grad."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import needs
+from tests.layers.test_contract import BATCH, Ids, build, draw, each_layer, run
+from xpnn.layers import (
+    ELU,
+    GELU,
+    Dense,
+    Flatten,
+    Identity,
+    LeakyReLU,
+    Parallel,
+    ReLU,
+    Reshape,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+
+
+def linear(nn, p, x, name=""):
+    """torch.nn.Linear, whose weight is (outputs, inputs), with ours, which is (inputs, outputs)."""
+    return nn.functional.linear(x, p[f"{name}weight"].T, p.get(f"{name}bias"))
+
+
+def mlp(nn, p, x):
+    return linear(nn, p, nn.GELU()(linear(nn, p, x, "0.dense.")), "2.dense.")
+
+
+def residual(nn, p, x):
+    return x + nn.Tanh()(linear(nn, p, x, "body.0.dense."))
+
+
+def projected(nn, p, x):
+    return nn.ReLU()(linear(nn, p, x, "body.0.dense.")) + linear(nn, p, x, "shortcut.")
+
+
+def branches(nn, p, x):
+    import torch
+
+    return torch.cat([linear(nn, p, x, "0.dense."), nn.Sigmoid()(x)], dim=-1)
+
+
+def summed(nn, p, x):
+    return linear(nn, p, x, "0.dense.") + nn.SiLU()(linear(nn, p, x, "1.sequential.0.dense."))
+
+
+TORCH = [  # how to make the layer, its input shape, the same in torch given (nn, parameters, x)
+    pytest.param(lambda: Dense(3), (4,), linear, id="dense"),
+    pytest.param(lambda: Dense(3, use_bias=False), (4,), linear, id="dense-without-bias"),
+    pytest.param(lambda: Dense(5), (3, 4), linear, id="dense-over-time"),
+    pytest.param(lambda: Dense(17), (130,), linear, id="dense-wide"),
+    pytest.param(Identity, (4,), lambda nn, p, x: nn.Identity()(x), id="identity"),
+    pytest.param(Flatten, (2, 3), lambda nn, p, x: nn.Flatten()(x), id="flatten"),
+    pytest.param(
+        lambda: Reshape((3, 2)), (6,), lambda nn, p, x: nn.Unflatten(1, (3, 2))(x), id="reshape"
+    ),
+    pytest.param(Sigmoid, (50,), lambda nn, p, x: nn.Sigmoid()(x), id="sigmoid"),
+    pytest.param(Tanh, (50,), lambda nn, p, x: nn.Tanh()(x), id="tanh"),
+    pytest.param(ReLU, (50,), lambda nn, p, x: nn.ReLU()(x), id="relu"),
+    pytest.param(LeakyReLU, (50,), lambda nn, p, x: nn.LeakyReLU()(x), id="leaky-relu"),
+    pytest.param(
+        lambda: LeakyReLU(0.3), (50,), lambda nn, p, x: nn.LeakyReLU(0.3)(x), id="leaky-relu-0.3"
+    ),
+    pytest.param(ELU, (50,), lambda nn, p, x: nn.ELU()(x), id="elu"),
+    pytest.param(lambda: ELU(0.5), (50,), lambda nn, p, x: nn.ELU(0.5)(x), id="elu-0.5"),
+    pytest.param(SiLU, (50,), lambda nn, p, x: nn.SiLU()(x), id="silu"),
+    pytest.param(Softplus, (50,), lambda nn, p, x: nn.Softplus()(x), id="softplus"),
+    pytest.param(GELU, (50,), lambda nn, p, x: nn.GELU()(x), id="gelu"),
+    pytest.param(
+        lambda: GELU("tanh"), (50,), lambda nn, p, x: nn.GELU(approximate="tanh")(x), id="gelu-tanh"
+    ),
+    pytest.param(Softmax, (9,), lambda nn, p, x: nn.Softmax(dim=-1)(x), id="softmax"),
+    pytest.param(Softmax, (4, 5), lambda nn, p, x: nn.Softmax(dim=-1)(x), id="softmax-2d"),
+    pytest.param(lambda: Sequential([Dense(6), GELU(), Dense(2)]), (4,), mlp, id="sequential"),
+    pytest.param(lambda: Residual([Dense(4), Tanh()]), (4,), residual, id="residual"),
+    pytest.param(
+        lambda: Residual([Dense(3), ReLU()], Dense(3)), (4,), projected, id="residual-shortcut"
+    ),
+    pytest.param(lambda: Parallel([Dense(2), Sigmoid()]), (4,), branches, id="parallel"),
+    pytest.param(
+        lambda: Parallel([Dense(3), Sequential([Dense(3), SiLU()])], "sum"),
+        (4,),
+        summed,
+        id="parallel-sum",
+    ),
+]
+
+
+def by_own_name(network, arrays):
+    """Arrays of a network of one layer under the names that the layer itself uses."""
+    prefix = next(iter(network.root.children())) + "."
+    return {name.removeprefix(prefix): array for name, array in arrays.items()}
+
+
+@needs("torch")
+@pytest.mark.parametrize("size", [1.0, 30.0])  # 30: where exponentials overflow if one lets them
+@pytest.mark.parametrize(("make", "input_shape", "reference"), TORCH)
+def test_equals_torch(backend, make, input_shape, reference, size):
+    import torch
+
+    network, x = build(make, input_shape, backend), size * draw(input_shape)
+    delta = draw(network.output_shape, seed=2)
+    found = by_own_name(network, run(network, x, backend.asarray(delta)))
+
+    weights = by_own_name(network, network.params)
+    p = {n: torch.tensor(backend.to_numpy(w), requires_grad=True) for n, w in weights.items()}
+    x = torch.tensor(x, requires_grad=True)
+    output = reference(torch.nn, p, x)
+    output.backward(torch.tensor(delta))
+
+    assert found.keys() == {"output", "input", *p}
+    for name, tensor in {"input": x, **p}.items():
+        wanted = tensor.grad.numpy()
+        atol = 1e-5 * max(1.0, float(np.max(np.abs(wanted))))
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-5, atol=atol, err_msg=name)
+    np.testing.assert_allclose(
+        found["output"], output.detach().numpy(), rtol=1e-5, atol=1e-5 * size
+    )
+
+
+@needs("jax")
+@each_layer
+def test_backward_equals_jax_vjp_of_the_same_forward(make, input_shape):
+    import jax
+
+    network, twin = build(make, input_shape, "jax"), build(make, input_shape, "jax")
+    x, delta = draw(input_shape), draw(network.output_shape, seed=2)
+    found = run(network, x, network.backend.asarray(delta))
+
+    def forward(params, x):
+        with twin.holding(params, twin.state):
+            return twin.root.forward(x, training=True)
+
+    output, pull = jax.vjp(forward, twin.params, twin.asarray(x))
+    grads, back = pull(twin.backend.asarray(delta))
+    inputs = {} if isinstance(input_shape, Ids) else {"input": back}  # ids have no gradient
+    assert found.keys() == {"output", *inputs, *grads}
+    for name, array in {"output": output, **inputs, **grads}.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@needs("torch")
+def test_dropout_scales_as_torch_does(backend):
+    """Torch's masks are other ones, so the two are compared where both keep something."""
+    import torch
+
+    from xpnn.layers import Dropout
+
+    network = build(lambda: Dropout(0.25), (1000,), backend)
+    found = run(
+        network, np.ones((BATCH, 1000)), backend.asarray(np.ones((BATCH, 1000), np.float32))
+    )
+    theirs = torch.nn.Dropout(0.25)(torch.ones(BATCH, 1000)).numpy()
+    assert set(np.unique(theirs)) == set(np.unique(found["output"])) == {0, np.float32(4 / 3)}
+    np.testing.assert_array_equal(found["input"], found["output"])
+    assert abs(np.mean(found["output"] > 0) - np.mean(theirs > 0)) < 0.05

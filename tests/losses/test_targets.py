@@ -1,0 +1,129 @@
+"""Targets that a loss cannot use are refused, in words that say what to do."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from xpnn.errors import DataError, ShapeError
+from xpnn.losses import (
+    binary_cross_entropy,
+    check_targets,
+    cross_entropy,
+    hinge,
+    huber,
+    kl_divergence,
+    mean_squared_error,
+    quadratic_cost,
+)
+
+FIT = [
+    (quadratic_cost, np.zeros((4, 3), np.float32), (3,)),
+    (mean_squared_error, np.full(4, 1e9, np.float32), ()),
+    (huber, np.arange(8).reshape(4, 2), (2,)),
+    (hinge, np.array([[-1], [1]]), (1,)),
+    (hinge, np.array([[0], [1]], dtype=np.uint8), (1,)),
+    (binary_cross_entropy, np.array([[True], [False]]), (1,)),
+    (binary_cross_entropy, np.array([[0.25, 1.0]], np.float32), (2,)),
+    (cross_entropy, np.array([0, 2]), (3,)),
+    (cross_entropy, np.array([0, 2], dtype=np.uint8), (3,)),
+    (cross_entropy, np.array([[0, 2]]), (2, 3)),
+    (cross_entropy, np.eye(3)[[0, 2]].astype(np.float32), (3,)),
+    (cross_entropy, np.eye(3, dtype=bool)[[0, 2]], (3,)),
+    (cross_entropy, np.array([[0.33, 0.33, 0.33]], np.float32), (3,)),
+    (kl_divergence, np.array([[0.5, 0.5]], np.float32), (2,)),
+]
+
+
+@pytest.mark.parametrize(("loss", "targets", "output_shape"), FIT)
+def test_fit_targets_pass(backend, loss, targets, output_shape):
+    check_targets(loss, backend.asarray(targets), output_shape, backend)
+
+
+UNFIT = {
+    "a column is missing": (
+        (mean_squared_error, np.zeros(4), (1,), ShapeError),
+        r"shape of the outputs, \(batch, 1\), got \(4,\); write y\[\.\.\., None\]",
+    ),
+    "other outputs": (
+        (quadratic_cost, np.zeros((4, 2)), (3,), ShapeError),
+        r"\(batch, 3\), got \(4, 2\); reshape the targets, or change the last layer",
+    ),
+    "above 1": (
+        (binary_cross_entropy, np.array([[1.0], [2.0]]), (1,), DataError),
+        r"targets from 0 to 1, got numbers from 1 to 2; rescale the targets, or choose",
+    ),
+    "below 0": (
+        (binary_cross_entropy, np.array([[-1], [1]]), (1,), DataError),
+        r"targets from 0 to 1, got numbers from -1 to 1; rescale",
+    ),
+    "not signs": (
+        (hinge, np.array([[3.0]]), (1,), DataError),
+        r"targets from -1 to 1, got numbers from 3 to 3; rescale",
+    ),
+    "float labels": (
+        (cross_entropy, np.array([0.0, 1.0], np.float32), (3,), DataError),
+        r"class numbers of an integer dtype, got .*float32; write y\.astype\('int64'\)",
+    ),
+    "counted from 1": (
+        (cross_entropy, np.array([1, 2, 3]), (3,), DataError),
+        r"class numbers from 0 to 2, as the network has 3 outputs, got numbers from 1 to 3; count "
+        r"classes from 0, or give the last layer 4 units",
+    ),
+    "negative labels": (
+        (cross_entropy, np.array([0, -1]), (3,), DataError),
+        r"class numbers from 0 to 2.* got numbers from -1 to 0; count classes from 0",
+    ),
+    "too many labels in a sequence": (
+        (cross_entropy, np.array([[0, 7]]), (2, 3), DataError),
+        r"class numbers from 0 to 2.* got numbers from 0 to 7",
+    ),
+    "labels in a column": (
+        (cross_entropy, np.array([[0], [1]]), (3,), ShapeError),
+        r"class numbers of shape \(batch,\) or one-hot rows of shape \(batch, 3\), got \(2, 1\); "
+        r"write y\[\.\.\., 0\]",
+    ),
+    "other classes": (
+        (cross_entropy, np.zeros((2, 4)), (3,), ShapeError),
+        r"or one-hot rows of shape \(batch, 3\), got \(2, 4\); reshape the targets, or change",
+    ),
+    "labels without time": (
+        (cross_entropy, np.array([0, 1]), (2, 3), ShapeError),
+        r"class numbers of shape \(batch, 2\) or one-hot rows of shape \(batch, 2, 3\), got \(2,\)",
+    ),
+    "several classes at once": (
+        (cross_entropy, np.array([[1, 1, 0], [0, 0, 1]]), (3,), DataError),
+        r"rows of probabilities, which sum to 1, got rows that sum to 1 up to 2; divide each row",
+    ),
+    "percent": (
+        (cross_entropy, np.array([[50.0, 50.0]]), (2,), DataError),
+        r"targets from 0 to 1, got numbers from 50 to 50; rescale",
+    ),
+    "not distributions": (
+        (kl_divergence, np.array([[0.2, 0.2]]), (2,), DataError),
+        r"sum to 1, got rows that sum to 0\.4 up to 0\.4; .* choose binary_cross_entropy",
+    ),
+    "labels for a divergence": (
+        (kl_divergence, np.array([0, 1]), (2,), ShapeError),
+        r"shape of the outputs, \(batch, 2\), got \(2,\); reshape",
+    ),
+    "with options bound": (
+        (partial(cross_entropy, label_smoothing=0.1), np.array([5]), (3,), DataError),
+        r"class numbers from 0 to 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "text"), UNFIT.values(), ids=UNFIT)
+def test_unfit_targets_are_refused(backend, given, text):
+    loss, targets, output_shape, error = given
+    targets = targets.astype(np.float32) if targets.dtype == np.float64 else targets
+    with pytest.raises(error, match=text):
+        check_targets(loss, backend.asarray(targets), output_shape, backend)
+
+
+def test_a_loss_of_ones_own_is_not_looked_at(backend):
+    def loss(predictions, targets, *, sample_weight=None, backend=None):
+        raise AssertionError("checking targets does not call the loss")
+
+    assert check_targets(loss, backend.asarray(np.zeros(3)), (7,), backend) is None

@@ -1,0 +1,145 @@
+"""Losses by hand: worked examples, and the numbers at the edges of what floats can say."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+
+from xpnn.errors import DataError, ShapeError
+from xpnn.losses import (
+    binary_cross_entropy,
+    cross_entropy,
+    hinge,
+    huber,
+    kl_divergence,
+    mean_absolute_error,
+    mean_squared_error,
+    quadratic_cost,
+)
+
+from_probabilities = partial(binary_cross_entropy, from_logits=False)
+
+
+def called(backend, loss, predictions, targets, **options):
+    arrays = (backend.asarray(np.asarray(a, dtype=np.float32)) for a in (predictions, targets))
+    with backend.on_device():
+        value, delta = loss(*arrays, backend=backend, **options)
+    return float(backend.to_numpy(value)), backend.to_numpy(delta)
+
+
+@pytest.mark.parametrize(
+    ("loss", "predictions", "targets", "value", "delta"),
+    [
+        # samples cost (1 + 4) / 2 and (0 + 4) / 2; their mean; (a - y) / 2
+        (quadratic_cost, [[1, 2], [3, 4]], [[0, 0], [3, 2]], 2.25, [[0.5, 1], [0, 1]]),
+        # one output of 0.8 where 0 was wanted: C = 0.64 / 2
+        (quadratic_cost, [[0.8]], [[0.0]], 0.32, [[0.8]]),
+        (mean_squared_error, [[1, 2], [3, 4]], [[0, 0], [3, 2]], 2.25, [[0.5, 1], [0, 1]]),
+        (mean_squared_error, [2, 2, 5], [2, 0, 4], 5 / 3, [0, 4 / 3, 2 / 3]),
+        (mean_absolute_error, [2, -2, 5], [2, 0, 4], 1.0, [0, -1 / 3, 1 / 3]),
+        # inside the threshold 0.5^2 / 2, at it 1 / 2, beyond it 3 - 1 / 2
+        (huber, [0.5, 1, -3], [0, 0, 0], (0.125 + 0.5 + 2.5) / 3, [0.5 / 3, 1 / 3, -1 / 3]),
+        # far on the right side, short of the margin, on the wrong side, at the margin
+        (hinge, [3, 0.5, 1, 1], [1, 1, -1, 1], (0 + 0.5 + 2 + 0) / 4, [0, -0.25, 0.25, 0]),
+        (hinge, [0.5, 1.0], [1, 0], (0.5 + 2) / 2, [-0.5, 0.5]),
+        (binary_cross_entropy, [0, 0], [1, 0], math.log(2), [-0.25, 0.25]),
+        (binary_cross_entropy, [math.log(3)], [1], math.log(4 / 3), [-0.25]),
+        (from_probabilities, [0.25, 0.5], [1, 0], math.log(8) / 2, [-2, 1]),
+        # softmax of log 1, log 2, log 5 is 1/8, 2/8, 5/8
+        (
+            cross_entropy,
+            [[0, math.log(2), math.log(5)]],
+            [[0, 1, 0]],
+            math.log(4),
+            [[1 / 8, -6 / 8, 5 / 8]],
+        ),
+        (cross_entropy, [[0, 0, 0, 0]], [[1, 0, 0, 0]], math.log(4), [[-0.75, 0.25, 0.25, 0.25]]),
+        (kl_divergence, [[0, 0]], [[0.5, 0.5]], 0.0, [[0, 0]]),
+        (kl_divergence, [[0, 0]], [[1, 0]], math.log(2), [[-0.5, 0.5]]),
+        (kl_divergence, [[0, math.log(3)]], [[0.5, 0.5]], 0.5 * math.log(4 / 3), [[-0.25, 0.25]]),
+    ],
+)
+def test_worked_examples(backend, loss, predictions, targets, value, delta):
+    found, slopes = called(backend, loss, predictions, targets)
+    assert found == pytest.approx(value, abs=1e-6)
+    np.testing.assert_allclose(slopes, delta, atol=1e-6)
+
+
+def test_label_smoothing_by_hand(backend):
+    # q = 0.8 (0, 1) + 0.2 / 2, p = (1/4, 3/4)
+    loss = partial(cross_entropy, label_smoothing=0.2)
+    value, delta = called(backend, loss, [[0, math.log(3)]], [[0, 1]])
+    assert value == pytest.approx(0.1 * math.log(4) + 0.9 * math.log(4 / 3))
+    np.testing.assert_allclose(delta, [[0.25 - 0.1, 0.75 - 0.9]], rtol=1e-6)
+
+
+def test_class_weights_by_hand(backend):
+    # losses log 4 of class 0 and log(4/3) of class 1, weights 1 and 3
+    loss = partial(cross_entropy, class_weight=np.array([1.0, 3.0]))
+    value, delta = called(backend, loss, [[0, math.log(3)]] * 2, [[1, 0], [0, 1]])
+    assert value == pytest.approx((math.log(4) + 3 * math.log(4 / 3)) / 4)
+    np.testing.assert_allclose(delta, [[-0.75 / 4, 0.75 / 4], [0.75 / 4, -0.75 / 4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+def test_class_numbers_of_any_integer_dtype(backend, dtype):
+    logits = np.zeros((2, 300), dtype=np.float32)
+    logits[:, 5] = 10
+    labels = backend.asarray(np.array([5, 255], dtype=dtype))
+    with backend.on_device():
+        value, _ = cross_entropy(backend.asarray(logits), labels, backend=backend)
+    total = math.log(math.exp(10) + 299)
+    assert float(backend.to_numpy(value)) == pytest.approx((total - 10 + total) / 2, rel=1e-5)
+
+
+def test_small_losses_keep_their_digits(backend):
+    value, delta = called(backend, binary_cross_entropy, [20.0], [1.0])
+    assert value == pytest.approx(math.log1p(math.exp(-20)), rel=1e-5)
+    value, delta = called(backend, cross_entropy, [[0.0, 12.0]], [[0, 1]])
+    assert value == pytest.approx(math.log1p(math.exp(-12)), rel=0.02)  # 1 + 6e-6 in float32
+    np.testing.assert_allclose(delta, [[6.144e-6, -6.144e-6]], rtol=0.02)
+
+
+def test_huge_logits_keep_their_differences(backend):
+    value, delta = called(backend, cross_entropy, [[1e4, 1e4 - 1]], [[0, 1]])
+    assert value == pytest.approx(1 + math.log1p(math.exp(-1)), rel=1e-6)
+    p = 1 / (1 + math.exp(-1))
+    np.testing.assert_allclose(delta, [[p, -p]], rtol=1e-6)
+    value, delta = called(backend, cross_entropy, [[1e4, -1e4]], [[0, 1]])
+    assert value == 2e4
+    np.testing.assert_array_equal(delta, [[1, -1]])
+    value, delta = called(backend, binary_cross_entropy, [-1e4, 1e4], [1, 1])
+    assert value == 5e3
+    np.testing.assert_array_equal(delta, [-0.5, 0])
+
+
+def test_certain_and_wrong_probabilities_still_teach(backend):
+    value, delta = called(backend, from_probabilities, [0.0, 1.0], [1.0, 0.0])
+    epsilon = float(np.finfo(np.float32).eps)
+    assert value == pytest.approx(-math.log(epsilon), rel=1e-6)
+    np.testing.assert_allclose(delta, [-0.5 / epsilon, 0.5 / epsilon], rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
+def test_label_smoothing_is_a_share(backend, smoothing):
+    with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\), got"):
+        called(backend, partial(cross_entropy, label_smoothing=smoothing), [[0, 1]], [[0, 1]])
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, math.nan])
+def test_a_threshold_is_above_zero(backend, threshold):
+    with pytest.raises(ValueError, match=r"threshold above 0, got"):
+        called(backend, partial(huber, threshold=threshold), [1.0], [0.0])
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 2.0, 3.0], {0: 1.0, 1: 5.0}])
+@pytest.mark.parametrize("loss", [cross_entropy, binary_cross_entropy, hinge])
+def test_class_weights_are_one_number_for_each_class(backend, loss, weights):
+    with pytest.raises(ShapeError, match="class_weight to list 2 numbers, one for each class, got"):
+        called(backend, partial(loss, class_weight=weights), [[0.0, 1.0]], [[0.0, 1.0]])
+
+
+def test_predictions_have_to_be_floats():
+    with pytest.raises(DataError, match="predictions of a float dtype, got int64"):
+        mean_squared_error(np.array([1, 2]), np.array([1.5, 2.5]))

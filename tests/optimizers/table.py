@@ -1,0 +1,140 @@
+"""The table of optimizers, a line for each configuration, and runs of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnn.backends import Backend
+from xpnn.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop
+
+Arrays = dict[str, np.ndarray]
+RATE = 0.05
+
+
+@dataclass
+class Case:
+    """One configuration of an optimizer.
+
+    Attributes:
+        make: takes further options, such as ``weight_decay``.
+        reference: the counterpart in torch.optim, by name, with its options; for Lion, none.
+        schedulable: a value for each hyperparameter, to be reached by a schedule.
+        valley: rate at which it gets along the valley of ``rosenbrock``.
+    """
+
+    make: Callable[..., Optimizer]
+    reference: tuple[str, dict[str, Any]] | None
+    schedulable: dict[str, float]
+    valley: float
+
+
+def bound(kind: type[Optimizer], rate: float = RATE, **options: Any) -> Callable[..., Optimizer]:
+    return lambda **more: kind(**{"rate": rate, **options, **more})
+
+
+BETAS = {"beta1": 0.5, "beta2": 0.9}
+CASES = {
+    "sgd": Case(bound(SGD), ("SGD", {}), {}, 0.02),
+    "momentum": Case(
+        bound(SGD, momentum=0.9), ("SGD", {"momentum": 0.9}), {"momentum": 0.5}, 0.02
+    ),
+    "nesterov": Case(
+        bound(SGD, momentum=0.9, nesterov=True),
+        ("SGD", {"momentum": 0.9, "nesterov": True}),
+        {"momentum": 0.5},
+        0.01,
+    ),
+    "adagrad": Case(bound(Adagrad), ("Adagrad", {}), {"epsilon": 0.1}, 0.2),
+    "rmsprop": Case(
+        bound(RMSprop, rho=0.9), ("RMSprop", {"alpha": 0.9}), {"rho": 0.5, "epsilon": 0.1}, 0.01
+    ),
+    "rmsprop-momentum": Case(
+        bound(RMSprop, rho=0.9, momentum=0.9),
+        ("RMSprop", {"alpha": 0.9, "momentum": 0.9}),
+        {"rho": 0.5, "momentum": 0.5, "epsilon": 0.1},
+        0.005,
+    ),
+    "adam": Case(bound(Adam), ("Adam", {}), {**BETAS, "epsilon": 0.1}, 0.2),
+    "adamw": Case(
+        bound(AdamW, weight_decay=0.0), ("AdamW", {}), {**BETAS, "epsilon": 0.1}, 0.2
+    ),
+    "nadam": Case(
+        bound(NAdam), ("NAdam", {}), {**BETAS, "epsilon": 0.1, "momentum_decay": 0.1}, 0.1
+    ),
+    "lion": Case(bound(Lion), None, BETAS, 0.02),
+}
+
+each_optimizer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def start(dtype: str = "float64") -> Arrays:
+    """Parameters: a matrix and a bias."""
+    rng = np.random.default_rng(1)
+    return {
+        "weight": rng.normal(size=(3, 2)).astype(dtype),
+        "bias": rng.normal(size=2).astype(dtype),
+    }
+
+
+def gradients(dtype: str = "float64", steps: int = 20) -> list[Arrays]:
+    """One set for each step: of all sizes, and one number that is always zero."""
+    rng = np.random.default_rng(2)
+    drawn = []
+    for _ in range(steps):
+        weight, bias = rng.normal(size=(3, 2)) * 10.0 ** rng.integers(-3, 2), rng.normal(size=2)
+        weight[0, 0] = 0
+        drawn.append({"weight": weight.astype(dtype), "bias": bias.astype(dtype)})
+    return drawn
+
+
+def moved(arrays: Arrays, backend: Backend) -> dict[str, Any]:
+    return {name: backend.asarray(array.copy()) for name, array in arrays.items()}
+
+
+def on_host(arrays: dict[str, Any], backend: Backend) -> Arrays:
+    return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
+
+
+def trained(
+    optimizer: Optimizer, backend: Backend, params: Arrays, grads: list[Arrays]
+) -> tuple[Arrays, dict[str, Any]]:
+    """Parameters, on the host, and the optimizer state after a step for each set of gradients."""
+    with backend.on_device():
+        held, update = moved(params, backend), optimizer.make_update(backend)
+        opt_state = optimizer.init(held, backend)
+        for one in grads:
+            held, opt_state = update(held, moved(one, backend), opt_state)
+        return on_host(held, backend), opt_state
+
+
+def trained_by_torch(case: Case, weight_decay: float) -> Arrays:
+    """What torch.optim makes of it in float64; Lion is not there, so that it is written out."""
+    if case.reference is None:
+        return trained_by_lion(weight_decay)
+    import torch
+
+    name, options = case.reference
+    params = {k: torch.nn.Parameter(torch.from_numpy(v)) for k, v in start().items()}
+    optimizer = getattr(torch.optim, name)(
+        params.values(), lr=RATE, weight_decay=weight_decay, **options
+    )
+    for grads in gradients():
+        for key, param in params.items():
+            param.grad = torch.from_numpy(grads[key])
+        optimizer.step()
+    return {key: param.detach().numpy() for key, param in params.items()}
+
+
+def trained_by_lion(weight_decay: float) -> Arrays:
+    """Chen et al., 2023, algorithm 2, line by line."""
+    theta, beta1, beta2, lr = start(), 0.9, 0.99, RATE
+    m = {key: np.zeros_like(value) for key, value in theta.items()}
+    for grads in gradients():
+        for key, g in grads.items():
+            c = beta1 * m[key] + (1 - beta1) * g
+            theta[key] = theta[key] - lr * (np.sign(c) + weight_decay * theta[key])
+            m[key] = beta2 * m[key] + (1 - beta2) * g
+    return theta

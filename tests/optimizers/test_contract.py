@@ -1,0 +1,254 @@
+"""What every optimizer promises, checked for each configuration on each backend."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from tests.conftest import needs
+from tests.optimizers.table import (
+    CASES,
+    each_optimizer,
+    gradients,
+    moved,
+    on_host,
+    start,
+    trained,
+    trained_by_lion,
+    trained_by_torch,
+)
+from xpnn.backends import get_backend
+from xpnn.errors import BackendUnavailable
+from xpnn.optimizers import Adam, ClipByGlobalNorm, Cosine, matrices_only
+
+each_decay = pytest.mark.parametrize("decay", [0.0, 0.1])
+
+
+def assert_close(ours, theirs, **tolerance):
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_allclose(array, theirs[name], err_msg=name, **tolerance)
+
+
+@needs("torch")
+@each_decay
+@each_optimizer
+def test_twenty_steps_are_those_of_torch_in_float32(backend, case, decay):
+    optimizer = case.make(weight_decay=decay)
+    params, _ = trained(optimizer, backend, start("float32"), gradients("float32"))
+    assert_close(params, trained_by_torch(case, decay), rtol=1e-5, atol=1e-5)
+
+
+@needs("torch")
+@each_decay
+@each_optimizer
+def test_twenty_steps_are_those_of_torch_in_float64(backend, case, decay):
+    with backend.allow_float64():
+        params, _ = trained(case.make(weight_decay=decay), backend, start(), gradients())
+    assert params["weight"].dtype == np.float64
+    assert_close(params, trained_by_torch(case, decay), rtol=1e-9, atol=1e-9)
+
+
+@each_decay
+def test_lion_is_the_paper_s(backend, decay):
+    with backend.allow_float64():
+        params, _ = trained(CASES["lion"].make(weight_decay=decay), backend, start(), gradients())
+    assert_close(params, trained_by_lion(decay), rtol=1e-9, atol=1e-9)
+
+
+def parabola(w, z):
+    return w - 3.0, 5.0 * (z - 3.0)
+
+
+def rosenbrock(w, z):
+    """Of ``(1 - w)^2 + 10 (z - w^2)^2``: a bent valley that falls gently to (1, 1)."""
+    return -2.0 * (1.0 - w) - 40.0 * w * (z - w * w), 20.0 * (z - w * w)
+
+
+@pytest.mark.parametrize(("slopes", "minimum"), [(parabola, 3.0), (rosenbrock, 1.0)])
+@each_optimizer
+def test_it_reaches_a_known_minimum(backend, case, slopes, minimum):
+    optimizer = case.make(rate=Cosine(case.valley, steps=600))
+    update = optimizer.make_update(backend)
+
+    def step(params, opt_state):
+        w, z = slopes(params["w"], params["z"])
+        return update(params, {"w": w, "z": z}, opt_state)
+
+    compiled = backend.compile(step)
+    with backend.on_device():
+        params = moved({"w": np.full(1, 0.5, np.float32), "z": np.full(1, 0.5, np.float32)}, backend)
+        opt_state = optimizer.init(params, backend)
+        for _ in range(600):
+            params, opt_state = compiled(params, opt_state)
+        assert_close(on_host(params, backend), {"w": minimum, "z": minimum}, atol=0.05)
+
+
+@each_optimizer
+def test_no_array_changes_its_dtype(backend, case):
+    for dtype in ("float16", "float32", "float64"):
+        wide = backend.allow_float64() if dtype == "float64" else contextlib.nullcontext()
+        with wide:
+            try:
+                backend.dtype(dtype)
+            except BackendUnavailable:
+                continue
+            optimizer = case.make(weight_decay=0.1, clip=ClipByGlobalNorm(1.0))
+            params, opt_state = trained(optimizer, backend, start(dtype), gradients(dtype, 3))
+            assert {array.dtype.name for array in params.values()} == {dtype}
+            slots = [on_host(opt_state[slot], backend).values() for slot in optimizer.slots]
+            found = {array.dtype.name for arrays in slots for array in arrays}
+            # half precision keeps its slots in float32, or small steps would be lost
+            assert found <= {"float32" if dtype == "float16" else dtype}
+
+
+@needs("torch")
+@each_optimizer
+def test_half_precision_follows_float64(backend, case):
+    try:
+        backend.dtype("float16")
+    except BackendUnavailable:
+        pytest.skip(f"{backend.name} has no float16")
+    params, _ = trained(case.make(), backend, start("float16"), gradients("float16"))
+    # float16 has 11 bits, and each of 20 steps rounds by up to half of the last one
+    assert_close(params, trained_by_torch(case, 0.0), rtol=1e-2, atol=1e-2)
+
+
+@each_optimizer
+def test_parameters_without_a_gradient_are_left_alone(backend, case):
+    optimizer = case.make(weight_decay=0.1)
+    with backend.on_device():
+        params = moved(start("float32"), backend)
+        opt_state = optimizer.init(params, backend)
+        grads = moved({"weight": gradients("float32")[0]["weight"]}, backend)
+        after, new_state = optimizer.make_update(backend)(params, grads, opt_state)
+    assert after["bias"] is params["bias"]
+    assert after["weight"] is not params["weight"]
+    for slot in optimizer.slots:
+        assert new_state[slot]["bias"] is opt_state[slot]["bias"]
+
+
+@each_optimizer
+def test_nothing_to_train_is_no_error(backend, case):
+    optimizer = case.make(clip=ClipByGlobalNorm(1.0))
+    with backend.on_device():
+        params = moved(start("float32"), backend)
+        after, _ = optimizer.make_update(backend)(params, {}, optimizer.init(params, backend))
+    assert after == params
+
+
+@each_optimizer
+def test_decay_can_leave_out_biases(backend, case):
+    def run(**options):
+        return trained(case.make(**options), backend, start("float32"), gradients("float32"))[0]
+
+    plain, all_decay = run(weight_decay=0.0), run(weight_decay=0.1)
+    some = run(weight_decay=0.1, decays=matrices_only)
+    np.testing.assert_array_equal(some["bias"], plain["bias"])
+    np.testing.assert_array_equal(some["weight"], all_decay["weight"])
+    assert np.all(all_decay["bias"] != plain["bias"])
+
+
+@each_optimizer
+def test_a_step_waits_for_nothing(backend, case, monkeypatch):
+    optimizer = case.make(rate=Cosine(0.1, steps=9), clip=ClipByGlobalNorm(1.0))
+
+    def refuse(*_):
+        raise AssertionError("this waits for the device, or copies to it")
+
+    with backend.on_device():
+        params, grads = moved(start("float32"), backend), moved(gradients("float32")[0], backend)
+        opt_state, update = optimizer.init(params, backend), optimizer.make_update(backend)
+        monkeypatch.setattr(type(backend), "from_numpy", refuse)
+        monkeypatch.setattr(type(backend), "to_numpy", refuse)
+        if backend.name in ("array-api-strict", "torch"):
+            reads = ("__float__", "__int__", "__bool__", "__index__", "__array__", "item", "numpy")
+            for read in reads:
+                if hasattr(type(params["bias"]), read):
+                    monkeypatch.setattr(type(params["bias"]), read, refuse)
+        params, opt_state = update(params, grads, opt_state)
+        update(params, grads, opt_state)
+
+
+@each_optimizer
+def test_a_compiled_step_is_traced_once(backend, case):
+    optimizer = case.make(
+        rate=Cosine(0.1, steps=9),
+        weight_decay=Cosine(0.1, steps=5, end=0.01),
+        clip=ClipByGlobalNorm(1.0),
+    )
+    expected, _ = trained(optimizer, backend, start("float32"), gradients("float32", 6))
+    traces, update = [], optimizer.make_update(backend)
+
+    def step(params, grads, opt_state):
+        traces.append(1)
+        return update(params, grads, opt_state)
+
+    compiled = backend.compile(step, donate=(0, 2))
+    with backend.on_device():
+        params = moved(start("float32"), backend)
+        opt_state = optimizer.init(params, backend)
+        for grads in gradients("float32", 6):
+            params, opt_state = compiled(params, moved(grads, backend), opt_state)
+            opt_state = optimizer.observe(opt_state, 1.0, backend)
+        assert_close(on_host(params, backend), expected, rtol=1e-5, atol=1e-6)
+    assert len(traces) == (1 if backend.name == "jax" else 6)
+
+
+@each_optimizer
+def test_the_state_survives_a_trip_through_the_host(backend, case):
+    optimizer = case.make(rate=Cosine(0.1, steps=9), weight_decay=0.1)
+    grads = gradients("float32", 6)
+    expected, _ = trained(optimizer, backend, start("float32"), grads)
+    half, opt_state = trained(optimizer, backend, start("float32"), grads[:3])
+
+    def again(value):
+        if isinstance(value, dict):
+            return {name: again(one) for name, one in value.items()}
+        if isinstance(value, int | float):
+            return value
+        return backend.asarray(np.array(backend.to_numpy(value)))
+
+    with backend.on_device():
+        params, opt_state = moved(half, backend), again(opt_state)
+        update = optimizer.make_update(backend)
+        for one in grads[3:]:
+            params, opt_state = update(params, moved(one, backend), opt_state)
+        assert_close(on_host(params, backend), expected, rtol=1e-6, atol=1e-7)
+
+
+@needs("jax")
+@each_optimizer
+def test_the_state_is_a_pytree(case):
+    import jax
+
+    backend = get_backend("jax")
+    _, opt_state = trained(case.make(), backend, start("float32"), gradients("float32", 2))
+    leaves, structure = jax.tree.flatten(opt_state)
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+    again = jax.tree.unflatten(structure, leaves)
+    assert again.keys() == opt_state.keys()
+    assert int(again["step"]) == 2
+
+
+def test_counters_live_where_the_backend_wants_them(backend):
+    _, opt_state = trained(Adam(), backend, start("float32"), gradients("float32", 3))
+    numbers = [opt_state[name] for name in ("step", "correct1", "correct2")]
+    assert all(hasattr(number, "shape") for number in numbers) == backend.counters_on_device
+    expected = [3, 1 - 0.9**3, 1 - 0.999**3]
+    np.testing.assert_allclose([float(number) for number in numbers], expected, rtol=1e-6)
+
+
+def test_one_optimizer_serves_two_runs_at_a_time(backend):
+    optimizer = Adam(0.1)
+    grads, other = gradients("float32", 4), gradients("float32", 8)[4:]
+    alone = [trained(optimizer, backend, start("float32"), g)[0] for g in (grads, other)]
+    with backend.on_device():
+        runs = [moved(start("float32"), backend) for _ in range(2)]
+        states = [optimizer.init(params, backend) for params in runs]
+        update = optimizer.make_update(backend)
+        for pair in zip(grads, other, strict=True):
+            for i, one in enumerate(pair):
+                runs[i], states[i] = update(runs[i], moved(one, backend), states[i])
+        for params, expected in zip(runs, alone, strict=True):
+            assert_close(on_host(params, backend), expected, rtol=1e-6)

@@ -1,0 +1,231 @@
+"""Metrics: hand-worked values, plain formulas over the whole data, and batches that do not matter."""
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+
+from xpnn.errors import BackendUnavailable
+from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
+
+SCORES = [[3, 1, 0], [0, 2, 1], [5, 1, 4], [0, 1, 2], [1, 0, 2], [0, 3, 1]]  # 0 1 0 2 2 1
+CLASSES = [0, 1, 1, 2, 0, 2]
+# class:     both chosen true    precision recall F1
+#     0         1      2    2       1/2     1/2   1/2
+#     1         1      2    2       1/2     1/2   1/2
+#     2         1      2    2       1/2     1/2   1/2
+UNEVEN = [0, 1, 0, 2, 2, 2]
+#     0         2      2    2        1       1     1
+#     1         1      2    1       1/2      1    2/3
+#     2         2      2    3        1      2/3   4/5
+LOGITS = [[2.0], [-1.0], [0.5], [-0.2], [3.0]]  # yes no yes no yes
+ANSWERS = [[1], [0], [0], [1], [1]]  # both 2, chosen 3, true 3
+
+
+def measured(metric, backend, predictions, targets, weight=None, parts=1, compiled=False):
+    """The metric of arrays on the host, put together from batches."""
+    xp = backend.xp
+
+    def statistics(p, y, w):
+        return metric.statistics(p, y, w, xp)
+
+    run = backend.compile(statistics) if compiled else statistics
+    predictions = np.asarray(predictions)
+    if predictions.dtype == np.float64 or predictions.dtype.kind == "i":
+        predictions = predictions.astype(np.float32)
+    targets = np.asarray(targets)
+    targets = targets.astype(np.int32 if targets.dtype.kind in "iub" else np.float32)
+    rows = []
+    with backend.on_device():
+        for part in np.array_split(np.arange(len(targets)), parts):
+            w = None if weight is None else backend.asarray(np.float32(weight)[part])
+            row = run(backend.asarray(predictions[part]), backend.asarray(targets[part]), w)
+            assert row.ndim == 1
+            rows.append(backend.to_numpy(row).astype(np.float64))
+    result = metric.result(np.stack(rows))
+    assert isinstance(result, float)
+    return result
+
+
+BY_HAND = [
+    (Accuracy(), SCORES, CLASSES, 3 / 6),
+    (Accuracy(), SCORES, np.eye(3, dtype=int)[CLASSES], 3 / 6),
+    (Accuracy(), LOGITS, ANSWERS, 3 / 5),
+    (Accuracy(), LOGITS, np.ravel(ANSWERS), 3 / 5),
+    (Accuracy(), np.ravel(LOGITS), np.ravel(ANSWERS), 3 / 5),
+    (Accuracy(), LOGITS, 2 * np.array(ANSWERS) - 1, 3 / 5),  # classes -1 and 1, as hinge has them
+    (Accuracy(threshold=1.0), LOGITS, ANSWERS, 4 / 5),
+    (Accuracy(threshold=0.5), [[0.9], [0.4], [0.6]], [[1], [1], [0]], 1 / 3),
+    (Accuracy(), [SCORES, SCORES], [CLASSES, UNEVEN], (3 + 5) / 12),  # sequences
+    (TopK(1), SCORES, CLASSES, 3 / 6),
+    (TopK(2), SCORES, CLASSES, 5 / 6),  # all but the third, where class 1 is last
+    (TopK(3), SCORES, CLASSES, 1.0),
+    (TopK(2), SCORES, np.eye(3, dtype=int)[CLASSES], 5 / 6),
+    (TopK(2), [[1, 1, 1, 0]], [0], 0.0),  # three share the first place
+    (TopK(3), [[1, 1, 1, 0]], [0], 1.0),
+    (TopK(2), [[math.nan] * 3], [0], 0.0),
+    (TopK(2), [[-math.inf, 1, math.inf]], [1], 1.0),
+    (Precision(), SCORES, UNEVEN, (1 + 1 / 2 + 1) / 3),
+    (Recall(), SCORES, UNEVEN, (1 + 1 + 2 / 3) / 3),
+    (F1(), SCORES, UNEVEN, (1 + 2 / 3 + 4 / 5) / 3),
+    (F1(), SCORES, np.eye(3, dtype=int)[UNEVEN], (1 + 2 / 3 + 4 / 5) / 3),
+    (Precision(), LOGITS, ANSWERS, 2 / 3),
+    (Recall(), LOGITS, ANSWERS, 2 / 3),
+    (Precision(threshold=1.0), LOGITS, ANSWERS, 1.0),
+    (Recall(threshold=1.0), LOGITS, ANSWERS, 2 / 3),
+    (F1(threshold=1.0), LOGITS, ANSWERS, 0.8),
+    (F1(average="macro"), LOGITS, ANSWERS, (2 / 3 + 1 / 2) / 2),
+    (Precision("binary"), SCORES, UNEVEN, 1 / 2),  # that of class 1
+    # class 2 neither occurs nor is predicted: it does not count
+    (F1(), [[1, 0, -9], [0, 1, -9], [0, 1, -9]], [0, 1, 0], (2 / 3 + 2 / 3) / 2),
+    (Precision(), [[1, 0, 0]], [1], 0.0),
+    (MAE(), [[1, 2], [3, 4]], [[0, 0], [3, 2]], (1 + 2 + 0 + 2) / 4),
+    (MAE(), [[1], [2]], [3, 0], 2.0),
+    (R2(), [[1], [2], [3]], [[1], [2], [3]], 1.0),
+    (R2(), [[2], [2], [2]], [[1], [2], [3]], 0.0),
+    (R2(), [3, 2, 1], [1, 2, 3], 1 - 8 / 2),
+    (R2(), [[1, 2], [2, 2], [3, 2]], [[1, 1], [2, 2], [3, 3]], 0.5),  # the mean of 1 and 0
+    (R2(), [[5], [5]], [[5], [5]], 1.0),  # nothing to explain, and that is what it says
+    (R2(), [[5], [6]], [[5], [5]], 0.0),
+]
+
+
+@pytest.mark.parametrize(("metric", "predictions", "targets", "value"), BY_HAND)
+def test_values_by_hand(backend, metric, predictions, targets, value):
+    assert measured(metric, backend, predictions, targets) == pytest.approx(value, abs=1e-6)
+    assert measured(metric, backend, predictions, targets, compiled=True) == pytest.approx(
+        value, abs=1e-6
+    )
+
+
+ALL = [
+    Accuracy(),
+    TopK(2),
+    Precision(),
+    Recall(),
+    F1(),
+    F1("macro", threshold=0.3),
+    MAE(),
+    R2(),
+]
+each_metric = pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.name)
+
+
+def drawn(metric, rows=40):
+    """Predictions and targets that a metric can work with."""
+    rng = np.random.default_rng(3)
+    if isinstance(metric, MAE | R2):
+        targets = rng.normal(size=(rows, 2))
+        return targets + 0.3 * rng.normal(size=(rows, 2)), targets
+    if getattr(metric, "threshold", 0) > 0:
+        return rng.normal(size=(rows, 1)), rng.integers(2, size=(rows, 1))
+    return rng.normal(size=(rows, 4)), rng.integers(4, size=rows)
+
+
+@each_metric
+@pytest.mark.parametrize("parts", [2, 7])
+def test_batches_do_not_matter(backend, metric, parts):
+    predictions, targets = drawn(metric)
+    weight = np.arange(40) % 4
+    for w in (None, weight):
+        whole = measured(metric, backend, predictions, targets, w)
+        split = measured(metric, backend, predictions, targets, w, parts)
+        assert split == pytest.approx(whole, rel=1e-5)
+        assert 0 < whole < 1
+
+
+@each_metric
+def test_weights_count_like_repetitions(backend, metric):
+    predictions, targets = drawn(metric)
+    times = np.arange(40) % 4
+    weighted = measured(metric, backend, predictions, targets, times)
+    repeated = measured(
+        metric, backend, np.repeat(predictions, times, axis=0), np.repeat(targets, times, axis=0)
+    )
+    assert weighted == pytest.approx(repeated, rel=1e-5)
+    assert weighted != pytest.approx(measured(metric, backend, predictions, targets), rel=1e-3)
+
+
+@each_metric
+def test_weights_of_zero_for_all_give_a_number(backend, metric):
+    predictions, targets = drawn(metric)
+    assert math.isfinite(measured(metric, backend, predictions, targets, np.zeros(40)))
+
+
+@each_metric
+def test_a_whole_batch_of_weight_zero_does_not_matter(backend, metric):
+    predictions, targets = drawn(metric)
+    weight = np.repeat([1.0, 0.0, 2.0, 1.0], 10)
+    kept = weight > 0
+    expected = measured(metric, backend, predictions[kept], targets[kept], weight[kept])
+    found = measured(metric, backend, predictions, targets, weight, parts=4)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@each_metric
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_float_dtypes(backend, metric, dtype):
+    """Counts beyond 2048 and sums beyond 65504 do not fit into float16."""
+    predictions, targets = drawn(metric, rows=4000)
+    wide = backend.allow_float64() if dtype == "float64" else contextlib.nullcontext()
+    with wide, backend.on_device():
+        try:
+            given = backend.asarray(predictions, dtype)
+        except BackendUnavailable:
+            pytest.skip(f"{backend.name} has no {dtype}")
+        found = metric(given, backend.asarray(targets))
+    expected = measured(metric, backend, predictions.astype(dtype).astype(np.float32), targets)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_mask_over_time_leaves_steps_out(backend):
+    mask = np.array([[1, 1, 0, 0, 1, 0], [0, 0, 0, 1, 1, 1]])
+    # right: 0, 1 and not 4; 3, 4 and not 5
+    found = measured(Accuracy(), backend, [SCORES, SCORES], [CLASSES, UNEVEN], mask)
+    assert found == pytest.approx(4 / 6)
+    f1 = measured(F1(), backend, [SCORES, SCORES], [CLASSES, UNEVEN], mask)
+    kept = mask.astype(bool)
+    flat = measured(F1(), backend, np.array([SCORES] * 2)[kept], np.array([CLASSES, UNEVEN])[kept])
+    assert f1 == pytest.approx(flat)
+
+
+@pytest.mark.parametrize("parts", [1, 9])
+@pytest.mark.parametrize("offset", [1e4, 1e6])
+def test_r2_loses_nothing_to_an_offset(backend, offset, parts):
+    rng = np.random.default_rng(4)
+    targets = (offset + rng.normal(size=(900, 1))).astype(np.float32)
+    predictions = (targets + 0.5 * rng.normal(size=(900, 1))).astype(np.float32)
+    y, a = targets.astype(np.float64), predictions.astype(np.float64)
+    exact = 1 - np.sum((y - a) ** 2) / np.sum((y - y.mean()) ** 2)
+    assert measured(R2(), backend, predictions, targets, parts=parts) == pytest.approx(
+        exact, rel=1e-5
+    )
+
+
+def test_a_metric_can_be_called(backend):
+    predictions = backend.asarray(np.array(SCORES, dtype=np.float32))
+    assert Accuracy()(predictions, CLASSES) == 0.5
+    weight = np.array([1, 1, 0, 1, 0, 0], dtype=np.float32)
+    assert Accuracy()(predictions, np.array(CLASSES), sample_weight=weight) == 1.0
+
+
+def test_names_and_directions():
+    assert [metric.name for metric in (Accuracy(), TopK(3), F1())] == ["accuracy", "top_3", "f1"]
+    assert not MAE.higher_is_better
+    assert all(kind.higher_is_better for kind in (Accuracy, TopK, Precision, Recall, F1, R2))
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="TopK needs k of at least 1, got 0"):
+        TopK(0)
+    with pytest.raises(ValueError, match="F1 averages 'macro' or 'binary', got 'micro'"):
+        F1("micro")
+
+
+def test_a_metric_of_ones_own_has_to_say_what_it_is():
+    class Nothing(Metric):
+        name = "nothing"
+
+    with pytest.raises(NotImplementedError, match="Nothing has to define statistics"):
+        Nothing()(np.zeros((1, 2)), np.zeros(1))

@@ -1,0 +1,390 @@
+"""Network: names, values by name, running it, and what it leaves behind."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import SPECS
+from xpnn.backends import get_backend
+from xpnn.errors import BackendUnavailable, DataError, NotBuiltError, ShapeError, XpnnError
+from xpnn.initializers import constant
+from xpnn.layers import (
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Parallel,
+    ReLU,
+    Residual,
+    Sequential,
+    Tanh,
+)
+from xpnn.network import Network
+
+
+def small(backend="numpy", **options):
+    return Network([Dense(3), Tanh(), Dropout(0.5), Dense(2)], (4,), backend, **options)
+
+
+def batch(count=5, shape=(4,), seed=0):
+    return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
+
+
+def on_host(network, arrays):
+    return {name: np.array(network.backend.to_numpy(array)) for name, array in arrays.items()}
+
+
+def assert_same(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+def test_names_tell_place_and_kind():
+    layers = [
+        Residual([Dense(4), Dropout(0.1)], Dense(4)),
+        Parallel([Dense(1), Sequential([Dense(1)])]),
+    ]
+    net = Network(layers, (4,))
+    assert list(net.params) == [
+        "0.residual.body.0.dense.weight",
+        "0.residual.body.0.dense.bias",
+        "0.residual.shortcut.weight",
+        "0.residual.shortcut.bias",
+        "1.parallel.0.dense.weight",
+        "1.parallel.0.dense.bias",
+        "1.parallel.1.sequential.0.dense.weight",
+        "1.parallel.1.sequential.0.dense.bias",
+    ]
+    assert list(net.state) == ["0.residual.body.1.dropout.draw"]
+    assert net.layers == layers
+
+
+def test_walk_names_containers_before_their_contents():
+    inner = Dense(4)
+    residual = Residual([inner])
+    net = Network([residual], (4,))
+    names = ["", "0.residual", "0.residual.body", "0.residual.body.0.dense"]
+    assert [name for name, _ in net.walk()] == names
+    assert dict(net.walk())["0.residual.body.0.dense"] is inner
+
+
+def test_gradients_have_the_names_of_the_parameters(backend):
+    net = small(backend)
+    output = net.forward(batch(), training=True)
+    assert net.grads == {}
+    net.backward(output)
+    assert net.grads.keys() == net.params.keys()
+
+
+def test_frozen_layers_are_not_trainable_but_have_gradients(backend):
+    net = small(backend)
+    net.layers[0].trainable = False
+    assert net.trainable() == {"3.dense.weight", "3.dense.bias"}
+    net.backward(net.forward(batch(), training=True))
+    assert net.grads.keys() == net.params.keys()
+
+
+def test_repr_names_what_matters(backend):
+    assert repr(Network([Dense(3), ReLU()], (4,), backend)) == (
+        f"Network([Dense(3), ReLU()], input_shape=(4,), backend={backend.spec!r})"
+    )
+
+
+# Starting values ----------------------------------------------------------------------------------
+
+
+def test_layers_of_one_shape_start_with_different_weights():
+    weights = list(Network([Dense(4), Dense(4), Dense(4)], (4,)).params.values())[::2]
+    assert not np.array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[1], weights[2])
+
+
+def test_a_layer_more_at_the_end_leaves_the_first_ones_alone():
+    short, long = Network([Dense(4), Dense(3)], (4,)), Network([Dense(4), Dense(3), Dense(2)], (4,))
+    assert_same({name: long.params[name] for name in short.params}, short.params)
+
+
+def test_start_of_the_weights_is_the_draw_of_the_initializer(backend):
+    net = Network([Dense(3, weight_init=constant(0.5), bias_init=constant(-1.0))], (2,), backend)
+    found = on_host(net, net.params)
+    np.testing.assert_array_equal(found["0.dense.weight"], np.full((2, 3), 0.5))
+    np.testing.assert_array_equal(found["0.dense.bias"], [-1, -1, -1])
+    assert {array.dtype for array in found.values()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_given_starting_weights_are_not_shared(backend, dtype):
+    start = np.ones((4, 4), dtype=dtype)
+    with backend.allow_float64():
+        layers = [Dense(4, weight_init=lambda shape, rng: start) for _ in range(2)]
+        net = Network(layers, (4,), backend, dtype=dtype)
+        net.params["0.dense.weight"] += 1.0
+        if not backend.counters_on_device:  # NumPy, torch and strict have changed it in place
+            assert float(net.params["0.dense.weight"][0, 0]) == 2
+        np.testing.assert_array_equal(start, np.ones((4, 4)))
+        assert float(backend.to_numpy(net.params["1.dense.weight"])[0, 0]) == 1
+
+
+def test_masks_differ_from_layer_to_layer_and_from_batch_to_batch(backend):
+    net = Network([Parallel([Dropout(0.5), Dropout(0.5)])], (40,), backend)
+    ones = np.ones((2, 40), dtype=np.float32)
+    first, second = (np.array(backend.to_numpy(net.forward(ones, training=True))) for _ in range(2))
+    assert not np.array_equal(first[:, :40], first[:, 40:])
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_a_state_that_is_put_back_draws_the_same_masks(backend):
+    net = small(backend)
+    net.forward(batch(), training=True)
+    state = net.state
+    second = np.array(backend.to_numpy(net.forward(batch(), training=True)))
+    net.state = state
+    np.testing.assert_array_equal(backend.to_numpy(net.forward(batch(), training=True)), second)
+
+
+# Values by name -----------------------------------------------------------------------------------
+
+
+def test_params_can_be_replaced(backend):
+    net, other = small(backend), small(backend, seed=1)
+    net.params = other.params
+    assert_same(on_host(net, net.params), on_host(other, other.params))
+    x = batch()
+    np.testing.assert_array_equal(backend.to_numpy(net(x)), backend.to_numpy(other(x)))
+
+
+def test_replacing_with_a_name_missing_changes_nothing():
+    net = small()
+    before = on_host(net, net.params)
+    values = {name: array + 1 for name, array in net.params.items()}
+    del values["3.dense.bias"]
+    with pytest.raises(ShapeError, match=r"no value came for '3.dense.bias'; nothing was changed"):
+        net.params = values
+    assert_same(on_host(net, net.params), before)
+
+
+@pytest.mark.parametrize("source", SPECS)
+def test_load_takes_what_any_network_gives(backend, source):
+    net, other = small(backend), small(source, seed=1)
+    other.forward(batch(), training=True)
+    net.load(other.numpy_arrays())
+    assert_same(net.numpy_arrays(), other.numpy_arrays())
+    assert net.numpy_arrays()["2.dropout.draw"] == 1
+    assert type(net.state["2.dropout.draw"]) is type(backend.counter())
+    net.load({**other.params, **other.state})
+    assert_same(net.numpy_arrays(), other.numpy_arrays())
+
+
+def test_load_copies(backend):
+    net = small(backend)
+    values = net.numpy_arrays()
+    net.load(values)
+    for array in values.values():
+        if isinstance(array, np.ndarray) and array.ndim:
+            array[...] = 7
+    assert not any(np.any(array == 7) for array in on_host(net, net.params).values())
+
+
+def test_numpy_arrays_are_copies():
+    net = small()
+    net.numpy_arrays()["0.dense.weight"][...] = 7
+    assert not np.any(net.params["0.dense.weight"] == 7)
+
+
+BAD_VALUES = [
+    pytest.param(lambda v: v.pop("0.dense.bias"), "no values came for 0.dense.bias", id="missing"),
+    pytest.param(
+        lambda v: v.update(extra=1), "this network has no extra, only 0.dense.", id="unknown"
+    ),
+    pytest.param(
+        lambda v: v.update({"3.dense.bias": np.zeros(3)}),
+        r"3.dense.bias has the shape \(2,\), got \(3,\)",
+        id="shape",
+    ),
+    pytest.param(lambda v: v.update({"3.dense.bias": ["a", "b"]}), "wanted numbers", id="strings"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "words"), BAD_VALUES)
+def test_load_of_bad_values_changes_nothing(backend, spoil, words):
+    net, values = small(backend), small(seed=1).numpy_arrays()
+    before = net.numpy_arrays()
+    spoil(values)
+    with pytest.raises((ShapeError, DataError), match=words):
+        net.load(values)
+    assert_same(net.numpy_arrays(), before)
+
+
+def test_holding_lends_and_gives_back(backend):
+    net, other = small(backend), small(backend, seed=1)
+    own, state = net.params, net.state
+    with net.holding(other.params, other.state):
+        inside = np.array(backend.to_numpy(net(batch())))
+        net.forward(batch(), training=True)
+    np.testing.assert_array_equal(inside, backend.to_numpy(other(batch())))
+    assert all(net.params[name] is array for name, array in own.items())
+    assert net.state == state
+    assert all(not layer.cache and not layer.grads for _, layer in net.walk())
+
+
+def test_holding_gives_back_after_an_error(backend):
+    net, other = small(backend), small(backend, seed=1)
+    own = net.params
+    with pytest.raises(ZeroDivisionError), net.holding(other.params, other.state):
+        net.forward(batch())
+        raise ZeroDivisionError
+    assert all(net.params[name] is array for name, array in own.items())
+    assert all(not layer.cache for _, layer in net.walk())
+
+
+# Running it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", SPECS)
+def test_inputs_may_be_of_any_library(backend, source):
+    net, x = small(backend), batch()
+    wanted = np.array(backend.to_numpy(net(x)))
+    assert net.backend.owns(net(get_backend(source).asarray(x)))
+    np.testing.assert_array_equal(backend.to_numpy(net(get_backend(source).asarray(x))), wanted)
+    np.testing.assert_array_equal(backend.to_numpy(net(x.tolist())), wanted)
+    np.testing.assert_array_equal(backend.to_numpy(net(x.astype(np.float64))), wanted)
+
+
+BAD_INPUTS = [
+    pytest.param(
+        np.zeros(4), r"got \(4,\); for a single sample add the batch axis", id="one-sample"
+    ),
+    pytest.param(
+        np.zeros((2, 5)), r"wanted inputs of shape \(batch, 4\), got \(2, 5\)", id="width"
+    ),
+    pytest.param(np.zeros((2, 4, 1)), r"got \(2, 4, 1\); reshape the inputs", id="axis"),
+    pytest.param(1.0, r"got \(\)", id="number"),
+]
+
+
+@pytest.mark.parametrize(("x", "words"), BAD_INPUTS)
+def test_inputs_of_a_wrong_shape_are_refused(backend, x, words):
+    for run in (small(backend), small(backend).predict):
+        with pytest.raises(ShapeError, match=words):
+            run(x)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_predict_is_the_forward_pass_in_parts(backend, batch_size):
+    net, x = small(backend), batch(7)
+    found = net.predict(x, batch_size)
+    assert backend.owns(found)
+    whole = np.array(backend.to_numpy(net(x)))
+    np.testing.assert_allclose(backend.to_numpy(found), whole, rtol=1e-6, atol=1e-6)
+
+
+def test_predict_leaves_nothing_behind(backend):
+    net = small(backend)
+    before = net.numpy_arrays()
+    net.predict(batch(7), 3)
+    assert all(not layer.cache and not layer.grads for _, layer in net.walk())
+    assert_same(net.numpy_arrays(), before)
+
+
+def test_predict_refuses_nothing_and_parts_of_no_size(backend):
+    with pytest.raises(DataError, match="at least one input, got none"):
+        small(backend).predict(np.zeros((0, 4)))
+    with pytest.raises(ValueError, match="batch_size of at least 1, got 0"):
+        small(backend).predict(batch(), 0)
+
+
+STACKS = [
+    pytest.param(lambda: [Dense(3), Tanh(), Dense(2)], (4,), True, id="dense-first"),
+    pytest.param(lambda: [Flatten(), Dropout(0.2), Dense(3)], (2, 2), True, id="flatten-first"),
+    pytest.param(lambda: [Sequential([Sequential([Dense(3)]), Tanh()])], (4,), True, id="nested"),
+    pytest.param(lambda: [Residual([Dense(4)]), Dense(2)], (4,), False, id="residual-first"),
+    pytest.param(
+        lambda: [Parallel([Dense(4), Tanh()]), Dense(2)], (4,), False, id="parallel-first"
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "shape", "saves"), STACKS)
+def test_gradients_do_not_depend_on_whether_the_input_has_one(backend, make, shape, saves):
+    net = Network(make(), shape, backend)
+    delta = net.forward(batch(shape=shape), training=True)
+    back = net.backward(delta)
+    assert tuple(back.shape) == (5, *shape)
+    wanted = on_host(net, net.grads)
+    assert (net.backward(delta, to_input=False) is None) == saves
+    assert_same(on_host(net, net.grads), wanted)
+    assert net.backward(delta) is not None
+    assert all(layer.passes_back for _, layer in net.walk())
+
+
+def test_backward_before_forward_is_explained():
+    with pytest.raises(XpnnError, match=r"call network.forward\(x, training=True\) first"):
+        small().backward(np.ones((5, 2), dtype=np.float32))
+
+
+def test_an_error_in_backward_leaves_the_first_layer_as_it_was():
+    class Broken(Tanh):
+        def backward(self, delta):
+            raise ZeroDivisionError
+
+    net = Network([Dense(3), Broken()], (4,))
+    delta = net.forward(batch())
+    with pytest.raises(ZeroDivisionError):
+        net.backward(delta, to_input=False)
+    assert net.layers[0].passes_back
+
+
+def test_calling_is_predicting(backend):
+    net = small(backend)
+    first, second = (np.array(backend.to_numpy(net(batch()))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert int(net.state["2.dropout.draw"]) == 0
+
+
+# Wrong networks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [4, [4], (np.int64(4),), np.int32(4)])
+def test_input_shape_may_be_written_in_many_ways(shape):
+    assert Network([Dense(3)], shape).input_shape == (4,)
+
+
+@pytest.mark.parametrize("shape", [0, (4, 0), (-1,), (2.5,), ("4",)])
+def test_input_shapes_that_are_none(shape):
+    with pytest.raises(ValueError, match="positive integers without the batch axis"):
+        Network([Dense(3)], shape)
+
+
+def test_dtypes_are_those_of_floats():
+    with pytest.raises(ValueError, match="dtype is one of float16, bfloat16, float32, float64"):
+        small(dtype="int32")
+
+
+@pytest.mark.parametrize("spoil", [{"backend": "nympy"}, {"dtype": "bfloat16"}])
+def test_layers_of_a_network_that_could_not_be_made_are_free(spoil):
+    layers = [Dense(3), Tanh()]
+    with pytest.raises(BackendUnavailable):
+        Network(layers, (4,), **{"backend": "numpy", **spoil})
+    assert Network(layers, (4,)).params.keys() == {"0.dense.weight", "0.dense.bias"}
+
+
+def test_layers_that_do_not_fit_are_free_as_well():
+    layers = [Dense(4), Residual([Dense(3)])]
+    with pytest.raises(ShapeError, match=r"layer 1.residual: Residual adds two ways of one shape"):
+        Network(layers, (4,))
+    assert all(layer.backend is None for layer in layers)
+
+
+def test_a_layer_that_writes_no_forward_is_told_so():
+    class Unfinished(Layer):
+        pass
+
+    net = Network([Unfinished()], (4,))
+    with pytest.raises(NotImplementedError, match="Unfinished has to define forward"):
+        net(batch())
+    with pytest.raises(NotBuiltError, match=r"Unfinished\(\) has no arrays yet"):
+        Unfinished().xp  # noqa: B018

@@ -1,0 +1,169 @@
+"""Text, or any sequence of ids, written on by a network, one id after another.
+
+A causal network that has read t ids need not read them again to go on, as long as what later
+positions want to know of earlier ones is kept. A layer that looks along time takes part by
+``empty_past(batch, length)``, a dictionary of arrays. While the network writes, that dictionary
+stands in the layer's ``cache["past"]``, and ``forward`` is called with the next position only: it
+reads the past and adds the new position. Attention keeps keys and values, recurrent layers keep
+their memory, position layers keep how far they are. All shapes stay the same from position to
+position, so that one compiled step serves all of them.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator, Philox
+
+from xpnn.errors import DataError, ShapeError
+from xpnn.network import Network
+from xpnn.typing import Array, Params, State
+
+Past = dict[str, State]
+"""What each layer remembers, by the layer's name."""
+
+
+def generate(
+    network: Network,
+    prompt: Any,
+    count: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Let ``network`` write on after ``prompt``.
+
+    What the network says at a position must not depend on later ones: its attention is causal, its
+    recurrent layers read forward. Where a text outgrows the ``input_shape`` of a network with
+    attention or learned positions, the network forgets all but the last half of that length, and
+    goes on from there; a network of recurrent layers alone reads on without end.
+
+    Args:
+        network: from ids (time,) to scores of all ids at every position, (time, vocabulary).
+        prompt: ids to start with, (batch, length) or (length,), at least one.
+        count: how many ids to write.
+        temperature, top_k: see ``sample``.
+        seed: of the draws.
+
+    Returns:
+        The prompt with ``count`` more ids, on the host.
+    """
+    ids = _ids(network, prompt)
+    if count < 0:
+        raise ValueError(f"count is how many ids to write, at least 0, got {count}")
+    rng, reader = Generator(Philox(seed)), Reader(network, ids.shape[0])
+    for _ in range(count):
+        drawn = sample(reader.scores_after(ids), rng, temperature, top_k)
+        ids = np.concatenate([ids, drawn[:, None]], axis=1)
+    return ids.reshape(*np.shape(prompt)[:-1], -1)
+
+
+def sample(
+    scores: np.ndarray, rng: Generator, temperature: float = 1.0, top_k: int | None = None
+) -> np.ndarray:
+    """Draw an id for each row of ``scores``: with probability ``softmax(scores / temperature)``.
+
+    Args:
+        scores: (batch, vocabulary), on the host.
+        rng: where the randomness comes from.
+        temperature: below 1 for likelier ids, above 1 for stranger ones; 0 for the likeliest id.
+        top_k: draw only among the ids with the ``top_k`` highest scores.
+
+    Returns:
+        Ids, (batch,).
+
+    >>> sample(np.array([[0.0, 2.0, 1.0]]), np.random.default_rng(0), temperature=0)
+    array([1])
+    """
+    if not temperature >= 0 or (top_k is not None and top_k < 1):
+        raise ValueError(
+            f"wanted a temperature of at least 0 and top_k of at least 1, got "
+            f"temperature={temperature}, top_k={top_k}"
+        )
+    if temperature == 0:
+        return np.argmax(scores, axis=1)
+    scores = scores.astype(np.float64)
+    if top_k is not None and top_k < scores.shape[1]:
+        least = np.partition(scores, -top_k, axis=1)[:, -top_k, None]
+        scores = np.where(scores < least, -np.inf, scores)
+    shares = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
+    up_to = np.cumsum(shares, axis=1)
+    mark = rng.random((len(scores), 1)) * up_to[:, -1:]
+    return np.minimum(np.sum(up_to <= mark, axis=1), scores.shape[1] - 1)
+
+
+class Reader:
+    """Reads a growing text with a network, every id once.
+
+    Args:
+        network: see ``generate``.
+        batch: how many texts are read side by side.
+    """
+
+    def __init__(self, network: Network, batch: int):
+        self.network, self.batch = network, batch
+        self.length = network.input_shape[0]
+        self._step = network.backend.compile(self._one_position)
+        self._forget(0)
+
+    def scores_after(self, ids: np.ndarray) -> np.ndarray:
+        """The scores of what follows ``ids`` (batch, time), a text that begins with the last one's.
+
+        Returns:
+            (batch, vocabulary), on the host.
+        """
+        backend, network = self.network.backend, self.network
+        if self.bounded and ids.shape[1] - self.start > self.length:
+            self._forget(ids.shape[1] - max(self.length // 2, 1))
+        with backend.on_device():
+            for t in range(self.start + self.seen, ids.shape[1]):
+                column = backend.asarray(ids[:, t : t + 1], "int32")
+                self.scores, self.past = self._step(
+                    network.params, network.state, self.past, column
+                )
+        self.seen = ids.shape[1] - self.start
+        return backend.to_numpy(self.scores)
+
+    def _forget(self, start: int) -> None:
+        """Begin anew, with id number ``start`` of the text."""
+        self.start, self.seen = start, 0
+        with self.network.backend.on_device():
+            self.past: Past = {
+                name: layer.empty_past(self.batch, self.length)
+                for name, layer in self.network.walk()
+                if hasattr(layer, "empty_past")
+            }
+        self.bounded = any("position" in past for past in self.past.values())
+
+    def _one_position(
+        self, params: Params, state: State, past: Past, ids: Array
+    ) -> tuple[Array, Past]:
+        with self.network.holding(params, state):
+            layers = [(name, one) for name, one in self.network.walk() if name in past]
+            for name, layer in layers:
+                layer.cache["past"] = dict(past[name])
+            scores = self.network.root.forward(ids)[:, -1, :]
+            return scores, {name: layer.cache["past"] for name, layer in layers}
+
+
+def _ids(network: Network, prompt: Any) -> np.ndarray:
+    """The prompt as (batch, length) integers, found fit for the network."""
+    if len(network.input_shape) != 1 or network.root.takes != "integers":
+        raise ShapeError(
+            f"wanted a network that reads ids, of input_shape (time,) and with an Embedding first, "
+            f"got {network!r}"
+        )
+    if len(network.output_shape) != 2:
+        raise ShapeError(
+            f"wanted a network that gives scores at every position, (time, vocabulary), got "
+            f"outputs of shape {network.output_shape}; a recurrent layer needs return_sequences"
+        )
+    ids = np.asarray(prompt)
+    if ids.ndim not in (1, 2) or ids.size == 0 or ids.dtype.kind not in "iu":
+        raise DataError(
+            f"wanted a prompt of ids, integers of shape (length,) or (batch, length) with at least "
+            f"one id, got {ids.dtype} of shape {ids.shape}"
+        )
+    ids = ids.reshape(-1, ids.shape[-1]).astype(np.int64)
+    network.root.check_inputs(network.backend.asarray(ids, "int32"))
+    return ids

@@ -1,0 +1,90 @@
+"""Vectors for things that are numbered: words, characters, categories."""
+
+import math
+
+import numpy as np
+from numpy.random import Generator
+
+from xpnn.errors import DataError
+from xpnn.initializers import Initializer, normal
+from xpnn.layers.base import Layer
+from xpnn.numerics import widened
+from xpnn.typing import Array, Shape
+
+SMALL = normal(0.02)  # as in Radford et al. (2018), section 4.1
+
+
+class Embedding(Layer):
+    """A learned vector for each id (Bengio et al., 2003, section 2).
+
+    Forward, for ids k of shape (batch, ...), integers from 0::
+
+        S = W[k]                    W (vocabulary, features)   S (batch, ..., features)
+
+    which is the product of one-hot rows with W. Backward, each vector gets the deltas of all places
+    where it was looked up::
+
+        dL/dW[i] = sum of delta over all places with k = i
+
+    Ids have no gradient. Their range is checked once for a data set, where it enters ``fit``,
+    ``evaluate`` or ``predict``; ``forward`` takes them as they are.
+
+    Args:
+        vocabulary: how many different ids there are.
+        features: size of each vector.
+        weight_init: draws ``W``; normal with spread 0.02 unless given.
+
+    >>> Embedding(65, 128).output_shape((32,))
+    (32, 128)
+    """
+
+    takes = "integers"
+
+    def __init__(self, vocabulary: int, features: int, *, weight_init: Initializer = SMALL):
+        super().__init__()
+        if vocabulary < 1 or features < 1:
+            raise ValueError(
+                f"Embedding needs at least one id and one feature, got vocabulary={vocabulary}, "
+                f"features={features}"
+            )
+        self.vocabulary, self.features, self.weight_init = vocabulary, features, weight_init
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, self.features)
+
+    def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
+        return {"weight": self.weight_init((self.vocabulary, self.features), rng)}
+
+    def check_inputs(self, ids: Array) -> None:
+        assert self.backend is not None
+        if not math.prod(ids.shape):
+            return
+        low, high = (int(self.backend.to_numpy(end(ids))) for end in (self.xp.min, self.xp.max))
+        if low < 0 or high >= self.vocabulary:
+            raise DataError(
+                f"wanted ids from 0 to {self.vocabulary - 1}, as {self!r} has {self.vocabulary} "
+                f"vectors, got ids from {low} to {high}; count from 0, or make the vocabulary "
+                f"larger"
+            )
+
+    def forward(self, ids: Array, training: bool = False) -> Array:
+        xp = self.xp
+        if not xp.isdtype(ids.dtype, "integral"):
+            raise DataError(
+                f"{self!r} looks up integer ids, got {ids.dtype}; make it the first layer of the "
+                f"network"
+            )
+        self.cache["ids"] = flat = xp.reshape(ids, (-1,))
+        rows = xp.take(self.params["weight"], flat, axis=0)
+        return xp.reshape(rows, (*ids.shape, self.features))
+
+    def backward(self, delta: Array) -> None:
+        assert self.backend is not None
+        xp, W = self.xp, self.params["weight"]
+        rows = widened(xp.reshape(delta, (-1, self.features)), xp)
+        none = xp.zeros(W.shape, dtype=rows.dtype, device=self.backend.device)
+        total = self.backend.scatter_add(none, self.cache["ids"], rows)
+        self.grads["weight"] = xp.astype(total, W.dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return f"Embedding({self.vocabulary}, {self.features})"

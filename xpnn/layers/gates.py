@@ -1,0 +1,38 @@
+"""The order of axes inside recurrent layers: every gate by itself, one stretch of memory each.
+
+Parameters have the columns of all gates side by side, (rows, gates * units), as in other libraries.
+To compute with, gates come first: elementwise rules then read and write without gaps, and several
+small products are faster than one of medium size.
+"""
+
+from xpnn.typing import Array, Namespace
+
+
+def by_gate(W: Array, gates: int, xp: Namespace) -> Array:
+    """(rows, gates * units) as (gates, rows, units)."""
+    W = xp.reshape(W, (W.shape[0], gates, -1))
+    return xp.permute_dims(W, (1, 0, 2))
+
+
+def side_by_side(W: Array, xp: Namespace) -> Array:
+    """(gates, rows, units) as (rows, gates * units): the way back from ``by_gate``."""
+    return xp.reshape(xp.permute_dims(W, (1, 0, 2)), (W.shape[1], -1))
+
+
+def transposed(W: Array, gates: int, xp: Namespace) -> Array:
+    """(rows, gates * units) as (gates, units, rows), copied in that order.
+
+    On the CPU a small product with a matrix that is only seen as transposed takes twice as long.
+    """
+    turned = xp.matrix_transpose(by_gate(W, gates, xp))
+    return xp.reshape(xp.reshape(turned, (-1,)), turned.shape)
+
+
+def rows(Z: Array, xp: Namespace) -> Array:
+    """(time, batch, features) as (time * batch, features)."""
+    return xp.reshape(Z, (-1, Z.shape[-1]))
+
+
+def rows_by_gate(S: Array, xp: Namespace) -> Array:
+    """(time, gates, batch, units) as (gates, time * batch, units)."""
+    return xp.reshape(xp.permute_dims(S, (1, 0, 2, 3)), (S.shape[1], -1, S.shape[-1]))

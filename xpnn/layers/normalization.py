@@ -1,0 +1,279 @@
+"""Layers that bring the signal to mean 0 and variance 1, each over its own choice of axes.
+
+All of them do the same with what they average over. With m and v the mean and variance of Z::
+
+    r = 1 / sqrt(v + epsilon)        X = (Z - m) r            S = X scale + shift
+
+Z enters S three times: by itself, through m and through v. Given delta = dL/dS and G = delta scale,
+which is dL/dX, the three together are::
+
+    dL/dZ = r (G - mean(G) - X mean(G X))
+    dL/dscale = sum of delta X       dL/dshift = sum of delta     (over all but the last axis)
+
+with means over the same axes as m and v (Ioffe and Szegedy, 2015, section 3, put together).
+Features are the last axis. In half precision, statistics are computed in float32.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from xpnn.errors import ShapeError
+from xpnn.initializers import ones, zeros
+from xpnn.layers.base import Layer
+from xpnn.numerics import sum_to_features, widened
+from xpnn.typing import Array, Namespace, Shape, State
+
+
+class Normalization(Layer):
+    """Base of all normalisations: a scale and a shift for each feature, and the elementwise parts.
+
+    A new normalisation says in ``means`` what it averages over.
+
+    Args:
+        epsilon: keeps the division finite where the variance is near zero.
+    """
+
+    def __init__(self, epsilon: float):
+        super().__init__()
+        if not epsilon > 0:
+            raise ValueError(f"{type(self).__name__} needs epsilon above 0, got epsilon={epsilon}")
+        self.epsilon = float(epsilon)
+
+    def means(self, X: Array) -> Array:
+        """Means of ``X``, in a shape that broadcasts against it."""
+        raise NotImplementedError(f"{type(self).__name__} has to define means")
+
+    def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
+        """Z - m and v."""
+        centred = Z - self.means(Z)
+        return centred, self.means(centred * centred)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if not input_shape:
+            raise ShapeError(
+                f"{self!r} wants inputs of shape (..., features), got single numbers; give the "
+                f"network input_shape=(1,) and inputs of shape (batch, 1)"
+            )
+        return input_shape
+
+    def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
+        shape = input_shape[-1:]
+        return {"scale": ones(shape, rng), "shift": zeros(shape, rng)}
+
+    def fuse(self, elementwise: Callable[..., Any]) -> None:
+        self._invert = elementwise(self.invert_rule)
+        self._scale = elementwise(scale_rule)
+        self._pass_back = elementwise(pass_back_rule)
+
+    def invert_rule(self, xp: Namespace, variance: Array) -> Array:
+        """``r = 1 / sqrt(v + epsilon)``."""
+        return 1.0 / xp.sqrt(variance + self.epsilon)
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        centred, variance = self.centre(widened(Z, self.xp), training)
+        inverse = self._invert(variance)
+        shift = self.params.get("shift", 0.0)
+        X, S = self._scale(centred, inverse, self.params["scale"], shift)
+        self.cache.update(X=X, inverse=inverse)
+        return S
+
+    def backward(self, delta: Array) -> Array:
+        G, X = self.learn(delta)
+        return self._pass_back(
+            G, X, self.means(G), self.means(G * X), self.cache["inverse"], self.params["scale"]
+        )
+
+    def learn(self, delta: Array) -> tuple[Array, Array]:
+        """Write the gradients; returns G and X, in at least float32."""
+        xp, X = self.xp, widened(self.cache["X"], self.xp)
+        delta, scale = widened(delta, xp), self.params["scale"]
+        self.grads["scale"] = like(sum_to_features(delta * X, xp), scale, xp)
+        if "shift" in self.params:
+            self.grads["shift"] = like(sum_to_features(delta, xp), scale, xp)
+        return delta * scale, X
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def scale_rule(
+    xp: Namespace, centred: Array, inverse: Array, scale: Array, shift: Array
+) -> tuple[Array, Array]:
+    """X and S, in the dtype of the parameters."""
+    X = centred * inverse
+    return like(X, scale, xp), like(X * scale + shift, scale, xp)
+
+
+def pass_back_rule(
+    xp: Namespace, G: Array, X: Array, mean_g: Array, mean_gx: Array, inverse: Array, scale: Array
+) -> Array:
+    """dL/dZ, in the dtype of the parameters."""
+    return like(inverse * (G - mean_g - X * mean_gx), scale, xp)
+
+
+def like(x: Array, other: Array, xp: Namespace) -> Array:
+    """``x`` in the dtype of ``other``."""
+    return x if x.dtype == other.dtype else xp.astype(x, other.dtype)
+
+
+class BatchNorm(Normalization):
+    """Each feature over the batch and all positions (Ioffe and Szegedy, 2015, algorithms 1 and 2).
+
+    In training m and v are those of the batch, and running statistics follow them::
+
+        running_mean     <- running_mean     + momentum (m             - running_mean)
+        running_variance <- running_variance + momentum (v n / (n - 1) - running_variance)
+
+    where n counts the values that m averages. They live in ``state`` and take the place of m and v
+    in prediction, where the layer is a fixed affine map and ``dL/dZ = G r``. A batch of a single
+    value (n = 1) has no spread: it comes out as ``shift`` and leaves the running statistics alone.
+
+    Args:
+        momentum: the share that each batch takes in the running statistics, in (0, 1], as in
+            PyTorch; Keras gives the name to one minus that.
+        epsilon: keeps the division finite where the variance is near zero.
+
+    >>> BatchNorm().output_shape((28, 28, 8))
+    (28, 28, 8)
+    """
+
+    def __init__(self, momentum: float = 0.1, *, epsilon: float = 1e-5):
+        super().__init__(epsilon)
+        if not 0 < momentum <= 1:
+            raise ValueError(f"BatchNorm needs a momentum in (0, 1], got momentum={momentum}")
+        self.momentum = float(momentum)
+
+    def init_state(self, input_shape: Shape) -> State:
+        assert self.backend is not None
+        start = self.backend.zeros(input_shape[-1:], self.dtype)
+        start = widened(start, self.xp)
+        return {"running_mean": start, "running_variance": start + 1.0}
+
+    def fuse(self, elementwise: Callable[..., Any]) -> None:
+        super().fuse(elementwise)
+        self._follow = elementwise(self.follow_rule)
+
+    def follow_rule(
+        self, xp: Namespace, mean: Array, variance: Array, m: Array, v: Array, unbias: float
+    ) -> tuple[Array, Array]:
+        """The running statistics after a batch of mean ``m`` and variance ``v``."""
+        mean = mean + self.momentum * (m - mean)
+        return mean, variance + self.momentum * (v * unbias - variance)
+
+    def means(self, X: Array) -> Array:
+        return sum_to_features(X, self.xp) / (math.prod(X.shape) // X.shape[-1])
+
+    def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
+        self.cache["training"] = training
+        mean, variance = self.state["running_mean"], self.state["running_variance"]
+        if not training:
+            return Z - mean, variance
+        m = self.means(Z)
+        centred = Z - m
+        v = self.means(centred * centred)
+        count = math.prod(Z.shape) // Z.shape[-1]
+        if count > 1:
+            mean, variance = self._follow(mean, variance, m, v, count / (count - 1))
+            self.state.update(running_mean=mean, running_variance=variance)
+        return centred, v
+
+    def backward(self, delta: Array) -> Array:
+        if self.cache["training"]:
+            return super().backward(delta)
+        G, _ = self.learn(delta)
+        return like(G * self.cache["inverse"], self.params["scale"], self.xp)
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.momentum})"
+
+
+class LayerNorm(Normalization):
+    """Each position of each sample over its features (Ba et al., 2016, eq. 3 and 4).
+
+    m and v are means over the last axis, in training and in prediction alike.
+
+    Args:
+        epsilon: keeps the division finite where the variance is near zero.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-5):
+        super().__init__(epsilon)
+
+    def means(self, X: Array) -> Array:
+        return self.xp.mean(X, axis=-1, keepdims=True)
+
+
+class RMSNorm(Normalization):
+    """``LayerNorm`` without the mean and the shift (Zhang and Sennrich, 2019, eq. 4).
+
+    ::
+
+        r = 1 / sqrt(mean(Z^2) + epsilon)        X = Z r        S = X scale
+        dL/dZ = r (G - X mean(G X))
+
+    with means over the last axis.
+
+    Args:
+        epsilon: keeps the division finite for inputs near zero.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-6):
+        super().__init__(epsilon)
+
+    def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
+        return {"scale": ones(input_shape[-1:], rng)}
+
+    def means(self, X: Array) -> Array:
+        return self.xp.mean(X, axis=-1, keepdims=True)
+
+    def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
+        return Z, self.means(Z * Z)
+
+    def backward(self, delta: Array) -> Array:
+        G, X = self.learn(delta)
+        inverse = self.cache["inverse"]
+        return self._pass_back(G, X, 0.0, self.means(G * X), inverse, self.params["scale"])
+
+
+class GroupNorm(Normalization):
+    """Each group of neighbouring features of a sample, over all positions (Wu and He, 2018).
+
+    m and v are means over the positions (time, height, width) and over the features of a group.
+    With one group that is all of the sample; with one group a feature it is instance normalisation
+    (Ulyanov et al., 2016).
+
+    Args:
+        groups: how many groups the features are cut into, all of one size.
+        epsilon: keeps the division finite where the variance is near zero.
+    """
+
+    def __init__(self, groups: int, *, epsilon: float = 1e-5):
+        super().__init__(epsilon)
+        if groups < 1:
+            raise ValueError(f"GroupNorm needs at least one group, got groups={groups}")
+        self.groups = groups
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        shape = super().output_shape(input_shape)
+        if shape[-1] % self.groups:
+            raise ShapeError(
+                f"GroupNorm({self.groups}) cannot cut {shape[-1]} features into {self.groups} "
+                f"groups of one size; choose a divisor of {shape[-1]}"
+            )
+        return shape
+
+    def means(self, X: Array) -> Array:
+        xp, (batch, *between, features) = self.xp, X.shape
+        width = features // self.groups
+        for _ in between:  # one axis after another, which NumPy does many times as fast
+            X = xp.sum(X, axis=1)
+        sums = xp.sum(xp.reshape(X, (batch, self.groups, width)), axis=2, keepdims=True)
+        means = xp.broadcast_to(sums / (math.prod(between) * width), (batch, self.groups, width))
+        return xp.reshape(means, (batch, *[1] * len(between), features))
+
+    def __repr__(self) -> str:
+        return f"GroupNorm({self.groups})"

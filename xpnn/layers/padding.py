@@ -1,0 +1,49 @@
+"""Sequences of different lengths in one batch: padded to one length, and the padding skipped."""
+
+from collections.abc import Sequence
+
+from xpnn.layers.base import Layer
+from xpnn.layers.containers import Sequential
+from xpnn.typing import Array
+
+
+class Masked(Sequential):
+    """Layers one after another, told which steps of their input are padding.
+
+    The mask (batch, time) is True at the real steps. It is found in the input of this container,
+    where the padding is still seen::
+
+        mask = (Z != padding)                          for ids, (batch, time)
+        mask = (any feature of Z != padding)           for vectors, (batch, time, features)
+
+    and put into ``cache["mask"]`` of every layer inside, at every depth. Recurrent layers skip the
+    steps where it is False, attention does not look at them, and all other layers treat them like
+    any step: what comes out there means nothing and belongs out of the loss, by a
+    ``sample_weight`` of shape (batch, time).
+
+    Args:
+        layers: in the order in which data flows. The time axis must come through unchanged.
+        padding: the value that fills up short sequences.
+
+    >>> from xpnn.layers import LSTM, Dense
+    >>> Masked([LSTM(8), Dense(2)], padding=0.0).output_shape((20, 3))
+    (2,)
+    """
+
+    def __init__(self, layers: Sequence[Layer], padding: float = 0):
+        super().__init__(layers)
+        self.padding = padding
+
+    def mask(self, Z: Array) -> Array:
+        """(batch, time) booleans, True at the real steps."""
+        real = self.padding != Z
+        return real if Z.ndim == 2 else self.xp.any(real, axis=-1)
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        mask = self.mask(Z)
+        for _, layer in self.walk():
+            layer.cache["mask"] = mask
+        return super().forward(Z, training)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, padding={self.padding})"

@@ -1,0 +1,195 @@
+"""Where a step stands in its sequence: turned into queries and keys, or added to the signal."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from xpnn.errors import ShapeError
+from xpnn.initializers import Initializer
+from xpnn.layers.base import Layer
+from xpnn.layers.embedding import SMALL
+from xpnn.typing import Array, Namespace, Shape, State
+
+
+def rotary(x: Array, positions: Array | int, xp: Namespace, *, base: float = 10_000.0) -> Array:
+    """Turn pairs of features by angles that grow with the position (Su et al., 2021, section 3.2).
+
+    Feature i of the first half and feature i of the second half are the two coordinates of a point,
+    which at position p is turned by the angle ``t_i = p base^(-2i / features)``::
+
+        y_i        = x_i cos t_i - x_(i+half) sin t_i
+        y_(i+half) = x_(i+half) cos t_i + x_i sin t_i
+
+    So the product of a query turned by p and a key turned by q depends on p - q alone. The paper
+    pairs neighbouring features; halves are the same up to the order of the features, which is
+    learned, and they are whole slices.
+
+    Args:
+        x: (..., time, features), an even number of features: queries or keys, all heads at once.
+        positions: of the steps, an array that broadcasts to x.shape[:-1]; or the position of the
+            first step, an integer or a 0-d array, after which the others follow one by one.
+        xp: the array namespace.
+        base: how slowly the slowest pair turns.
+
+    Returns:
+        An array of the shape and dtype of ``x``. Angles are computed in at least float32.
+    """
+    cos, sin = _turns(x, positions, base, xp)
+    return _turned(x, cos, sin, xp)
+
+
+def rotary_inverse(
+    delta: Array, positions: Array | int, xp: Namespace, *, base: float = 10_000.0
+) -> Array:
+    """Turn back what ``rotary`` turned: its backward, given dL/dy, returning dL/dx.
+
+    A rotation is orthogonal, so that the transpose that a backward takes is the turn by ``-t_i``.
+    """
+    cos, sin = _turns(delta, positions, base, xp)
+    return _turned(delta, cos, -sin, xp)
+
+
+def _turns(x: Array, positions: Array | int, base: float, xp: Namespace) -> tuple[Array, Array]:
+    """cos and sin of the angles, (..., time, features / 2), in the dtype of ``x``."""
+    angles = _angles(positions, x.shape[-2], x.shape[-1] // 2, base, x, xp)
+    return xp.astype(xp.cos(angles), x.dtype), xp.astype(xp.sin(angles), x.dtype)
+
+
+def _turned(x: Array, cos: Array, sin: Array, xp: Namespace) -> Array:
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    return xp.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def _angles(
+    positions: Array | int, time: int, pairs: int, base: float, like: Array, xp: Namespace
+) -> Array:
+    """``p base^(-i / pairs)``, (..., time, pairs), beside ``like`` and in at least float32."""
+    import array_api_compat
+
+    device = array_api_compat.device(like)
+    wide = xp.float64 if like.dtype == xp.float64 else xp.float32
+    if not isinstance(positions, int):
+        positions = xp.astype(positions, wide)
+    if isinstance(positions, int) or positions.ndim == 0:
+        positions = xp.arange(time, dtype=wide, device=device) + positions
+    pace = xp.exp(xp.arange(pairs, dtype=wide, device=device) * (-math.log(base) / pairs))
+    return positions[..., None] * pace
+
+
+class LearnedPositions(Layer):
+    """Adds a learned vector for each position (Gehring et al., 2017, section 3.1).
+
+    For inputs Z of shape (batch, time, features)::
+
+        S_t = Z_t + W_t             W (length, features)
+        dL/dW_t = sum of delta_t over the batch, 0 for t >= time         dL/dZ = delta
+
+    Args:
+        length: the longest sequence; that of the network's inputs, unless given.
+        weight_init: draws ``W``.
+    """
+
+    def __init__(self, length: int | None = None, *, weight_init: Initializer = SMALL):
+        super().__init__()
+        if length is not None and length < 1:
+            raise ValueError(f"LearnedPositions needs a length of at least 1, got length={length}")
+        self.length, self.weight_init = length, weight_init
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        time, _ = _time_and_features(self, input_shape)
+        if self.length is not None and time > self.length:
+            raise ShapeError(
+                f"{self!r} knows {self.length} positions, but sequences are {time} long; write "
+                f"LearnedPositions({time})"
+            )
+        return input_shape
+
+    def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
+        return {"weight": self.weight_init((self.length or input_shape[0], input_shape[1]), rng)}
+
+    def empty_past(self, batch: int, length: int) -> State:
+        """How many positions were read; see ``generate``."""
+        assert self.backend is not None
+        return {"position": self.backend.counter()}
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        assert self.backend is not None
+        xp, start, time = self.xp, _start(self, Z.shape[1]), Z.shape[1]
+        if isinstance(start, int):
+            return Z + self.params["weight"][start : start + time, :]
+        places = xp.arange(time, dtype=start.dtype, device=self.backend.device) + start
+        return Z + xp.take(self.params["weight"], places, axis=0)
+
+    def backward(self, delta: Array) -> Array:
+        xp, W = self.xp, self.params["weight"]
+        seen = xp.sum(delta, axis=0)
+        unseen = xp.zeros_like(W[seen.shape[0] :, :])
+        self.grads["weight"] = xp.concat([seen, unseen], axis=0)
+        return delta
+
+    def __repr__(self) -> str:
+        return f"LearnedPositions({self.length or ''})"
+
+
+class SinusoidalPositions(Layer):
+    """Adds waves of many lengths, from which a position can be told (Vaswani et al., 2017, 3.5).
+
+    For inputs Z of shape (batch, time, features), at position t::
+
+        S_(t, 2i)   = Z_(t, 2i)   + sin(t / base^(2i / features))
+        S_(t, 2i+1) = Z_(t, 2i+1) + cos(t / base^(2i / features))         dL/dZ = delta
+
+    Args:
+        base: sets the longest wave, 2 pi base.
+    """
+
+    def __init__(self, base: float = 10_000.0):
+        super().__init__()
+        if not base > 1:
+            raise ValueError(f"SinusoidalPositions needs a base above 1, got base={base}")
+        self.base = float(base)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        _, features = _time_and_features(self, input_shape)
+        if features % 2:
+            raise ShapeError(f"{self!r} wants an even number of features, got {features}")
+        return input_shape
+
+    def empty_past(self, batch: int, length: int) -> State:
+        """How many positions were read; see ``generate``."""
+        assert self.backend is not None
+        return {"position": self.backend.counter()}
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        xp, (_, time, features) = self.xp, Z.shape
+        angles = _angles(_start(self, time), time, features // 2, self.base, Z, xp)
+        waves = xp.stack([xp.sin(angles), xp.cos(angles)], axis=-1)
+        return Z + xp.astype(xp.reshape(waves, (time, features)), Z.dtype)
+
+    def backward(self, delta: Array) -> Array:
+        return delta
+
+    def __repr__(self) -> str:
+        return f"SinusoidalPositions({self.base})"
+
+
+def _time_and_features(layer: Layer, input_shape: Shape) -> tuple[int, int]:
+    if len(input_shape) != 2:
+        raise ShapeError(
+            f"{layer!r} wants inputs of shape (time, features), got {input_shape}; an Embedding "
+            f"before it makes them from ids"
+        )
+    return input_shape[0], input_shape[1]
+
+
+def _start(layer: Layer, time: int) -> Any:
+    """The position of the first of ``time`` steps: 0, or the next one where a past is kept."""
+    past = layer.cache.get("past")
+    if past is None:
+        return 0
+    start = past["position"]
+    past["position"] = start + time
+    return start

@@ -1,0 +1,137 @@
+"""Rules that keep weights small: penalties, added to the loss, and constraints, held by force.
+
+A layer gets its rules from ``Layer.regularize``. The training step adds the values of penalties to
+the loss and their slopes to the gradients, before clipping and the optimizer's own weight decay,
+and applies constraints to what the optimizer returns. Losses in prediction mode (validation,
+``Trainer.evaluate``) are those of the data alone, so that they can be compared between strengths.
+"""
+
+from collections.abc import Callable
+
+from xpnn.backends import Backend
+from xpnn.numerics import widened
+from xpnn.typing import Array, Namespace, Params
+
+Rules = dict[str, tuple["Penalty | Constraint", ...]]
+"""The rules of each regularised parameter, by its full name."""
+
+
+class Penalty:
+    """Base of what is added to the loss for a parameter w: ``strength * f(w)``.
+
+    Args:
+        strength: above 0.
+    """
+
+    def __init__(self, strength: float):
+        if not strength > 0:
+            raise ValueError(f"{type(self).__name__} needs a strength above 0, got {strength}")
+        self.strength = float(strength)
+
+    def value(self, w: Array, xp: Namespace) -> Array:
+        """What ``w`` costs, a 0-d array."""
+        raise NotImplementedError(f"{type(self).__name__} has to define value")
+
+    def slope(self, xp: Namespace, w: Array, grad: Array) -> Array:
+        """``grad`` plus the derivative of ``value``; elementwise."""
+        raise NotImplementedError(f"{type(self).__name__} has to define slope")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.strength})"
+
+
+class L1(Penalty):
+    """``strength * sum |w|``, of slope ``strength * sign(w)`` (the lasso of Tibshirani, 1996).
+
+    The pull does not weaken near zero, so that weights which are not needed go all the way.
+    """
+
+    def value(self, w: Array, xp: Namespace) -> Array:
+        return self.strength * xp.sum(xp.abs(w))
+
+    def slope(self, xp: Namespace, w: Array, grad: Array) -> Array:
+        return grad + self.strength * xp.sign(w)
+
+
+class L2(Penalty):
+    """``strength / 2 * sum w^2``, of slope ``strength * w`` (Krogh and Hertz, 1992, eq. 3).
+
+    With the 1/2, as in Nielsen's book, it is what ``SGD(weight_decay=strength)`` does; Keras leaves
+    it out, so its ``L2(s)`` is ``L2(2 * s)`` here.
+    """
+
+    def value(self, w: Array, xp: Namespace) -> Array:
+        return 0.5 * self.strength * xp.sum(w * w)
+
+    def slope(self, xp: Namespace, w: Array, grad: Array) -> Array:
+        return grad + self.strength * w
+
+
+class Constraint:
+    """Base of what holds for a parameter after every step."""
+
+    def apply(self, w: Array, xp: Namespace) -> Array:
+        """The nearest array to ``w`` for which it holds."""
+        raise NotImplementedError(f"{type(self).__name__} has to define apply")
+
+
+class MaxNorm(Constraint):
+    """The weights into each unit have a length of at most ``limit`` (Srivastava et al., 2014, 5.1).
+
+    ::
+
+        w_j <- w_j min(1, limit / |w_j|)           for each unit j
+
+    Args:
+        limit: the largest length, above 0.
+        axis: the one that counts the units: the last, as for Dense and convolutions; 0 for the
+            vectors of an Embedding.
+    """
+
+    def __init__(self, limit: float, *, axis: int = -1):
+        if not limit > 0:
+            raise ValueError(f"MaxNorm needs a limit above 0, got {limit}")
+        self.limit, self.axis = float(limit), axis
+
+    def apply(self, w: Array, xp: Namespace) -> Array:
+        wide = widened(w, xp)
+        summed = tuple(axis for axis in range(w.ndim) if axis != self.axis % w.ndim)
+        length = xp.sqrt(xp.sum(wide * wide, axis=summed, keepdims=True))
+        scaled = wide * (self.limit / xp.maximum(length, self.limit))
+        return scaled if scaled.dtype == w.dtype else xp.astype(scaled, w.dtype)
+
+    def __repr__(self) -> str:
+        return f"MaxNorm({self.limit}{'' if self.axis == -1 else f', axis={self.axis}'})"
+
+
+Penalize = Callable[[Array, Params, Params], tuple[Array, Params]]
+Constrain = Callable[[Params], Params]
+
+
+def make_regularization(rules: Rules, backend: Backend) -> tuple[Penalize, Constrain]:
+    """Two pure functions for a training step.
+
+    ``penalize(value, params, grads) -> (value, grads)`` adds penalties and their slopes;
+    ``constrain(params) -> params`` applies the constraints. Nothing is read on the host.
+    """
+    xp = backend.xp
+    pairs = [(name, rule) for name, of_name in rules.items() for rule in of_name]
+    penalties = [(name, rule) for name, rule in pairs if isinstance(rule, Penalty)]
+    constraints = [(name, rule) for name, rule in pairs if isinstance(rule, Constraint)]
+    slopes = {rule: backend.elementwise(rule.slope) for _, rule in penalties}
+
+    def penalize(value: Array, params: Params, grads: Params) -> tuple[Array, Params]:
+        grads = dict(grads)
+        for name, rule in penalties:
+            w = params[name]
+            value = value + xp.astype(rule.value(widened(w, xp), xp), value.dtype)
+            grads[name] = slopes[rule](w, grads[name])
+        return value, grads
+
+    def constrain(params: Params) -> Params:
+        params = dict(params)
+        for name, rule in constraints:
+            params[name] = rule.apply(params[name], xp)
+        return params
+
+    return penalize, constrain

@@ -1,0 +1,209 @@
+"""Windows that slide along the axes of an array: cut out, put back, and filled up at the edges.
+
+Convolution and pooling are made of two moves that are each other's transpose. ``cut`` takes, for
+each entry of the window, what lies under it at all places: a strided slice. ``fold`` puts such
+slices back and adds where they overlap. Both work on one axis at a time.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from xpnn.backends import Backend
+from xpnn.errors import ShapeError
+from xpnn.typing import Array, Namespace, Shape
+
+Padding: TypeAlias = Literal["valid", "same"] | int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Slide:
+    """How a window slides along one axis.
+
+    Its entry k at place o lies over entry ``o stride + k dilation - low`` of the axis.
+
+    Attributes:
+        length: of the axis.
+        places: how many places the window takes: the length of the output.
+        size: how many entries the window has.
+        stride: steps from place to place.
+        dilation: steps from entry to entry.
+        low: padding before the first entry of the axis.
+    """
+
+    length: int
+    places: int
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    low: int = 0
+
+    @property
+    def extent(self) -> int:
+        """From the first entry of the first place to the last entry of the last, both included."""
+        return (self.places - 1) * self.stride + span(self.size, self.dilation)
+
+
+def span(size: int, dilation: int) -> int:
+    """From the first to the last entry of a window, both included."""
+    return (size - 1) * dilation + 1
+
+
+def slide(length: int, size: int, stride: int, dilation: int, padding: str | int) -> Slide:
+    """The slide of a window over an axis of that length.
+
+    With ``padding`` p, an integer, there are ``floor((length + 2 p - span) / stride) + 1`` places;
+    "valid" is 0. With "same" there are ``ceil(length / stride)``, and the padding that they need is
+    split evenly, an odd one behind.
+
+    Raises:
+        ShapeError: the window does not fit into the padded axis.
+    """
+    wide = span(size, dilation)
+    if padding == "same":
+        places = math.ceil(length / stride)
+        low = max((places - 1) * stride + wide - length, 0) // 2
+        return Slide(length, places, size, stride, dilation, low)
+    low = 0 if isinstance(padding, str) else padding
+    if wide > length + 2 * low:
+        raise ShapeError(
+            f"a window that spans {wide} does not fit into an axis of length {length} with padding "
+            f"{low}; make it smaller, give the layer more padding, or write padding='same'"
+        )
+    return Slide(length, (length + 2 * low - wide) // stride + 1, size, stride, dilation, low)
+
+
+# Options ------------------------------------------------------------------------------------------
+
+
+def per_axis(name: str, value: int | tuple[int, ...], axes: int, least: int = 1) -> tuple[int, ...]:
+    """An option such as a stride as one integer for each axis."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
+    if len(values) != axes or not all(isinstance(n, int) and n >= least for n in values):
+        wanted = "an integer" if axes == 1 else f"an integer, or {axes} of them,"
+        raise ValueError(f"{name} is {wanted} of at least {least}, got {value!r}")
+    return values
+
+
+def padding_per_axis(padding: Padding, axes: int) -> tuple[str | int, ...]:
+    """The option ``padding`` as one value for each axis."""
+    if not isinstance(padding, str):
+        return per_axis("padding", padding, axes, least=0)
+    if padding not in ("valid", "same"):
+        raise ValueError(f"padding is 'valid', 'same' or integers, got {padding!r}")
+    return (padding,) * axes
+
+
+def check_axes(layer: object, input_shape: Shape, axes: int) -> None:
+    """Refuse inputs that are not (*positions, channels) with that many axes of positions."""
+    if len(input_shape) != axes + 1:
+        names = "length" if axes == 1 else "height, width"
+        raise ShapeError(
+            f"{layer!r} wants inputs of shape ({names}, channels), got {input_shape}; put a "
+            f"Reshape in front of it, with channels=1 where there is a single one"
+        )
+
+
+# Layout -------------------------------------------------------------------------------------------
+
+
+def positions_first(Z: Array, xp: Namespace) -> Array:
+    """(batch, *positions, channels) as (*positions, batch, channels), in one piece.
+
+    Slices along the positions are then made of long rows, one for each position and the whole
+    batch, and products with them are large. Nothing is copied where ``batch_first`` made ``Z``.
+    """
+    Z = xp.permute_dims(Z, (*range(1, Z.ndim - 1), 0, Z.ndim - 1))
+    return in_one_piece(Z, xp)
+
+
+def batch_first(S: Array, xp: Namespace) -> Array:
+    """The way back of ``positions_first``, as a view."""
+    return xp.permute_dims(S, (S.ndim - 2, *range(S.ndim - 2), S.ndim - 1))
+
+
+def in_one_piece(x: Array, xp: Namespace) -> Array:
+    """The same values, in memory in the order of the axes; copied only where they are not yet."""
+    return xp.reshape(xp.reshape(x, (-1,)), x.shape)
+
+
+def part(x: Array, axis: int, start: int, stop: int, step: int = 1) -> Array:
+    """``x[..., start:stop:step, ...]`` along that axis."""
+    return x[(slice(None),) * axis + (slice(start, stop, step), ...)]
+
+
+def add_up(terms: Iterable[Array]) -> Array:
+    """The sum of arrays of one shape, none of which is written to."""
+    terms = iter(terms)
+    total = next(terms)
+    for count, term in enumerate(terms):
+        if count:
+            total += term
+        else:
+            total = total + term
+    return total
+
+
+# Moves along one axis -----------------------------------------------------------------------------
+
+
+def place(
+    x: Array, axis: int, start: int, length: int, backend: Backend, fill: float = 0.0
+) -> Array:
+    """``x`` at ``start`` of an axis of that length, amid ``fill``; what sticks out is dropped."""
+    xp, own = backend.xp, x.shape[axis]
+    first = min(max(-start, 0), own)
+    last = max(min(own, length - start), first)
+    before = min(max(start, 0), length)
+    after = length - before - (last - first)
+    kept = x if last - first == own else part(x, axis, first, last)
+    if not before and not after:
+        return kept
+    borders = [
+        xp.full(
+            (*x.shape[:axis], n, *x.shape[axis + 1 :]), fill, dtype=x.dtype, device=backend.device
+        )
+        for n in (before, after)
+    ]
+    return xp.concat([borders[0], kept, borders[1]], axis=axis)
+
+
+def cut(x: Array, axis: int, slide: Slide, backend: Backend, fill: float = 0.0) -> list[Array]:
+    """For each entry of the window, what lies under it at all places, padding included."""
+    if slide.low or slide.extent > slide.length:
+        x = place(x, axis, slide.low, slide.extent, backend, fill)
+    reach = (slide.places - 1) * slide.stride + 1
+    starts = (k * slide.dilation for k in range(slide.size))
+    return [part(x, axis, start, start + reach, slide.stride) for start in starts]
+
+
+def fold(parts: Sequence[Array], axis: int, slide: Slide, backend: Backend) -> Array:
+    """The transpose of ``cut``: parts put back to where they were cut out, and added up.
+
+    Parts that do not overlap are interleaved; with a stride of the window's size that is all.
+    """
+    rounds: dict[int, dict[int, Array]] = {}
+    for k, one in enumerate(parts):
+        behind, phase = divmod(k * slide.dilation, slide.stride)
+        rounds.setdefault(behind, {})[phase] = one
+    return add_up(
+        place(
+            _interleave(phases, axis, slide.stride, backend.xp),
+            axis,
+            behind * slide.stride - slide.low,
+            slide.length,
+            backend,
+        )
+        for behind, phases in rounds.items()
+    )
+
+
+def _interleave(phases: dict[int, Array], axis: int, stride: int, xp: Namespace) -> Array:
+    """The phases in turn along the axis, zeros for those that are not there."""
+    if stride == 1:
+        return phases[0]
+    one = next(iter(phases.values()))
+    zeros = xp.zeros_like(one) if len(phases) < stride else None
+    together = xp.stack([phases.get(phase, zeros) for phase in range(stride)], axis=axis + 1)
+    return xp.reshape(together, (*one.shape[:axis], -1, *one.shape[axis + 1 :]))

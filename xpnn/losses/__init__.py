@@ -1,0 +1,40 @@
+"""Losses: functions ``(predictions, targets) -> (value, delta)`` that keep nothing.
+
+``value`` is a 0-d array: the weighted mean of the losses l of the single items::
+
+    value = sum_i w_i l_i / sum_i w_i           (w_i = 1 unless weights are given)
+
+and ``delta`` is its derivative dvalue/dpredictions, what ``network.backward`` takes. An *item* is
+what one l is computed for: a number of the prediction for the elementwise losses, a row of class
+scores for the others. Every loss takes these keywords:
+
+    sample_weight: weights of at least 0, of shape (batch,), or of more axes, up to one for each
+        item. Where all of them are 0, value and delta are 0.
+    backend: where the arrays live; found from ``predictions`` when left out.
+
+Options are bound with ``functools.partial``: ``partial(cross_entropy, label_smoothing=0.1)``. A
+loss of your own is a function with the same signature.
+
+All of them are finite, value and delta, for predictions of +-1e4 in float32.
+"""
+
+from xpnn.losses.classification import (
+    binary_cross_entropy,
+    cross_entropy,
+    hinge,
+    kl_divergence,
+)
+from xpnn.losses.regression import huber, mean_absolute_error, mean_squared_error, quadratic_cost
+from xpnn.losses.targets import check_targets
+
+__all__ = [
+    "binary_cross_entropy",
+    "check_targets",
+    "cross_entropy",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "quadratic_cost",
+]

@@ -1,0 +1,164 @@
+"""Losses of classes: yes or no, or one of many."""
+
+from collections.abc import Sequence
+
+from xpnn.backends import Backend, backend_of
+from xpnn.losses.means import elementwise, matching, one_for_each, shares, weighted_sum
+from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
+from xpnn.numerics import log_softmax, one_hot, sigmoid
+from xpnn.typing import Array, Namespace
+
+
+def _hinge(xp: Namespace, a: Array, y: Array) -> tuple[Array, Array]:
+    sign = 2.0 * y - 1.0
+    short = 1.0 - sign * a
+    return xp.maximum(short, 0.0), xp.where(short > 0, -sign, 0.0)
+
+
+@wants(between(-1, 1))
+def hinge(
+    predictions: Array,
+    targets: Array,
+    *,
+    class_weight: Sequence[float] | None = None,
+    sample_weight: Array | None = None,
+    backend: Backend | None = None,
+) -> tuple[Array, Array]:
+    """``l = max(0, 1 - y a)`` for classes y of -1 and 1, the loss of support vector machines.
+
+    ``dl/da = -y`` where ``y a < 1``, else 0. Targets of 0 count as -1, so 0/1 labels work too.
+    ``class_weight`` holds the weights of the classes -1 and 1.
+    """
+    backend = backend or backend_of(predictions)
+    positive = backend.asarray(targets) > 0
+    return elementwise(
+        _hinge, predictions, positive, sample_weight, backend, class_weight=class_weight
+    )
+
+
+def _logistic(xp: Namespace, s: Array, y: Array) -> tuple[Array, Array]:
+    # max(s, 0) - y s is exact where y is 0 or 1, so that small losses keep their digits
+    loss = xp.maximum(s, 0.0) - y * s + xp.log1p(xp.exp(-xp.abs(s)))
+    return loss, sigmoid(s, xp) - y
+
+
+def _bernoulli(xp: Namespace, p: Array, y: Array, smallest: float) -> tuple[Array, Array]:
+    yes, no = xp.maximum(p, smallest), xp.maximum(1.0 - p, smallest)
+    return -(y * xp.log(yes) + (1.0 - y) * xp.log(no)), (1.0 - y) / no - y / yes
+
+
+@wants(between(0, 1))
+def binary_cross_entropy(
+    predictions: Array,
+    targets: Array,
+    *,
+    from_logits: bool = True,
+    class_weight: Sequence[float] | None = None,
+    sample_weight: Array | None = None,
+    backend: Backend | None = None,
+) -> tuple[Array, Array]:
+    """Minus the log-likelihood of yes/no targets, for logits or for probabilities.
+
+    From logits s, with p = 1 / (1 + exp(-s)) inside, which never overflows::
+
+        l = log(1 + exp(s)) - y s                          dl/ds = p - y
+
+    From probabilities p (``from_logits=False``), where p and 1 - p are kept at or above the
+    dtype's epsilon, 1.2e-7 in float32::
+
+        l = -y log p - (1 - y) log(1 - p)                  dl/dp = (1 - y) / (1 - p) - y / p
+
+    Args:
+        predictions: logits or probabilities, of any shape.
+        targets: of the same shape, from 0 to 1.
+        from_logits: which of the two the predictions are.
+        class_weight: weights of targets 0 and 1; a target between them gets a weight between.
+    """
+    backend = backend or backend_of(predictions)
+    rule = _logistic if from_logits else _bernoulli
+    options = [] if from_logits else [float(backend.xp.finfo(predictions.dtype).eps)]
+    return elementwise(
+        rule, predictions, targets, sample_weight, backend, *options, class_weight=class_weight
+    )
+
+
+def _likelihood(xp: Namespace, log_p: Array, q: Array) -> tuple[Array, Array]:
+    return -q * log_p, xp.exp(log_p) - q  # the slope is the logits', by way of log softmax
+
+
+@wants(labels_or_distributions)
+def cross_entropy(
+    predictions: Array,
+    targets: Array,
+    *,
+    label_smoothing: float = 0.0,
+    class_weight: Sequence[float] | None = None,
+    sample_weight: Array | None = None,
+    backend: Backend | None = None,
+) -> tuple[Array, Array]:
+    """Minus the log-likelihood of one of many classes, from logits: softmax is inside.
+
+    For logits s over the last axis, probabilities q of the target classes, which sum to 1, and
+    p = softmax(s)::
+
+        l = -sum_j q_j log p_j                             dl/ds = p - q
+
+    Args:
+        predictions: logits, (batch, classes) or (batch, ..., classes).
+        targets: class numbers, integers of shape (batch, ...); or rows of probabilities, such as
+            one-hot rows, of the predictions' shape.
+        label_smoothing: e in [0, 1): q becomes (1 - e) q + e / classes (Szegedy et al., 2016, 7).
+        class_weight: one weight for each class; the weight of an item is that of its class.
+    """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"cross_entropy needs label_smoothing in [0, 1), got {label_smoothing}")
+    backend = backend or backend_of(predictions)
+    q = _class_rows(predictions, targets, backend)
+    row_weight = None if class_weight is None else _row_weights(q, class_weight, backend)
+    if label_smoothing:
+        q = (1 - label_smoothing) * q + label_smoothing / q.shape[-1]
+    share = shares(predictions, predictions.ndim - 1, sample_weight, row_weight, backend)
+    log_p = log_softmax(predictions, backend.xp)
+    return weighted_sum(_likelihood, log_p, q, share, backend)
+
+
+def _class_rows(predictions: Array, targets: Array, backend: Backend) -> Array:
+    """Class numbers, or rows of probabilities, as rows of probabilities."""
+    targets = backend.asarray(targets)
+    if tuple(targets.shape) == tuple(predictions.shape[:-1]):
+        return one_hot(targets, predictions.shape[-1], predictions.dtype, backend.xp)
+    return matching(predictions, targets, backend)
+
+
+def _row_weights(q: Array, class_weight: Sequence[float], backend: Backend) -> Array:
+    """The weight of each row's class; a row that mixes classes mixes their weights."""
+    weights = backend.constant(one_for_each(class_weight, classes=q.shape[-1]))
+    return backend.xp.sum(q * backend.xp.astype(weights, q.dtype), axis=-1)
+
+
+def _divergence(xp: Namespace, log_p: Array, q: Array) -> tuple[Array, Array]:
+    return q * (xp.log(xp.where(q > 0, q, 1.0)) - log_p), xp.exp(log_p) - q  # likewise
+
+
+@wants(distributions)
+def kl_divergence(
+    predictions: Array,
+    targets: Array,
+    *,
+    sample_weight: Array | None = None,
+    backend: Backend | None = None,
+) -> tuple[Array, Array]:
+    """How far softmax(predictions) is from target distributions (Kullback and Leibler, 1951).
+
+    For logits s over the last axis, target probabilities q, which sum to 1, and p = softmax(s)::
+
+        l = sum_j q_j (log q_j - log p_j)                  dl/ds = p - q
+
+    where 0 log 0 = 0. It is ``cross_entropy`` less the entropy of the targets, so that a perfect
+    fit has the value 0.
+    """
+    backend = backend or backend_of(predictions)
+    q = matching(predictions, targets, backend)
+    share = shares(predictions, predictions.ndim - 1, sample_weight, None, backend)
+    log_p = log_softmax(predictions, backend.xp)
+    return weighted_sum(_divergence, log_p, q, share, backend)

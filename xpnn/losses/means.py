@@ -1,0 +1,127 @@
+"""Weighted means of elementwise rules: the part that all losses share."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from xpnn.backends import Backend, backend_of
+from xpnn.errors import DataError, ShapeError
+from xpnn.typing import Array, Namespace, Shape
+
+Rule = Callable[..., tuple[Array, Array]]
+"""``rule(xp, predictions, targets, *options) -> (l, dl/dprediction)``, elementwise."""
+
+
+def elementwise(
+    rule: Rule,
+    predictions: Array,
+    targets: Array,
+    sample_weight: Array | None,
+    backend: Backend | None,
+    *options: float,
+    class_weight: Sequence[float] | None = None,
+) -> tuple[Array, Array]:
+    """A loss whose items are the single numbers; with class weights, targets are from 0 to 1."""
+    backend = backend or backend_of(predictions)
+    targets = matching(predictions, targets, backend)
+    item_weight = None
+    if class_weight is not None:
+        no, yes = one_for_each(class_weight, classes=2)
+        item_weight = no + (yes - no) * targets
+    share = shares(predictions, predictions.ndim, sample_weight, item_weight, backend)
+    return weighted_sum(rule, predictions, targets, share, backend, *options)
+
+
+def weighted_sum(
+    rule: Rule,
+    predictions: Array,
+    targets: Array,
+    share: Array | float,
+    backend: Backend,
+    *options: float,
+) -> tuple[Array, Array]:
+    """Value and delta, given what each item adds to the mean."""
+    losses, delta = _sweep(backend, rule, options)(predictions, targets, share)
+    return backend.xp.sum(losses), delta
+
+
+@functools.lru_cache(maxsize=256)
+def _sweep(backend: Backend, rule: Rule, options: tuple[float, ...]) -> Callable[..., Any]:
+    """``rule`` and the multiplication by the shares as one sweep over memory."""
+
+    def shared(
+        xp: Namespace, predictions: Array, targets: Array, share: Array
+    ) -> tuple[Array, Array]:
+        loss, slope = rule(xp, predictions, targets, *options)
+        return loss * share, slope * share
+
+    shared.__qualname__ = rule.__name__
+    return backend.elementwise(shared)
+
+
+def shares(
+    predictions: Array,
+    axes: int,
+    sample_weight: Array | None,
+    item_weight: Array | None,
+    backend: Backend,
+) -> Array | float:
+    """``w_i / sum_i w_i``: what each item adds to the mean.
+
+    Args:
+        predictions: their first ``axes`` axes number the items.
+        sample_weight: of the shape of the first of these axes, or of more of them.
+        item_weight: of the shape of all of them. w_i is the product of the two.
+
+    Returns:
+        An array to be multiplied with one of the predictions' shape, or a number.
+    """
+    xp, items, weight = backend.xp, tuple(predictions.shape[:axes]), item_weight
+    if sample_weight is not None:
+        weight = _one_each(items, sample_weight, predictions.dtype, backend)
+        weight = weight if item_weight is None else weight * item_weight
+    if weight is None:
+        return 1.0 / max(math.prod(items), 1)
+    total = xp.sum(weight)
+    share = weight / xp.where(total > 0, total, 1.0)
+    return xp.reshape(share, (*items, *[1] * (predictions.ndim - axes)))
+
+
+def _one_each(items: Shape, weight: Array, dtype: Any, backend: Backend) -> Array:
+    """Sample weights, spread over the axes of the items that they lack."""
+    xp, weight = backend.xp, backend.asarray(weight)
+    if weight.ndim == 0 or tuple(weight.shape) != items[: weight.ndim]:
+        raise ShapeError(
+            f"wanted sample_weight of shape {items[:1]}, or of more axes up to {items}, got "
+            f"{tuple(weight.shape)}; give each sample of the batch one weight"
+        )
+    column = xp.reshape(weight, (*weight.shape, *[1] * (len(items) - weight.ndim)))
+    return xp.astype(xp.broadcast_to(column, items), dtype)
+
+
+def one_for_each(class_weight: Sequence[float], classes: int) -> tuple[float, ...]:
+    """The weights of the classes, as Python numbers."""
+    if isinstance(class_weight, Mapping) or len(class_weight) != classes:
+        raise ShapeError(
+            f"wanted class_weight to list {classes} numbers, one for each class, got "
+            f"{class_weight!r}; write the weights in the order of the classes"
+        )
+    return tuple(map(float, class_weight))
+
+
+def matching(predictions: Array, targets: Array, backend: Backend) -> Array:
+    """Targets in the shape and dtype of the predictions."""
+    xp, targets = backend.xp, backend.asarray(targets)
+    if tuple(targets.shape) != tuple(predictions.shape):
+        raise ShapeError(
+            f"wanted targets of the predictions' shape {tuple(predictions.shape)}, got "
+            f"{tuple(targets.shape)}; reshape the targets"
+        )
+    if targets.dtype == predictions.dtype:
+        return targets
+    if not xp.isdtype(predictions.dtype, "real floating"):
+        raise DataError(
+            f"wanted predictions of a float dtype, got {predictions.dtype}; convert them to float32"
+        )
+    return xp.astype(targets, predictions.dtype)

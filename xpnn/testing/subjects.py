@@ -1,0 +1,199 @@
+"""What a gradient check looks at: a layer or a loss, as functions of float64 arrays on the host."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends import Backend
+from xpnn.layers import Layer
+from xpnn.layers.tying import joined, ties
+from xpnn.typing import Array, Loss, State
+
+Values = dict[str, np.ndarray]
+"""What the output is differentiated by: parameters by name, and what flows in."""
+
+
+class Complaints:
+    """What is wrong with a subject besides its gradients, each said once."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def complain(self, words: str) -> None:
+        """Write it down."""
+        if words not in self.faults:
+            self.faults.append(words)
+
+
+class LayerSubject(Complaints):
+    """A layer of any depth, run on arrays that are lent to it.
+
+    Args:
+        layer: built on ``backend``.
+        training: the mode that it runs in.
+    """
+
+    flow = "(input)"
+
+    def __init__(self, layer: Layer, backend: Backend, training: bool):
+        super().__init__()
+        self.layer, self.backend, self.training = layer, backend, training
+        self.start = {id(one): self._snapshot(one.state) for _, one in layer.walk()}
+
+    def params(self) -> Values:
+        """Copies of all parameters."""
+        return {
+            name: self._on_host(self.backend.asarray(array, "float64"))
+            for name, (_, _, array) in self._places().items()
+        }
+
+    def outputs(self, values: Values) -> np.ndarray:
+        """One forward pass, with every draw and every state as at the start."""
+        self._fill(values)
+        return self._on_host(self.layer.forward(self._lend(values[self.flow]), self.training))
+
+    def gradients(self, values: Values, delta: np.ndarray) -> dict[str, np.ndarray | None]:
+        """What ``backward`` says; looks on the way whether the layer minds its manners."""
+        self._fill(values)
+        lent = {"input": self._lend(values[self.flow]), "delta": self._lend(delta)}
+        output = self.layer.forward(lent["input"], self.training)
+        if output.dtype != lent["delta"].dtype:
+            self.complain(f"the output is {output.dtype} while all that goes in is float64")
+        back = self.layer.backward(lent["delta"])
+        for name, was in (("input", values[self.flow]), ("delta", delta)):
+            if not np.array_equal(self._on_host(lent[name]), was):
+                self.complain(f"the {name} array was written to; it belongs to somebody else")
+        grads = self._grads()
+        found: dict[str, np.ndarray | None] = {
+            name: self._on_host(grads[name]) if name in grads else None for name in self._places()
+        }
+        found[self.flow] = None if back is None else self._on_host(back)
+        return found
+
+    def inside(self, values: Values) -> list[tuple[str, Layer, np.ndarray]]:
+        """Every layer inside, by name, with the input that it sees; innermost last."""
+        seen: dict[str, Array] = {}
+        inner = [(name, one) for name, one in self.layer.walk() if one is not self.layer]
+        for name, one in inner:
+            one.forward = _recording(one.forward, seen, name)  # type: ignore[method-assign]
+        try:
+            self.outputs(values)
+        finally:
+            for _, one in inner:
+                del one.forward  # the instance's, which hid the class's
+        return [(name, one, self._on_host(seen[name])) for name, one in inner if name in seen]
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """For as long as arrays are lent; afterwards the layer has its own, as they were."""
+        kinds = ("params", "grads", "state", "cache")
+        layers = [one for _, one in self.layer.walk()]
+        own = [{kind: dict(getattr(one, kind)) for kind in kinds} for one in layers]
+        settings = [(one.passes_back, one.dtype) for one in layers]
+        try:
+            for one in layers:
+                one.passes_back, one.dtype = True, "float64"
+                one.grads.clear()
+            with self.backend.allow_float64(), self.backend.on_device():
+                yield
+        finally:
+            for one, kept, setting in zip(layers, own, settings, strict=True):
+                one.passes_back, one.dtype = setting
+                for kind in kinds:
+                    getattr(one, kind).clear()
+                    getattr(one, kind).update(kept[kind])
+
+    def _places(self) -> dict[str, tuple[Layer, str, Array]]:
+        """Each parameter's full name, its layer and its name there."""
+        return {
+            f"{prefix}.{key}" if prefix else key: (one, key, array)
+            for prefix, one in self.layer.walk()
+            for key, array in one.params.items()
+        }
+
+    def _grads(self) -> dict[str, Array]:
+        """All gradients under the names of their parameters; those of tied ones are added up."""
+        grads = {
+            f"{prefix}.{key}" if prefix else key: array
+            for prefix, one in self.layer.walk()
+            for key, array in one.grads.items()
+        }
+        return joined(grads, ties(self.layer, strict=False))
+
+    def _fill(self, values: Values) -> None:
+        for name, (owner, key, _) in self._places().items():
+            owner.params[key] = self._lend(values[name])
+        for _, one in self.layer.walk():
+            one.state.update({k: self._thaw(v) for k, v in self.start[id(one)].items()})
+
+    def _snapshot(self, state: State) -> State:
+        return {k: v if isinstance(v, int | float) else self._on_host(v) for k, v in state.items()}
+
+    def _thaw(self, value: Any) -> Any:
+        if isinstance(value, int | float):
+            return value
+        return self._lend(value.astype(np.float64) if value.dtype.kind == "f" else value)
+
+    def _lend(self, array: np.ndarray) -> Array:
+        return self.backend.asarray(array.copy())
+
+    def _on_host(self, array: Array) -> np.ndarray:
+        return np.array(self.backend.to_numpy(array))
+
+
+class LossSubject(Complaints):
+    """A loss with its targets, as a function of the predictions."""
+
+    flow = "(predictions)"
+
+    def __init__(self, loss: Loss, backend: Backend, targets: np.ndarray):
+        super().__init__()
+        self.loss, self.backend, self.targets = loss, backend, targets
+
+    def params(self) -> Values:
+        """A loss has none."""
+        return {}
+
+    def outputs(self, values: Values) -> np.ndarray:
+        """The value."""
+        return np.array(self.backend.to_numpy(self._call(values)[0]))
+
+    def gradients(self, values: Values, delta: np.ndarray) -> dict[str, np.ndarray | None]:
+        """The loss's own delta."""
+        value, found = self._call(values)
+        if tuple(value.shape) != ():
+            self.complain(f"the value has the shape {tuple(value.shape)}, wanted a 0-d array")
+        return {self.flow: np.array(self.backend.to_numpy(found))}
+
+    def inside(self, values: Values) -> list[tuple[str, Layer, np.ndarray]]:
+        """A loss is made of nothing else."""
+        return []
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """A context in which float64 works."""
+        with self.backend.allow_float64(), self.backend.on_device():
+            yield
+
+    def _call(self, values: Values) -> tuple[Array, Array]:
+        predictions = self.backend.asarray(values[self.flow].copy())
+        targets = self.backend.asarray(self.targets.copy())
+        return self.loss(predictions, targets, backend=self.backend)
+
+
+Subject = LayerSubject | LossSubject
+
+
+def _recording(
+    forward: Callable[..., Array], seen: dict[str, Array], name: str
+) -> Callable[..., Array]:
+    """``forward``, which also writes down its input, unless that is not all it is given."""
+
+    def recorded(Z: Array, *rest: Any, **named: Any) -> Array:  # noqa: N803
+        if len(rest) < 2 and named.keys() <= {"training"}:
+            seen[name] = Z
+        return forward(Z, *rest, **named)
+
+    return recorded
