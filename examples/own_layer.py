@@ -66,7 +66,7 @@ curves = []
 for backend in options.backends:
     for activation in (Tanh, Snake):
         curve, error = train(activation, backend)
-        print(f"{backend} {activation.__name__}: loss {curve[-1]:.5f}, beyond the data {error:.5f}")
+        print(f"{backend} {activation.__name__}: loss {curve[-1]:.1e}, beyond the data {error:.1e}")
     curves.append(curve)
 apart = max(np.max(np.abs(curve - curves[0])) for curve in curves)
 print(f"the loss curves of snake differ by at most {apart:.1e}")

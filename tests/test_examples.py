@@ -16,7 +16,23 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
     "01_nand_gate.py": ("--steps 300", r"4 of 4 right after 300 steps"),
     "02_mnist.py": ("--data {mnist} --epochs 8", r"test accuracy 1\.0000"),
     "03_nielsen.py": ("--data {mnist} --epochs 1", r"test accuracy 0\.\d{4}"),
+    "autoencoder.py": ("--epochs 20", r"network 0\.01\d+, PCA 0\.0249\d"),
+    "char_lm.py": (
+        "--data text.txt --context 16 --width 32 --blocks 1 --epochs 10 --batch 8 --sample 80"
+        " --dropout 0 --rate 5e-3 --temperature 0.5",
+        r"(?s)validation loss 0\.[01]\d+ nats.*five dozen liquor",
+    ),
+    "decision_boundary.py": ("--epochs 50", r"test accuracy (0\.99\d\d|1\.0000)"),
+    "own_layer.py": (
+        "--epochs 20 --backends numpy array-api-strict",
+        r"(?s)gradients are right.*gradients are right.*differ by at most (0\.0e\+00|\S+e-0[5-9])",
+    ),
+    "sequence_lstm.py": (
+        "--longest 8 --samples 1500 --epochs 6",
+        r"test accuracy (1\.0000|0\.99\d\d) with an LSTM, 0\.[45]\d+ without order",
+    ),
 }
+PICTURES = {"autoencoder.py": "autoencoder.png", "decision_boundary.py": "spirals.png"}
 
 
 def write_idx(path, array):
@@ -57,9 +73,14 @@ def run_example(name, arguments, folder):
 @pytest.mark.parametrize("name", sorted(path.name for path in ROOT.glob("examples/*.py")))
 def test_example_runs(name, mnist, tmp_path):
     assert name in EXAMPLES, f"give {name} its arguments, a line of EXAMPLES in {__file__}"
+    if name in PICTURES:
+        pytest.importorskip("matplotlib")
     arguments, result = EXAMPLES[name]
+    (tmp_path / "text.txt").write_text("pack my box with five dozen liquor jugs\n" * 100)
     filled_in = [one.format(mnist=mnist) for one in arguments.split()]
     assert re.search(result, run_example(name, filled_in, tmp_path))
+    if name in PICTURES:
+        assert (tmp_path / PICTURES[name]).read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_line_of_the_table_has_its_example():

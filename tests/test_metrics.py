@@ -1,4 +1,4 @@
-"""Metrics: hand-worked values, plain formulas over the whole data, and batches that do not matter."""
+"""Metrics: worked by hand, weighed, and put together from batches."""
 
 import contextlib
 import math

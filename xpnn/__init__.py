@@ -90,6 +90,7 @@ from xpnn.losses import (
 )
 from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
 from xpnn.network import Network
+from xpnn.generation import generate
 from xpnn.optimizers import (
     SGD,
     Adagrad,

@@ -278,7 +278,7 @@ def _items(predictions: Array) -> Shape:
 
 def _as(predictions: Array, targets: Array, xp: Namespace) -> Array:
     """Targets in the shape and dtype of the predictions."""
-    return xp.astype(xp.reshape(targets, predictions.shape), predictions.dtype)
+    return xp.astype(xp.reshape(targets, predictions.shape), predictions.dtype, copy=False)
 
 
 def _one_each(items: Array, weight: Array | None, dtype: object, xp: Namespace) -> Array:
@@ -286,7 +286,7 @@ def _one_each(items: Array, weight: Array | None, dtype: object, xp: Namespace) 
     if weight is None:
         return xp.ones_like(items, dtype=dtype)
     column = xp.reshape(weight, (*weight.shape, *[1] * (items.ndim - weight.ndim)))
-    return xp.astype(xp.broadcast_to(column, items.shape), dtype)
+    return xp.astype(xp.broadcast_to(column, items.shape), dtype, copy=False)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from xpnn.backends import Backend, get_backend
 from xpnn.errors import DataError, ShapeError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
+from xpnn.layers.embedding import as_ids
 from xpnn.layers.regularization import Rules
 from xpnn.layers.tying import joined, ties
 from xpnn.summary import Summary, summarize
@@ -210,7 +211,7 @@ class Network:
                 + self._shape_hint(tuple(x.shape))
             )
         if self.root.takes == "integers":
-            return self._integers(x)
+            return as_ids(x, self.backend)
         return self.backend.asarray(x, self.dtype)
 
     def admit(self, x: Any) -> Array:
@@ -223,16 +224,6 @@ class Network:
         x = self.asarray(x)
         self.root.check_inputs(x)
         return x
-
-    def _integers(self, x: Array) -> Array:
-        """Integers in a dtype that every library looks things up by."""
-        xp = self.backend.xp
-        if not xp.isdtype(x.dtype, "integral"):
-            raise DataError(
-                f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}; "
-                f"write x.astype('int64')"
-            )
-        return x if x.dtype in (xp.int32, xp.int64) else xp.astype(x, xp.int32)
 
     def _shape_hint(self, shape: Shape) -> str:
         if shape == self.input_shape:
@@ -317,7 +308,7 @@ class Network:
 
 def _as_shape(shape: Any) -> Shape:
     shape = (shape,) if isinstance(shape, Integral) else tuple(shape)
-    if not all(isinstance(n, Integral) and n > 0 for n in shape):
+    if not all(isinstance(n, Integral) and int(n) > 0 for n in shape):
         raise ValueError(
             f"input_shape is the shape of one sample, positive integers without the batch axis, "
             f"got {shape}"

@@ -1,4 +1,4 @@
-"""Splits and orders: everything once, the same everywhere, and in proportion where that is asked."""
+"""Splits and orders: every row once, the same everywhere, and in proportion where asked."""
 
 import subprocess
 import sys
@@ -94,7 +94,9 @@ def test_a_share_is_a_share(share):
 
 @pytest.mark.parametrize(("count", "share"), [(1, 0.5), (3, 0.1), (3, 0.9)])
 def test_no_part_is_empty(count, share):
-    with pytest.raises(DataError, match=f"of {count} samples leaves one part empty; choose another"):
+    with pytest.raises(
+        DataError, match=f"of {count} samples leaves one part empty; choose another"
+    ):
         split(np.arange(count), share=share)
 
 
@@ -150,7 +152,9 @@ def test_shuffled_batches_hold_each_row_once(backend):
 def test_the_number_of_batches(backend, rows, size, count):
     listed = batches(backend, rows, size, shuffle=True)
     assert len(listed) == count == len(list(listed))
-    with pytest.raises(IndexError, match=f"there are {count} batches, numbered from 0, got {count}"):
+    with pytest.raises(
+        IndexError, match=f"there are {count} batches, numbered from 0, got {count}"
+    ):
         listed[count]
     with pytest.raises(IndexError, match="got -1"):
         listed[-1]

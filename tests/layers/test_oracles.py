@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.layers.test_contract import BATCH, Ids, build, draw, each_layer, run
+from tests.layers.table import BATCH, Ids, build, draw, each_layer, run
 from xpnn.layers import (
     ELU,
     GELU,

@@ -61,7 +61,7 @@ class Case:
         loss: with its options bound.
         shape: of the predictions.
         targets: draws them.
-        reference: ``(F, p, y) -> value`` by torch.nn.functional.
+        reference: ``(f, p, y) -> value``, where f is torch.nn.functional.
         predictions: draws them.
     """
 
@@ -84,18 +84,18 @@ def mean(values, weights):
     return (values * weights).sum() / weights.sum()
 
 
-def binary(F, p, y, no=1.0, yes=1.0):  # noqa: N803  # F is what everybody calls it
-    values = F.binary_cross_entropy_with_logits(p, y, reduction="none")
+def binary(f, p, y, no=1.0, yes=1.0):
+    values = f.binary_cross_entropy_with_logits(p, y, reduction="none")
     return mean(values, no + (yes - no) * y)
 
 
-def classes(F, p, y, weights, **options):  # noqa: N803
-    values = F.cross_entropy(p, y, reduction="none", **options)
+def classes(f, p, y, weights, **options):
+    values = f.cross_entropy(p, y, reduction="none", **options)
     return mean(values, p.new_tensor(weights)[y])
 
 
-def divergence(F, p, y):  # noqa: N803
-    return F.kl_div(F.log_softmax(p, -1), y, reduction="none").sum(-1).mean()
+def divergence(f, p, y):
+    return f.kl_div(f.log_softmax(p, -1), y, reduction="none").sum(-1).mean()
 
 
 smooth = partial(cross_entropy, label_smoothing=0.1)
@@ -105,22 +105,22 @@ from_shares = partial(binary_cross_entropy, from_logits=False)
 
 CASES = {
     "quadratic": Case(
-        quadratic_cost, (5, 3), reals, lambda F, p, y: F.mse_loss(p, y, reduction="sum") / 10
+        quadratic_cost, (5, 3), reals, lambda f, p, y: f.mse_loss(p, y, reduction="sum") / 10
     ),
-    "squared": Case(mean_squared_error, (5, 3), reals, lambda F, p, y: F.mse_loss(p, y)),
-    "squared-flat": Case(mean_squared_error, (5,), reals, lambda F, p, y: F.mse_loss(p, y)),
-    "absolute": Case(mean_absolute_error, (5, 3), reals, lambda F, p, y: F.l1_loss(p, y)),
-    "huber": Case(huber, (5, 3), reals, lambda F, p, y: F.huber_loss(p, y)),
+    "squared": Case(mean_squared_error, (5, 3), reals, lambda f, p, y: f.mse_loss(p, y)),
+    "squared-flat": Case(mean_squared_error, (5,), reals, lambda f, p, y: f.mse_loss(p, y)),
+    "absolute": Case(mean_absolute_error, (5, 3), reals, lambda f, p, y: f.l1_loss(p, y)),
+    "huber": Case(huber, (5, 3), reals, lambda f, p, y: f.huber_loss(p, y)),
     "huber-half": Case(
-        partial(huber, threshold=0.5), (5, 3), reals, lambda F, p, y: F.huber_loss(p, y, delta=0.5)
+        partial(huber, threshold=0.5), (5, 3), reals, lambda f, p, y: f.huber_loss(p, y, delta=0.5)
     ),
-    "hinge": Case(hinge, (5, 3), signs, lambda F, p, y: F.relu(1 - y * p).mean()),
-    "hinge-bits": Case(hinge, (5, 1), bits, lambda F, p, y: F.relu(1 - (2 * y - 1) * p).mean()),
+    "hinge": Case(hinge, (5, 3), signs, lambda f, p, y: f.relu(1 - y * p).mean()),
+    "hinge-bits": Case(hinge, (5, 1), bits, lambda f, p, y: f.relu(1 - (2 * y - 1) * p).mean()),
     "hinge-weighted": Case(
         partial(hinge, class_weight=(1.0, 3.0)),
         (5, 3),
         signs,
-        lambda F, p, y: mean(F.relu(1 - y * p), 2 + y),
+        lambda f, p, y: mean(f.relu(1 - y * p), 2 + y),
     ),
     "binary": Case(binary_cross_entropy, (5, 3), bits, binary),
     "binary-shares": Case(binary_cross_entropy, (5, 3), shares, binary),
@@ -128,34 +128,34 @@ CASES = {
         partial(binary_cross_entropy, class_weight=(1.0, 3.0)),
         (5, 1),
         shares,
-        lambda F, p, y: binary(F, p, y, 1.0, 3.0),
+        lambda f, p, y: binary(f, p, y, 1.0, 3.0),
     ),
     "binary-probabilities": Case(
-        from_shares, (5, 3), bits, lambda F, p, y: F.binary_cross_entropy(p, y), shares
+        from_shares, (5, 3), bits, lambda f, p, y: f.binary_cross_entropy(p, y), shares
     ),
-    "labels": Case(cross_entropy, (5, 3), labels, lambda F, p, y: F.cross_entropy(p, y)),
-    "one-hot": Case(cross_entropy, (5, 3), one_hot, lambda F, p, y: F.cross_entropy(p, y)),
-    "rows": Case(cross_entropy, (5, 3), rows, lambda F, p, y: F.cross_entropy(p, y)),
+    "labels": Case(cross_entropy, (5, 3), labels, lambda f, p, y: f.cross_entropy(p, y)),
+    "one-hot": Case(cross_entropy, (5, 3), one_hot, lambda f, p, y: f.cross_entropy(p, y)),
+    "rows": Case(cross_entropy, (5, 3), rows, lambda f, p, y: f.cross_entropy(p, y)),
     "sequences": Case(
-        cross_entropy, (5, 3, 4), labels, lambda F, p, y: F.cross_entropy(p.transpose(1, 2), y)
+        cross_entropy, (5, 3, 4), labels, lambda f, p, y: f.cross_entropy(p.transpose(1, 2), y)
     ),
     "smooth": Case(
-        smooth, (5, 3), labels, lambda F, p, y: F.cross_entropy(p, y, label_smoothing=0.1)
+        smooth, (5, 3), labels, lambda f, p, y: f.cross_entropy(p, y, label_smoothing=0.1)
     ),
     "smooth-rows": Case(
-        smooth, (5, 3), rows, lambda F, p, y: F.cross_entropy(p, y, label_smoothing=0.1)
+        smooth, (5, 3), rows, lambda f, p, y: f.cross_entropy(p, y, label_smoothing=0.1)
     ),
     "weighted": Case(
         weighted,
         (5, 3),
         labels,
-        lambda F, p, y: F.cross_entropy(p, y, weight=p.new_tensor([1.0, 2.0, 0.5])),
+        lambda f, p, y: f.cross_entropy(p, y, weight=p.new_tensor([1.0, 2.0, 0.5])),
     ),
     "weighted-smooth": Case(
         both,
         (5, 3),
         labels,
-        lambda F, p, y: classes(F, p, y, [1.0, 2.0, 0.5], label_smoothing=0.1),
+        lambda f, p, y: classes(f, p, y, [1.0, 2.0, 0.5], label_smoothing=0.1),
     ),
     "divergence": Case(kl_divergence, (5, 3), rows, divergence),
     "divergence-sequences": Case(kl_divergence, (5, 3, 4), rows, divergence),

@@ -38,9 +38,7 @@ def bound(kind: type[Optimizer], rate: float = RATE, **options: Any) -> Callable
 BETAS = {"beta1": 0.5, "beta2": 0.9}
 CASES = {
     "sgd": Case(bound(SGD), ("SGD", {}), {}, 0.02),
-    "momentum": Case(
-        bound(SGD, momentum=0.9), ("SGD", {"momentum": 0.9}), {"momentum": 0.5}, 0.02
-    ),
+    "momentum": Case(bound(SGD, momentum=0.9), ("SGD", {"momentum": 0.9}), {"momentum": 0.5}, 0.02),
     "nesterov": Case(
         bound(SGD, momentum=0.9, nesterov=True),
         ("SGD", {"momentum": 0.9, "nesterov": True}),
@@ -58,9 +56,7 @@ CASES = {
         0.005,
     ),
     "adam": Case(bound(Adam), ("Adam", {}), {**BETAS, "epsilon": 0.1}, 0.2),
-    "adamw": Case(
-        bound(AdamW, weight_decay=0.0), ("AdamW", {}), {**BETAS, "epsilon": 0.1}, 0.2
-    ),
+    "adamw": Case(bound(AdamW, weight_decay=0.0), ("AdamW", {}), {**BETAS, "epsilon": 0.1}, 0.2),
     "nadam": Case(
         bound(NAdam), ("NAdam", {}), {**BETAS, "epsilon": 0.1, "momentum_decay": 0.1}, 0.1
     ),

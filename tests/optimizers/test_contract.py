@@ -77,7 +77,9 @@ def test_it_reaches_a_known_minimum(backend, case, slopes, minimum):
 
     compiled = backend.compile(step)
     with backend.on_device():
-        params = moved({"w": np.full(1, 0.5, np.float32), "z": np.full(1, 0.5, np.float32)}, backend)
+        params = moved(
+            {"w": np.full(1, 0.5, np.float32), "z": np.full(1, 0.5, np.float32)}, backend
+        )
         opt_state = optimizer.init(params, backend)
         for _ in range(600):
             params, opt_state = compiled(params, opt_state)

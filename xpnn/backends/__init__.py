@@ -67,7 +67,8 @@ def backend_class(name: str) -> type[Backend]:
         known = ", ".join(map(repr, [*BACKENDS, "auto"]))
         raise BackendUnavailable(f"there is no backend {name!r}; choose one of {known}")
     module, _, attribute = BACKENDS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    kind: type[Backend] = getattr(importlib.import_module(module), attribute)
+    return kind
 
 
 @functools.cache

@@ -36,8 +36,8 @@ class JaxBackend(Backend):
             return devices[int(number or 0)]
         except (RuntimeError, ValueError, IndexError):
             raise BackendUnavailable(
-                f"JAX has no device {device!r} here, only {', '.join(self.describe_devices())}; for "
-                f"an NVIDIA GPU type: pip install 'jax[cuda12]'"
+                f"JAX has no device {device!r} here, only {', '.join(self.describe_devices())}; "
+                f"for an NVIDIA GPU type: pip install 'jax[cuda12]'"
             ) from None
 
     def describe_devices(self) -> list[str]:

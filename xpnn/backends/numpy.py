@@ -39,7 +39,7 @@ class NumpyBackend(Backend):
     def elementwise(
         self, rule: Callable[..., Any], donate: Sequence[int] = ()
     ) -> Callable[..., Any]:
-        """One call for small arrays; block by block, so that temporaries stay in cache, for large."""
+        """One call for small arrays; for large ones block by block, with temporaries in cache."""
         bound = functools.partial(rule, np)  # NumPy 2 has the standard's names without a wrapper
 
         def sweep(*arguments: Any) -> Any:

@@ -120,7 +120,7 @@ class Layer:
         rng = Generator(Philox(SeedSequence([seed, zlib.crc32(name.encode())])))
         with backend.on_device():
             for key, value in self.init_params(input_shape, rng).items():
-                own = np.array(value)  # training writes into parameters, never into what it was given
+                own = np.array(value)  # training writes into it, and what was given stays as it is
                 self.params[key] = backend.asarray(own, dtype)
             self.state.update(self.init_state(input_shape))
         self.fuse(backend.elementwise)

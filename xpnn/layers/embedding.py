@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.random import Generator
 
+from xpnn.backends import Backend
 from xpnn.errors import DataError
 from xpnn.initializers import Initializer, normal
 from xpnn.layers.base import Layer
@@ -88,3 +89,18 @@ class Embedding(Layer):
 
     def __repr__(self) -> str:
         return f"Embedding({self.vocabulary}, {self.features})"
+
+
+def as_ids(x: Array, backend: Backend) -> Array:
+    """Integers in a dtype that every library looks things up by.
+
+    Raises:
+        DataError: ``x`` holds something else.
+    """
+    xp = backend.xp
+    if not xp.isdtype(x.dtype, "integral"):
+        raise DataError(
+            f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}; write "
+            f"x.astype('int64')"
+        )
+    return x if x.dtype in (xp.int32, xp.int64) else xp.astype(x, xp.int32)

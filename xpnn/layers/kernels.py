@@ -20,7 +20,7 @@ from xpnn.backends import Backend
 from xpnn.layers.windows import Slide, add_up, cut, fold, in_one_piece
 from xpnn.typing import Array, Namespace, Shape
 
-FEW_CHANNELS = 8  # below, one product for all entries of the kernel beats one for each: measured
+FEW_CHANNELS = 6  # below, one product for all entries of the kernel beats one for each: measured
 
 
 def split_groups(Z: Array, groups: int, xp: Namespace) -> Array:

@@ -97,7 +97,7 @@ def _one_each(items: Shape, weight: Array, dtype: Any, backend: Backend) -> Arra
             f"{tuple(weight.shape)}; give each sample of the batch one weight"
         )
     column = xp.reshape(weight, (*weight.shape, *[1] * (len(items) - weight.ndim)))
-    return xp.astype(xp.broadcast_to(column, items), dtype)
+    return xp.astype(xp.broadcast_to(column, items), dtype, copy=False)
 
 
 def one_for_each(class_weight: Sequence[float], classes: int) -> tuple[float, ...]:

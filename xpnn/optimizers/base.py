@@ -120,19 +120,14 @@ class Optimizer:
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
             counted, changing = advance(opt_state)
             scale = self.clip.scale(grads, backend.xp) if self.clip else 1.0
-            new_params, new_slots = (
-                dict(params),
-                {slot: dict(opt_state[slot]) for slot in self.slots},
-            )
+            params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in self.slots}
             for name, grad in grads.items():
-                slots = [kept[name] for kept in new_slots.values()]
                 decay = decaying and self.decays(name, params[name])
-                new_params[name], *after = sweep[decay](
-                    params[name], grad, *slots, scale, *changing
-                )
-                for kept, new in zip(new_slots.values(), after, strict=True):
-                    kept[name] = new
-            return new_params, {**opt_state, **counted, **new_slots}
+                old = [slots[slot][name] for slot in self.slots]
+                params[name], *new = sweep[decay](params[name], grad, *old, scale, *changing)
+                for slot, array in zip(self.slots, new, strict=True):
+                    slots[slot][name] = array
+            return params, {**opt_state, **counted, **slots}
 
         return update
 

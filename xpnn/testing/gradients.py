@@ -74,7 +74,10 @@ def check_gradients(
     """
     place = _place(target, backend)
     with place.allow_float64(), place.on_device():
-        x = None if x is None else _given(x, place)
+        if x is None:
+            _refuse_to_draw_integers(target)
+        else:
+            x = _given(x, place)
         drawn = (batch, *_shape(target, input_shape, x))
         subject = _subject(target, drawn if x is None else x.shape, place, training, targets)
     report = _report(subject, _title(target, place), x, drawn, tolerance, seed)
@@ -109,9 +112,15 @@ def _shape(target: Any, input_shape: Shape | None, x: np.ndarray | None) -> Shap
     raise ValueError("check_gradients needs an input_shape, the shape of one sample, or a batch x")
 
 
+def _refuse_to_draw_integers(target: Any) -> None:
+    layer = target.root if isinstance(target, Network) else target
+    if isinstance(layer, Layer) and layer.takes == "integers":
+        raise ValueError(f"{target!r} takes integers, which only you can choose: give them as x")
+
+
 def _subject(target: Any, shape: Shape, place: Backend, training: bool, targets: Any) -> Subject:
     if isinstance(target, Network):
-        return LayerSubject(target.root, place, training)
+        target = target.root
     if isinstance(target, Layer):
         if target.backend is None:
             target = copy.deepcopy(target)
@@ -140,10 +149,11 @@ def _title(target: Any, place: Backend) -> str:
 def _report(
     subject: Subject, title: str, x: np.ndarray | None, drawn: Shape, tolerance: float, seed: int
 ) -> GradientReport:
-    rng, culprits = np.random.default_rng(seed), ()
+    rng = np.random.default_rng(seed)
+    culprits: tuple[str, ...] = ()
     with subject.lent():
         point, rows, draws = _examine(subject, x, drawn, tolerance, rng)
-        if any(row.mistake for row in rows):
+        if isinstance(subject, LayerSubject) and any(row.mistake for row in rows):
             culprits = tuple(_culprits(subject, point, tolerance, rng))
     for row in rows:
         if row.left_out == math.prod(row.shape) > 0:
@@ -253,7 +263,7 @@ def _at_output(point: Point) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _culprits(
-    subject: Subject, point: Point, tolerance: float, rng: np.random.Generator
+    subject: LayerSubject, point: Point, tolerance: float, rng: np.random.Generator
 ) -> Iterator[str]:
     """The innermost layers that are wrong by themselves, at the inputs that they see."""
     inside = subject.inside(point.values)

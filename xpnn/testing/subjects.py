@@ -167,10 +167,6 @@ class LossSubject(Complaints):
             self.complain(f"the value has the shape {tuple(value.shape)}, wanted a 0-d array")
         return {self.flow: np.array(self.backend.to_numpy(found))}
 
-    def inside(self, values: Values) -> list[tuple[str, Layer, np.ndarray]]:
-        """A loss is made of nothing else."""
-        return []
-
     @contextmanager
     def lent(self) -> Iterator[None]:
         """A context in which float64 works."""

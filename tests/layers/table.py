@@ -1,0 +1,210 @@
+"""The table of layers: a line for each configuration, and how the tests run it."""
+
+import numpy as np
+import pytest
+
+from xpnn.initializers import he_normal, normal
+from xpnn.layers import (
+    ELU,
+    GELU,
+    GRU,
+    LSTM,
+    AlphaDropout,
+    AveragePool1D,
+    AveragePool2D,
+    BatchNorm,
+    Bidirectional,
+    Conv1D,
+    Conv2D,
+    ConvTranspose2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GaussianNoise,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    GroupNorm,
+    Identity,
+    LayerNorm,
+    LeakyReLU,
+    LearnedPositions,
+    Masked,
+    MaxPool1D,
+    MaxPool2D,
+    MultiHeadAttention,
+    Parallel,
+    ReLU,
+    Reshape,
+    Residual,
+    RMSNorm,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    SimpleRNN,
+    SinusoidalPositions,
+    Softmax,
+    Softplus,
+    SpatialDropout,
+    Tanh,
+    TiedDense,
+    TransformerBlock,
+)
+from xpnn.network import Network
+
+
+def maze():
+    """Containers in containers in containers."""
+    inner = Residual([Dense(3), SiLU()], shortcut=Dense(3, use_bias=False))
+    pair = Parallel([Sequential([Dense(2), Tanh()]), inner])
+    return Residual([Sequential([pair, Dropout(0.2)]), Parallel([Dense(4), Dense(4)], "sum")])
+
+
+def tied(first, units):
+    """A layer, and one that uses its weight on the way out."""
+    return Sequential([first, Tanh(), TiedDense(units, first)])
+
+
+class Ids(tuple):
+    """The input shape of a layer that looks up integers from 0 to 4."""
+
+
+LAYERS = [  # a new layer joins every contract by adding one line: how to make it, its input shape
+    pytest.param(lambda: Dense(3), (4,), id="dense"),
+    pytest.param(lambda: Dense(3, use_bias=False), (4,), id="dense-without-bias"),
+    pytest.param(lambda: Dense(2), (3, 4), id="dense-over-time"),
+    pytest.param(lambda: Dense(2, bias_init=normal(1.0)), (2, 3, 2), id="dense-over-pixels"),
+    pytest.param(lambda: Dense(1, weight_init=he_normal), (1,), id="dense-one-to-one"),
+    pytest.param(lambda: Dropout(0.4), (6,), id="dropout"),
+    pytest.param(lambda: Dropout(0.4), (2, 3), id="dropout-2d"),
+    pytest.param(lambda: Dropout(0.0), (4,), id="dropout-of-nothing"),
+    pytest.param(Flatten, (2, 3), id="flatten"),
+    pytest.param(Flatten, (4,), id="flatten-flat"),
+    pytest.param(lambda: Reshape((3, 2)), (6,), id="reshape"),
+    pytest.param(lambda: Reshape((4, -1)), (2, 2, 3), id="reshape-rest"),
+    pytest.param(Identity, (4,), id="identity"),
+    pytest.param(Sigmoid, (5,), id="sigmoid"),
+    pytest.param(Tanh, (5,), id="tanh"),
+    pytest.param(ReLU, (5,), id="relu"),
+    pytest.param(ReLU, (2, 3), id="relu-2d"),
+    pytest.param(LeakyReLU, (5,), id="leaky-relu"),
+    pytest.param(lambda: LeakyReLU(0.3), (5,), id="leaky-relu-0.3"),
+    pytest.param(ELU, (5,), id="elu"),
+    pytest.param(lambda: ELU(0.5), (5,), id="elu-0.5"),
+    pytest.param(SiLU, (5,), id="silu"),
+    pytest.param(Softplus, (5,), id="softplus"),
+    pytest.param(GELU, (5,), id="gelu"),
+    pytest.param(lambda: GELU("tanh"), (5,), id="gelu-tanh"),
+    pytest.param(Softmax, (4,), id="softmax"),
+    pytest.param(Softmax, (2, 3), id="softmax-2d"),
+    pytest.param(lambda: Conv1D(4, 3, stride=2, padding=1), (7, 3), id="conv1d"),
+    pytest.param(lambda: Conv2D(3, (2, 3), padding="same"), (4, 5, 2), id="conv2d"),
+    pytest.param(lambda: Conv2D(2, 2, dilation=2, use_bias=False), (4, 3, 9), id="conv2d-channels"),
+    pytest.param(lambda: Conv2D(6, 3, stride=2, padding=1, groups=3), (4, 5, 3), id="depthwise"),
+    pytest.param(lambda: ConvTranspose2D(2, 3, stride=2), (2, 3, 3), id="transposed"),
+    pytest.param(lambda: MaxPool1D(3, stride=1), (5, 2), id="max-pool-1d"),
+    pytest.param(lambda: MaxPool2D(2), (4, 5, 2), id="max-pool"),
+    pytest.param(lambda: MaxPool2D(3, stride=2, padding=1), (4, 5, 2), id="max-pool-padded"),
+    pytest.param(lambda: AveragePool1D(2), (5, 3), id="average-pool-1d"),
+    pytest.param(lambda: AveragePool2D(3, stride=2, padding=1), (4, 5, 2), id="average-pool"),
+    pytest.param(GlobalAveragePool, (3, 2, 4), id="global-average-pool"),
+    pytest.param(GlobalMaxPool, (3, 2, 4), id="global-max-pool"),
+    pytest.param(BatchNorm, (4,), id="batch-norm"),
+    pytest.param(lambda: BatchNorm(0.5, epsilon=0.1), (3, 2, 4), id="batch-norm-pixels"),
+    pytest.param(LayerNorm, (4,), id="layer-norm"),
+    pytest.param(LayerNorm, (3, 4), id="layer-norm-over-time"),
+    pytest.param(RMSNorm, (3, 4), id="rms-norm"),
+    pytest.param(lambda: GroupNorm(2), (4,), id="group-norm"),
+    pytest.param(lambda: GroupNorm(3), (3, 2, 6), id="group-norm-pixels"),
+    pytest.param(lambda: SpatialDropout(0.4), (3, 2, 5), id="spatial-dropout"),
+    pytest.param(lambda: AlphaDropout(0.4), (6,), id="alpha-dropout"),
+    pytest.param(lambda: GaussianNoise(0.3), (6,), id="gaussian-noise"),
+    pytest.param(lambda: Embedding(5, 3), Ids((4,)), id="embedding"),
+    pytest.param(lambda: Embedding(5, 2), Ids((2, 3)), id="embedding-2d"),
+    pytest.param(LearnedPositions, (3, 4), id="learned-positions"),
+    pytest.param(lambda: LearnedPositions(5), (3, 4), id="learned-positions-to-spare"),
+    pytest.param(SinusoidalPositions, (3, 4), id="sinusoidal-positions"),
+    pytest.param(lambda: SimpleRNN(3), (4, 2), id="simple-rnn"),
+    pytest.param(lambda: SimpleRNN(2, return_sequences=True, reverse=True), (3, 2), id="rnn-back"),
+    pytest.param(lambda: LSTM(3), (4, 2), id="lstm"),
+    pytest.param(lambda: LSTM(2, return_sequences=True, use_bias=False), (3, 2), id="lstm-all"),
+    pytest.param(lambda: GRU(3), (4, 2), id="gru"),
+    pytest.param(lambda: Bidirectional(GRU(2, return_sequences=True)), (3, 2), id="bidirectional"),
+    pytest.param(lambda: MultiHeadAttention(2), (3, 4), id="attention"),
+    pytest.param(
+        lambda: MultiHeadAttention(2, causal=True, rotate=True, dropout=0.3, use_bias=False),
+        (3, 4),
+        id="attention-causal-rotating",
+    ),
+    pytest.param(lambda: TransformerBlock(4, 2, hidden=3, causal=True), (3, 4), id="transformer"),
+    pytest.param(
+        lambda: TransformerBlock(4, 1, hidden=3, norm_first=False, dropout=0.2, norm=RMSNorm),
+        (2, 4),
+        id="transformer-norm-last",
+    ),
+    pytest.param(
+        lambda: Masked([Embedding(5, 4), MultiHeadAttention(1), LSTM(2)], padding=2),
+        Ids((4,)),
+        id="masked",
+    ),
+    pytest.param(lambda: tied(Dense(3), 4), (4,), id="tied-dense"),
+    pytest.param(lambda: tied(Embedding(5, 3), 5), Ids((4,)), id="tied-embedding"),
+    pytest.param(lambda: Sequential([Dense(3), Tanh(), Dense(2)]), (4,), id="sequential"),
+    pytest.param(lambda: Sequential([]), (3,), id="sequential-of-nothing"),
+    pytest.param(lambda: Residual([Dense(4), Tanh()]), (4,), id="residual"),
+    pytest.param(lambda: Residual([Dense(3)], Dense(3)), (4,), id="residual-shortcut"),
+    pytest.param(lambda: Residual([Dropout(0.3)], Identity()), (4,), id="residual-identity"),
+    pytest.param(lambda: Parallel([Dense(2), Tanh(), Dense(1)]), (3,), id="parallel"),
+    pytest.param(lambda: Parallel([Dense(2), Dense(3)]), (2, 3), id="parallel-2d"),
+    pytest.param(lambda: Parallel([Dense(3), Tanh()], "sum"), (3,), id="parallel-sum"),
+    pytest.param(lambda: Parallel([Dense(3)]), (3,), id="parallel-of-one"),
+    pytest.param(lambda: Parallel([Dropout(0.5), Dropout(0.5)]), (4,), id="parallel-dropouts"),
+    pytest.param(maze, (4,), id="nested"),
+]
+DRAWS = (Dropout, AlphaDropout, GaussianNoise)  # layers that draw random numbers in training
+OTHERWISE_IN_TRAINING = (*DRAWS, BatchNorm)  # whose training mode is not their prediction mode
+IN_FLOAT32 = {"inverse"}  # what normalisations keep of their statistics, whatever the dtype
+
+
+def has_two_modes(layer, kinds=OTHERWISE_IN_TRAINING):
+    return any(isinstance(x, kinds) and getattr(x, "rate", 1) for _, x in layer.walk())
+
+
+def table(layers):
+    return pytest.mark.parametrize(("make", "input_shape"), layers)
+
+
+each_layer = table(LAYERS)
+each_layer_of_floats = table([row for row in LAYERS if not isinstance(row.values[1], Ids)])
+each_layer_of_two_modes = table([row for row in LAYERS if has_two_modes(row.values[0]())])
+each_layer_of_one_mode = table([row for row in LAYERS if not has_two_modes(row.values[0]())])
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+BATCH = 3
+
+
+def build(make, input_shape, backend, dtype="float32", seed=0):
+    return Network([make()], input_shape, backend, seed=seed, dtype=dtype)
+
+
+def draw(shape, seed=1):
+    if isinstance(shape, Ids):
+        return np.random.default_rng(seed).integers(0, 5, (BATCH, *shape))
+    return np.random.default_rng(seed).standard_normal((BATCH, *shape)).astype(np.float32)
+
+
+def run(network, x, delta=None, training=True):
+    """One forward and backward pass; everything that came out of it, on the host."""
+    backend = network.backend
+    out = network.forward(x, training)
+    if delta is None:
+        delta = backend.asarray(draw(tuple(out.shape[1:]), seed=2)[: out.shape[0]], network.dtype)
+    back = network.backward(delta)
+    arrays = {"output": out, **network.grads} | ({} if back is None else {"input": back})
+    return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
+
+
+def host(network, kind):
+    return {
+        name: np.array(network.backend.to_numpy(array))
+        for name, array in getattr(network, kind).items()
+    }

@@ -1,0 +1,174 @@
+"""How every layer of ``table.py`` behaves: compiled, in both modes, from a seed, not yet built."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.layers.table import (
+    DRAWS,
+    build,
+    draw,
+    each_layer,
+    has_two_modes,
+    host,
+    run,
+)
+from xpnn.backends import get_backend
+from xpnn.errors import NotBuiltError, XpnnError
+from xpnn.layers import (
+    Conv1D,
+    Conv2D,
+    ConvTranspose2D,
+    Dense,
+    MultiHeadAttention,
+    Sequential,
+    TiedDense,
+)
+from xpnn.layers.recurrence import Recurrent
+from xpnn.network import Network
+
+# Compiled, in both modes, from one seed -----------------------------------------------------------
+
+
+@each_layer
+def test_compiled_step_equals_the_plain_one(backend, make, input_shape):
+    network, x = build(make, input_shape, backend), draw(input_shape)
+    delta = backend.asarray(draw(network.output_shape, seed=2))
+
+    def step(params, state, x, delta):
+        with network.holding(params, state):
+            out = network.root.forward(x, training=True)
+            back = network.root.backward(delta)
+            return {"output": out, "input": back, **network.grads}, network.state
+
+    compiled = backend.compile(step)
+    state = network.state
+    plain = build(make, input_shape, backend)
+    with backend.on_device():
+        for _ in range(2):  # dropout's second mask is another one, though nothing is traced again
+            found, state = compiled(network.params, state, backend.asarray(x), delta)
+            for name, array in run(plain, x, delta).items():
+                np.testing.assert_allclose(
+                    backend.to_numpy(found[name]), array, rtol=1e-5, atol=1e-6, err_msg=name
+                )
+    for name, value in plain.state.items():
+        here, there = (
+            np.asarray(v if isinstance(v, int) else backend.to_numpy(v))
+            for v in (state[name], value)
+        )
+        np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@each_layer
+def test_prediction_differs_from_training_only_where_it_should(backend, make, input_shape):
+    network, x = build(make, input_shape, backend), draw(input_shape)
+    training = np.array(backend.to_numpy(network.forward(x, training=True)))
+    first, second = (np.array(backend.to_numpy(network.forward(x))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert np.array_equal(training, first) != has_two_modes(make())
+
+
+@each_layer
+def test_prediction_leaves_the_state_alone(backend, make, input_shape):
+    network = build(make, input_shape, backend)
+    before = host_state(network)
+    network.forward(draw(input_shape))
+    assert host_state(network) == before
+    network.forward(draw(input_shape), training=True)
+    assert (host_state(network) != before) == has_two_modes(make())
+
+
+def host_state(network):
+    return {
+        name: value if isinstance(value, int) else network.backend.to_numpy(value).tolist()
+        for name, value in network.state.items()
+    }
+
+
+@each_layer
+def test_a_seed_is_a_start_and_its_masks(backend, make, input_shape):
+    x = draw(input_shape)
+    one, same, other = (build(make, input_shape, backend, seed=seed) for seed in (3, 3, 4))
+    for _ in range(2):
+        found, again = run(one, x), run(same, x)
+        for name, array in found.items():
+            np.testing.assert_array_equal(array, again[name])
+    starts = [host(network, "params") for network in (one, other)]  # a norm's are not drawn
+    drawn = has_two_modes(make(), DRAWS) or any(
+        not np.array_equal(array, starts[1][name]) for name, array in starts[0].items()
+    )
+    assert np.array_equal(run(other, x)["output"], run(one, x)["output"]) != drawn
+
+
+@each_layer
+def test_starting_weights_are_those_of_numpy(backend, make, input_shape):
+    here, there = (host(build(make, input_shape, place), "params") for place in (backend, "numpy"))
+    assert here.keys() == there.keys()
+    for name, array in here.items():
+        np.testing.assert_array_equal(array, there[name])
+
+
+# Belonging ----------------------------------------------------------------------------------------
+
+
+@each_layer
+def test_building_twice_is_refused(make, input_shape):
+    layer = make()
+    Network([layer], input_shape)
+    with pytest.raises(XpnnError, match=r"already part of a network.*make another one"):
+        Network([layer], input_shape)
+    with pytest.raises(XpnnError, match="already part of a network"):
+        layer.build(input_shape, get_backend("numpy"))
+    fresh = Dense(2)
+    with pytest.raises(XpnnError, match="already part of a network"):
+        Network([fresh, layer], (4,)) if input_shape == (2,) else Sequential([fresh, layer]).build(
+            input_shape, get_backend("numpy")
+        )
+    assert fresh.backend is None
+
+
+@each_layer
+def test_use_before_building_is_explained(make, input_shape):
+    layer, x = make(), draw(input_shape)
+    with pytest.raises(NotBuiltError, match=r"no arrays yet; put it into a Network, or call"):
+        layer.forward(x, training=True)
+
+
+@each_layer
+def test_clear_forgets_what_was_kept(make, input_shape):
+    network = build(make, input_shape, "numpy")
+    run(network, draw(input_shape))
+    network.root.clear()
+    assert all(layer.cache == layer.grads == {} for _, layer in network.walk())
+
+
+@each_layer
+def test_a_layer_says_what_it_is(make, input_shape):
+    layer = make()
+    assert repr(layer).startswith(type(layer).__name__ + "(")
+    assert repr(make()) == repr(layer)
+    assert (type(layer).__doc__ or "").strip()
+
+
+def products(layer):
+    """What one sample takes: each weight once for each place that it is used at."""
+    shape = layer.input_shape
+    weights = sum(param.size for param in layer.params.values() if param.ndim > 1)
+    if isinstance(layer, Conv1D | Conv2D):
+        return weights * math.prod(layer.output_shape(shape)[:-1])
+    if isinstance(layer, TiedDense):
+        return layer.units * math.prod(shape)
+    if isinstance(layer, MultiHeadAttention):  # scores of all pairs of times, and their mixture
+        return weights * shape[0] + 2 * shape[0] * math.prod(shape)
+    if isinstance(layer, Dense | ConvTranspose2D | Recurrent):
+        return weights * math.prod(shape[:-1])
+    return 0
+
+
+@each_layer
+def test_multiply_adds_count_the_matrix_products(make, input_shape):
+    layer = make()
+    Network([layer], input_shape)
+    expected = sum(products(one) for _, one in layer.walk())
+    assert layer.multiply_adds(input_shape) == expected

@@ -1,0 +1,185 @@
+"""Writing on: the past that is kept against the whole text read again, and the draws."""
+
+import numpy as np
+import pytest
+
+from xpnn import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Dense,
+    Embedding,
+    LearnedPositions,
+    Network,
+    RMSNorm,
+    SimpleRNN,
+    SinusoidalPositions,
+    TransformerBlock,
+)
+from xpnn.errors import DataError, ShapeError, XpnnError
+from xpnn.generation import Reader, generate, sample
+
+VOCABULARY, WIDTH, TIME = 11, 8, 10
+BODIES = {
+    "learned": lambda: [LearnedPositions(), TransformerBlock(WIDTH, 2, causal=True)],
+    "sinusoidal": lambda: [
+        SinusoidalPositions(),
+        TransformerBlock(WIDTH, 2, causal=True, norm_first=False, dropout=0.3),
+    ],
+    "rotating": lambda: [
+        TransformerBlock(WIDTH, 2, causal=True, rotate=True, norm=RMSNorm),
+        TransformerBlock(WIDTH, 1, causal=True, rotate=True),
+    ],
+    "recurrent": lambda: [
+        LSTM(WIDTH, return_sequences=True),
+        GRU(WIDTH, return_sequences=True),
+        SimpleRNN(WIDTH, return_sequences=True),
+    ],
+    "stateful": lambda: [LSTM(WIDTH, return_sequences=True, stateful=4)],
+    "mixed": lambda: [
+        LSTM(WIDTH, return_sequences=True),
+        TransformerBlock(WIDTH, 2, causal=True, rotate=True),
+    ],
+}
+each_body = pytest.mark.parametrize("body", BODIES)
+
+
+def build(body, backend, time=TIME):
+    """A network with weights so large that every id of the past matters."""
+    layers = [Embedding(VOCABULARY, WIDTH), *BODIES[body](), Dense(VOCABULARY)]
+    network = Network(layers, (time,), backend, seed=3)
+    rng = np.random.default_rng(1)
+    draws = {n: 0.7 * rng.standard_normal(a.shape) for n, a in network.params.items()}
+    network.load({**network.numpy_arrays(), **draws})
+    return network
+
+
+def reread(network, ids):
+    """The scores after ``ids`` by one pass over all of them."""
+    with network.backend.on_device():
+        scores = network.root.forward(network.backend.asarray(ids, "int32"))
+    return np.array(network.backend.to_numpy(scores))[:, -1]
+
+
+# The past -----------------------------------------------------------------------------------------
+
+
+@each_body
+def test_the_past_says_what_reading_all_again_says(backend, body):
+    network = build(body, backend)
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (2, TIME))
+    reader = Reader(network, 2)
+    for length in (1, 2, 5, 6, TIME):
+        scores = reader.scores_after(ids[:, :length])
+        np.testing.assert_allclose(scores, reread(network, ids[:, :length]), rtol=1e-5, atol=1e-5)
+
+
+@each_body
+def test_greedy_writing_equals_reading_all_again(backend, body):
+    network = build(body, backend)
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    found = generate(network, ids, 6, temperature=0)
+    for _ in range(6):
+        ids = np.concatenate([ids, reread(network, ids).argmax(axis=1)[:, None]], axis=1)
+    np.testing.assert_array_equal(found, ids)
+
+
+@pytest.mark.parametrize("body", ["learned", "rotating", "mixed"])
+def test_beyond_the_context_the_last_half_is_read_again(backend, body):
+    network = build(body, backend, time=6)
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (1, 15))
+    reader = Reader(network, 1)
+    for length, start in ((6, 0), (7, 4), (9, 4), (10, 4), (11, 8), (14, 8), (15, 12)):
+        scores = reader.scores_after(ids[:, :length])
+        if body != "mixed":  # an LSTM below forgets with the attention above it
+            wanted = reread(network, ids[:, start:length])
+            np.testing.assert_allclose(scores, wanted, rtol=1e-5, atol=1e-5)
+        assert reader.start == start
+    assert generate(network, ids[0], 9).shape == (24,)
+
+
+def test_recurrent_networks_read_without_end(backend):
+    network = build("recurrent", backend, time=4)
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (1, 20))
+    reader = Reader(network, 1)
+    scores = reader.scores_after(ids)
+    np.testing.assert_allclose(scores, reread(network, ids), rtol=1e-5, atol=1e-5)
+    assert reader.start == 0
+
+
+def test_writing_leaves_the_network_as_it_was(backend):
+    network = build("stateful", backend)
+    before = network.numpy_arrays()
+    generate(network, [1, 2], 5)
+    after = network.numpy_arrays()
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array)
+    assert not any(layer.cache for _, layer in network.walk())
+
+
+# The draws ----------------------------------------------------------------------------------------
+
+
+def test_one_seed_writes_one_text_on_every_backend(backend):
+    texts = [
+        generate(build("learned", place), [[1, 2], [3, 4]], 8, temperature=0.7, top_k=5, seed=9)
+        for place in (backend, "numpy")
+    ]
+    np.testing.assert_array_equal(*texts)
+    other = generate(build("learned", backend), [[1, 2], [3, 4]], 8, temperature=0.7, top_k=5)
+    assert not np.array_equal(texts[0], other)
+    np.testing.assert_array_equal(texts[0][:, :2], [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_ids_are_drawn_by_their_share(temperature):
+    scores = np.log([[0.1, 0.2, 0.7]])
+    shares = np.array([0.1, 0.2, 0.7]) ** (1 / temperature)
+    rows = np.broadcast_to(scores, (40_000, 3))
+    drawn = sample(rows, np.random.default_rng(0), temperature)
+    counts = np.bincount(drawn, minlength=3) / len(rows)
+    np.testing.assert_allclose(counts, shares / shares.sum(), atol=0.01)  # four sigma
+
+
+def test_top_k_draws_from_the_k_likeliest():
+    rng = np.random.default_rng(0)
+    rows = np.broadcast_to([[3.0, 0.0, 2.9, -1.0, 2.8]], (2000, 5))
+    assert set(sample(rows, rng, top_k=3)) == {0, 2, 4}
+    assert set(sample(rows, rng, temperature=50.0, top_k=99)) == {0, 1, 2, 3, 4}
+    assert set(sample(rows, rng, top_k=1)) == {0}
+    assert set(sample(rows, rng, temperature=0)) == {0}
+
+
+def test_huge_scores_do_not_overflow():
+    rows = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4]], dtype=np.float32)
+    np.testing.assert_array_equal(sample(rows, np.random.default_rng(0), 0.1), [0, 2])
+
+
+# Refused ------------------------------------------------------------------------------------------
+
+
+def test_what_is_refused(backend):
+    network = build("learned", backend)
+    with pytest.raises(DataError, match="ids from 0 to 10"):
+        generate(network, [3, 11], 1)
+    with pytest.raises(DataError, match=r"at least one id, got float64 of shape \(2,\)"):
+        generate(network, [1.0, 2.0], 1)
+    with pytest.raises(DataError, match="at least one id"):
+        generate(network, np.zeros((1, 0), dtype=int), 1)
+    with pytest.raises(ValueError, match="count is how many ids"):
+        generate(network, [1], -1)
+    with pytest.raises(ValueError, match="temperature=-1"):
+        generate(network, [1], 1, temperature=-1)
+    with pytest.raises(ValueError, match="top_k=0"):
+        generate(network, [1], 1, top_k=0)
+    with pytest.raises(ShapeError, match="wanted a network that reads ids"):
+        generate(Network([Dense(3)], (4,), backend), [1], 1)
+    with pytest.raises(ShapeError, match="needs return_sequences"):
+        generate(Network([Embedding(5, 4), LSTM(3), Dense(5)], (4,), backend), [1], 1)
+    head, tail = lambda: Embedding(5, 4), lambda: Dense(5)
+    ahead = Network([head(), TransformerBlock(4, 1), tail()], (4,), backend)
+    with pytest.raises(XpnnError, match="looks ahead, so it cannot generate"):
+        generate(ahead, [1], 1)
+    both = Network([head(), Bidirectional(GRU(3, return_sequences=True)), tail()], (4,), backend)
+    with pytest.raises(XpnnError, match="begins at the end of a text"):
+        generate(both, [1], 1)
