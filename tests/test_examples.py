@@ -23,6 +23,7 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         r"(?s)validation loss 0\.[01]\d+ nats.*five dozen liquor",
     ),
     "decision_boundary.py": ("--epochs 50", r"test accuracy (0\.99\d\d|1\.0000)"),
+    "mnist_cnn.py": ("--data {mnist} --epochs 8", r"test accuracy 1\.0000 after \d+ s"),
     "own_layer.py": (
         "--epochs 20 --backends numpy array-api-strict",
         r"(?s)gradients are right.*gradients are right.*differ by at most (0\.0e\+00|\S+e-0[5-9])",

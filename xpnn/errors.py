@@ -5,7 +5,7 @@
     XpnnError
      +-- BackendUnavailable   the array library or device that was asked for does not work here
      +-- ShapeError           an array, or a stack of layers, has the wrong shape   (a ValueError)
-     +-- DataError            data that cannot be trained on: empty, NaN, wrong labels (a ValueError)
+     +-- DataError            data that cannot be trained on: empty, NaN, bad labels  (a ValueError)
      +-- NotBuiltError        a layer was used before it belonged to a network
      +-- TrainingStopped      a training run went bad, and going on would only hide it
      +-- GradientError        a backward pass disagrees with its forward   (an AssertionError)

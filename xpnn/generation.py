@@ -100,6 +100,11 @@ class Reader:
         batch: how many texts are read side by side.
     """
 
+    start: int  # where in the text the memory begins
+    seen: int  # how many ids it holds
+    bounded: bool  # whether it can hold no more than the network's input is long
+    past: Past
+
     def __init__(self, network: Network, batch: int):
         self.network, self.batch = network, batch
         self.length = network.input_shape[0]
@@ -128,7 +133,7 @@ class Reader:
         """Begin anew, with id number ``start`` of the text."""
         self.start, self.seen = start, 0
         with self.network.backend.on_device():
-            self.past: Past = {
+            self.past = {
                 name: layer.empty_past(self.batch, self.length)
                 for name, layer in self.network.walk()
                 if hasattr(layer, "empty_past")

@@ -10,6 +10,7 @@ from xpnn import (
     Adam,
     Container,
     Dense,
+    Dropout,
     Embedding,
     LayerNorm,
     LearnedPositions,
@@ -205,6 +206,16 @@ def test_block_equals_torch(backend, norm_first, masked, activation):
     found = passes(network, x, delta)
     assert found.keys() == {"output", "input", *grads}
     assert_close(found, {"output": output, "input": back, **grads}, tolerance=2e-5)
+
+
+def test_dropout_acts_on_the_weights_and_on_both_ways(backend):
+    block = TransformerBlock(FEATURES, HEADS, dropout=0.3)
+    names = {name: one.rate for name, one in block.walk() if isinstance(one, Dropout)}
+    assert list(names.values()) == [0.3] * 3
+    network = Network([block], SHAPE, backend)
+    network.forward(sequences(), training=True)
+    draws = [int(value) for name, value in network.state.items() if name.endswith("draw")]
+    assert draws == [1, 1, 1]
 
 
 # By hand, by differences, by autodiff -------------------------------------------------------------

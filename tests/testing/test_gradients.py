@@ -104,6 +104,16 @@ def test_kinks_that_cannot_be_left_are_told():
         check_gradients(Sawtooth(), x=[[1, 2], [3, 4]])
 
 
+def test_a_layer_that_does_not_compile_is_checked_all_the_same(backend):
+    class Host(Tanh):
+        """Goes through the host on its way, where no compiler follows."""
+
+        def forward(self, S, training=False):
+            return super().forward(self.backend.asarray(self.backend.to_numpy(S).copy()), training)
+
+    assert not check_gradients(Host(), (4,), backend).wrong
+
+
 def test_prediction_mode_is_checked_too():
     class OnlyWhenTraining(Dropout):
         def backward(self, delta):

@@ -159,7 +159,7 @@ class MultiHeadAttention(Container):
         xp = self.xp
         Q, K, V = self._queries_keys_values(Z, context)
         scores = widened(Q @ xp.matrix_transpose(K), xp)
-        barred = self._barred(mask, *scores.shape[-2:])
+        barred = self._barred(mask, scores.shape[-1])
         if barred is not None:
             scores += xp.astype(barred, scores.dtype) * BARRED
         powers = self._powers(scores, xp.max(scores, axis=-1, keepdims=True))
@@ -231,7 +231,7 @@ class MultiHeadAttention(Container):
 
     # Masks and memory ---------------------------------------------------------------------------
 
-    def _barred(self, mask: Array | None, queries: int, keys: int) -> Array | None:
+    def _barred(self, mask: Array | None, keys: int) -> Array | None:
         """Which keys are not seen; broadcasts to (batch, heads, queries, keys)."""
         assert self.backend is not None
         past = self.cache.get("past")

@@ -48,8 +48,8 @@ class KernelLayer(Layer):
         filters: number of output channels.
         kernel_size: how many entries the kernel has along each axis.
         stride: steps from one place of the kernel to the next.
-        padding: "valid" for none, "same" for what gives ``ceil(length / stride)`` places, or integers:
-            so many zeros on both sides of an axis. A single integer counts for all axes.
+        padding: "valid" for none, "same" for what gives ``ceil(length / stride)`` places, or an
+            integer: so many zeros on both sides of an axis.
         dilation: steps from one entry of the kernel to the next.
         groups: cuts the channels into that many groups that do not see each other; as many as there
             are input channels makes the convolution depthwise.

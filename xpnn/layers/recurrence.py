@@ -240,7 +240,8 @@ class Recurrent(Layer):
         none = (xp.zeros_like(kept[0][0, ...]),) * len(self.memory)
         D = tuple(b if a is None else a for a, b in zip_longest(final, none))
         self.cache["RT"] = transposed(self.params["recurrent_weight"], self.gates, xp)
-        inputs, stretches = (deltas, *self.cache["here"], *kept), []
+        inputs = (deltas, *self.cache["here"], *kept)
+        stretches: list[Memory] = []
         time = deltas.shape[0]
         length = self.truncate or time
         for start in range(0, time, length)[::-1]:

@@ -41,6 +41,7 @@ class LayerSubject(Complaints):
         super().__init__()
         self.layer, self.backend, self.training = layer, backend, training
         self.start = {id(one): self._snapshot(one.state) for _, one in layer.walk()}
+        self._run = backend.compile(self._forward)
 
     def params(self) -> Values:
         """Copies of all parameters."""
@@ -51,12 +52,22 @@ class LayerSubject(Complaints):
 
     def outputs(self, values: Values) -> np.ndarray:
         """One forward pass, with every draw and every state as at the start."""
-        self._fill(values)
-        return self._on_host(self.layer.forward(self._lend(values[self.flow]), self.training))
+        lent = {name: self._lend(array) for name, array in values.items()}
+        try:
+            return self._on_host(self._run(lent))
+        except Exception:
+            if self._run == self._forward:
+                raise
+            self._run = self._forward  # a layer that does not compile is run as it stands
+            return self.outputs(values)
+
+    def _forward(self, lent: dict[str, Array]) -> Array:
+        self._fill(lent)
+        return self.layer.forward(lent[self.flow], self.training)
 
     def gradients(self, values: Values, delta: np.ndarray) -> dict[str, np.ndarray | None]:
         """What ``backward`` says; looks on the way whether the layer minds its manners."""
-        self._fill(values)
+        self._fill({name: self._lend(array) for name, array in values.items()})
         lent = {"input": self._lend(values[self.flow]), "delta": self._lend(delta)}
         output = self.layer.forward(lent["input"], self.training)
         if output.dtype != lent["delta"].dtype:
@@ -79,7 +90,7 @@ class LayerSubject(Complaints):
         for name, one in inner:
             one.forward = _recording(one.forward, seen, name)  # type: ignore[method-assign]
         try:
-            self.outputs(values)
+            self._forward({name: self._lend(array) for name, array in values.items()})
         finally:
             for _, one in inner:
                 del one.forward  # the instance's, which hid the class's
@@ -122,9 +133,9 @@ class LayerSubject(Complaints):
         }
         return joined(grads, ties(self.layer, strict=False))
 
-    def _fill(self, values: Values) -> None:
+    def _fill(self, lent: dict[str, Array]) -> None:
         for name, (owner, key, _) in self._places().items():
-            owner.params[key] = self._lend(values[name])
+            owner.params[key] = lent[name]
         for _, one in self.layer.walk():
             one.state.update({k: self._thaw(v) for k, v in self.start[id(one)].items()})
 
