@@ -49,6 +49,13 @@ def check_output(promised, printed, place):
         pytest.fail(f"{place}: the page promises\n{promised}\nbut the block prints\n{printed}")
 
 
+def test_each_page_stands_in_the_menu_once():
+    menu = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    docs = ROOT / "docs"
+    pages = [path.relative_to(docs).as_posix() for path in docs.glob("**/*.md")]
+    assert sorted(menu) == sorted(pages)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -6,14 +6,31 @@ import pytest
 from xpnn import (
     GRU,
     LSTM,
+    AveragePool1D,
+    BatchNorm,
     Bidirectional,
+    Container,
+    Conv1D,
     Dense,
+    Dropout,
     Embedding,
+    Flatten,
+    GroupNorm,
+    Layer,
+    LayerNorm,
     LearnedPositions,
+    Masked,
+    MaxPool1D,
     Network,
+    Parallel,
+    ReLU,
+    Reshape,
+    Residual,
     RMSNorm,
+    Sequential,
     SimpleRNN,
     SinusoidalPositions,
+    Softmax,
     TransformerBlock,
 )
 from xpnn.errors import DataError, ShapeError, XpnnError
@@ -35,6 +52,13 @@ BODIES = {
         GRU(WIDTH, return_sequences=True),
         SimpleRNN(WIDTH, return_sequences=True),
     ],
+    "by position": lambda: [
+        Conv1D(WIDTH, 1),
+        BatchNorm(),
+        Residual([LayerNorm(), Parallel([Dense(3), Sequential([Dense(5), Softmax()])]), ReLU()]),
+        LSTM(WIDTH, return_sequences=True),
+        Dropout(0.5),
+    ],
     "stateful": lambda: [LSTM(WIDTH, return_sequences=True, stateful=4)],
     "mixed": lambda: [
         LSTM(WIDTH, return_sequences=True),
@@ -47,7 +71,10 @@ each_body = pytest.mark.parametrize("body", BODIES)
 def build(body, backend, time=TIME):
     """A network with weights so large that every id of the past matters."""
     layers = [Embedding(VOCABULARY, WIDTH), *BODIES[body](), Dense(VOCABULARY)]
-    network = Network(layers, (time,), backend, seed=3)
+    return drawn(Network(layers, (time,), backend, seed=3))
+
+
+def drawn(network):
     rng = np.random.default_rng(1)
     draws = {n: 0.7 * rng.standard_normal(a.shape) for n, a in network.params.items()}
     network.load({**network.numpy_arrays(), **draws})
@@ -72,6 +99,21 @@ def test_the_past_says_what_reading_all_again_says(backend, body):
     for length in (1, 2, 5, 6, TIME):
         scores = reader.scores_after(ids[:, :length])
         np.testing.assert_allclose(scores, reread(network, ids[:, :length]), rtol=1e-5, atol=1e-5)
+
+
+def test_padding_is_skipped_as_in_reading_all_again(backend):
+    """Also where a text begins with padding, so that its first positions see nothing."""
+    block = TransformerBlock(WIDTH, 2, causal=True, rotate=True)
+    layers = [Embedding(VOCABULARY, WIDTH), block, LSTM(WIDTH, return_sequences=True)]
+    masked = Masked([*layers, Dense(VOCABULARY)], padding=0)
+    network = drawn(Network([masked], (TIME,), backend))
+    ids = np.array([[0, 0, 3, 4, 0, 5, 6, 7], [1, 2, 0, 0, 3, 0, 9, 0], [1, 2, 3, 4, 5, 6, 7, 8]])
+    with backend.on_device():
+        wanted = backend.to_numpy(network.root.forward(backend.asarray(ids, "int32")))
+    reader = Reader(network, 3)
+    for t in range(8):
+        scores = reader.scores_after(ids[:, : t + 1])
+        np.testing.assert_allclose(scores, wanted[:, t], rtol=1e-5, atol=1e-5)
 
 
 @each_body
@@ -156,6 +198,103 @@ def test_huge_scores_do_not_overflow():
 
 
 # Refused ------------------------------------------------------------------------------------------
+
+
+class SumSoFar(Layer):
+    """Looks at the past, and keeps none."""
+
+    def forward(self, x, training=False):
+        return self.xp.cumulative_sum(x, axis=1)
+
+
+class Places(Layer):
+    """Goes by the position, and does not keep it."""
+
+    def forward(self, x, training=False):
+        places = self.xp.arange(x.shape[1], dtype=x.dtype, device=self.backend.device)
+        return x + places[:, None]
+
+
+class Backwards(Container):
+    """Turns time around the layer inside."""
+
+    def child_shapes(self, input_shape):
+        return [input_shape]
+
+    def forward(self, x, training=False):
+        return self.layers[0].forward(self.xp.flip(x, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: Conv1D(WIDTH, 3, padding="same"), "1.conv1d"),
+        (lambda: Conv1D(WIDTH, 3, padding="same", dilation=TIME - 1), "1.conv1d"),
+        (lambda: Sequential([ReLU(), GroupNorm(2)]), "1.sequential.1.groupnorm"),
+        (lambda: AveragePool1D(3, stride=1, padding=1), "1.averagepool1d"),
+        (lambda: MaxPool1D(3, stride=1, padding=1), "1.maxpool1d"),
+        (lambda: MaxPool1D(2), "1.maxpool1d"),
+        (lambda: Reshape((TIME, WIDTH)), "1.reshape"),
+        (lambda: Reshape((-1, WIDTH // 2)), "1.reshape"),
+        (lambda: Sequential([Flatten(), Reshape((TIME, WIDTH))]), "1.sequential.0.flatten"),
+        (lambda: Residual([Dense(WIDTH), SumSoFar()]), "1.residual.body.1.sumsofar"),
+        (Places, "1.places"),
+        (lambda: Backwards([Dense(WIDTH)]), "1.backwards"),
+    ],
+)
+def test_layers_that_need_more_than_one_position_are_named(backend, make, name):
+    layers = [Embedding(VOCABULARY, WIDTH), make(), LSTM(WIDTH, return_sequences=True), Dense(5)]
+    network = Network(layers, (TIME,), backend)
+    with pytest.raises(XpnnError, match=f"^layer {name}: .* without remembering"):
+        generate(network, [1, 2], 3)
+    assert not any(layer.cache for _, layer in network.walk())
+
+
+class Halved(Container):
+    """Half of what the layer inside says."""
+
+    def child_shapes(self, input_shape):
+        return [input_shape]
+
+    def forward(self, x, training=False):
+        return 0.5 * self.layers[0].forward(x)
+
+
+class Vouched(Halved):
+    def empty_past(self, batch, length):
+        return {}
+
+
+class NaNs(Layer):
+    """Says nothing of negative numbers."""
+
+    def forward(self, x, training=False):
+        nothing = self.xp.full_like(x, float("nan"))
+        return self.xp.where(x < 0, nothing, x)
+
+
+def test_a_container_of_ones_own_vouches_for_the_layers_inside(backend):
+    def network(kind):
+        inside = TransformerBlock(WIDTH, 2, causal=True, rotate=True)
+        layers = [Embedding(VOCABULARY, WIDTH), kind([inside]), Dense(VOCABULARY)]
+        return drawn(Network(layers, (TIME,), backend))
+
+    with pytest.raises(XpnnError, match=r"layer 1.halved: .* give it an empty_past"):
+        generate(network(Halved), [1, 2], 3)
+    ids = np.array([[1, 2, 3]])
+    vouched = network(Vouched)
+    scores = Reader(vouched, 1).scores_after(ids)
+    np.testing.assert_allclose(scores, reread(vouched, ids), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_that_says_nothing_of_some_numbers_is_not_misjudged(backend):
+    Reader(Network([Embedding(VOCABULARY, WIDTH), NaNs(), Dense(5)], (TIME,), backend), 1)
+
+
+@pytest.mark.parametrize("number", [2**32 + 1, 2**64 - 2**32 + 1])  # 32 bits would make 1 of both
+def test_ids_beyond_32_bits_are_not_cut(backend, number):
+    with pytest.raises(DataError, match=f"got ids from 3 to {number}"):
+        generate(build("recurrent", backend), np.array([3, number], dtype="uint64"), 1)
 
 
 def test_what_is_refused(backend):

@@ -7,19 +7,30 @@ stands in the layer's ``cache["past"]``, and ``forward`` is called with the next
 reads the past and adds the new position. Attention keeps keys and values, recurrent layers keep
 their memory, position layers keep how far they are. All shapes stay the same from position to
 position, so that one compiled step serves all of them.
+
+A layer without ``empty_past`` must say of a position alone what it says of it among others. That is
+tried out on random inputs before anything is written. A container with a ``forward`` of its own
+speaks for the layers inside: if some of them keep a past, give it an ``empty_past`` too, which
+returns ``{}`` where the container itself has nothing to remember.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator, Philox
 
-from xpnn.errors import DataError, ShapeError
+from xpnn.backends import Backend
+from xpnn.errors import DataError, ShapeError, XpnnError
+from xpnn.layers import Layer, Masked, Parallel, Residual, Sequential
 from xpnn.network import Network
 from xpnn.typing import Array, Params, State
 
 Past = dict[str, State]
 """What each layer remembers, by the layer's name."""
+
+JOINED = {kind.forward for kind in (Sequential, Residual, Parallel, Masked)}
+"""How containers run that are fit for writing wherever all layers inside are."""
 
 
 def generate(
@@ -34,9 +45,10 @@ def generate(
     """Let ``network`` write on after ``prompt``.
 
     What the network says at a position must not depend on later ones: its attention is causal, its
-    recurrent layers read forward. Where a text outgrows the ``input_shape`` of a network with
-    attention or learned positions, the network forgets all but the last half of that length, and
-    goes on from there; a network of recurrent layers alone reads on without end.
+    recurrent layers read forward, and no other layer looks along time. Where a text outgrows the
+    ``input_shape`` of a network with attention or learned positions, the network forgets all but
+    the last half of that length, and goes on from there; a network of recurrent layers alone reads
+    on without end.
 
     Args:
         network: from ids (time,) to scores of all ids at every position, (time, vocabulary).
@@ -108,7 +120,15 @@ class Reader:
     def __init__(self, network: Network, batch: int):
         self.network, self.batch = network, batch
         self.length = network.input_shape[0]
-        self._step = network.backend.compile(self._one_position)
+        with network.backend.on_device(), network.holding(network.params, network.state):
+            for name, layer in _without_past("", network.root):
+                if not _alone_as_among_others(layer, network.backend):
+                    raise XpnnError(
+                        f"layer {name}: {layer!r} goes by more than the newest position, so it "
+                        f"cannot write a text without remembering the others; use layers that keep "
+                        f"a past, such as LSTM and causal attention, or give it an empty_past"
+                    )
+        self._step = network.backend.compiled(self._one_position)
         self._forget(0)
 
     def scores_after(self, ids: np.ndarray) -> np.ndarray:
@@ -151,6 +171,42 @@ class Reader:
             return scores, {name: layer.cache["past"] for name, layer in layers}
 
 
+def _without_past(name: str, layer: Layer) -> Iterator[tuple[str, Layer]]:
+    """The layers that keep nothing from position to position, inner ones before outer ones."""
+    if hasattr(layer, "empty_past"):
+        return
+    for key, child in layer.children().items():
+        yield from _without_past(f"{name}.{key}" if name else key, child)
+    if type(layer).forward not in JOINED:
+        yield name, layer
+
+
+def _alone_as_among_others(layer: Layer, backend: Backend) -> bool:
+    """Whether ``layer`` says the same of positions one by one as of all of them at once."""
+    assert layer.input_shape is not None
+    (time, *rest), xp = layer.input_shape, backend.xp
+    try:
+        alone = layer.output_shape((1, *rest))
+        if alone[:1] != (1,) or layer.output_shape((time, *rest)) != (time, *alone[1:]):
+            return False
+    except ShapeError:
+        return False
+    if layer.takes == "integers":
+        inputs = xp.zeros((time, 1, *rest), dtype=xp.int32, device=backend.device)
+    else:  # with a mean of its own for each position, which one that averages over them mixes up
+        rng = Generator(Philox(0))
+        draws = rng.standard_normal((time, 1, *rest))
+        draws += rng.standard_normal((time, 1, *[1] * len(rest)))
+        inputs = backend.asarray(draws, layer.dtype)
+    outputs = layer.forward(inputs), layer.forward(xp.reshape(inputs, (1, time, *rest)))
+    one_by_one, at_once = (
+        np.nan_to_num(backend.to_numpy(one), posinf=0, neginf=0).reshape(time, *alone[1:])
+        for one in outputs
+    )
+    rounding = 0.01 + 8 * float(xp.finfo(backend.dtype(layer.dtype)).eps)  # TF32 and two bytes
+    return np.allclose(one_by_one, at_once, rtol=0, atol=rounding * np.abs(at_once).max())
+
+
 def _ids(network: Network, prompt: Any) -> np.ndarray:
     """The prompt as (batch, length) integers, found fit for the network."""
     if len(network.input_shape) != 1 or network.root.takes != "integers":
@@ -168,6 +224,10 @@ def _ids(network: Network, prompt: Any) -> np.ndarray:
         raise DataError(
             f"wanted a prompt of ids, integers of shape (length,) or (batch, length) with at least "
             f"one id, got {ids.dtype} of shape {ids.shape}"
+        )
+    if int(ids.min()) < -(2**31) or int(ids.max()) >= 2**31:
+        raise DataError(
+            f"wanted ids that fit 32 bits, got ids from {ids.min()} to {ids.max()}; count from 0"
         )
     ids = ids.reshape(-1, ids.shape[-1]).astype(np.int64)
     network.root.check_inputs(network.backend.asarray(ids, "int32"))

@@ -14,6 +14,7 @@ from xpnn.layers.tying import joined, ties
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Params, Shape, State
 
+PLAIN = (bool, int, float, str, tuple)
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -62,6 +63,8 @@ class Network:
         self.seed, self.dtype = seed, dtype
         self.output_shape = root.build(input_shape, self.backend, seed=seed, dtype=dtype)
         self._ties = ties(root)
+        self._all_layers = [layer for _, layer in self.walk()]
+        self._known_places: dict[str, list[tuple[str, dict[str, Any], str]]] = {}
 
     @property
     def layers(self) -> list[Layer]:
@@ -95,26 +98,49 @@ class Network:
     @property
     def grads(self) -> Params:
         """The gradients that the last ``backward`` left, under the names of ``params``."""
-        return joined(self._collect("grads"), self._ties)
+        found = {
+            f"{name}.{key}": grad
+            for name, layer in self._with_arrays()
+            for key, grad in layer.grads.items()
+        }
+        return joined(found, self._ties)
 
     def trainable(self) -> set[str]:
-        """The names of the parameters that training changes."""
+        """The names of the parameters that training changes: not those of frozen layers.
+
+        What is inside of a frozen layer is frozen with it.
+        """
+        frozen = [name for name, layer in self.walk() if not layer.trainable]
         return {
             f"{name}.{key}"
             for name, layer in self._with_arrays()
-            if layer.trainable
+            if not any(name == one or name.startswith(f"{one}." if one else "") for one in frozen)
             for key in layer.params
         }
 
     def regularizers(self) -> Rules:
         """The rules for each trained parameter that has some; see ``Layer.regularize``."""
+        trained = self.trainable()
         return {
             f"{name}.{key}": layer.regularizers
             for name, layer in self._with_arrays()
-            if layer.trainable and layer.regularizers
             for key, param in layer.params.items()
-            if len(param.shape) > 1
+            if layer.regularizers and f"{name}.{key}" in trained and len(param.shape) > 1
         }
+
+    def training_choices(self) -> list[Any]:
+        """What is frozen and what is regularised, for noticing that it has changed."""
+        return [(layer.trainable, layer.regularizers) for layer in self._all_layers]
+
+    def hyperparameters(self) -> list[dict[str, Any]]:
+        """The numbers and names that each layer was described by, such as ``{"rate": 0.5, ...}``.
+
+        In the order of ``walk``.
+        """
+        return [
+            {key: value for key, value in vars(layer).items() if isinstance(value, PLAIN)}
+            for layer in self._all_layers
+        ]
 
     def _with_arrays(self) -> list[tuple[str, Layer]]:
         if "_leaves" not in self.__dict__:
@@ -125,20 +151,28 @@ class Network:
             ]
         return self._leaves
 
+    def _places(self, kind: str) -> list[tuple[str, dict[str, Any], str]]:
+        """Where each array lies: its full name, the dictionary of its layer and the key there."""
+        if kind not in self._known_places:
+            self._known_places[kind] = [
+                (f"{name}.{key}", getattr(layer, kind), key)
+                for name, layer in self._with_arrays()
+                for key in getattr(layer, kind)
+            ]
+        return self._known_places[kind]
+
     def _collect(self, kind: str) -> dict[str, Any]:
-        return {
-            f"{name}.{key}": value
-            for name, layer in self._with_arrays()
-            for key, value in getattr(layer, kind).items()
-        }
+        return {name: own[key] for name, own, key in self._places(kind)}
 
     def _spread(self, kind: str, values: dict[str, Any]) -> None:
-        owns = [(name, getattr(layer, kind)) for name, layer in self._with_arrays()]
+        places = self._places(kind)
+        if not places:
+            return
         try:
-            fresh = [(own, key, values[f"{name}.{key}"]) for name, own in owns for key in own]
+            fresh = [values[name] for name, _, _ in places]
         except KeyError as error:
             raise ShapeError(f"no value came for {error}; nothing was changed") from None
-        for own, key, value in fresh:
+        for (_, own, key), value in zip(places, fresh, strict=True):
             own[key] = value
 
     def load(self, values: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from xpnn import (
     Trainer,
     TransformerBlock,
 )
-from xpnn.errors import GradientError, ShapeError, XpnnError
+from xpnn.errors import GradientError, NotBuiltError, ShapeError, XpnnError
 from xpnn.losses import cross_entropy
 from xpnn.testing import check_gradients
 
@@ -394,3 +394,19 @@ def test_what_is_refused(backend):
         layer = Network([MultiHeadAttention(2, **options)], SHAPE, backend).layers[0]
         with pytest.raises(XpnnError, match="make it without causal and rotate"):
             layer.attend(x, x)
+
+
+def test_what_attend_cannot_look_at_is_refused(backend):
+    with pytest.raises(NotBuiltError, match=r"MultiHeadAttention\(2\) has no arrays yet"):
+        MultiHeadAttention(2).attend(np.zeros((BATCH, *SHAPE)))
+    layer = Network([MultiHeadAttention(2)], SHAPE, backend).layers[0]
+    zeros = lambda *shape: backend.zeros(shape, "float32")  # noqa: E731
+    x, context = zeros(BATCH, *SHAPE), zeros(BATCH, 7, FEATURES)
+    with pytest.raises(ShapeError, match=r"queries of shape \(3, time, 8\), got \(3, 5, 6\)"):
+        layer.attend(zeros(BATCH, TIME, 6))
+    for shape in ((BATCH, 7, 6), (BATCH, 7, 9), (1, 7, FEATURES), (7, FEATURES)):
+        with pytest.raises(ShapeError, match=r"a context of shape \(3, time, 8\), got \("):
+            layer.attend(x, zeros(*shape))
+    for mask in (zeros(BATCH, TIME) == 0, zeros(1, 7) == 0, zeros(BATCH, 7)):
+        with pytest.raises(ShapeError, match=r"a mask of booleans of shape \(3, 7\).*got .*shape"):
+            layer.attend(x, context, mask)

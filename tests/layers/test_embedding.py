@@ -130,6 +130,14 @@ def test_ids_of_any_integer_dtype(backend, dtype):
     np.testing.assert_array_equal(backend.to_numpy(network.predict(IDS.tolist())), expected)
 
 
+@pytest.mark.parametrize("number", [2**32 + 1, 2**64 - 2**32 + 1])  # 32 bits would make 1 of both
+def test_ids_of_64_bits_are_checked_before_they_are_cut(backend, number):
+    if backend.name == "jax":
+        pytest.skip("JAX cuts integers to 32 bits where they enter, before a layer sees them")
+    with pytest.raises(DataError, match="wanted ids from 0 to 4"):
+        vectors(backend).predict(np.array([[3, 0, number]], dtype="uint64"))
+
+
 @needs("torch")
 def test_ids_of_another_library(backend):
     import torch

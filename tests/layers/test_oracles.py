@@ -8,6 +8,7 @@ from tests.layers.table import BATCH, Ids, build, draw, each_layer, run
 from xpnn.layers import (
     ELU,
     GELU,
+    SELU,
     Dense,
     Flatten,
     Identity,
@@ -71,6 +72,7 @@ TORCH = [  # how to make the layer, its input shape, the same in torch given (nn
     ),
     pytest.param(ELU, (50,), lambda nn, p, x: nn.ELU()(x), id="elu"),
     pytest.param(lambda: ELU(0.5), (50,), lambda nn, p, x: nn.ELU(0.5)(x), id="elu-0.5"),
+    pytest.param(SELU, (50,), lambda nn, p, x: nn.SELU()(x), id="selu"),
     pytest.param(SiLU, (50,), lambda nn, p, x: nn.SiLU()(x), id="silu"),
     pytest.param(Softplus, (50,), lambda nn, p, x: nn.Softplus()(x), id="softplus"),
     pytest.param(GELU, (50,), lambda nn, p, x: nn.GELU()(x), id="gelu"),

@@ -21,7 +21,7 @@ from xpnn import (
     SimpleRNN,
     Trainer,
 )
-from xpnn.errors import GradientError, ShapeError
+from xpnn.errors import GradientError, NotBuiltError, ShapeError
 from xpnn.losses import cross_entropy, mean_squared_error
 from xpnn.testing import check_gradients
 
@@ -430,3 +430,21 @@ def test_what_is_refused():
     network = Network([LSTM(3, stateful=2)], SHAPE)
     with pytest.raises(ShapeError, match=r"carries the memory of 2 sequences.*a batch of 3"):
         network.forward(sequences(), training=True)
+
+
+def test_what_run_cannot_read_is_refused(backend):
+    with pytest.raises(NotBuiltError, match=r"LSTM\(6\) has no arrays yet"):
+        LSTM(6).run(np.zeros((BATCH, *SHAPE)))
+    with pytest.raises(NotBuiltError, match=r"LSTM\(6, stateful=3\) has no arrays yet"):
+        LSTM(6, stateful=3).reset()
+    layer = Network([LSTM(UNITS)], SHAPE, backend).layers[0]
+    zeros = lambda *shape: backend.zeros(shape, "float32")  # noqa: E731
+    x, h = zeros(BATCH, *SHAPE), zeros(BATCH, UNITS)
+    for wrong in (zeros(BATCH, TIME, 9), zeros(TIME, FEATURES)):
+        with pytest.raises(ShapeError, match=r"reads \(batch, time, 4\), got \("):
+            layer.run(wrong)
+    for wrong in ((h,), (h, zeros(1, UNITS)), (h, zeros(BATCH, 2)), h):
+        with pytest.raises(ShapeError, match=r"memory \(h, c\), each of shape \(3, 6\), got"):
+            layer.run(x, wrong)
+    with pytest.raises(ShapeError, match=r"mask of shape \(3, 5\).*got \(3, 4\)"):
+        layer.run(x, mask=zeros(BATCH, 4) == 0)

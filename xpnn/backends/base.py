@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from xpnn.errors import BackendUnavailable, DataError
-from xpnn.numerics import erf_by_chebyshev, mix_bits, stream_key
+from xpnn.numerics import HOST, erf_by_chebyshev, mix_bits, stream_key
 from xpnn.typing import Array, Namespace, Shape
 
 _NOWHERE = nullcontext()
@@ -27,12 +28,18 @@ class Backend:
         device: the library's own device object, or None where it has only one.
         counters_on_device: whether step counts and dropout draws are 0-d arrays (so that a compiled
             step stays right when they change) rather than Python integers.
+        small: arrays of up to so many elements are updated together, as a call costs more than the
+            work in it. 0 where calls cost nothing.
+        compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
+            are "known" to be pure, or "none".
     """
 
     name: ClassVar[str]
     library: ClassVar[str]
     install: ClassVar[str]
     counters_on_device: ClassVar[bool] = False
+    small: ClassVar[int] = 0
+    compiles: ClassVar[Literal["all", "known", "none"]] = "none"
 
     def __init__(self, device: str | None = None):
         self.xp: Namespace = self.load_namespace()
@@ -136,6 +143,24 @@ class Backend:
         """Make a whole function of arrays one unit, where the library can."""
         return step
 
+    def compiled(
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        *,
+        wanted: bool | None = None,
+        known: bool = False,
+    ) -> Callable[..., Any]:
+        """``step``, compiled if that is wanted; if nothing is said, as this backend does it.
+
+        Args:
+            wanted: True, False, or None to leave it to the backend.
+            known: whether the step is known to depend on its arguments alone.
+        """
+        if wanted is None:
+            wanted = self.compiles == "all" or (self.compiles == "known" and known)
+        return self.compile(step, donate) if wanted else step
+
     def scan(
         self,
         step: Callable[..., Any],
@@ -184,6 +209,10 @@ class Backend:
         if not self.counters_on_device:
             return start
         return self.xp.asarray(start, dtype=self.xp.int32, device=self.device)
+
+    def counting(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Turn ``rule(xp, *counters)`` into a function of counters, where they are kept."""
+        return self.elementwise(rule) if self.counters_on_device else partial(rule, HOST)
 
     def scalar(self, value: float) -> Any:
         """A number that a step carries: a Python float, or a 0-d array of the library's widest."""

@@ -21,6 +21,7 @@ class JaxBackend(Backend):
     library = "jax"
     install = "pip install jax"
     counters_on_device = True
+    compiles = "all"
 
     def load_namespace(self) -> Namespace:
         import jax.numpy

@@ -1,13 +1,16 @@
 """PyTorch: tensors on the CPU, on CUDA or on MPS, without its autograd."""
 
 import importlib.metadata
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpnn.backends.base import Backend
 from xpnn.backends.cuda_driver import driver_fault
+from xpnn.backends.torch_compile import CompiledStep
 from xpnn.errors import BackendUnavailable
+from xpnn.numerics import HOST
 from xpnn.typing import Array, Namespace
 
 
@@ -21,6 +24,7 @@ class TorchBackend(Backend):
     name = "torch"
     library = "torch"
     install = "pip install torch"
+    small = 16_384
 
     def __init__(self, device: str | None = None):
         if (device or "").startswith("cuda") and "rocm" not in importlib.metadata.version("torch"):
@@ -88,6 +92,20 @@ class TorchBackend(Backend):
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
+
+    def counting(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Python numbers, but for a step that is being compiled: there counters are tensors."""
+        import torch
+
+        def count(*counters: Any) -> Any:
+            traced = any(isinstance(one, torch.Tensor) for one in counters)
+            return rule(self.xp if traced else HOST, *counters)
+
+        return count
+
+    def compile(self, step: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once."""
+        return CompiledStep(step, donate)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         return array.index_add_(0, indices, updates)

@@ -3,6 +3,7 @@
 from xpnn.layers.activations import (
     ELU,
     GELU,
+    SELU,
     Activation,
     Identity,
     LeakyReLU,
@@ -40,6 +41,7 @@ __all__ = [
     "L1",
     "L2",
     "LSTM",
+    "SELU",
     "Activation",
     "AlphaDropout",
     "AveragePool1D",

@@ -149,6 +149,27 @@ class ELU(Activation):
         return f"ELU({self.alpha})"
 
 
+class SELU(Activation):
+    """``Z = l S where S > 0, else l a (exp(S) - 1)`` (Klambauer et al., 2017, eq. 2).
+
+    ``dL/dS = delta l where S > 0, else delta l a exp(S)``, with the l and a that make mean 0 and
+    variance 1 a fixed point. It wants weights from ``lecun_normal`` and, for dropout,
+    ``AlphaDropout``.
+    """
+
+    reads = "input"
+    SCALE = 1.0507009873554805  # l
+    ALPHA = 1.6732632423543772  # a
+
+    def rule(self, xp: Namespace, S: Array) -> Array:
+        low = self.SCALE * self.ALPHA * xp.expm1(xp.minimum(S, 0.0))
+        return xp.where(S > 0, self.SCALE * S, low)
+
+    def slope(self, xp: Namespace, S: Array, delta: Array) -> Array:
+        low = self.SCALE * self.ALPHA * xp.exp(xp.minimum(S, 0.0))
+        return delta * xp.where(S > 0, self.SCALE, low)
+
+
 class SiLU(Activation):
     """``Z = S s(S)`` with s the sigmoid, also called swish (Elfwing et al., 2018).
 

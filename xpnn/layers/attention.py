@@ -118,7 +118,8 @@ class MultiHeadAttention(Container):
         W = self.params["weight"]
         shape = (batch, self.heads, length, self.input_shape[-1] // self.heads)
         room = self.xp.zeros(shape, dtype=W.dtype, device=self.backend.device)
-        return {"K": room, "V": room, "position": self.backend.counter()}
+        mask = self.xp.ones((batch, length), dtype=self.xp.bool, device=self.backend.device)
+        return {"K": room, "V": room, "mask": mask, "position": self.backend.counter()}
 
     def multiply_adds(self, input_shape: Shape) -> int:
         time, features = input_shape
@@ -157,7 +158,8 @@ class MultiHeadAttention(Container):
                 f"another; make it without causal and rotate"
             )
         xp = self.xp
-        Q, K, V = self._queries_keys_values(Z, context)
+        self._check(Z, context, mask)
+        Q, K, V = self._queries_keys_values(Z, context, mask)
         scores = widened(Q @ xp.matrix_transpose(K), xp)
         barred = self._barred(mask, scores.shape[-1])
         if barred is not None:
@@ -191,7 +193,29 @@ class MultiHeadAttention(Container):
             dQ, dK = rotary_inverse(dQ, 0, xp), rotary_inverse(dK, 0, xp)
         return self._projections_back(dQ * _scale(dQ), dK, dV)
 
-    def _queries_keys_values(self, Z: Array, context: Array | None) -> list[Array]:
+    def _check(self, Z: Array, context: Array | None, mask: Array | None) -> None:
+        """Refuse what ``attend`` cannot look at, before the array library stumbles over it."""
+        batch, features = Z.shape[0], self.params["output_weight"].shape[0]
+        for name, one in (("queries", Z), ("a context", context)):
+            if one is not None and (
+                one.ndim != 3 or (one.shape[0], one.shape[2]) != (batch, features)
+            ):
+                raise ShapeError(
+                    f"{self!r} wants {name} of shape ({batch}, time, {features}), got "
+                    f"{tuple(one.shape)}; a Dense({features}) makes other features fit"
+                )
+        keys = tuple((Z if context is None else context).shape[:2])
+        if mask is not None and (
+            tuple(mask.shape) != keys or not self.xp.isdtype(mask.dtype, "bool")
+        ):
+            raise ShapeError(
+                f"{self!r} wants a mask of booleans of shape {keys}, True at the keys that may be "
+                f"seen, got {mask.dtype} of shape {tuple(mask.shape)}"
+            )
+
+    def _queries_keys_values(
+        self, Z: Array, context: Array | None, mask: Array | None
+    ) -> list[Array]:
         """Q / sqrt(d), K and V, (batch, heads, time, d) each; K and V with those of the past."""
         features, past = Z.shape[-1], self.cache.get("past")
         if context is None:
@@ -204,7 +228,7 @@ class MultiHeadAttention(Container):
         if self.rotate:
             start = 0 if past is None else past["position"]
             Q, K = rotary(Q, start, self.xp), rotary(K, start, self.xp)
-        return [Q * _scale(Q), K, V] if past is None else [Q * _scale(Q), *self._remembered(K, V)]
+        return [Q * _scale(Q), *((K, V) if past is None else self._remembered(K, V, mask))]
 
     def _affine(self, Z: Array, first: int, last: int) -> Array:
         S = Z @ self.params["weight"][:, first:last]
@@ -237,15 +261,17 @@ class MultiHeadAttention(Container):
         past = self.cache.get("past")
         places = self.xp.arange(keys, device=self.backend.device)
         if past is not None:
-            return places >= past["position"]
-        later = places > places[:, None] if self.causal else None
+            later = places >= past["position"]
+            mask = None if mask is None else past["mask"]
+        else:
+            later = places > places[:, None] if self.causal else None
         if mask is None:
             return later
         padding = ~mask[:, None, None, :]
         return padding if later is None else padding | later
 
-    def _remembered(self, K: Array, V: Array) -> list[Array]:
-        """``K`` and ``V`` of one more position, put in their place among those before."""
+    def _remembered(self, K: Array, V: Array, mask: Array | None) -> list[Array]:
+        """``K``, ``V`` and mask of one more position, put in their place among those before."""
         assert self.backend is not None
         xp, past = self.xp, self.cache["past"]
         if K.shape[2] != 1:
@@ -253,6 +279,8 @@ class MultiHeadAttention(Container):
         here = xp.arange(past["K"].shape[2], device=self.backend.device) == past["position"]
         for name, new in (("K", K), ("V", V)):
             past[name] = xp.where(here[:, None], new, past[name])
+        if mask is not None:
+            past["mask"] = xp.where(here, mask, past["mask"])
         past["position"] = past["position"] + 1
         return [past["K"], past["V"]]
 

@@ -92,7 +92,7 @@ class Embedding(Layer):
 
 
 def as_ids(x: Array, backend: Backend) -> Array:
-    """Integers in a dtype that every library looks things up by.
+    """Integers in a dtype that every library looks things up by, none of them cut to 32 bits.
 
     Raises:
         DataError: ``x`` holds something else.
@@ -103,4 +103,6 @@ def as_ids(x: Array, backend: Backend) -> Array:
             f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}; write "
             f"x.astype('int64')"
         )
-    return x if x.dtype in (xp.int32, xp.int64) else xp.astype(x, xp.int32)
+    if x.dtype in (xp.int32, xp.int64):
+        return x
+    return xp.astype(x, xp.int64 if xp.iinfo(x.dtype).bits > 32 else xp.int32)

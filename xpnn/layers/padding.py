@@ -1,10 +1,13 @@
 """Sequences of different lengths in one batch: padded to one length, and the padding skipped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from xpnn.errors import ShapeError
+from xpnn.layers.attention import MultiHeadAttention
 from xpnn.layers.base import Layer
-from xpnn.layers.containers import Sequential
-from xpnn.typing import Array
+from xpnn.layers.containers import Container, Sequential
+from xpnn.layers.recurrence import Recurrent
+from xpnn.typing import Array, Shape
 
 
 class Masked(Sequential):
@@ -22,7 +25,8 @@ class Masked(Sequential):
     ``sample_weight`` of shape (batch, time).
 
     Args:
-        layers: in the order in which data flows. The time axis must come through unchanged.
+        layers: in the order in which data flows. The time axis must come unchanged to the last of
+            those that read the mask.
         padding: the value that fills up short sequences.
 
     >>> from xpnn.layers import LSTM, Dense
@@ -33,6 +37,16 @@ class Masked(Sequential):
     def __init__(self, layers: Sequence[Layer], padding: float = 0):
         super().__init__(layers)
         self.padding = padding
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        shape = super().output_shape(input_shape)
+        for layer, inputs in _readers(self, input_shape):
+            if inputs[0] != input_shape[0]:
+                raise ShapeError(
+                    f"the mask is that of {input_shape[0]} steps, but {layer!r} reads {inputs[0]} "
+                    f"steps; put what changes their number behind it, or in front of Masked"
+                )
+        return shape
 
     def mask(self, Z: Array) -> Array:
         """(batch, time) booleans, True at the real steps."""
@@ -47,3 +61,14 @@ class Masked(Sequential):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, padding={self.padding})"
+
+
+def _readers(layer: Layer, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
+    """The layers that read the mask of ``layer``, each with the shape of its inputs."""
+    if isinstance(layer, Recurrent | MultiHeadAttention):
+        yield layer, input_shape
+    elif isinstance(layer, Container):
+        shapes = layer.child_shapes(input_shape)
+        for child, inputs in zip(layer.children().values(), shapes, strict=True):
+            if not isinstance(child, Masked):  # which has a mask of its own
+                yield from _readers(child, inputs)

@@ -132,11 +132,10 @@ class Recurrent(Layer):
 
     def empty_memory(self, batch: int) -> Memory:
         """The memory before the first step: zeros."""
+        xp, shape = self.xp, (batch, self.units)
         assert self.backend is not None
-        dtype, shape = self.params["weight"].dtype, (batch, self.units)
-        return tuple(
-            self.xp.zeros(shape, dtype=dtype, device=self.backend.device) for _ in self.memory
-        )
+        dtype, device = self.params["weight"].dtype, self.backend.device
+        return tuple(xp.zeros(shape, dtype=dtype, device=device) for _ in self.memory)
 
     def reset(self) -> None:
         """Empty the memory of a stateful layer."""
@@ -194,8 +193,10 @@ class Recurrent(Layer):
         Returns:
             The outputs of all steps, (batch, time, units), and the memory after the last one.
         """
+        xp = self.xp
         assert self.backend is not None
-        xp, Z = self.xp, self._in_order(Z)
+        self._check(Z, initial, mask)
+        Z = self._in_order(Z)
         P = rows(Z, xp) @ by_gate(self.params["weight"], self.gates, xp)
         if self.use_bias:
             P += by_gate(self.params["bias"][None, :], self.gates, xp)
@@ -209,6 +210,30 @@ class Recurrent(Layer):
         final, (outputs, *kept) = self.backend.scan(self._forth, memory, inputs)
         self.cache.update(Z=Z, here=here, kept=kept)
         return self._by_sample(outputs), final
+
+    def _check(self, Z: Array, initial: Memory | None, mask: Array | None) -> None:
+        """Refuse what ``run`` cannot read, before the array library stumbles over it."""
+        features = self.params["weight"].shape[0]
+        if Z.ndim != 3 or Z.shape[2] != features:
+            raise ShapeError(
+                f"{self!r} reads (batch, time, {features}), got {tuple(Z.shape)}; build it for "
+                f"other features, or give it these"
+            )
+        if initial is not None:
+            several = isinstance(initial, tuple | list)
+            found = [tuple(one.shape) for one in (initial if several else (initial,))]
+            wanted = (Z.shape[0], self.units)
+            if not several or found != [wanted] * len(self.memory):
+                raise ShapeError(
+                    f"{self!r} begins with a tuple of arrays, the memory "
+                    f"({', '.join(self.memory)}), each of shape {wanted}, got "
+                    f"{', '.join(map(str, found))}" + ("" if several else " outside of a tuple")
+                )
+        if mask is not None and tuple(mask.shape) != tuple(Z.shape[:2]):
+            raise ShapeError(
+                f"{self!r} wants a mask of shape {tuple(Z.shape[:2])}, a boolean for each step, "
+                f"got {tuple(mask.shape)}"
+            )
 
     def _forth(self, memory: Memory, P: Array, *here: Array) -> tuple[Memory, Memory]:
         """A step of ``run``: the memory after it, then the output and all that backward reads."""
@@ -234,8 +259,9 @@ class Recurrent(Layer):
         Returns:
             dL/dZ and dL/d(initial memory).
         """
+        xp = self.xp
         assert self.backend is not None
-        xp, kept = self.xp, self.cache["kept"]
+        kept = self.cache["kept"]
         deltas = xp.zeros_like(kept[0]) if deltas is None else self._in_order(deltas)
         none = (xp.zeros_like(kept[0][0, ...]),) * len(self.memory)
         D = tuple(b if a is None else a for a, b in zip_longest(final, none))

@@ -9,7 +9,7 @@ from xpnn.backends import Backend
 from xpnn.numerics import HOST
 from xpnn.optimizers.clipping import Clipping
 from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
-from xpnn.typing import Array, Namespace, Number, OptState, Params
+from xpnn.typing import Array, Namespace, Number, OptState, Params, Shape
 
 Update = Callable[[Params, Params, OptState], tuple[Params, OptState]]
 
@@ -115,18 +115,18 @@ class Optimizer:
             for decay in (False, True)
         }
         advance = self._make_advance(backend)
-        decaying = self.hyper["weight_decay"] != 0.0
 
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
             counted, changing = advance(opt_state)
             scale = self.clip.scale(grads, backend.xp) if self.clip else 1.0
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in self.slots}
-            for name, grad in grads.items():
-                decay = decaying and self.decays(name, params[name])
-                old = [slots[slot][name] for slot in self.slots]
-                params[name], *new = sweep[decay](params[name], grad, *old, scale, *changing)
-                for slot, array in zip(self.slots, new, strict=True):
-                    slots[slot][name] = array
+            for (decay, *_), names in self._updated_together(params, grads, backend).items():
+                columns = [params, grads, *slots.values()]
+                joint = [_join([column[name] for name in names], backend) for column in columns]
+                new = sweep[decay](*joint, scale, *changing)
+                for column, array in zip([params, *slots.values()], new, strict=True):
+                    shapes = [params[name].shape for name in names]
+                    column.update(zip(names, _split(array, shapes, backend), strict=True))
             return params, {**opt_state, **counted, **slots}
 
         return update
@@ -188,28 +188,42 @@ class Optimizer:
         """The names of the numbers that change from step to step, in the order of ``advance``."""
         return [*self.carried, *(k for k, v in self.hyper.items() if isinstance(v, Schedule))]
 
+    def _updated_together(
+        self, params: Params, grads: Params, backend: Backend
+    ) -> dict[tuple[Any, ...], list[str]]:
+        """The names of the parameters of each sweep: small ones of one kind share one."""
+        decaying = self.hyper["weight_decay"] != 0.0
+        groups: dict[tuple[Any, ...], list[str]] = {}
+        for name, grad in grads.items():
+            param = params[name]
+            decay = decaying and self.decays(name, param)
+            small = math.prod(param.shape) <= backend.small
+            kind = (param.dtype, grad.dtype) if small else name
+            groups.setdefault((decay, kind), []).append(name)
+        return groups
+
     def _make_advance(
         self, backend: Backend
     ) -> Callable[[OptState], tuple[OptState, list[Number]]]:
         """``advance(opt_state)``: the counters after this step, and the numbers that changed."""
-        names = list(self._numbers_at_start())
+        names, changing = list(self._numbers_at_start()), self._changing()
+        fixed = {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
+        scheduled = [name for name in self.hyper if name not in fixed]
 
         def rule(xp: Namespace, step: Any, *given: Any) -> tuple[Any, ...]:
-            known = dict(zip(names, given, strict=True))
             step = step + 1
-            time = step + 0.0
-            hyper = {name: self._value(name, time, known, xp) for name in self.hyper}
-            carried = self.carry(xp, time, hyper, known)
+            if not changing:
+                return (step,)
+            time, known = step + 0.0, dict(zip(names, given, strict=True))
+            hyper = fixed | {name: self._value(name, time, known, xp) for name in scheduled}
+            numbers = hyper | self.carry(xp, time, hyper, known)
             # + 0.0 * time: a sweep on the device returns arrays, also of what stays the same
-            return (step, *((carried | hyper)[name] + 0.0 * time for name in self._changing()))
+            return (step, *(numbers[name] + 0.0 * time for name in changing))
 
-        on_device = backend.elementwise(rule)
+        count = backend.counting(rule)
 
         def advance(opt_state: OptState) -> tuple[OptState, list[Number]]:
-            given = [opt_state[name] for name in ("step", *names)]
-            step, *changing = (
-                on_device(*given) if backend.counters_on_device else rule(HOST, *given)
-            )
+            step, *changing = count(*(opt_state[name] for name in ("step", *names)))
             return {"step": step, **dict(zip(self.carried, changing, strict=False))}, changing
 
         return advance
@@ -253,6 +267,26 @@ def _zeros_beside(param: Array, backend: Backend) -> Array:
     xp = backend.xp
     dtype = _at_least_float32(param.dtype, xp)
     return xp.zeros(param.shape, dtype=dtype, device=backend.device)
+
+
+def _join(arrays: list[Array], backend: Backend) -> Array:
+    """Arrays behind each other, flat; a single one as it is."""
+    if len(arrays) == 1:
+        return arrays[0]
+    xp = backend.xp
+    return xp.concat([xp.reshape(array, (-1,)) for array in arrays])
+
+
+def _split(joint: Array, shapes: list[Shape], backend: Backend) -> list[Array]:
+    """The way back of ``_join``, as views where the library has them."""
+    if len(shapes) == 1:
+        return [joint]
+    parts, start = [], 0
+    for shape in shapes:
+        stop = start + math.prod(shape)
+        parts.append(backend.xp.reshape(joint[start:stop], shape))
+        start = stop
+    return parts
 
 
 def _as(dtype: Any, array: Array, xp: Namespace) -> Array:

@@ -41,7 +41,7 @@ class LayerSubject(Complaints):
         super().__init__()
         self.layer, self.backend, self.training = layer, backend, training
         self.start = {id(one): self._snapshot(one.state) for _, one in layer.walk()}
-        self._run = backend.compile(self._forward)
+        self._run = backend.compiled(self._forward)
 
     def params(self) -> Values:
         """Copies of all parameters."""

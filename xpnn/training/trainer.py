@@ -35,6 +35,10 @@ class Trainer:
         callbacks: act in every ``fit``; see ``xpnn.training.callbacks``.
         seed: of the shuffles and the validation split; the network's, unless given.
         log_every: steps between two log points.
+        compile: whether a step is made one unit, written out once for each shape of a batch and
+            then run without looking at the layers again: jitted on JAX, replayed from a recording
+            on NumPy. None leaves it to the backend: JAX compiles always, NumPy where all parts come
+            with xpnn. Set it to False to stop inside of a layer, or to print from it.
 
     Attributes:
         opt_state: the optimizer's state; None before the first step.
@@ -52,6 +56,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         seed: int | None = None,
         log_every: int = 100,
+        compile: bool | None = None,
     ):
         _check_parts(network, loss, optimizer, metrics, callbacks)
         if log_every < 1:
@@ -59,14 +64,15 @@ class Trainer:
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.metrics, self.callbacks = tuple(metrics), tuple(callbacks)
         self.seed = network.seed if seed is None else seed
-        self.log_every = log_every
+        self.log_every, self.compile = log_every, compile
         self.opt_state: OptState | None = None
         self.epoch, self.steps = 0, 0
         self.batches: Batches | None = None
         self.stop_reason: str | None = None
         self._train_step: Any = None
-        self._trained_names: set[str] | None = None
-        self._eval_step = make_eval_step(network, loss, self.metrics)
+        self._made_for: Any = None
+        self._hyperparameters = network.hyperparameters()
+        self._eval_step = make_eval_step(network, loss, self.metrics, compile=compile)
 
     # One step -------------------------------------------------------------------------------------
 
@@ -76,9 +82,12 @@ class Trainer:
         The value stays on the device; ``float(network.backend.to_numpy(value))`` waits for it.
         """
         network, backend = self.network, self.network.backend
-        if self._trained_names != network.trainable():
-            self._trained_names = network.trainable()
-            self._train_step = make_train_step(network, self.loss, self.optimizer)
+        wanted = network.training_choices()
+        if self._made_for != wanted:
+            self._made_for = wanted
+            self._train_step = make_train_step(
+                network, self.loss, self.optimizer, compile=self.compile
+            )
         with backend.on_device():
             if self.opt_state is None:
                 self.opt_state = self.optimizer.init(network.params, backend)
@@ -126,6 +135,7 @@ class Trainer:
         """
         _check_counts(epochs, batch_size)
         train, held = self._prepare(x, y, sample_weight, validation)
+        self._renew_steps()
         history = History()
         listed = [*self.callbacks, *callbacks, history, *([ProgressBar()] if progress else [])]
         hooks = CallbackList(listed, self)
@@ -139,6 +149,15 @@ class Trainer:
         finally:
             hooks.fit_end()
         return history
+
+    def _renew_steps(self) -> None:
+        """Make new steps where a layer's hyperparameters were changed since the last ``fit``."""
+        found = self.network.hyperparameters()
+        if found != self._hyperparameters:
+            self._hyperparameters, self._made_for = found, None
+            self._eval_step = make_eval_step(
+                self.network, self.loss, self.metrics, compile=self.compile
+            )
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""

@@ -1,0 +1,8 @@
+"""NumPy steps, written down once and replayed in fixed memory."""
+
+from xpnn.backends.replay.binding import bind_each
+from xpnn.backends.replay.fusion import bind_fused
+from xpnn.backends.replay.program import Replayed
+from xpnn.backends.replay.tape import Recorded, recordable
+
+__all__ = ["Recorded", "Replayed", "bind_each", "bind_fused", "recordable"]

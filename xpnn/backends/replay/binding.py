@@ -1,0 +1,281 @@
+"""Calls of a tape with their operands and targets bound, ready to run: nothing is looked up again.
+
+Most calls write straight into the memory that their result was given. Python numbers become 0-d
+arrays of the dtype that the call would convert them to, which saves that conversion at every run;
+those that change are written before the calls that read them.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.replay.memory import MemoryPlan
+from xpnn.backends.replay.tape import Call, Slot, View, cast, mapped, walk
+
+Bound = Callable[[], Any]
+
+LONGEST_PLAIN_SUM = 1024  # addends: NumPy's own way of summing keeps more digits of longer rows
+
+
+class Numbers:
+    """The Python numbers of a program: their values, and the 0-d arrays that follow them."""
+
+    def __init__(self, count: int):
+        self.values: list[Any] = [None] * count
+        self._followers: dict[int, dict[Any, np.ndarray]] = {}
+
+    def array(self, slot: Slot, dtype: Any) -> np.ndarray:
+        """A 0-d array that always has the value of that number."""
+        return self._followers.setdefault(slot.place, {}).setdefault(dtype, np.zeros((), dtype))
+
+    def set(self, index: int, value: Any) -> None:
+        """Give a number its value."""
+        self.values[index] = value
+        for array in self._followers.get(index, {}).values():
+            array[()] = value
+
+    def constant(self, value: Any) -> int:
+        """The place of a value that stays as it is."""
+        self.values.append(value)
+        return len(self.values) - 1
+
+
+class Binder:
+    """Binds calls to the memory of a plan."""
+
+    def __init__(self, plan: MemoryPlan, numbers: Numbers):
+        self.plan, self.numbers = plan, numbers
+        self._filled: dict[Any, np.ndarray] = {}
+
+    def bind(self, call: Call) -> list[Bound]:
+        """What to run for one call."""
+        special = SPECIAL.get(call.function)
+        if special is not None:
+            bound = special(self, call)
+            if bound is not None:
+                return bound
+        if call.method == "__call__" and isinstance(call.function, np.ufunc):
+            return [self.elementwise(call)]
+        if call.method == "reduce":
+            return [self.reduction(call)]
+        if all(isinstance(one, Slot) for one in call.results):
+            return [self.count(call)]
+        return [self.any_function(call)]
+
+    def array(self, leaf: Any) -> Any:
+        """An argument of a call as the call reads it, if it is not a number that changes."""
+        return self.plan.array(leaf) if isinstance(leaf, View) else leaf
+
+    def target(self, call: Call) -> np.ndarray:
+        """Where a call writes its only result."""
+        (view,) = call.results
+        return self.plan.array(view)
+
+    # Kinds of calls -------------------------------------------------------------------------------
+
+    def elementwise(self, call: Call) -> Bound:
+        """A ufunc that writes into its target."""
+        if call.function in (np.maximum, np.minimum):
+            return self.extreme(call)
+        return partial(call.function, *self.operands(call), self.target(call))
+
+    def extreme(self, call: Call) -> Bound:
+        """A maximum or minimum; with a number, NumPy takes a third of the time for a full array."""
+        out = self.target(call)
+        operands = [
+            self.filled(one, out.shape)
+            if one.ndim == 0 and not isinstance(mark, Slot | View)
+            else one
+            for one, mark in zip(self.operands(call), call.arguments, strict=True)
+        ]
+        return partial(call.function, *operands, out=out)
+
+    def filled(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of that shape with one constant in it, made once."""
+        key = (value.dtype, value.item(), shape)
+        if key not in self._filled:
+            self._filled[key] = np.full(shape, value)
+        return self._filled[key]
+
+    def operands(self, call: Call) -> list[np.ndarray]:
+        """The arguments of a ufunc, numbers as 0-d arrays of the dtype that it computes in."""
+        kinds = [_kind(one) for one in call.arguments]
+        if not any(kind is int or kind is float for kind in kinds):
+            return [self.array(one) for one in call.arguments]
+        dtypes = call.function.resolve_dtypes((*kinds, None))
+        return [
+            self.numbers.array(one, dtype)
+            if isinstance(one, Slot)
+            else np.asarray(one, dtype)
+            if kind is int or kind is float
+            else self.array(one)
+            for one, kind, dtype in zip(call.arguments, kinds, dtypes, strict=False)
+        ]
+
+    def reduction(self, call: Call) -> Bound:
+        """A sum, a maximum: over some axes, into its target."""
+        (source,) = call.arguments
+        options = dict(call.options)
+        axis, dtype = options.pop("axis", 0), options.pop("dtype", None)
+        array, out = self.array(source), self.target(call)
+        plain = call.function is np.add and options.keys() <= {"keepdims"}
+        if plain and array.dtype.char in "fd" and array.dtype == out.dtype:
+            bound = self.sum_as_product(array, axis, out)
+            if bound is not None:
+                return bound
+        return partial(call.function.reduce, array, axis, dtype, out, **options)
+
+    def sum_as_product(self, array: np.ndarray, axis: Any, out: np.ndarray) -> Bound | None:
+        """A sum over the first, the last or all axes as a product with ones, ten times as fast."""
+        if axis is None and array.size <= LONGEST_PLAIN_SUM and array.flags.c_contiguous:
+            ones = self.filled(array.dtype.type(1), (array.size,))
+            return partial(array.reshape(-1).dot, ones, out) if out.ndim == 0 else None
+        if not (array.ndim > 1 and array.size and array.flags.c_contiguous):
+            return None
+        if axis == 0:
+            rows = array.reshape(array.shape[0], -1)
+            return partial(
+                self.filled(rows.dtype.type(1), rows.shape[:1]).dot, rows, out.reshape(-1)
+            )
+        if axis in (-1, array.ndim - 1) and array.shape[-1] <= LONGEST_PLAIN_SUM:
+            rows = array.reshape(-1, array.shape[-1])
+            return partial(
+                rows.dot, self.filled(rows.dtype.type(1), rows.shape[1:]), out.reshape(-1)
+            )
+        return None
+
+    def count(self, call: Call) -> Bound:
+        """A function of Python numbers alone."""
+        marks = walk(call.arguments)
+        places = [
+            one.place if isinstance(one, Slot) else self.numbers.constant(one) for one in marks
+        ]
+        targets = [slot.place for slot in call.results]
+        function, values, numbers = call.function, self.numbers.values, self.numbers
+
+        def one() -> None:
+            numbers.set(targets[0], function(*[values[place] for place in places]))
+
+        def several() -> None:
+            results = function(*[values[place] for place in places])
+            for target, result in zip(targets, results, strict=True):
+                numbers.set(target, result)
+
+        return one if call.returns_one else several
+
+    def any_function(self, call: Call) -> Bound:
+        """A function that makes arrays of its own, whose values are copied."""
+        arguments, options = mapped(self.array, call.arguments), mapped(self.array, call.options)
+        if any(isinstance(one, Slot) for one in walk((arguments, options))):
+            run = partial(self._with_numbers, call.function, arguments, options)
+        else:
+            run = partial(call.function, *arguments, **options)
+        targets = [self.array(one) for one in call.results]  # None for what is a view
+        return partial(self._store, run, targets)
+
+    def _with_numbers(self, function: Any, arguments: Any, options: Any) -> Any:
+        def value(leaf: Any) -> Any:
+            return self.numbers.values[leaf.place] if isinstance(leaf, Slot) else leaf
+
+        return function(*mapped(value, arguments), **mapped(value, options))
+
+    def _store(self, run: Bound, targets: Sequence[Any]) -> None:
+        for target, result in zip(targets, walk(run()), strict=True):
+            if isinstance(target, Slot):
+                self.numbers.set(target.place, result)
+            elif target is not None:
+                np.copyto(target, result)
+
+
+def bind_each(binder: Binder, calls: Sequence[Call]) -> list[Bound]:
+    """What to run for the calls of a tape, each by itself."""
+    return [bound for call in calls for bound in binder.bind(call)]
+
+
+def _kind(leaf: Any) -> Any:
+    """What decides how a ufunc treats an operand: a dtype, or int or float for Python numbers."""
+    if isinstance(leaf, Slot):
+        return leaf.kind
+    if isinstance(leaf, int | float) and not isinstance(leaf, bool):
+        return type(leaf)
+    return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
+
+
+# Calls with a way of their own --------------------------------------------------------------------
+
+
+def _matmul(binder: Binder, call: Call) -> list[Bound] | None:
+    """Products of two matrices by ``dot``, which asks less; a stack times a matrix as one."""
+    if any(isinstance(one, Slot) for one in call.arguments):
+        return None
+    (a, b), out = map(binder.array, call.arguments), binder.target(call)
+    if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and out.flags.c_contiguous:
+        a, out = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
+    if a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype and out.flags.c_contiguous:
+        return [partial(a.dot, b, out)]
+    return [partial(np.matmul, a, b, out=out)]
+
+
+def _cast(binder: Binder, call: Call) -> list[Bound]:
+    return [partial(np.copyto, binder.target(call), binder.array(call.arguments[0]), "unsafe")]
+
+
+def _reshape(binder: Binder, call: Call) -> list[Bound] | None:
+    """A reshape that had to copy."""
+    if call.options or len(call.arguments) > 2:
+        return None
+    source = binder.array(call.arguments[0])
+    return [partial(np.copyto, binder.target(call).reshape(source.shape), source)]
+
+
+def _take(binder: Binder, call: Call) -> list[Bound] | None:
+    if len(call.arguments) != 2 or set(call.options) != {"axis"}:
+        return None
+    if not isinstance(call.arguments[0], View | np.ndarray):
+        return None
+    array, indices = map(binder.array, call.arguments)
+    return [partial(array.take, indices, call.options["axis"], binder.target(call))]
+
+
+def _concatenate(binder: Binder, call: Call) -> list[Bound] | None:
+    return _joined(binder, call, expand=False)
+
+
+def _stack(binder: Binder, call: Call) -> list[Bound] | None:
+    return _joined(binder, call, expand=True)
+
+
+def _joined(binder: Binder, call: Call, expand: bool) -> list[Bound] | None:
+    """Pieces side by side, but for those that were made in their place."""
+    pieces, *axis = call.arguments
+    if set(call.options) - {"axis"}:
+        return None
+    where = axis[0] if axis else call.options.get("axis", 0)
+    out = binder.target(call)
+    arrays = [binder.array(piece) for piece in pieces]
+    if call.stacks_along_first_axis():
+        bound: list[Bound] = []
+        place = start = 0
+        for piece, array in zip(pieces, arrays, strict=True):
+            stop = place + (1 if expand else len(array))
+            if not (isinstance(piece, View) and binder.plan.made_in_place(call, piece, start)):
+                bound.append(
+                    partial(np.copyto, out[place, ...] if expand else out[place:stop], array)
+                )
+            place, start = stop, start + array.nbytes
+        return bound
+    if expand:
+        arrays = [np.expand_dims(array, where) for array in arrays]
+    return [partial(np.concatenate, arrays, where, out)]
+
+
+SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
+    np.matmul: _matmul,
+    cast: _cast,
+    np.reshape: _reshape,
+    np.take: _take,
+    np.concatenate: _concatenate,
+    np.stack: _stack,
+}

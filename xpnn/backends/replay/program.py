@@ -1,0 +1,305 @@
+"""A function of NumPy arrays, recorded when it first sees arguments of some shapes, then replayed.
+
+What is left of a training step is a list of calls with operands and targets bound: no layer, no
+shape and no allocation is looked at again. It is what a CUDA graph is to a GPU.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.replay.binding import Binder, Bound, Numbers, bind_each
+from xpnn.backends.replay.memory import MemoryPlan, aligned_bytes, join_arguments, relocated
+from xpnn.backends.replay.tape import (
+    Call,
+    Memory,
+    NotRecordable,
+    Recorded,
+    RecordedNumber,
+    Slot,
+    Tape,
+    View,
+)
+from xpnn.backends.structure import Path, Structure
+
+logger = logging.getLogger("xpnn")
+
+Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
+
+MOST_PROGRAMS = 16  # of one function; batches of ever new shapes are run call by call
+
+
+class Replayed:
+    """A function of nested dicts and tuples of arrays and numbers, replayed where it can be.
+
+    A recording belongs to the shapes of all arguments and to the donated arrays themselves, which
+    it writes over at every run. Arrays that are donated for the first time get a recording of their
+    own. An error in the middle of a run leaves donated arrays half changed.
+
+    Args:
+        step: pure: what it returns depends on its arguments alone, and it changes nothing else.
+        donate: positions of arguments whose arrays may be written over. The first results take the
+            place of the donated arguments, in their order, and lie in the same memory.
+        bind: makes what is run of the calls of a tape.
+    """
+
+    def __init__(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), bind: Bind = bind_each
+    ):
+        self.step, self.donate, self.bind = step, frozenset(donate), bind
+        self.programs: list[Program] = []  # the last used one first
+        self.blocks: list[np.ndarray] = []  # memory that the programs share, as one runs at a time
+        self.recordable = True
+        functools.update_wrapper(self, step)
+
+    def __call__(self, *arguments: Any) -> Any:
+        for number, program in enumerate(self.programs):
+            if program.load(arguments):
+                if number:
+                    self.programs.insert(0, self.programs.pop(number))
+                return program.run()
+        if not self.recordable:
+            return self.step(*arguments)
+        try:
+            program = Program(self.step, arguments, self.donate, self.blocks, self.bind)
+        except Exception as reason:  # the step itself decides whether it is an error
+            results = self.step(*arguments)
+            self.recordable = False
+            logger.info("steps run call by call, as they cannot be replayed: %s", reason)
+            return results
+        self._remember(program)
+        return program.run()
+
+    def _remember(self, new: "Program") -> None:
+        """Put a program in front; of three for the same shapes the oldest one goes."""
+        alike = [one for one in self.programs if one.shapes == new.shapes]
+        self.programs = [new, *(one for one in self.programs if one not in alike[1:])]
+        del self.programs[MOST_PROGRAMS:]
+
+
+class Program:
+    """The calls of one recording, bound to memory, with the arguments that it was recorded for."""
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        donate: frozenset[int],
+        blocks: list[np.ndarray],
+        bind: Bind,
+    ):
+        self.form = Structure(arguments)
+        given = self.form.flatten(arguments)
+        donated = [path[0] in donate for path in self.form.paths]
+        self.leaves = _own_arrays(given, donated)
+
+        tape = Tape()
+        stand_ins = [tape.admit(leaf) for leaf in self.leaves]
+        results = (step(*self.form.rebuild(stand_ins)),)
+        self.result_form = Structure(results)
+        outputs = _marks(self.result_form.flatten(results))
+
+        views = {k: one.view for k, one in enumerate(stand_ins) if isinstance(one, Recorded)}
+        moved = join_arguments(tape.calls, {view.memory for k, view in views.items() if donated[k]})
+        views, outputs = relocated(views, moved), relocated(outputs, moved)
+        fixed = self._fix(views, moved)
+
+        self._numbers = Numbers(tape.numbers)
+        self._donated = [k for k in views if donated[k]]
+        self._lent = [k for k in views if not donated[k]]
+        self._slots = [
+            (k, one.slot.place)
+            for k, one in enumerate(stand_ins)
+            if isinstance(one, RecordedNumber)
+        ]
+        known = {*views, *(k for k, _ in self._slots)}
+        self._constant = [k for k in range(len(given)) if k not in known]
+        self._own = [self.leaves[k] for k in self._donated]
+
+        rank = {number: k for k, number in enumerate(sorted(donate))}
+        paths = ((k, self.form.paths[k]) for k in self._donated)
+        replaced = {(rank[number], *path): k for k, (number, *path) in paths}
+        self._settle(tape.calls, outputs, views, replaced, fixed, blocks, bind)
+        for place, slot in self._slots:
+            self._numbers.set(slot, given[place])
+
+    def _fix(
+        self, views: dict[int, View], moved: dict[Memory, tuple[Memory, int]]
+    ) -> dict[Memory, np.ndarray]:
+        """The bytes of all arguments; joint ones are moved together, unless they are already."""
+        fixed = {
+            view.memory: self.leaves[k].reshape(-1).view(np.uint8)
+            for k, view in views.items()
+            if self.leaves[k].nbytes == view.memory.nbytes
+        }
+        for joint in dict.fromkeys(memory for memory, _ in moved.values()):
+            parts = {k: view for k, view in views.items() if view.memory is joint}
+            fixed[joint] = _shared_bytes([self.leaves[k] for k in parts], list(parts.values()))
+            for k, view in parts.items():
+                array = view.on(fixed[joint])
+                if _address(array) != _address(self.leaves[k]):
+                    np.copyto(array, self.leaves[k])
+                    self.leaves[k] = array
+        return fixed
+
+    def _settle(
+        self,
+        calls: Sequence[Call],
+        outputs: list[Any],
+        views: dict[int, View],
+        replaced: dict[Path, int],
+        fixed: dict[Memory, np.ndarray],
+        blocks: list[np.ndarray],
+        bind: Bind,
+    ) -> None:
+        """Give every array its place and every call its operands; settle where results lie."""
+        olds = [replaced.get(path[1:]) for path in self.result_form.paths]
+        pairs = [
+            (one, None if old is None else views[old])
+            for one, old in zip(outputs, olds, strict=True)
+            if isinstance(one, View)
+        ]
+        homes = _homes(pairs, fixed)
+        plan = MemoryPlan(calls, fixed, {view.memory for view, _ in pairs}, homes, blocks)
+        self._calls = bind(Binder(plan, self._numbers), calls)
+        self._returned: list[Any] = list(outputs)
+        self._copied: list[tuple[int, np.ndarray]] = []
+        self._counted = [(k, one.place) for k, one in enumerate(outputs) if isinstance(one, Slot)]
+        for k, (one, old) in enumerate(zip(outputs, olds, strict=True)):
+            if not isinstance(one, View | np.ndarray):
+                continue
+            made = plan.array(one) if isinstance(one, View) else one
+            if old is None:
+                self._copied.append((k, made))
+                continue
+            own = self._returned[k] = self.leaves[old]
+            if made.shape != own.shape or made.dtype != own.dtype:
+                raise NotRecordable("what is returned in place of an argument differs in form")
+            in_place = isinstance(one, View) and (one == views[old] or one.memory in plan.at_home)
+            if not in_place:
+                self._calls.append(partial(np.copyto, own, made))
+
+    def load(self, arguments: tuple[Any, ...]) -> bool:
+        """Put arguments where the calls read them; False if the program is not for them."""
+        try:
+            given = self.form.flatten(arguments)
+        except (LookupError, TypeError):
+            return False
+        own = self.leaves
+        if not all(map(is_, [given[k] for k in self._donated], self._own)):
+            return False
+        for k in self._constant:
+            if type(given[k]) is not type(own[k]) or given[k] != own[k]:
+                return False
+        for k in self._lent:
+            one, array = given[k], own[k]
+            if not _is_array(one) or one.shape != array.shape or one.dtype != array.dtype:
+                return False
+        for k, slot in self._slots:
+            if type(given[k]) is not type(own[k]):
+                return False
+            self._numbers.set(slot, given[k])
+        for k in self._lent:
+            np.copyto(own[k], given[k])
+        return True
+
+    @property
+    def shapes(self) -> list[Any]:
+        """The shapes of all arguments."""
+        return [(one.shape, one.dtype) if _is_array(one) else type(one) for one in self.leaves]
+
+    def run(self) -> Any:
+        """All calls in their order; the results, of which donated ones lie where they lay."""
+        for call in self._calls:
+            call()
+        results = self._returned.copy()
+        for k, slot in self._counted:
+            results[k] = self._numbers.values[slot]
+        for k, array in self._copied:
+            results[k] = array.copy() if array.ndim else array[()]
+        return self.result_form.rebuild(results)[0]
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray)
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _own_arrays(leaves: list[Any], donated: list[bool]) -> list[Any]:
+    """Arrays that may be written to: those that were donated, copies of the others."""
+    own: list[Any] = []
+    adopted: list[np.ndarray] = []
+    for leaf, mine in zip(leaves, donated, strict=True):
+        if _is_array(leaf):
+            free = mine and leaf.flags.writeable and leaf.flags.c_contiguous
+            if free and not any(np.may_share_memory(leaf, other) for other in adopted):
+                adopted.append(leaf)
+            else:
+                leaf = np.array(leaf, order="C")
+        own.append(leaf)
+    return own
+
+
+def _shared_bytes(arrays: list[np.ndarray], views: list[View]) -> np.ndarray:
+    """The bytes that arrays share as the views say, or fresh ones where they do not yet."""
+    nbytes = views[0].memory.nbytes
+    starts = {_address(array) - view.offset for array, view in zip(arrays, views, strict=True)}
+    bases = {id(_base(array)) for array in arrays}
+    if len(starts) == len(bases) == 1:
+        base = _base(arrays[0])
+        offset = starts.pop() - _address(base)
+        if base.dtype == np.uint8 and 0 <= offset <= base.nbytes - nbytes:
+            return base[offset : offset + nbytes]
+    return aligned_bytes(nbytes)
+
+
+def _base(array: np.ndarray) -> np.ndarray:
+    """The array that owns the memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _marks(outputs: list[Any]) -> list[Any]:
+    """What stands for the outputs on the tape."""
+    marks: list[Any] = []
+    for one in outputs:
+        if isinstance(one, Recorded):
+            marks.append(one.view)
+        elif isinstance(one, RecordedNumber):
+            marks.append(one.slot)
+        elif one is None or isinstance(one, np.ndarray | np.generic | bool | int | float | str):
+            marks.append(one)
+        else:
+            raise NotRecordable(f"a {type(one).__name__} is returned")
+    return marks
+
+
+def _homes(
+    pairs: list[tuple[View, View | None]], fixed: dict[Memory, np.ndarray]
+) -> dict[Memory, Memory]:
+    """Results that can take the place of arguments: all of what is read of them fits there."""
+    homes: dict[Memory, Memory | None] = {}
+    for view, argument in pairs:
+        if view.memory in fixed:
+            if view != argument:
+                raise NotRecordable("an argument is returned in the place of another one")
+            continue
+        fits = (
+            argument is not None
+            and view._replace(memory=argument.memory) == argument
+            and view.memory.nbytes == argument.memory.nbytes
+            and homes.get(view.memory, argument.memory) is argument.memory
+        )
+        homes[view.memory] = argument.memory if fits and argument else None
+    found = {memory: home for memory, home in homes.items() if home is not None}
+    taken = list(found.values())
+    return {memory: home for memory, home in found.items() if taken.count(home) == 1}

@@ -1,0 +1,456 @@
+"""Writing down which NumPy calls a function makes, while it runs.
+
+``record`` runs a function on stand-ins for its arrays. A ``Recorded`` array computes like the array
+it stands for, and notes on a ``Tape`` which call made which array out of which; views need no note,
+as they are described by where they lie. ``program.py`` makes a program of the tape.
+
+What a tape cannot hold ends the recording with ``NotRecordable``: reading a value on the host,
+writing into an array that was passed in, a call that NumPy does not show to its operands.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+SHAPE_ONLY = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj}
+FUNCTIONS = {  # whose results have shapes that follow from those of their arguments
+    *(np.reshape, np.ravel, np.transpose, np.swapaxes, np.moveaxis, np.matrix_transpose),
+    *(np.expand_dims, np.squeeze, np.broadcast_to, np.broadcast_arrays, np.diagonal),
+    *(np.flip, np.roll, np.tile, np.repeat, np.pad, np.tril, np.triu),
+    *(np.concatenate, np.stack, np.split, np.unstack, np.take, np.take_along_axis),
+    *(np.where, np.clip, np.round, np.full_like, np.copy, np.nan_to_num),
+    *(np.dot, np.tensordot, np.outer, np.einsum, np.trace),
+    *(np.mean, np.var, np.std, np.cumsum, np.cumprod, np.cumulative_sum, np.diff),
+    *(np.argmax, np.argmin, np.sort, np.argsort, np.searchsorted),
+}
+OF_ZEROS = {np.zeros_like, np.empty_like, np.ones_like}
+REDUCTIONS = {
+    np.sum: np.add,
+    np.prod: np.multiply,
+    np.max: np.maximum,
+    np.min: np.minimum,
+    np.any: np.logical_or,
+    np.all: np.logical_and,
+}
+
+
+class NotRecordable(Exception):  # noqa: N818  (it is no error: the step runs call by call)
+    """The function does something that cannot be replayed from a tape."""
+
+
+class Memory:
+    """A stretch of bytes that a call fills, or that comes in from outside."""
+
+    __slots__ = ("nbytes",)
+
+    def __init__(self, nbytes: int):
+        self.nbytes = nbytes
+
+
+class View(NamedTuple):
+    """An array by where it lies: what stands for it on a tape."""
+
+    memory: Memory
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its items take."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its memory, in the order of the axes."""
+        packed = _packed(self.shape, self.dtype.itemsize)
+        return self.nbytes == self.memory.nbytes and self.strides == packed
+
+    def on(self, block: np.ndarray) -> np.ndarray:
+        """The array itself, once its memory is a block of bytes."""
+        return np.ndarray(self.shape, self.dtype, block, self.offset, self.strides)
+
+
+class Slot(NamedTuple):
+    """A Python number by its place among all numbers of a tape, int or float."""
+
+    place: int
+    kind: type
+
+
+@dataclass(eq=False)
+class Call:
+    """One call: views, slots and constants in ``arguments``; what it makes in ``results``.
+
+    Attributes:
+        method: "" for a function, else the method of a ufunc: "__call__" or "reduce".
+        in_place: whether the results are memory that earlier calls have filled.
+        returns_one: whether the function returns its result itself, not a tuple with it inside.
+    """
+
+    function: Any
+    method: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    results: list[Any]
+    in_place: bool = False
+    returns_one: bool = True
+
+    def reads(self) -> list[View]:
+        """All views among the arguments."""
+        return [one for one in walk((self.arguments, self.options)) if isinstance(one, View)]
+
+    def writes(self) -> list[View]:
+        """All views among the results."""
+        return [one for one in self.results if isinstance(one, View)]
+
+    def may_overwrite(self, memory: Memory, target: View) -> bool:
+        """Whether the call may write into memory that it reads: elementwise, item over item."""
+        if self.method != "__call__" or self.function is np.matmul:
+            return False
+        same = [one for one in self.reads() if one.memory is memory]
+        return all(
+            one.offset == 0
+            and one.shape == target.shape
+            and one.strides == target.strides
+            and one.dtype.itemsize == target.dtype.itemsize
+            and one.nbytes == memory.nbytes
+            for one in same
+        )
+
+    def stacks_along_first_axis(self) -> bool:
+        """Whether the call puts arrays behind each other in one piece of memory."""
+        if self.function not in (np.stack, np.concatenate) or set(self.options) - {"axis"}:
+            return False
+        (result,), (pieces, *axis) = self.results, self.arguments
+        return (
+            (axis or [self.options.get("axis", 0)])[0] == 0
+            and result.is_whole
+            and all(getattr(piece, "dtype", None) == result.dtype for piece in pieces)
+        )
+
+
+@dataclass
+class Tape:
+    """The calls in their order, and how many numbers they use."""
+
+    calls: list[Call] = field(default_factory=list)
+    numbers: int = 0
+    counted: dict[Any, Any] = field(default_factory=dict)
+    passed_in: set[Memory] = field(default_factory=set)
+
+    def admit(self, leaf: Any) -> Any:
+        """The stand-in for an argument of the recorded function."""
+        if isinstance(leaf, np.ndarray):
+            stand_in = self._fresh(leaf)
+            self.passed_in.add(stand_in.view.memory)
+            return stand_in
+        if type(leaf) in (int, float):
+            return self._number(leaf)
+        if leaf is None or type(leaf) in (bool, str):
+            return leaf
+        raise NotRecordable(f"an argument is a {type(leaf).__name__}")
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+        method: str = "",
+    ) -> Any:
+        """Run a function on the arrays that stand behind its arguments, and note the call."""
+        run = getattr(function, method) if method else function
+        result = run(*mapped(_value, arguments), **mapped(_value, options))
+        leaves = walk((arguments, options))
+        sources = [one for one in leaves if isinstance(one, Recorded)]
+        if method == "reduce" and any(isinstance(one, RecordedNumber) for one in leaves):
+            raise NotRecordable("a number that changes chooses the axes of a sum")
+        note = Call(function, method, mapped(_mark, arguments), mapped(_mark, options), [])
+        kept = mapped(lambda one: self._kept(one, sources, note), result)
+        note.returns_one = not isinstance(result, tuple | list)
+        if any(one is not None for one in note.results):
+            self.calls.append(note)
+        return kept
+
+    def count(self, compute: Callable[..., Any], pair: tuple[Any, Any]) -> Any:
+        """An operation on two numbers, noted once however often it is done."""
+        key = compute, tuple((type(one), _mark(one)) for one in pair)
+        if key not in self.counted:
+            self.counted[key] = self.call(compute, pair, {})
+        return self.counted[key]
+
+    def write(self, ufunc: np.ufunc, arguments: tuple[Any, ...], target: Any) -> Any:
+        """An elementwise call into memory that the function has made itself."""
+        if not isinstance(target, Recorded) or target.view.memory in self.passed_in:
+            raise NotRecordable(f"{ufunc.__name__} writes into an array that it was given")
+        if target.is_scalar:  # of which += makes another one
+            return self.call(ufunc, arguments, {}, "__call__")
+        ufunc(*mapped(_value, arguments), out=target.value)
+        marks = mapped(_mark, arguments)
+        self.calls.append(Call(ufunc, "__call__", marks, {}, [target.view], in_place=True))
+        return target
+
+    def _kept(self, result: Any, sources: Sequence["Recorded"], note: Call) -> Any:
+        """The stand-in for one result of a call."""
+        if isinstance(result, np.ndarray | np.generic):
+            array = np.asarray(result)
+            for source in sources:
+                if source.holds(array):
+                    note.results.append(None)
+                    return source.seen_as(array)
+            stand_in = self._fresh(array)
+            stand_in.is_scalar = isinstance(result, np.generic)
+            note.results.append(stand_in.view)
+            return stand_in
+        if type(result) in (int, float) and not sources:
+            number = self._number(result)
+            note.results.append(number.slot)
+            return number
+        raise NotRecordable(f"{note.function.__name__} returns a {type(result).__name__}")
+
+    def _fresh(self, array: np.ndarray) -> "Recorded":
+        if not _is_dense(array):
+            array = np.ascontiguousarray(array)
+        view = View(Memory(array.nbytes), 0, array.shape, array.strides, array.dtype)
+        return Recorded(self, array, view, _address(array))
+
+    def _number(self, value: int | float) -> "RecordedNumber":
+        self.numbers += 1
+        return RecordedNumber(self, value, Slot(self.numbers - 1, type(value)))
+
+
+def _record_ufunc(
+    self: "Recorded | RecordedNumber",
+    ufunc: np.ufunc,
+    method: str,
+    *inputs: Any,
+    out: Any = None,
+    **options: Any,
+) -> Any:
+    """What NumPy calls instead of a ufunc that has a stand-in among its operands."""
+    if method == "reduce" and out is None:
+        return self.tape.call(ufunc, inputs, options, method)
+    if method != "__call__" or options:
+        raise NotRecordable(f"{ufunc.__name__} is called by {method} with {options}")
+    if out is not None:
+        return self.tape.write(ufunc, inputs, out[0])
+    return self.tape.call(ufunc, inputs, {}, method)
+
+
+def _refuse_to_tell(self: Any, *_: Any, **__: Any) -> Any:
+    """What Python calls where it wants a value on the host."""
+    raise NotRecordable("a value is read on the host, or handed to a call that hides it")
+
+
+class Recorded(NDArrayOperatorsMixin):
+    """Stands for an array while a tape runs; operators and NumPy's functions note what they do."""
+
+    __slots__ = ("is_scalar", "start", "tape", "value", "view")
+    device = "cpu"
+
+    def __init__(self, tape: Tape, value: np.ndarray, view: View, start: int):
+        self.tape, self.value, self.view, self.start = tape, value, view, start
+        self.is_scalar = False
+
+    def holds(self, array: np.ndarray) -> bool:
+        """Whether ``array`` lies in the memory that this array is part of."""
+        return 0 <= _address(array) - self.start < self.view.memory.nbytes and array.size > 0
+
+    def seen_as(self, array: np.ndarray) -> "Recorded":
+        """The stand-in for a view of the same memory."""
+        offset = _address(array) - self.start
+        view = View(self.view.memory, offset, array.shape, array.strides, array.dtype)
+        return Recorded(self.tape, array, view, self.start)
+
+    # What an array knows of itself ----------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.value.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    def T(self) -> "Recorded":  # noqa: N802  (the standard's name)
+        return self.seen_as(self.value.T)
+
+    @property
+    def mT(self) -> "Recorded":  # noqa: N802
+        return self.seen_as(self.value.mT)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __repr__(self) -> str:
+        return f"<recorded {self.value!r}>"
+
+    # What makes arrays of it ----------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        parts = walk([key] if not isinstance(key, tuple) else list(key))
+        if any(isinstance(one, RecordedNumber) for one in parts):
+            raise NotRecordable("a number that changes is an index")
+        if any(getattr(one, "dtype", None) == np.bool_ for one in parts):
+            raise NotRecordable("the shape of a selection depends on values")
+        return self.tape.call(operator.getitem, (self, key), {})
+
+    def astype(self, dtype: Any, copy: bool = True) -> "Recorded":
+        if not copy and np.dtype(dtype) == self.dtype:
+            return self
+        return self.tape.call(cast, (self, np.dtype(dtype)), {})
+
+    def reshape(self, *shape: Any) -> "Recorded":
+        return self.tape.call(np.reshape, (self, shape[0] if len(shape) == 1 else shape), {})
+
+    __array_ufunc__ = _record_ufunc
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
+    ) -> Any:
+        if function in SHAPE_ONLY or function in OF_ZEROS:
+            return function(*mapped(_value, args), **mapped(_value, kwargs))
+        if function in REDUCTIONS and "out" not in kwargs:
+            return self._reduced(REDUCTIONS[function], *args, **kwargs)
+        if function is np.mean and self.dtype.char in "fd":
+            total = self._reduced(np.add, *args, **kwargs)
+            return total / (self.size // max(total.size, 1))
+        if function is np.astype:
+            return self.astype(*args[1:], **kwargs)
+        leaves = walk((args, kwargs))
+        if function not in FUNCTIONS or "out" in kwargs or (function is np.where and len(args) < 3):
+            raise NotRecordable(f"{function.__name__} is called, which is not known here")
+        if any(isinstance(one, RecordedNumber) for one in leaves):
+            raise NotRecordable(f"a number that changes is handed to {function.__name__}")
+        return self.tape.call(function, args, kwargs)
+
+    def _reduced(
+        self,
+        ufunc: np.ufunc,
+        a: Any,
+        axis: Any = None,
+        *,
+        keepdims: bool = False,
+        dtype: Any = None,
+    ) -> "Recorded":
+        options = {"axis": axis, "dtype": dtype, "keepdims": keepdims}
+        return self.tape.call(ufunc, (a,), options, "reduce")
+
+    # What cannot be replayed ----------------------------------------------------------------------
+
+    __array__ = __setitem__ = _refuse_to_tell
+    __bool__ = __int__ = __float__ = __index__ = __complex__ = _refuse_to_tell
+
+
+class RecordedNumber:
+    """Stands for a Python number that may differ from one run to the next: a counter, a rate."""
+
+    __slots__ = ("slot", "tape", "value")
+
+    def __init__(self, tape: Tape, value: int | float, slot: Slot):
+        self.tape, self.value, self.slot = tape, value, slot
+
+    __array_ufunc__ = _record_ufunc
+    __bool__ = __int__ = __float__ = __index__ = _refuse_to_tell
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse_to_tell
+
+    def __repr__(self) -> str:
+        return f"<recorded {self.value!r}>"
+
+
+def _number_operator(compute: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
+    def operate(self: RecordedNumber, other: Any) -> Any:
+        if not isinstance(other, RecordedNumber | int | float):
+            return NotImplemented
+        pair = (other, self) if reflected else (self, other)
+        return self.tape.count(compute, pair)
+
+    return operate
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "xor", "or"):
+    _compute = getattr(operator, f"{_name}_" if _name in ("and", "or") else _name)
+    setattr(RecordedNumber, f"__{_name}__", _number_operator(_compute, reflected=False))
+    setattr(RecordedNumber, f"__r{_name}__", _number_operator(_compute, reflected=True))
+
+
+def recordable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that a tape notes as one call, whatever it does inside."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        for one in walk(arguments):
+            if isinstance(one, Recorded | RecordedNumber):
+                return one.tape.call(function, arguments, {})
+        return function(*arguments)
+
+    return run
+
+
+def cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """A copy in that dtype."""
+    return array.astype(dtype)
+
+
+# Nested arguments ---------------------------------------------------------------------------------
+
+
+def mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+    """The same nesting of tuples, lists and dicts with every leaf changed."""
+    if isinstance(tree, dict):
+        return {key: mapped(change, one) for key, one in tree.items()}
+    if type(tree) in (tuple, list):
+        return type(tree)(mapped(change, one) for one in tree)
+    return change(tree)
+
+
+def walk(tree: Any) -> Sequence[Any]:
+    """All leaves of a nesting, in order."""
+    found: list[Any] = []
+    mapped(found.append, tree)
+    return found
+
+
+def _value(leaf: Any) -> Any:
+    return leaf.value if isinstance(leaf, Recorded | RecordedNumber) else leaf
+
+
+def _mark(leaf: Any) -> Any:
+    if isinstance(leaf, Recorded):
+        return leaf.view
+    return leaf.slot if isinstance(leaf, RecordedNumber) else leaf
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _packed(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """The strides of an array that fills its memory in the order of its axes."""
+    strides, step = [], itemsize
+    for length in reversed(shape):
+        strides.append(step)
+        step *= length
+    return tuple(reversed(strides))
+
+
+def _is_dense(array: np.ndarray) -> bool:
+    """Whether the array fills its memory without gaps, in any order of its axes."""
+    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    return array.transpose(order).flags.c_contiguous

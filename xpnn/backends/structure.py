@@ -1,0 +1,59 @@
+"""Nested dicts and tuples as a flat list of leaves, and back, by a form that is worked out once."""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Path = tuple[Any, ...]
+
+
+class Structure:
+    """The form of a nesting: which keys lead to which leaves."""
+
+    def __init__(self, tree: Any, path: Path = ()):
+        self.kind = type(tree)
+        keys = list(tree) if self.kind is dict else list(range(len(tree)))
+        self.parts = [(key, _part(tree[key], (*path, key))) for key in keys]
+        self.leaf_keys = [key for key, part in self.parts if part is None]
+        self.branches = [(key, part) for key, part in self.parts if part is not None]
+        self.paths: list[Path] = [(*path, key) for key in self.leaf_keys]
+        for _, branch in self.branches:
+            self.paths += branch.paths
+        self._leaves = _getter(self.leaf_keys)
+
+    def flatten(self, tree: Any) -> list[Any]:
+        """The leaves, in the order of ``paths``.
+
+        Raises:
+            LookupError: the tree has another form.
+        """
+        if len(tree) != len(self.parts):
+            raise LookupError(f"wanted {len(self.parts)} entries, got {len(tree)}")
+        leaves = list(self._leaves(tree))
+        for key, branch in self.branches:
+            leaves += branch.flatten(tree[key])
+        return leaves
+
+    def rebuild(self, leaves: Sequence[Any]) -> Any:
+        """The nesting with those leaves."""
+        return self._rebuilt(iter(leaves))
+
+    def _rebuilt(self, leaves: Iterator[Any]) -> Any:
+        found = {key: next(leaves) for key in self.leaf_keys}
+        for key, branch in self.branches:
+            found[key] = branch._rebuilt(leaves)
+        if self.kind is dict:
+            return {key: found[key] for key, _ in self.parts} if self.branches else found
+        return self.kind(found[key] for key, _ in self.parts)
+
+
+def _part(tree: Any, path: Path) -> Structure | None:
+    return Structure(tree, path) if type(tree) in (dict, tuple, list) else None
+
+
+def _getter(keys: list[Any]) -> Callable[[Any], Sequence[Any]]:
+    if not keys:
+        return lambda tree: ()
+    if len(keys) == 1:
+        return lambda tree: (tree[keys[0]],)
+    return operator.itemgetter(*keys)
