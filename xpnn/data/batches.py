@@ -45,12 +45,14 @@ class Batches:
         """Batch ``number``, counted from 0."""
         if not 0 <= number < len(self):
             raise IndexError(f"there are {len(self)} batches, numbered from 0, got {number}")
-        start = number * self.batch_size
-        rows = slice(start, min(start + self.batch_size, self.rows))
-        if self.order is None:
-            return tuple(None if a is None else a[rows, ...] for a in self.arrays)
-        chosen = self.order[rows]
-        return tuple(None if a is None else self.xp.take(a, chosen, axis=0) for a in self.arrays)
+        return self._rows_from(number * self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return (self[number] for number in range(len(self)))
+        return map(self._rows_from, range(0, self.rows, self.batch_size))
+
+    def _rows_from(self, start: int) -> tuple[Any, ...]:
+        rows = slice(start, min(start + self.batch_size, self.rows))
+        if self.order is None:
+            return tuple([None if a is None else a[rows, ...] for a in self.arrays])
+        take, chosen = self.xp.take, self.order[rows]
+        return tuple([None if a is None else take(a, chosen, axis=0) for a in self.arrays])

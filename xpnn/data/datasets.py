@@ -13,7 +13,6 @@ Nothing here downloads anything.
 import gzip
 import math
 import zlib
-from importlib import resources
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +54,8 @@ def digits(flat: bool = True) -> Samples:
     >>> x.shape, y.shape
     ((1797, 64), (1797,))
     """
+    from importlib import resources  # whose import takes a tenth of the whole package's
+
     path = resources.files("xpnn.data") / "digits.npz"
     with path.open("rb") as file, np.load(file) as arrays:
         images, labels = arrays["images"], arrays["labels"]
