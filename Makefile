@@ -22,7 +22,8 @@ extra_of_torch            := torch
 extra_of_jax              := jax
 extra_of_array-api-strict := test
 library  = $(firstword $(subst :, ,$(1)))
-stamps   = $(sort $(foreach spec,$(subst $(comma), ,$(1)),$(addprefix $(DONE),$(extra_of_$(call library,$(spec))))))
+extras   = $(if $(filter numpy:numba,$(1)),fast,$(extra_of_$(call library,$(1))))
+stamps   = $(sort $(foreach spec,$(subst $(comma), ,$(1)),$(addprefix $(DONE),$(call extras,$(spec)))))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -30,7 +30,7 @@ def measured(metric, backend, predictions, targets, weight=None, parts=1, compil
     def statistics(p, y, w):
         return metric.statistics(p, y, w, xp)
 
-    run = backend.compile(statistics) if compiled else statistics
+    run = backend.compiled(statistics, known=True) if compiled else statistics
     predictions = np.asarray(predictions)
     if predictions.dtype == np.float64 or predictions.dtype.kind == "i":
         predictions = predictions.astype(np.float32)

@@ -1,5 +1,6 @@
 """Network: layers in order, bound to one backend; parameters and state by name."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
@@ -14,7 +15,6 @@ from xpnn.layers.tying import joined, ties
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Params, Shape, State
 
-PLAIN = (bool, int, float, str, tuple)
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -63,13 +63,17 @@ class Network:
         self.seed, self.dtype = seed, dtype
         self.output_shape = root.build(input_shape, self.backend, seed=seed, dtype=dtype)
         self._ties = ties(root)
-        self._all_layers = [layer for _, layer in self.walk()]
         self._known_places: dict[str, list[tuple[str, dict[str, Any], str]]] = {}
 
     @property
     def layers(self) -> list[Layer]:
         """The layers, in the order in which data flows."""
         return self.root.layers
+
+    @functools.cached_property
+    def all_layers(self) -> list[Layer]:
+        """The layers at every depth, containers before their contents."""
+        return [layer for _, layer in self.walk()]
 
     def walk(self) -> Iterator[tuple[str, Layer]]:
         """Every layer at every depth with its full name, containers before their contents."""
@@ -100,7 +104,7 @@ class Network:
         """The gradients that the last ``backward`` left, under the names of ``params``."""
         found = {
             f"{name}.{key}": grad
-            for name, layer in self._with_arrays()
+            for name, layer in self._leaves
             for key, grad in layer.grads.items()
         }
         return joined(found, self._ties)
@@ -113,7 +117,7 @@ class Network:
         frozen = [name for name, layer in self.walk() if not layer.trainable]
         return {
             f"{name}.{key}"
-            for name, layer in self._with_arrays()
+            for name, layer in self._leaves
             if not any(name == one or name.startswith(f"{one}." if one else "") for one in frozen)
             for key in layer.params
         }
@@ -123,40 +127,22 @@ class Network:
         trained = self.trainable()
         return {
             f"{name}.{key}": layer.regularizers
-            for name, layer in self._with_arrays()
+            for name, layer in self._leaves
             for key, param in layer.params.items()
             if layer.regularizers and f"{name}.{key}" in trained and len(param.shape) > 1
         }
 
-    def training_choices(self) -> list[Any]:
-        """What is frozen and what is regularised, for noticing that it has changed."""
-        return [(layer.trainable, layer.regularizers) for layer in self._all_layers]
-
-    def hyperparameters(self) -> list[dict[str, Any]]:
-        """The numbers and names that each layer was described by, such as ``{"rate": 0.5, ...}``.
-
-        In the order of ``walk``.
-        """
-        return [
-            {key: value for key, value in vars(layer).items() if isinstance(value, PLAIN)}
-            for layer in self._all_layers
-        ]
-
-    def _with_arrays(self) -> list[tuple[str, Layer]]:
-        if "_leaves" not in self.__dict__:
-            self._leaves = [
-                (name, layer)
-                for name, layer in self.walk()
-                if layer.params or layer.state or layer.ties
-            ]
-        return self._leaves
+    @functools.cached_property
+    def _leaves(self) -> list[tuple[str, Layer]]:
+        """The layers with arrays, by name."""
+        return [(n, one) for n, one in self.walk() if one.params or one.state or one.ties]
 
     def _places(self, kind: str) -> list[tuple[str, dict[str, Any], str]]:
         """Where each array lies: its full name, the dictionary of its layer and the key there."""
         if kind not in self._known_places:
             self._known_places[kind] = [
                 (f"{name}.{key}", getattr(layer, kind), key)
-                for name, layer in self._with_arrays()
+                for name, layer in self._leaves
                 for key in getattr(layer, kind)
             ]
         return self._known_places[kind]
@@ -166,14 +152,11 @@ class Network:
 
     def _spread(self, kind: str, values: dict[str, Any]) -> None:
         places = self._places(kind)
-        if not places:
-            return
-        try:
-            fresh = [values[name] for name, _, _ in places]
-        except KeyError as error:
-            raise ShapeError(f"no value came for {error}; nothing was changed") from None
-        for (_, own, key), value in zip(places, fresh, strict=True):
-            own[key] = value
+        for name, _, _ in places:
+            if name not in values:
+                raise ShapeError(f"no value came for {name!r}; nothing was changed")
+        for name, own, key in places:
+            own[key] = values[name]
 
     def load(self, values: dict[str, Any]) -> None:
         """Replace parameters and state by copies of ``values``, arrays of any library by name.

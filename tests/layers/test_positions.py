@@ -55,7 +55,7 @@ def test_rotary_turns_points_of_the_plane(backend, rng, offset):
     xp, array = backend.xp, backend.asarray(x)
     counter = xp.asarray(offset, dtype=xp.int32, device=backend.device)
     with backend.on_device():
-        compiled = backend.compile(lambda array, first: rotary(array, first, xp))
+        compiled = backend.compiled(lambda array, first: rotary(array, first, xp), known=True)
         for found in (
             rotary(array, offset, xp),
             rotary(array, counter, xp),

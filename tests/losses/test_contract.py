@@ -154,7 +154,7 @@ def test_compiled_it_gives_the_same_and_is_traced_once(backend, case):
         traces.append(1)
         return case.loss(predictions, targets, sample_weight=weight, backend=backend)
 
-    compiled = backend.compile(step)
+    compiled = backend.compiled(step, known=True)
     weight = backend.asarray(WEIGHTS.astype(np.float32))
     for seed in range(3):
         arrays = case.arrays("float32", seed)
@@ -197,7 +197,7 @@ def test_a_compiled_loss_needs_no_transfer(case):
     import jax
 
     backend = get_backend("jax")
-    step = backend.compile(partial(case.loss, backend=backend))
+    step = backend.compiled(partial(case.loss, backend=backend), known=True)
     moved = [backend.asarray(array) for array in case.arrays("float32")]
     value, _ = step(*moved)
     with jax.transfer_guard("disallow_explicit"):

@@ -75,7 +75,7 @@ def test_it_reaches_a_known_minimum(backend, case, slopes, minimum):
         w, z = slopes(params["w"], params["z"])
         return update(params, {"w": w, "z": z}, opt_state)
 
-    compiled = backend.compile(step)
+    compiled = backend.compiled(step, known=True)
     with backend.on_device():
         params = moved(
             {"w": np.full(1, 0.5, np.float32), "z": np.full(1, 0.5, np.float32)}, backend
@@ -186,7 +186,7 @@ def test_a_compiled_step_is_traced_once(backend, case):
         traces.append(1)
         return update(params, grads, opt_state)
 
-    compiled = backend.compile(step, donate=(0, 2))
+    compiled = backend.compiled(step, donate=(0, 2), known=True)
     with backend.on_device():
         params = moved(start("float32"), backend)
         opt_state = optimizer.init(params, backend)

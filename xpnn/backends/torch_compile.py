@@ -40,7 +40,7 @@ class CompiledStep:
         )
         try:
             if key not in self.units:
-                self.units[key] = Unit(self.step, arguments)
+                self.units[key] = Unit(self.step, arguments, sorted(self.donate))
             return self.units[key](leaves)
         except Exception as reason:  # the step itself decides whether it is an error
             results = self.step(*arguments)
@@ -62,7 +62,9 @@ class CompiledStep:
 class Unit:
     """The step, traced and compiled for arguments of one form."""
 
-    def __init__(self, step: Callable[..., Any], arguments: tuple[Any, ...]):
+    def __init__(
+        self, step: Callable[..., Any], arguments: tuple[Any, ...], donate: Sequence[int]
+    ):
         import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -70,7 +72,12 @@ class Unit:
         leaves = form.flatten(arguments)
         self._fixed = [None if _varies(leaf) else leaf for leaf in leaves]
         self._varying = [place for place, leaf in enumerate(leaves) if _varies(leaf)]
-        numbers = {path for path, leaf in zip(form.paths, leaves, strict=True) if _is_number(leaf)}
+        rank = {number: k for k, number in enumerate(donate)}
+        numbers = {
+            (rank[number], *path)
+            for (number, *path), leaf in zip(form.paths, leaves, strict=True)
+            if _is_number(leaf) and number in rank
+        }
 
         def flat(*given: Any) -> list[Any]:
             filled = list(self._fixed)

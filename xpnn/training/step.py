@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from types import FunctionType
 from typing import Any
 
-from xpnn.layers import Layer
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.typing import Array, Loss, OptState, Params, State
+
+CHOICES = attrgetter("trainable", "regularizers")
+PLAIN = (bool, int, float, str, tuple)
 
 Step = Callable[..., tuple[Params, State, OptState, Array]]
 
@@ -50,7 +53,7 @@ def make_train_step(
         params, opt_state = update(params, learned, opt_state)
         return constrain(params), state, opt_state, value
 
-    known = _are_known(*_layers(network), loss, optimizer)
+    known = _are_known(*network.all_layers, loss, optimizer)
     return backend.compiled(step, donate=(0, 1, 2), wanted=compile, known=known)
 
 
@@ -68,12 +71,21 @@ def make_eval_step(
             value, _ = loss(predictions, y, sample_weight=weight, backend=backend)
         return value, [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
 
-    known = _are_known(*_layers(network), loss, *metrics)
+    known = _are_known(*network.all_layers, loss, *metrics)
     return backend.compiled(step, wanted=compile, known=known)
 
 
-def _layers(network: Network) -> list[Layer]:
-    return [layer for _, layer in network.walk()]
+def training_choices(network: Network) -> list[Any]:
+    """What is frozen and what is regularised: with other choices, a step has to be made anew."""
+    return list(map(CHOICES, network.all_layers))
+
+
+def hyperparameters(network: Network) -> list[dict[str, Any]]:
+    """The numbers and names by which each layer was described, such as ``{"rate": 0.5, ...}``."""
+    return [
+        {key: value for key, value in vars(layer).items() if isinstance(value, PLAIN)}
+        for layer in network.all_layers
+    ]
 
 
 def _are_known(*parts: Any) -> bool:

@@ -14,7 +14,13 @@ from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.training.callbacks import Callback, CallbackList, History, ProgressBar
-from xpnn.training.step import make_eval_step, make_train_step
+from xpnn.training.running_mean import RunningMean
+from xpnn.training.step import (
+    hyperparameters,
+    make_eval_step,
+    make_train_step,
+    training_choices,
+)
 from xpnn.typing import Array, Loss, OptState
 
 Data = tuple[Array, Array, Array | None]
@@ -71,7 +77,7 @@ class Trainer:
         self.stop_reason: str | None = None
         self._train_step: Any = None
         self._made_for: Any = None
-        self._hyperparameters = network.hyperparameters()
+        self._hyperparameters = hyperparameters(network)
         self._eval_step = make_eval_step(network, loss, self.metrics, compile=compile)
 
     # One step -------------------------------------------------------------------------------------
@@ -82,7 +88,7 @@ class Trainer:
         The value stays on the device; ``float(network.backend.to_numpy(value))`` waits for it.
         """
         network, backend = self.network, self.network.backend
-        wanted = network.training_choices()
+        wanted = training_choices(network)
         if self._made_for != wanted:
             self._made_for = wanted
             self._train_step = make_train_step(
@@ -91,9 +97,10 @@ class Trainer:
         with backend.on_device():
             if self.opt_state is None:
                 self.opt_state = self.optimizer.init(network.params, backend)
-            network.params, network.state, self.opt_state, value = self._train_step(
+            params, state, self.opt_state, value = self._train_step(
                 network.params, network.state, self.opt_state, x, y, weight
             )
+            network.params, network.state = params, state
         self.steps += 1
         return value
 
@@ -152,7 +159,7 @@ class Trainer:
 
     def _renew_steps(self) -> None:
         """Make new steps where a layer's hyperparameters were changed since the last ``fit``."""
-        found = self.network.hyperparameters()
+        found = hyperparameters(self.network)
         if found != self._hyperparameters:
             self._hyperparameters, self._made_for = found, None
             self._eval_step = make_eval_step(
@@ -291,35 +298,6 @@ class Trainer:
                     f"wanted finite numbers, but {bad} of {math.prod(array.shape)} in {name} are "
                     f"NaN or infinite; remove these samples or fill them in"
                 )
-
-
-class RunningMean:
-    """A weighted mean of 0-d arrays that stay on the device until they are read."""
-
-    def __init__(self, backend: Any):
-        self.backend = backend
-        self._values: list[Array] = []
-        self._weights: list[Any] = []
-        self._sum, self._weight = 0.0, 0.0
-
-    def add(self, value: Array, weight: Any) -> None:
-        """Take note of a value; nothing is computed and nothing waits."""
-        self._values.append(value)
-        self._weights.append(weight)
-
-    def read(self) -> float:
-        """The mean of all values so far, in float64 on the host; one transfer."""
-        if self._values:
-            values, weights = self._on_host(self._values), self._on_host(self._weights)
-            self._sum += float(values @ weights)
-            self._weight += float(weights.sum())
-            self._values, self._weights = [], []
-        return self._sum / self._weight if self._weight else 0.0
-
-    def _on_host(self, numbers: list[Any]) -> np.ndarray:
-        if isinstance(numbers[0], int):
-            return np.asarray(numbers, dtype=np.float64)
-        return self.backend.to_numpy(self.backend.xp.stack(numbers)).astype(np.float64)
 
 
 def _check_counts(epochs: int, batch_size: int) -> None:
