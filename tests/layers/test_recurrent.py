@@ -448,3 +448,17 @@ def test_what_run_cannot_read_is_refused(backend):
             layer.run(x, wrong)
     with pytest.raises(ShapeError, match=r"mask of shape \(3, 5\).*got \(3, 4\)"):
         layer.run(x, mask=zeros(BATCH, 4) == 0)
+
+
+def test_a_batch_that_a_stateful_layer_cannot_take_is_refused_before_the_first_step(backend, rng):
+    network = Network([LSTM(3, stateful=4), Dense(2)], (5, 2), backend)
+    trainer = Trainer(network, mean_squared_error, SGD(0.1))
+    before = network.numpy_arrays()
+    x, y = rng.standard_normal((10, 5, 2)), rng.standard_normal((10, 2))
+    with pytest.raises(ShapeError, match="make all batches of one size"):
+        trainer.fit(x, y, batch_size=4, shuffle=False, progress=False)
+    assert trainer.steps == 0
+    for name, array in network.numpy_arrays().items():
+        np.testing.assert_array_equal(array, before[name])
+    trainer.fit(x[:8], y[:8], batch_size=4, shuffle=False, progress=False)
+    assert trainer.steps == 2

@@ -62,9 +62,7 @@ class CompiledStep:
 class Unit:
     """The step, traced and compiled for arguments of one form."""
 
-    def __init__(
-        self, step: Callable[..., Any], arguments: tuple[Any, ...], donate: Sequence[int]
-    ):
+    def __init__(self, step: Callable[..., Any], arguments: tuple[Any, ...], donate: Sequence[int]):
         import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 

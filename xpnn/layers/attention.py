@@ -13,6 +13,7 @@ from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container
 from xpnn.layers.dropout import Dropout
 from xpnn.layers.positions import rotary, rotary_inverse
+from xpnn.layers.sequence_checks import check_attend
 from xpnn.numerics import sum_to_features, widened
 from xpnn.typing import Array, Namespace, Shape, State
 
@@ -158,7 +159,7 @@ class MultiHeadAttention(Container):
                 f"another; make it without causal and rotate"
             )
         xp = self.xp
-        self._check(Z, context, mask)
+        check_attend(self, Z, context, mask)
         Q, K, V = self._queries_keys_values(Z, context, mask)
         scores = widened(Q @ xp.matrix_transpose(K), xp)
         barred = self._barred(mask, scores.shape[-1])
@@ -192,26 +193,6 @@ class MultiHeadAttention(Container):
         if self.rotate:
             dQ, dK = rotary_inverse(dQ, 0, xp), rotary_inverse(dK, 0, xp)
         return self._projections_back(dQ * _scale(dQ), dK, dV)
-
-    def _check(self, Z: Array, context: Array | None, mask: Array | None) -> None:
-        """Refuse what ``attend`` cannot look at, before the array library stumbles over it."""
-        batch, features = Z.shape[0], self.params["output_weight"].shape[0]
-        for name, one in (("queries", Z), ("a context", context)):
-            if one is not None and (
-                one.ndim != 3 or (one.shape[0], one.shape[2]) != (batch, features)
-            ):
-                raise ShapeError(
-                    f"{self!r} wants {name} of shape ({batch}, time, {features}), got "
-                    f"{tuple(one.shape)}; a Dense({features}) makes other features fit"
-                )
-        keys = tuple((Z if context is None else context).shape[:2])
-        if mask is not None and (
-            tuple(mask.shape) != keys or not self.xp.isdtype(mask.dtype, "bool")
-        ):
-            raise ShapeError(
-                f"{self!r} wants a mask of booleans of shape {keys}, True at the keys that may be "
-                f"seen, got {mask.dtype} of shape {tuple(mask.shape)}"
-            )
 
     def _queries_keys_values(
         self, Z: Array, context: Array | None, mask: Array | None

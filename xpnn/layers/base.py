@@ -80,6 +80,9 @@ class Layer:
     def check_inputs(self, Z: Array) -> None:
         """Look at the values of a whole data set, once; raises DataError. Waits for the device."""
 
+    def check_batch(self, size: int) -> None:
+        """Whether it can train on batches of so many samples; raises ShapeError if not."""
+
     def fuse(self, elementwise: Callable[..., Any]) -> None:
         """Turn this layer's elementwise rules into sweeps; called once, when it is built."""
 

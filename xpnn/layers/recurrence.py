@@ -11,6 +11,7 @@ from xpnn.errors import ShapeError, XpnnError
 from xpnn.initializers import Initializer, glorot_uniform, orthogonal, zeros
 from xpnn.layers.base import Layer
 from xpnn.layers.gates import by_gate, rows, rows_by_gate, side_by_side, transposed
+from xpnn.layers.sequence_checks import check_run
 from xpnn.typing import Array, Shape, State
 
 Memory: TypeAlias = tuple[Array, ...]
@@ -168,12 +169,15 @@ class Recurrent(Layer):
             return self.cache["past"]
         if self.stateful is None or not training:
             return None
-        if batch != self.stateful:
+        self.check_batch(batch)
+        return self.state
+
+    def check_batch(self, size: int) -> None:
+        if self.stateful not in (None, size):
             raise ShapeError(
                 f"{self!r} carries the memory of {self.stateful} sequences from batch to batch, "
-                f"got a batch of {batch}; make all batches of one size"
+                f"got a batch of {size}; make all batches of one size"
             )
-        return self.state
 
     def backward(self, delta: Array) -> Array | None:
         if self.return_sequences:
@@ -195,7 +199,7 @@ class Recurrent(Layer):
         """
         xp = self.xp
         assert self.backend is not None
-        self._check(Z, initial, mask)
+        check_run(self, Z, initial, mask)
         Z = self._in_order(Z)
         P = rows(Z, xp) @ by_gate(self.params["weight"], self.gates, xp)
         if self.use_bias:
@@ -210,30 +214,6 @@ class Recurrent(Layer):
         final, (outputs, *kept) = self.backend.scan(self._forth, memory, inputs)
         self.cache.update(Z=Z, here=here, kept=kept)
         return self._by_sample(outputs), final
-
-    def _check(self, Z: Array, initial: Memory | None, mask: Array | None) -> None:
-        """Refuse what ``run`` cannot read, before the array library stumbles over it."""
-        features = self.params["weight"].shape[0]
-        if Z.ndim != 3 or Z.shape[2] != features:
-            raise ShapeError(
-                f"{self!r} reads (batch, time, {features}), got {tuple(Z.shape)}; build it for "
-                f"other features, or give it these"
-            )
-        if initial is not None:
-            several = isinstance(initial, tuple | list)
-            found = [tuple(one.shape) for one in (initial if several else (initial,))]
-            wanted = (Z.shape[0], self.units)
-            if not several or found != [wanted] * len(self.memory):
-                raise ShapeError(
-                    f"{self!r} begins with a tuple of arrays, the memory "
-                    f"({', '.join(self.memory)}), each of shape {wanted}, got "
-                    f"{', '.join(map(str, found))}" + ("" if several else " outside of a tuple")
-                )
-        if mask is not None and tuple(mask.shape) != tuple(Z.shape[:2]):
-            raise ShapeError(
-                f"{self!r} wants a mask of shape {tuple(Z.shape[:2])}, a boolean for each step, "
-                f"got {tuple(mask.shape)}"
-            )
 
     def _forth(self, memory: Memory, P: Array, *here: Array) -> tuple[Memory, Memory]:
         """A step of ``run``: the memory after it, then the output and all that backward reads."""

@@ -1,18 +1,15 @@
 """Trainer: epochs over batches, one pure step after another, callbacks at the seams."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from xpnn.data.batches import Batches
-from xpnn.data.splits import held_out_rows, same_length
-from xpnn.errors import DataError
-from xpnn.losses import check_targets
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
+from xpnn.training.admission import Data, admit_all
 from xpnn.training.callbacks import Callback, CallbackList, History, ProgressBar
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.step import (
@@ -22,8 +19,6 @@ from xpnn.training.step import (
     training_choices,
 )
 from xpnn.typing import Array, Loss, OptState
-
-Data = tuple[Array, Array, Array | None]
 
 
 class Trainer:
@@ -141,7 +136,11 @@ class Trainer:
             ``history["val_loss"]`` and ``history["val_accuracy"]`` follow, where there are such.
         """
         _check_counts(epochs, batch_size)
-        train, held = self._prepare(x, y, sample_weight, validation)
+        train, held = self._admitted(x, y, sample_weight, validation)
+        whole, rest = divmod(train[0].shape[0], batch_size)
+        for size in {batch_size if whole else rest, rest or batch_size}:
+            for layer in self.network.all_layers:
+                layer.check_batch(size)
         self._renew_steps()
         history = History()
         listed = [*self.callbacks, *callbacks, history, *([ProgressBar()] if progress else [])]
@@ -156,6 +155,11 @@ class Trainer:
         finally:
             hooks.fit_end()
         return history
+
+    def _admitted(
+        self, x: Any, y: Any, sample_weight: Any, validation: Any
+    ) -> tuple[Data, Data | None]:
+        return admit_all(self.network, self.loss, x, y, sample_weight, validation, seed=self.seed)
 
     def _renew_steps(self) -> None:
         """Make new steps where a layer's hyperparameters were changed since the last ``fit``."""
@@ -210,7 +214,7 @@ class Trainer:
         {'loss': 0.5}
         """
         _check_counts(1, batch_size)
-        data, _ = self._prepare(x, y, sample_weight, None)
+        data, _ = self._admitted(x, y, sample_weight, None)
         with self.network.backend.on_device():
             return self._measure(data, batch_size)
 
@@ -233,71 +237,6 @@ class Trainer:
             stacked = backend.to_numpy(backend.xp.stack(kept))
             results[metric.name] = metric.result(stacked.astype(np.float64))
         return results
-
-    # The boundary ---------------------------------------------------------------------------------
-
-    def _prepare(
-        self, x: Any, y: Any, sample_weight: Any, validation: Any
-    ) -> tuple[Data, Data | None]:
-        """Look at all data, then move them to the backend; nothing is changed on an error."""
-        with self.network.backend.on_device():
-            data = self._admit(x, y, sample_weight, "")
-            if validation is None:
-                return data, None
-            if isinstance(validation, tuple | list):
-                if len(validation) not in (2, 3):
-                    raise ValueError(
-                        f"validation is a share, (x, y) or (x, y, sample_weight), got a tuple of "
-                        f"{len(validation)}"
-                    )
-                x, y, *rest = validation
-                return data, self._admit(x, y, rest[0] if rest else None, "validation ")
-            return self._hold_out(data, validation)
-
-    def _hold_out(self, data: Data, share: float) -> tuple[Data, Data]:
-        backend = self.network.backend
-        parts = held_out_rows(data[0].shape[0], share, self.seed)
-        index = [backend.from_numpy(rows) for rows in parts]
-        kept, held = (
-            tuple(a if a is None else backend.xp.take(a, rows, axis=0) for a in data)
-            for rows in index
-        )
-        return kept, held  # type: ignore[return-value]
-
-    def _admit(self, x: Any, y: Any, sample_weight: Any, whose: str) -> Data:
-        """Arrays of the backend, found fit to train on."""
-        network, backend = self.network, self.network.backend
-        if y is None:
-            raise DataError(f"wanted {whose}targets y, got None; for an autoencoder pass y=x")
-        x, y = network.admit(x), self._targets(y)
-        weight = None if sample_weight is None else backend.asarray(sample_weight, network.dtype)
-        same_length(**{f"{whose}x": x, f"{whose}y": y, f"{whose}sample_weight": weight})
-        self._check_finite(**{f"{whose}x": x, f"{whose}y": y, f"{whose}sample_weight": weight})
-        if weight is not None and not bool(backend.to_numpy(backend.xp.all(weight >= 0))):
-            raise DataError(f"wanted {whose}sample_weight of at least 0, got negative weights")
-        check_targets(self.loss, y, network.output_shape, backend)
-        return x, y, weight
-
-    def _targets(self, y: Any) -> Array:
-        """Numbers in the network's dtype, class numbers in a dtype that every library counts in."""
-        backend = self.network.backend
-        xp, y = backend.xp, backend.asarray(y)
-        if xp.isdtype(y.dtype, "integral"):
-            return y if y.dtype in (xp.int32, xp.int64) else xp.astype(y, xp.int32)
-        return backend.asarray(y, self.network.dtype)
-
-    def _check_finite(self, **arrays: Array | None) -> None:
-        backend = self.network.backend
-        xp = backend.xp
-        for name, array in arrays.items():
-            if array is None or not xp.isdtype(array.dtype, "real floating"):
-                continue
-            bad = int(backend.to_numpy(xp.count_nonzero(~xp.isfinite(array))))
-            if bad:
-                raise DataError(
-                    f"wanted finite numbers, but {bad} of {math.prod(array.shape)} in {name} are "
-                    f"NaN or infinite; remove these samples or fill them in"
-                )
 
 
 def _check_counts(epochs: int, batch_size: int) -> None:
