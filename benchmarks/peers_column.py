@@ -32,16 +32,17 @@ Weights = dict[str, np.ndarray]
 
 
 def register(columns: dict[str, Any], lib: ModuleType) -> None:
-    """Add the columns xpnn (NumPy), xpnn_jax, xpnn_torch (compiled) and xpnn_torch_eager."""
+    """Add columns for NumPy, numba, JAX, and PyTorch compiled and not."""
     for name, backend, compiled, works, dists in (
         ("xpnn", "numpy", None, [*STEPS, "W8"], ["xpnn"]),
+        ("xpnn_numba", "numpy:numba", None, [*STEPS, "W8"], ["xpnn", "numba"]),
         ("xpnn_jax", "jax", None, STEPS, ["xpnn", "jax"]),
         ("xpnn_torch", "torch", True, STEPS, ["xpnn", "torch"]),
         ("xpnn_torch_eager", "torch", None, STEPS, ["xpnn", "torch"]),
     ):
         columns[name] = {
             "make": partial(column, lib=lib, backend=backend, compiled=compiled),
-            "imp": "import xpnn" if backend == "numpy" else f"import xpnn, {backend}",
+            "imp": f"import {', '.join(dists)}",
             "dists": dists,
             "works": works,
         }
