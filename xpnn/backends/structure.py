@@ -27,8 +27,8 @@ class Structure:
         Raises:
             LookupError: the tree has another form.
         """
-        if len(tree) != len(self.parts):
-            raise LookupError(f"wanted {len(self.parts)} entries, got {len(tree)}")
+        if type(tree) is not self.kind or len(tree) != len(self.parts):
+            raise LookupError(f"wanted a {self.kind.__name__} of {len(self.parts)}, got {tree!r}")
         leaves = list(self._leaves(tree))
         for key, branch in self.branches:
             leaves += branch.flatten(tree[key])

@@ -33,9 +33,9 @@ class CompiledStep:
         leaves = self._leaves(arguments)
         key = tuple(
             [
-                (one.shape, one.dtype) if hasattr(one, "shape") else type(one)
+                (one.shape, one.dtype) if hasattr(one, "shape") else _known(one)
                 for one, path in zip(leaves, self._paths, strict=True)
-                if path[0] not in self.donate
+                if path[0] not in self.donate or not _varies(one)
             ]
         )
         try:
@@ -113,6 +113,11 @@ class Unit:
 
 
 _WIDEST = {int: lambda torch: torch.int64, float: lambda torch: torch.float64}
+
+
+def _known(leaf: Any) -> Any:
+    """What a compiled step depends on: the value of a flag, but of a number only the type."""
+    return type(leaf) if _is_number(leaf) else (type(leaf), leaf)
 
 
 def _is_number(leaf: Any) -> bool:

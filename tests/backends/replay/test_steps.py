@@ -1,6 +1,8 @@
 """Steps that do something out of the common: replayed rightly, or run call by call."""
 
 import collections
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -77,6 +79,13 @@ def clip_over(p, x):
 
 
 HELD = {"a": V, "b": V + 1}
+
+
+def without_warning(x):
+    with np.errstate(divide="ignore"):
+        return 1 / (x * 0)
+
+
 STEPS = {  # a step, and the arguments of its calls
     "bool": (lambda x, t: x * 2 if t else x * 3, (X, True), (X, False)),
     "float32-number": (lambda x, t: x * t, (X, np.float32(2)), (X, np.float32(3))),
@@ -161,6 +170,20 @@ STEPS = {  # a step, and the arguments of its calls
         (HELD, X + 1),
     ),
     "nothing": (lambda x: (x[:0] * 2, np.sum(x[:0])), (X,), (X + 1,)),
+    "number-in-method-reshape": (lambda x, n: x.reshape(n, -1) + 0, (X, 2), (X, 6)),
+    "number-outgrows-dtype": (lambda k, n: k < n, (K.astype(np.uint8), 3), (K.astype("u1"), 300)),
+    "quiet": (without_warning, (X,), (X + 1,)),
+    "masked-array": (
+        lambda x: np.sum(x),
+        (np.ma.masked_greater(X, 0),),
+        (np.ma.masked_greater(X, 1),),
+    ),
+    "list-then-dict": (lambda t: t[0] * (2 if type(t) is dict else 3), ([X],), ({0: X},)),
+    "negative-zero": (
+        lambda x: np.copysign(1, np.stack([np.maximum(x - 9, 0.0), np.maximum(x - 9, -0.0)])),
+        (X,),
+        (X + 1,),
+    ),
 }
 
 
@@ -178,3 +201,26 @@ def test_every_dtype_is_replayed(dtype):
     replayed = Replayed(lambda x: x * 2 + x)
     assert_same(replayed(x), x * 3)
     assert replayed.recordable
+
+
+HIDDEN = """
+import faulthandler, sys
+import numpy as np
+from xpnn.backends.replay import Replayed
+X = np.arange(12, dtype=np.float32).reshape(3, 4)
+faulthandler.enable()
+replayed = Replayed(lambda x, n: {})
+for n in (2.0, 3.0):
+    found = replayed(X, n)
+    wanted = (lambda x, n: {})(X, n)
+    assert found.dtype == wanted.dtype, found
+    np.testing.assert_array_equal(found, wanted)
+"""
+
+
+@pytest.mark.parametrize(
+    "formula", ["x * np.asarray(n)", "x * np.array([n, n, 1, 1])", "x * np.full((4,), n)",
+                "np.array([n, n])"]
+)  # fmt: skip
+def test_number_that_becomes_an_array(formula):
+    subprocess.run([sys.executable, "-c", HIDDEN.format(formula, formula)], check=True)

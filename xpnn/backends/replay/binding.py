@@ -94,7 +94,7 @@ class Binder:
 
     def filled(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """An array of that shape with one constant in it, made once."""
-        key = (value.dtype, value.item(), shape)
+        key = (value.dtype, value.tobytes(), shape)
         if key not in self._filled:
             self._filled[key] = np.full(shape, value)
         return self._filled[key]

@@ -31,6 +31,7 @@ logger = logging.getLogger("xpnn")
 
 Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
 
+PLAIN = (type(None), bool, int, float, str, np.generic)
 MOST_PROGRAMS = 16  # of one function; batches of ever new shapes are run call by call
 
 
@@ -200,10 +201,13 @@ class Program:
             one, array = given[k], own[k]
             if not _is_array(one) or one.shape != array.shape or one.dtype != array.dtype:
                 return False
-        for k, slot in self._slots:
-            if type(given[k]) is not type(own[k]):
-                return False
-            self._numbers.set(slot, given[k])
+        if any(type(given[k]) is not type(own[k]) for k, _ in self._slots):
+            return False
+        try:
+            for k, slot in self._slots:
+                self._numbers.set(slot, given[k])
+        except OverflowError:  # too large for the dtype that calls convert it to
+            return False
         for k in self._lent:
             np.copyto(own[k], given[k])
         return True
@@ -239,6 +243,8 @@ def _own_arrays(leaves: list[Any], donated: list[bool]) -> list[Any]:
     adopted: list[np.ndarray] = []
     for leaf, mine in zip(leaves, donated, strict=True):
         if _is_array(leaf):
+            if type(leaf) not in (np.ndarray, np.memmap):
+                raise NotRecordable(f"an argument is a {type(leaf).__name__}")
             free = mine and leaf.flags.writeable and leaf.flags.c_contiguous
             if free and not any(np.may_share_memory(leaf, other) for other in adopted):
                 adopted.append(leaf)
@@ -276,7 +282,7 @@ def _marks(outputs: list[Any]) -> list[Any]:
             marks.append(one.view)
         elif isinstance(one, RecordedNumber):
             marks.append(one.slot)
-        elif one is None or isinstance(one, np.ndarray | np.generic | bool | int | float | str):
+        elif isinstance(one, PLAIN) or (_is_array(one) and not one.dtype.hasobject):
             marks.append(one)
         else:
             raise NotRecordable(f"a {type(one).__name__} is returned")

@@ -5,7 +5,9 @@ it stands for, and notes on a ``Tape`` which call made which array out of which;
 as they are described by where they lie. ``program.py`` makes a program of the tape.
 
 What a tape cannot hold ends the recording with ``NotRecordable``: reading a value on the host,
-writing into an array that was passed in, a call that NumPy does not show to its operands.
+writing into an array that was passed in, a call that NumPy does not show to its operands. Python's
+``isinstance(x, np.ndarray)`` and ``isinstance(n, int)`` are false for stand-ins, and the order in
+which a step walks through a dict is that of the recording.
 """
 
 import functools
@@ -145,6 +147,7 @@ class Tape:
     numbers: int = 0
     counted: dict[Any, Any] = field(default_factory=dict)
     passed_in: set[Memory] = field(default_factory=set)
+    settings: Any = field(default_factory=np.geterr)
 
     def admit(self, leaf: Any) -> Any:
         """The stand-in for an argument of the recorded function."""
@@ -168,6 +171,7 @@ class Tape:
         """Run a function on the arrays that stand behind its arguments, and note the call."""
         run = getattr(function, method) if method else function
         result = run(*mapped(_value, arguments), **mapped(_value, options))
+        self._check_settings()
         leaves = walk((arguments, options))
         sources = [one for one in leaves if isinstance(one, Recorded)]
         if method == "reduce" and any(isinstance(one, RecordedNumber) for one in leaves):
@@ -192,10 +196,16 @@ class Tape:
             raise NotRecordable(f"{ufunc.__name__} writes into an array that it was given")
         if target.is_scalar:  # of which += makes another one
             return self.call(ufunc, arguments, {}, "__call__")
+        self._check_settings()
         ufunc(*mapped(_value, arguments), out=target.value)
         marks = mapped(_mark, arguments)
         self.calls.append(Call(ufunc, "__call__", marks, {}, [target.view], in_place=True))
         return target
+
+    def _check_settings(self) -> None:
+        """Refuse a step that changes how NumPy treats overflow and its like: it would not last."""
+        if np.geterr() != self.settings:
+            raise NotRecordable("np.errstate is changed inside of the step")
 
     def _kept(self, result: Any, sources: Sequence["Recorded"], note: Call) -> Any:
         """The stand-in for one result of a call."""
@@ -216,6 +226,8 @@ class Tape:
         raise NotRecordable(f"{note.function.__name__} returns a {type(result).__name__}")
 
     def _fresh(self, array: np.ndarray) -> "Recorded":
+        if array.dtype.hasobject:
+            raise NotRecordable("an array holds objects")
         if not _is_dense(array):
             array = np.ascontiguousarray(array)
         view = View(Memory(array.nbytes), 0, array.shape, array.strides, array.dtype)
@@ -317,6 +329,8 @@ class Recorded(NDArrayOperatorsMixin):
         return self.tape.call(cast, (self, np.dtype(dtype)), {})
 
     def reshape(self, *shape: Any) -> "Recorded":
+        if any(isinstance(one, RecordedNumber) for one in walk(list(shape))):
+            raise NotRecordable("a number that changes is a length")
         return self.tape.call(np.reshape, (self, shape[0] if len(shape) == 1 else shape), {})
 
     __array_ufunc__ = _record_ufunc
@@ -367,7 +381,7 @@ class RecordedNumber:
         self.tape, self.value, self.slot = tape, value, slot
 
     __array_ufunc__ = _record_ufunc
-    __bool__ = __int__ = __float__ = __index__ = _refuse_to_tell
+    __array__ = __bool__ = __int__ = __float__ = __index__ = _refuse_to_tell
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse_to_tell
 
     def __repr__(self) -> str:
@@ -434,6 +448,8 @@ def _value(leaf: Any) -> Any:
 def _mark(leaf: Any) -> Any:
     if isinstance(leaf, Recorded):
         return leaf.view
+    if isinstance(leaf, np.ndarray) and leaf.dtype.hasobject:
+        raise NotRecordable("an array holds objects")
     return leaf.slot if isinstance(leaf, RecordedNumber) else leaf
 
 

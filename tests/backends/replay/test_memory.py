@@ -1,0 +1,115 @@
+"""How much memory replayed steps hold: it does not grow, and the plan uses it over and over."""
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from xpnn import mean_squared_error
+from xpnn.layers import LSTM, Dense, Dropout, Flatten, Tanh
+from xpnn.network import Network
+from xpnn.optimizers import SGD, Adam
+from xpnn.training import Trainer
+
+KIB = 1024
+# np.array frees some small blocks in a way that tracemalloc does not see; also in a bare loop
+FREED_UNSEEN = tracemalloc.Filter(False, "*/array_api_compat/*")
+OWN = tracemalloc.Filter(False, tracemalloc.__file__)
+
+
+def mlp(spec):
+    return Network([Dense(40), Tanh(), Dropout(0.2), Dense(40), Tanh(), Dense(3)], (20,), spec)
+
+
+def lstm(spec):
+    return Network([LSTM(8), Flatten(), Dense(3)], (5, 4), spec)
+
+
+@pytest.mark.parametrize("make", [mlp, lstm])
+def test_steps_leave_no_memory_behind(make, spec):
+    network = make(spec)
+    trainer = Trainer(network, mean_squared_error, Adam(0.01), compile=True)
+    rng = np.random.default_rng(0)
+    given = [
+        [rng.standard_normal((size, *shape)).astype("f") for shape in (network.input_shape, (3,))]
+        for size in (8, 8, 5)
+    ]
+
+    def train(steps):
+        for k in range(steps):
+            trainer.step(*given[k % 3])
+        gc.collect()
+        snapshot = tracemalloc.take_snapshot().filter_traces([FREED_UNSEEN, OWN])
+        return sum(trace.size for trace in snapshot.traces)
+
+    for x, y in given:
+        trainer.step(x, y)
+    tracemalloc.start()
+    try:
+        before = train(200)
+        after = train(200)
+    finally:
+        tracemalloc.stop()
+    assert trainer._train_step.recordable
+    assert after - before < 4 * KIB  # 20 bytes a step: not even a number was kept
+
+
+def test_loading_weights_again_and_again_keeps_two_recordings(spec):
+    network = mlp(spec)
+    trainer = Trainer(network, mean_squared_error, SGD(0.01), compile=True)
+    x, y = np.ones((8, 20), np.float32), np.ones((8, 3), np.float32)
+    for _ in range(10):
+        network.load(network.numpy_arrays())
+        trainer.step(x, y)
+        trainer.step(x, y)
+    assert len(trainer._train_step.programs) == 2
+
+
+DEPTH, WIDTH, BATCH = 12, 32, 512
+
+
+def deep(spec, optimizer):
+    layers = [layer for _ in range(DEPTH) for layer in (Dense(WIDTH), Tanh())]
+    network = Network(layers, (WIDTH,), spec)
+    return Trainer(network, mean_squared_error, optimizer, compile=True)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.01), Adam(0.01)], ids=["sgd", "adam"])
+def test_scratch_of_a_deep_network(optimizer, spec):
+    """Let A be the bytes of one activation (batch, width), G <= A those of all gradients together.
+
+    Backward needs the output of each Tanh: the factor of its own slope, and the input of the next
+    Dense. That is DEPTH A. Beside them live, at any one time, delta, the delta that comes of it and
+    what Tanh's slope is made of: 3 A. Gradients are made in their places in one joint array, for
+    the update of all together: A at most. The update starts when the activations are free. The rest
+    are numbers and rows of the loss: 16 KiB.
+
+    Run call by call, each layer makes Z W, S and tanh S forward, and t t, 1 - t t, delta times that
+    and delta W^T backward: 7 A each.
+    """
+    trainer = deep(spec, optimizer)
+    x = np.random.default_rng(0).standard_normal((BATCH, WIDTH)).astype(np.float32)
+    for _ in range(3):
+        trainer.step(x, x)
+    step = trainer._train_step
+    assert step.recordable
+    activation = 4 * BATCH * WIDTH
+    gradients = 4 * DEPTH * (WIDTH * WIDTH + WIDTH)
+    scratch = sum(block.size for block in step.blocks)
+    assert gradients <= activation
+    assert DEPTH * activation < scratch <= (DEPTH + 4) * activation + 16 * KIB
+    assert scratch < 0.25 * 7 * DEPTH * activation
+
+
+def test_a_shorter_batch_uses_the_same_scratch(spec):
+    trainer = deep(spec, SGD(0.01))
+    x = np.random.default_rng(0).standard_normal((BATCH, WIDTH)).astype(np.float32)
+    trainer.step(x, x)
+    alone = sum(block.size for block in trainer._train_step.blocks)
+    short = x[: BATCH * 3 // 4]
+    for one in (short, x, short):
+        trainer.step(one, one)
+    assert len(trainer._train_step.programs) == 2
+    both = sum(block.size for block in trainer._train_step.blocks)
+    assert both <= 1.1 * alone

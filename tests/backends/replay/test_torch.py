@@ -1,0 +1,76 @@
+"""Training compiled by PyTorch is training run one operation at a time."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.conftest import needs
+from xpnn import mean_squared_error
+from xpnn.backends import get_backend
+from xpnn.layers import Dense, Dropout, Tanh
+from xpnn.network import Network
+from xpnn.optimizers import Adam, Exponential
+from xpnn.training import Trainer
+
+pytestmark = [
+    needs("torch"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+]
+
+
+def on_host(backend, one):
+    if isinstance(one, dict):
+        return {key: on_host(backend, part) for key, part in one.items()}
+    return one if isinstance(one, int | float) else backend.to_numpy(one).copy()
+
+
+def assert_close(found, wanted, where=""):
+    assert type(found) is type(wanted), where
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys(), where
+        for key, one in wanted.items():
+            assert_close(found[key], one, f"{where}.{key}")
+    elif isinstance(wanted, int):
+        assert found == wanted, where
+    else:
+        assert np.asarray(found).dtype == np.asarray(wanted).dtype, where
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6, err_msg=where)
+
+
+def test_compiled_steps_are_the_plain_ones(caplog):
+    caplog.set_level("INFO", logger="xpnn")
+    rng = np.random.default_rng(0)
+
+    def make(compile):
+        network = Network([Dense(8), Tanh(), Dropout(0.3), Dense(3)], (5,), "torch", seed=1)
+        rate = Exponential(0.05, factor=0.5, steps=2)
+        return Trainer(network, mean_squared_error, Adam(rate, epsilon=1e-2), compile=compile)
+
+    pair = [make(compile) for compile in (True, False)]
+    backend = pair[0].network.backend
+    for k, size in enumerate((6, 6, 6, 4)):
+        x, y = (rng.standard_normal((size, n)).astype(np.float32) for n in (5, 3))
+        values = [one.step(backend.asarray(x), backend.asarray(y)) for one in pair]
+        assert_close(*(on_host(backend, value) for value in values), f"loss {k}")
+        held = [(one.network.params, one.network.state, one.opt_state) for one in pair]
+        for found, wanted in zip(*held, strict=True):
+            assert_close(on_host(backend, found), on_host(backend, wanted), f"step {k}")
+    step = pair[0]._train_step
+    assert step.compilable
+    assert len(step.units) == 2
+    assert pair[0].network.state["2.dropout.draw"] == pair[0].opt_state["step"] == 4
+    numbers = {k: type(v) for k, v in pair[0].opt_state.items() if not isinstance(v, dict)}
+    assert numbers.pop("step") is int
+    assert numbers
+    assert set(numbers.values()) == {float}
+    assert not caplog.records
+
+
+def test_another_choice_is_another_unit():
+    backend = get_backend("torch")
+    step = backend.compile(lambda x, flag: x * 2 if flag else x * 3)
+    x = backend.asarray(np.ones(3, np.float32))
+    for flag, wanted in ((True, 2), (False, 3)):
+        np.testing.assert_array_equal(backend.to_numpy(step(x, flag)), wanted)
