@@ -109,10 +109,12 @@ class LSTM(Recurrent):
         D: Array, C: Array,
     ) -> tuple[Array, ...]:  # fmt: skip
         """The four blocks of dS, and dL/dc_(t-1)."""
-        E = C + D * o * (1.0 - squashed * squashed)
-        dS_i, dS_f = E * g * i * (1.0 - i), E * c * f * (1.0 - f)
-        dS_g, dS_o = E * i * (1.0 - g * g), D * squashed * o * (1.0 - o)
-        return dS_i, dS_f, dS_g, dS_o, E * f
+        Do = D * o
+        E = C + Do * (1.0 - squashed * squashed)
+        Ei, Ef = E * i, E * f
+        dS_i, dS_f = Ei * g * (1.0 - i), Ef * c * (1.0 - f)
+        dS_g, dS_o = Ei * (1.0 - g * g), Do * squashed * (1.0 - o)
+        return dS_i, dS_f, dS_g, dS_o, Ef
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
         self._step, self._step_back = elementwise(self.rule), elementwise(self.slopes)
@@ -170,9 +172,11 @@ class GRU(Recurrent):
         self, xp: Namespace, r: Array, z: Array, n: Array, U_n: Array, h: Array, D: Array
     ) -> tuple[Array, ...]:
         """The blocks of dP and the last one of dU, and what passes to h_(t-1) beside U."""
-        dP_n = D * (1.0 - z) * (1.0 - n * n)
-        dP_r, dP_z = dP_n * U_n * r * (1.0 - r), D * (h - n) * z * (1.0 - z)
-        return dP_r, dP_z, dP_n, dP_n * r, D * z
+        Dz, rest = D * z, 1.0 - z
+        dP_n = D * rest * (1.0 - n * n)
+        dU_n = dP_n * r
+        dP_r, dP_z = dU_n * U_n * (1.0 - r), Dz * (h - n) * rest
+        return dP_r, dP_z, dP_n, dU_n, Dz
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
         self._step, self._step_back = elementwise(self.rule), elementwise(self.slopes)
