@@ -9,7 +9,7 @@ JAX     ?= jax
 ARGS    ?=
 
 # the backends that test-all asks for
-BACKENDS ?= numpy,array-api-strict:device1,torch,jax
+BACKENDS ?= numpy,numpy:numba,array-api-strict:device1,torch,jax
 
 BIN  := $(VENV)/bin
 DONE := $(VENV)/.xpnn-

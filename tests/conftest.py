@@ -2,6 +2,9 @@
 
 ``XPNN_TEST_BACKENDS`` lists them, for example ``numpy,torch,jax,array-api-strict:device1,cupy``.
 One that is asked for and does not work here is an error, never a silent skip.
+
+``XPNN_TESTED_BACKENDS`` lists those whose rows another run, on the same machine, has covered: they
+stay asked for, as the other side of a comparison, but are no longer gone through one by one.
 """
 
 import os
@@ -12,12 +15,32 @@ import pytest
 from xpnn.backends import Backend, get_backend
 
 SPECS = os.environ.get("XPNN_TEST_BACKENDS", "numpy,array-api-strict:device1").split(",")
+TESTED = set(filter(None, os.environ.get("XPNN_TESTED_BACKENDS", "").split(",")))
 
 
 @pytest.fixture(params=SPECS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn."""
     return get_backend(request.param)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what an earlier run has seen with the same backends."""
+    again = [item for item in items if _was_tested(item)]
+    if again:
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if not _was_tested(item)]
+
+
+def _was_tested(item: pytest.Item) -> bool:
+    """Whether it looks at nothing but tested backends: one that needs a library was skipped."""
+    params = getattr(item, "callspec", None) and item.callspec.params
+    if not params or params.get("backend") not in TESTED or item.get_closest_marker("skipif"):
+        return False
+    libraries = {spec.partition(":")[0] for spec in SPECS if spec not in TESTED}
+    return not any(
+        isinstance(value, str) and value.partition(":")[0] in libraries for value in params.values()
+    )
 
 
 @pytest.fixture
