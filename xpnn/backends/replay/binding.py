@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.replay.calls import Call, Slot, View, mapped, walk
 from xpnn.backends.replay.memory import MemoryPlan
-from xpnn.backends.replay.tape import Call, Slot, View, cast, mapped, walk
+from xpnn.backends.replay.tape import cast
 
 Bound = Callable[[], Any]
 

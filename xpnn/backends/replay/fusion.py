@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from xpnn.backends.replay.binding import Binder, Bound
-from xpnn.backends.replay.tape import Call
+from xpnn.backends.replay.calls import Call
 
 OPERATIONS = {
     np.add: "{} + {}",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.replay.tape import Call, Memory, View, mapped
+from xpnn.backends.replay.calls import Call, Memory, View, mapped
 
 ALIGNMENT = 64  # bytes: a cache line, and the width of the widest vector unit
 

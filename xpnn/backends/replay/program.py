@@ -14,17 +14,9 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.replay.binding import Binder, Bound, Numbers, bind_each
+from xpnn.backends.replay.calls import Call, Memory, Slot, View
 from xpnn.backends.replay.memory import MemoryPlan, aligned_bytes, join_arguments, relocated
-from xpnn.backends.replay.tape import (
-    Call,
-    Memory,
-    NotRecordable,
-    Recorded,
-    RecordedNumber,
-    Slot,
-    Tape,
-    View,
-)
+from xpnn.backends.replay.tape import NotRecordable, Recorded, RecordedNumber, Tape
 from xpnn.backends.structure import Path, Structure
 
 logger = logging.getLogger("xpnn")
@@ -32,7 +24,7 @@ logger = logging.getLogger("xpnn")
 Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
 
 PLAIN = (type(None), bool, int, float, str, np.generic)
-MOST_PROGRAMS = 16  # of one function; batches of ever new shapes are run call by call
+MOST_PROGRAMS = 16  # of one function; then the one that was used longest ago makes room
 
 
 class Replayed:

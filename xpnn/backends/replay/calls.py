@@ -1,0 +1,129 @@
+"""What stands on a tape: calls, and arrays by where they lie."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Memory:
+    """A stretch of bytes that a call fills, or that comes in from outside."""
+
+    __slots__ = ("nbytes",)
+
+    def __init__(self, nbytes: int):
+        self.nbytes = nbytes
+
+
+class View(NamedTuple):
+    """An array by where it lies: what stands for it on a tape."""
+
+    memory: Memory
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its items take."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its memory, in the order of the axes."""
+        packed = _packed(self.shape, self.dtype.itemsize)
+        return self.nbytes == self.memory.nbytes and self.strides == packed
+
+    def on(self, block: np.ndarray) -> np.ndarray:
+        """The array itself, once its memory is a block of bytes."""
+        return np.ndarray(self.shape, self.dtype, block, self.offset, self.strides)
+
+
+class Slot(NamedTuple):
+    """A Python number by its place among all numbers of a tape, int or float."""
+
+    place: int
+    kind: type
+
+
+@dataclass(eq=False)
+class Call:
+    """One call: views, slots and constants in ``arguments``; what it makes in ``results``.
+
+    Attributes:
+        method: "" for a function, else the method of a ufunc: "__call__" or "reduce".
+        in_place: whether the results are memory that earlier calls have filled.
+        returns_one: whether the function returns its result itself, not a tuple with it inside.
+    """
+
+    function: Any
+    method: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    results: list[Any]
+    in_place: bool = False
+    returns_one: bool = True
+
+    def reads(self) -> list[View]:
+        """All views among the arguments."""
+        return [one for one in walk((self.arguments, self.options)) if isinstance(one, View)]
+
+    def writes(self) -> list[View]:
+        """All views among the results."""
+        return [one for one in self.results if isinstance(one, View)]
+
+    def may_overwrite(self, memory: Memory, target: View) -> bool:
+        """Whether the call may write into memory that it reads: elementwise, item over item."""
+        if self.method != "__call__" or self.function is np.matmul:
+            return False
+        same = [one for one in self.reads() if one.memory is memory]
+        return all(
+            one.offset == 0
+            and one.shape == target.shape
+            and one.strides == target.strides
+            and one.dtype.itemsize == target.dtype.itemsize
+            and one.nbytes == memory.nbytes
+            for one in same
+        )
+
+    def stacks_along_first_axis(self) -> bool:
+        """Whether the call puts arrays behind each other in one piece of memory."""
+        if self.function not in (np.stack, np.concatenate) or set(self.options) - {"axis"}:
+            return False
+        (result,), (pieces, *axis) = self.results, self.arguments
+        return (
+            (axis or [self.options.get("axis", 0)])[0] == 0
+            and result.is_whole
+            and all(getattr(piece, "dtype", None) == result.dtype for piece in pieces)
+        )
+
+
+def _packed(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """The strides of an array that fills its memory in the order of its axes."""
+    strides, step = [], itemsize
+    for length in reversed(shape):
+        strides.append(step)
+        step *= length
+    return tuple(reversed(strides))
+
+
+# Nested arguments ---------------------------------------------------------------------------------
+
+
+def mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+    """The same nesting of tuples, lists and dicts with every leaf changed."""
+    if isinstance(tree, dict):
+        return {key: mapped(change, one) for key, one in tree.items()}
+    if type(tree) in (tuple, list):
+        return type(tree)(mapped(change, one) for one in tree)
+    return change(tree)
+
+
+def walk(tree: Any) -> Sequence[Any]:
+    """All leaves of a nesting, in order."""
+    found: list[Any] = []
+    mapped(found.append, tree)
+    return found
