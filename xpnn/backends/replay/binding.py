@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn.backends.replay.calls import Call, Slot, View, mapped, walk
 from xpnn.backends.replay.memory import MemoryPlan
-from xpnn.backends.replay.tape import cast
+from xpnn.backends.replay.stand_ins import cast
 
 Bound = Callable[[], Any]
 

@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
+class NotRecordable(Exception):  # noqa: N818  (it is no error: the step runs call by call)
+    """The function does something that cannot be replayed from a tape."""
+
+
 class Memory:
     """A stretch of bytes that a call fills, or that comes in from outside."""
 

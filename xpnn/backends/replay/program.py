@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.replay.binding import Binder, Bound, Numbers, bind_each
-from xpnn.backends.replay.calls import Call, Memory, Slot, View
+from xpnn.backends.replay.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.replay.memory import MemoryPlan, aligned_bytes, join_arguments, relocated
-from xpnn.backends.replay.tape import NotRecordable, Recorded, RecordedNumber, Tape
+from xpnn.backends.replay.stand_ins import Recorded, RecordedNumber, address_of
+from xpnn.backends.replay.tape import Tape
 from xpnn.backends.structure import Path, Structure
 
 logger = logging.getLogger("xpnn")
@@ -135,7 +136,7 @@ class Program:
             fixed[joint] = _shared_bytes([self.leaves[k] for k in parts], list(parts.values()))
             for k, view in parts.items():
                 array = view.on(fixed[joint])
-                if _address(array) != _address(self.leaves[k]):
+                if address_of(array) != address_of(self.leaves[k]):
                     np.copyto(array, self.leaves[k])
                     self.leaves[k] = array
         return fixed
@@ -225,10 +226,6 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, np.ndarray)
 
 
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
-
-
 def _own_arrays(leaves: list[Any], donated: list[bool]) -> list[Any]:
     """Arrays that may be written to: those that were donated, copies of the others."""
     own: list[Any] = []
@@ -249,11 +246,11 @@ def _own_arrays(leaves: list[Any], donated: list[bool]) -> list[Any]:
 def _shared_bytes(arrays: list[np.ndarray], views: list[View]) -> np.ndarray:
     """The bytes that arrays share as the views say, or fresh ones where they do not yet."""
     nbytes = views[0].memory.nbytes
-    starts = {_address(array) - view.offset for array, view in zip(arrays, views, strict=True)}
+    starts = {address_of(array) - view.offset for array, view in zip(arrays, views, strict=True)}
     bases = {id(_base(array)) for array in arrays}
     if len(starts) == len(bases) == 1:
         base = _base(arrays[0])
-        offset = starts.pop() - _address(base)
+        offset = starts.pop() - address_of(base)
         if base.dtype == np.uint8 and 0 <= offset <= base.nbytes - nbytes:
             return base[offset : offset + nbytes]
     return aligned_bytes(nbytes)

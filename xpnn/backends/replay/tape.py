@@ -11,40 +11,14 @@ which a step walks through a dict is that of the recording.
 """
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from xpnn.backends.replay.calls import Call, Memory, Slot, View, mapped, walk
-
-SHAPE_ONLY = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj}
-FUNCTIONS = {  # whose results have shapes that follow from those of their arguments
-    *(np.reshape, np.ravel, np.transpose, np.swapaxes, np.moveaxis, np.matrix_transpose),
-    *(np.expand_dims, np.squeeze, np.broadcast_to, np.broadcast_arrays, np.diagonal),
-    *(np.flip, np.roll, np.tile, np.repeat, np.pad, np.tril, np.triu),
-    *(np.concatenate, np.stack, np.split, np.unstack, np.take, np.take_along_axis),
-    *(np.where, np.clip, np.round, np.full_like, np.copy, np.nan_to_num),
-    *(np.dot, np.tensordot, np.outer, np.einsum, np.trace),
-    *(np.mean, np.var, np.std, np.cumsum, np.cumprod, np.cumulative_sum, np.diff),
-    *(np.argmax, np.argmin, np.sort, np.argsort, np.searchsorted),
-}
-OF_ZEROS = {np.zeros_like, np.empty_like, np.ones_like}
-REDUCTIONS = {
-    np.sum: np.add,
-    np.prod: np.multiply,
-    np.max: np.maximum,
-    np.min: np.minimum,
-    np.any: np.logical_or,
-    np.all: np.logical_and,
-}
-
-
-class NotRecordable(Exception):  # noqa: N818  (it is no error: the step runs call by call)
-    """The function does something that cannot be replayed from a tape."""
+from xpnn.backends.replay.calls import Call, Memory, NotRecordable, Slot, View, mapped, walk
+from xpnn.backends.replay.stand_ins import Recorded, RecordedNumber, address_of, value_of
 
 
 @dataclass
@@ -78,7 +52,7 @@ class Tape:
     ) -> Any:
         """Run a function on the arrays that stand behind its arguments, and note the call."""
         run = getattr(function, method) if method else function
-        result = run(*mapped(_value, arguments), **mapped(_value, options))
+        result = run(*mapped(value_of, arguments), **mapped(value_of, options))
         self._check_settings()
         leaves = walk((arguments, options))
         sources = [one for one in leaves if isinstance(one, Recorded)]
@@ -105,7 +79,7 @@ class Tape:
         if target.is_scalar:  # of which += makes another one
             return self.call(ufunc, arguments, {}, "__call__")
         self._check_settings()
-        ufunc(*mapped(_value, arguments), out=target.value)
+        ufunc(*mapped(value_of, arguments), out=target.value)
         marks = mapped(_mark, arguments)
         self.calls.append(Call(ufunc, "__call__", marks, {}, [target.view], in_place=True))
         return target
@@ -115,7 +89,7 @@ class Tape:
         if np.geterr() != self.settings:
             raise NotRecordable("np.errstate is changed inside of the step")
 
-    def _kept(self, result: Any, sources: Sequence["Recorded"], note: Call) -> Any:
+    def _kept(self, result: Any, sources: Sequence[Recorded], note: Call) -> Any:
         """The stand-in for one result of a call."""
         if isinstance(result, np.ndarray | np.generic):
             array = np.asarray(result)
@@ -133,183 +107,17 @@ class Tape:
             return number
         raise NotRecordable(f"{note.function.__name__} returns a {type(result).__name__}")
 
-    def _fresh(self, array: np.ndarray) -> "Recorded":
+    def _fresh(self, array: np.ndarray) -> Recorded:
         if array.dtype.hasobject:
             raise NotRecordable("an array holds objects")
         if not _is_dense(array):
             array = np.ascontiguousarray(array)
         view = View(Memory(array.nbytes), 0, array.shape, array.strides, array.dtype)
-        return Recorded(self, array, view, _address(array))
+        return Recorded(self, array, view, address_of(array))
 
-    def _number(self, value: int | float) -> "RecordedNumber":
+    def _number(self, value: int | float) -> RecordedNumber:
         self.numbers += 1
         return RecordedNumber(self, value, Slot(self.numbers - 1, type(value)))
-
-
-def _record_ufunc(
-    self: "Recorded | RecordedNumber",
-    ufunc: np.ufunc,
-    method: str,
-    *inputs: Any,
-    out: Any = None,
-    **options: Any,
-) -> Any:
-    """What NumPy calls instead of a ufunc that has a stand-in among its operands."""
-    if method == "reduce" and out is None:
-        return self.tape.call(ufunc, inputs, options, method)
-    if method != "__call__" or options:
-        raise NotRecordable(f"{ufunc.__name__} is called by {method} with {options}")
-    if out is not None:
-        return self.tape.write(ufunc, inputs, out[0])
-    return self.tape.call(ufunc, inputs, {}, method)
-
-
-def _refuse_to_tell(self: Any, *_: Any, **__: Any) -> Any:
-    """What Python calls where it wants a value on the host."""
-    raise NotRecordable("a value is read on the host, or handed to a call that hides it")
-
-
-class Recorded(NDArrayOperatorsMixin):
-    """Stands for an array while a tape runs; operators and NumPy's functions note what they do."""
-
-    __slots__ = ("is_scalar", "start", "tape", "value", "view")
-    device = "cpu"
-
-    def __init__(self, tape: Tape, value: np.ndarray, view: View, start: int):
-        self.tape, self.value, self.view, self.start = tape, value, view, start
-        self.is_scalar = False
-
-    def holds(self, array: np.ndarray) -> bool:
-        """Whether ``array`` lies in the memory that this array is part of."""
-        return 0 <= _address(array) - self.start < self.view.memory.nbytes and array.size > 0
-
-    def seen_as(self, array: np.ndarray) -> "Recorded":
-        """The stand-in for a view of the same memory."""
-        offset = _address(array) - self.start
-        view = View(self.view.memory, offset, array.shape, array.strides, array.dtype)
-        return Recorded(self.tape, array, view, self.start)
-
-    # What an array knows of itself ----------------------------------------------------------------
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.value.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self.value.ndim
-
-    @property
-    def size(self) -> int:
-        return self.value.size
-
-    @property
-    def T(self) -> "Recorded":  # noqa: N802  (the standard's name)
-        return self.seen_as(self.value.T)
-
-    @property
-    def mT(self) -> "Recorded":  # noqa: N802
-        return self.seen_as(self.value.mT)
-
-    def __len__(self) -> int:
-        return len(self.value)
-
-    def __repr__(self) -> str:
-        return f"<recorded {self.value!r}>"
-
-    # What makes arrays of it ----------------------------------------------------------------------
-
-    def __getitem__(self, key: Any) -> Any:
-        parts = walk([key] if not isinstance(key, tuple) else list(key))
-        if any(isinstance(one, RecordedNumber) for one in parts):
-            raise NotRecordable("a number that changes is an index")
-        if any(getattr(one, "dtype", None) == np.bool_ for one in parts):
-            raise NotRecordable("the shape of a selection depends on values")
-        return self.tape.call(operator.getitem, (self, key), {})
-
-    def astype(self, dtype: Any, copy: bool = True) -> "Recorded":
-        if not copy and np.dtype(dtype) == self.dtype:
-            return self
-        return self.tape.call(cast, (self, np.dtype(dtype)), {})
-
-    def reshape(self, *shape: Any) -> "Recorded":
-        if any(isinstance(one, RecordedNumber) for one in walk(list(shape))):
-            raise NotRecordable("a number that changes is a length")
-        return self.tape.call(np.reshape, (self, shape[0] if len(shape) == 1 else shape), {})
-
-    __array_ufunc__ = _record_ufunc
-
-    def __array_function__(
-        self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
-    ) -> Any:
-        if function in SHAPE_ONLY or function in OF_ZEROS:
-            return function(*mapped(_value, args), **mapped(_value, kwargs))
-        if function in REDUCTIONS and "out" not in kwargs:
-            return self._reduced(REDUCTIONS[function], *args, **kwargs)
-        if function is np.mean and self.dtype.char in "fd":
-            total = self._reduced(np.add, *args, **kwargs)
-            return total / (self.size // max(total.size, 1))
-        if function is np.astype:
-            return self.astype(*args[1:], **kwargs)
-        leaves = walk((args, kwargs))
-        if function not in FUNCTIONS or "out" in kwargs or (function is np.where and len(args) < 3):
-            raise NotRecordable(f"{function.__name__} is called, which is not known here")
-        if any(isinstance(one, RecordedNumber) for one in leaves):
-            raise NotRecordable(f"a number that changes is handed to {function.__name__}")
-        return self.tape.call(function, args, kwargs)
-
-    def _reduced(
-        self,
-        ufunc: np.ufunc,
-        a: Any,
-        axis: Any = None,
-        *,
-        keepdims: bool = False,
-        dtype: Any = None,
-    ) -> "Recorded":
-        options = {"axis": axis, "dtype": dtype, "keepdims": keepdims}
-        return self.tape.call(ufunc, (a,), options, "reduce")
-
-    # What cannot be replayed ----------------------------------------------------------------------
-
-    __array__ = __setitem__ = _refuse_to_tell
-    __bool__ = __int__ = __float__ = __index__ = __complex__ = _refuse_to_tell
-
-
-class RecordedNumber:
-    """Stands for a Python number that may differ from one run to the next: a counter, a rate."""
-
-    __slots__ = ("slot", "tape", "value")
-
-    def __init__(self, tape: Tape, value: int | float, slot: Slot):
-        self.tape, self.value, self.slot = tape, value, slot
-
-    __array_ufunc__ = _record_ufunc
-    __array__ = __bool__ = __int__ = __float__ = __index__ = _refuse_to_tell
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse_to_tell
-
-    def __repr__(self) -> str:
-        return f"<recorded {self.value!r}>"
-
-
-def _number_operator(compute: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
-    def operate(self: RecordedNumber, other: Any) -> Any:
-        if not isinstance(other, RecordedNumber | int | float):
-            return NotImplemented
-        pair = (other, self) if reflected else (self, other)
-        return self.tape.count(compute, pair)
-
-    return operate
-
-
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "xor", "or"):
-    _compute = getattr(operator, f"{_name}_" if _name in ("and", "or") else _name)
-    setattr(RecordedNumber, f"__{_name}__", _number_operator(_compute, reflected=False))
-    setattr(RecordedNumber, f"__r{_name}__", _number_operator(_compute, reflected=True))
 
 
 def recordable(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -325,25 +133,12 @@ def recordable(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def cast(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """A copy in that dtype."""
-    return array.astype(dtype)
-
-
-def _value(leaf: Any) -> Any:
-    return leaf.value if isinstance(leaf, Recorded | RecordedNumber) else leaf
-
-
 def _mark(leaf: Any) -> Any:
     if isinstance(leaf, Recorded):
         return leaf.view
     if isinstance(leaf, np.ndarray) and leaf.dtype.hasobject:
         raise NotRecordable("an array holds objects")
     return leaf.slot if isinstance(leaf, RecordedNumber) else leaf
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 def _is_dense(array: np.ndarray) -> bool:
