@@ -1,4 +1,4 @@
-"""NumPy: the CPU, in cache-sized blocks and across threads."""
+"""NumPy: the CPU. Steps are replayed; sweeps outside of them run in blocks and across threads."""
 
 import functools
 import importlib.util

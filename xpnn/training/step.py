@@ -53,7 +53,9 @@ def make_train_step(
         params, opt_state = update(params, learned, opt_state)
         return constrain(params), state, opt_state, value
 
-    known = _are_known(*network.all_layers, loss, optimizer)
+    rules = [rule for of_name in network.regularizers().values() for rule in of_name]
+    clips = [optimizer.clip] if optimizer.clip else []
+    known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
     return backend.compiled(step, donate=(0, 1, 2), wanted=compile, known=known)
 
 

@@ -1,0 +1,68 @@
+"""Whatever part of a step is the user's own is called at every step, unless they say otherwise."""
+
+import numpy as np
+import pytest
+
+from xpnn import mean_squared_error
+from xpnn.layers import Dense
+from xpnn.layers.regularization import L2, MaxNorm
+from xpnn.network import Network
+from xpnn.optimizers import SGD
+from xpnn.optimizers.clipping import ClipByValue
+from xpnn.training import Trainer
+
+CALLS = []
+
+
+class OwnOptimizer(SGD):
+    def rule(self, xp, *arrays, **numbers):
+        CALLS.append(1)
+        return super().rule(xp, *arrays, **numbers)
+
+
+class OwnClip(ClipByValue):
+    def apply(self, xp, grad, scale):
+        CALLS.append(1)
+        return super().apply(xp, grad, scale)
+
+
+class OwnPenalty(L2):
+    def slope(self, xp, w, grad):
+        CALLS.append(1)
+        return super().slope(xp, w, grad)
+
+
+class OwnConstraint(MaxNorm):
+    def apply(self, w, xp):
+        CALLS.append(1)
+        return super().apply(w, xp)
+
+
+def own_loss(predictions, targets, **options):
+    CALLS.append(1)
+    return mean_squared_error(predictions, targets, **options)
+
+
+PARTS = {
+    "optimizer": {"optimizer": OwnOptimizer(0.1)},
+    "clip": {"optimizer": SGD(0.1, clip=OwnClip(1.0))},
+    "loss": {"loss": own_loss},
+    "penalty": {"rule": OwnPenalty(0.1)},
+    "constraint": {"rule": OwnConstraint(1.0)},
+}
+
+
+@pytest.mark.parametrize("compile", [None, True])
+@pytest.mark.parametrize("part", PARTS)
+def test_an_own_part_is_called_at_every_step(part, compile):
+    own = PARTS[part]
+    layer = Dense(1, use_bias=False)  # one parameter, so that every part is called once a step
+    if "rule" in own:
+        layer.regularize(own["rule"])
+    network = Network([layer], (3,))
+    loss, optimizer = own.get("loss", mean_squared_error), own.get("optimizer", SGD(0.1))
+    trainer = Trainer(network, loss, optimizer, compile=compile)
+    CALLS.clear()
+    for _ in range(4):
+        trainer.step(np.ones((2, 3), np.float32), np.ones((2, 1), np.float32))
+    assert len(CALLS) == (1 if compile else 4)
