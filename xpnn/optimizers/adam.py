@@ -16,21 +16,24 @@ from xpnn.typing import Array, Namespace, Number
 class _Adam(Optimizer):
     """What Adam and AdamW share, which is all but where the weight decay goes.
 
-    The corrections by ``c1 = 1 - beta1^t`` and ``c2 = 1 - beta2^t`` are put into the rate and
-    epsilon, numbers, which leaves two passes less over the arrays (Kingma and Ba, end of section
-    2)::
+    Passes over the arrays are saved, in the manner of the end of the paper's section 2. The means
+    are kept divided by ``1 - beta``, the share that a new gradient has in them, so that none has to
+    be multiplied by it; beta' is the beta of the step before, as betas may change::
 
-        pace = rate sqrt(c2) / c1        floor = epsilon sqrt(c2)
+        m <- kept1 m + g                kept1 = beta1 (1 - beta1') / (1 - beta1)
+        v <- kept2 v + g^2              kept2 = beta2 (1 - beta2') / (1 - beta2)
+
+    The same sums over ones, n1 and n2, grow to ``(1 - beta^t) / (1 - beta)``, so that m / n1 and
+    v / n2 are the corrected means. They go into the rate and epsilon, which are numbers::
+
         w <- w - pace m / (sqrt(v) + floor)
+        pace = rate sqrt(n2) / n1       floor = epsilon sqrt(n2)
     """
 
     slots = ("m", "v")
-    carried: ClassVar[dict[str, float]] = {
-        "correct1": 0.0,
-        "correct2": 0.0,
-        "pace": 0.0,
-        "floor": 0.0,
-    }
+    carried: ClassVar[dict[str, float]] = dict.fromkeys(
+        ("kept1", "share1", "n1", "kept2", "share2", "n2", "pace", "floor"), 0.0
+    )
     fractions = frozenset({"beta1", "beta2"})
 
     def __init__(self, rate: Hyper, *, beta1: Hyper, beta2: Hyper, epsilon: Hyper, **shared: Any):
@@ -39,14 +42,19 @@ class _Adam(Optimizer):
     def carry(
         self, xp: Namespace, step: Number, hyper: dict[str, Number], carried: dict[str, Number]
     ) -> dict[str, Number]:
-        """``1 - beta^t`` as the running mean of ones, so that it serves betas that change, too."""
-        correct1 = running_mean(carried["correct1"], 1.0, hyper["beta1"])
-        correct2 = running_mean(carried["correct2"], 1.0, hyper["beta2"])
-        root = xp.sqrt(correct2)
+        share1, share2 = 1.0 - hyper["beta1"], 1.0 - hyper["beta2"]
+        kept1 = hyper["beta1"] * (carried["share1"] / share1)
+        kept2 = hyper["beta2"] * (carried["share2"] / share2)
+        n1, n2 = kept1 * carried["n1"] + 1.0, kept2 * carried["n2"] + 1.0
+        root = xp.sqrt(n2)
         return {
-            "correct1": correct1,
-            "correct2": correct2,
-            "pace": hyper["rate"] * root / correct1,
+            "kept1": kept1,
+            "share1": share1,
+            "n1": n1,
+            "kept2": kept2,
+            "share2": share2,
+            "n2": n2,
+            "pace": hyper["rate"] * root / n1,
             "floor": hyper["epsilon"] * root,
         }
 
@@ -58,14 +66,14 @@ class _Adam(Optimizer):
         m: Array,
         v: Array,
         *,
-        beta1: Number,
-        beta2: Number,
+        kept1: Number,
+        kept2: Number,
         pace: Number,
         floor: Number,
         **_: Number,
     ) -> tuple[Array, ...]:
-        m = running_mean(m, grad, beta1)
-        v = running_mean(v, grad * grad, beta2)
+        m = kept1 * m + grad
+        v = kept2 * v + grad * grad
         return param - pace * m / (xp.sqrt(v) + floor), m, v
 
 

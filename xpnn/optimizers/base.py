@@ -217,8 +217,8 @@ class Optimizer:
             time, known = step + 0.0, dict(zip(names, given, strict=True))
             hyper = fixed | {name: self._value(name, time, known, xp) for name in scheduled}
             numbers = hyper | self.carry(xp, time, hyper, known)
-            # + 0.0 * time: a sweep on the device returns arrays, also of what stays the same
-            return (step, *(numbers[name] + 0.0 * time for name in changing))
+            # + 0.0: a sweep on the device returns arrays of the old dtype, also of what is constant
+            return (step, *(numbers[name] + 0.0 * known.get(name, time) for name in changing))
 
         count = backend.counting(rule)
 
