@@ -221,8 +221,8 @@ def test_equals_jax_grad(kind, way):
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_planted_mistakes_are_found(backend, kind):
     class Wrong(KINDS[kind]):
-        def slopes(self, xp, *arrays):
-            first, second, *rest = super().slopes(xp, *arrays)
+        def slope_rule(self, xp, *arrays):
+            first, second, *rest = super().slope_rule(xp, *arrays)
             return second, first, *rest
 
     with pytest.raises(GradientError):

@@ -30,7 +30,8 @@ class Recurrent(Layer):
 
     Backward goes from the last step to the first (backpropagation through time, Werbos, 1990). With
     D_t = dL/dh_t, the sum of what comes from the output and from step t+1, each kind of layer turns
-    D_t into dP_t, dU_t and the part of D_(t-1) that goes past the products::
+    D_t into dP_t, dU_t and the part of D_(t-1) that goes past the products. What D_t is multiplied
+    with there, the slopes, is known for all steps before the walk begins::
 
         D_(t-1) = (that part) + dU_t R^T + delta_(t-1)
         dL/dW = sum_t Z_t^T dP_t      dL/dR = sum_t h_(t-1)^T dU_t      dL/db = sum of all dP_t
@@ -86,16 +87,21 @@ class Recurrent(Layer):
     # What a kind of recurrent layer defines -----------------------------------------------------
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
-        """One step: the memory after it, and the arrays that ``step_back`` wants besides.
+        """One step: the memory after it, and the arrays that ``slopes`` wants besides.
 
         ``P`` and ``U`` are (gates, batch, units).
         """
         raise NotImplementedError(f"{type(self).__name__} has to define step")
 
-    def step_back(
-        self, D: Memory, before: Memory, *kept: Array
-    ) -> tuple[Memory, Sequence[Array | None]]:
-        """Given dL/d(memory after the step), the memory before it, and what ``step`` kept.
+    def slopes(self, before: Memory, *kept: Array) -> Memory:
+        """What ``step_back`` reads, of all steps at once: (time, batch, units) each.
+
+        Given the memory before each step, and what ``step`` kept.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to define slopes")
+
+    def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
+        """Given dL/d(memory after the step) and the step's slopes.
 
         Returns:
             dU_t, or (dU_t, dP_t) where they differ; and dL/d(memory before the step) but for the
@@ -246,28 +252,30 @@ class Recurrent(Layer):
         none = (xp.zeros_like(kept[0][0, ...]),) * len(self.memory)
         D = tuple(b if a is None else a for a, b in zip_longest(final, none))
         self.cache["RT"] = transposed(self.params["recurrent_weight"], self.gates, xp)
-        inputs = (deltas, *self.cache["here"], *kept)
+        count = len(self.memory)
+        slopes = self.slopes(tuple(kept[:count]), *kept[count:])
+        inputs = (deltas, *self.cache["here"], *slopes)
         stretches: list[Memory] = []
         time = deltas.shape[0]
         length = self.truncate or time
         for start in range(0, time, length)[::-1]:
             inside = [one[start : min(start + length, time), ...] for one in inputs]
-            D, slopes = self.backend.scan(self._back, D, inside, reverse=True)
-            stretches.insert(0, slopes)
+            D, products = self.backend.scan(self._back, D, inside, reverse=True)
+            stretches.insert(0, products)
             D = none if start else D
         return self._products_back(*map(self._joined, zip(*stretches, strict=True))), D
 
     def _back(self, D: Memory, delta: Array, *seen: Array) -> tuple[Memory, Memory]:
         """A step of ``run_back``: D_(t-1), then dU_t and, where it differs, dP_t."""
-        masks, count = len(self.cache["here"]), len(self.memory)
-        here, before, kept = seen[:masks], seen[masks : masks + count], seen[masks + count :]
+        masks = len(self.cache["here"])
+        here, slopes = seen[:masks], seen[masks:]
         arrived = (D[0] + delta, *D[1:])
         if here:
             arrived = self._chosen(here[0], arrived, tuple(map(self.xp.zeros_like, D)))
-        slopes, past = self.step_back(arrived, before, *kept)
-        by_U = self.xp.sum(slopes[0] @ self.cache["RT"], axis=0)
+        products, past = self.step_back(arrived, *slopes)
+        by_U = self.xp.sum(products[0] @ self.cache["RT"], axis=0)
         past = (by_U if past[0] is None else past[0] + by_U, *past[1:])
-        return past if not here else self._chosen(here[0], past, D), slopes
+        return past if not here else self._chosen(here[0], past, D), products
 
     def _products_back(self, dU: Array, dP: Array | None = None) -> Array | None:
         """The gradients of all parameters, each from one product over all steps; returns dL/dZ."""

@@ -43,23 +43,22 @@ class SimpleRNN(Recurrent):
         """``f(S)``."""
         return xp.tanh(P + U) if self.activation == "tanh" else xp.maximum(P + U, 0.0)
 
-    def slope(self, xp: Namespace, h: Array, D: Array) -> Array:
-        """``D f'``, from the output."""
-        if self.activation == "tanh":
-            return D * (1.0 - h * h)
-        return D * xp.astype(h > 0, D.dtype)
+    def slope(self, xp: Namespace, h: Array) -> Array:
+        """``f'``, from the output."""
+        return 1.0 - h * h if self.activation == "tanh" else xp.astype(h > 0, h.dtype)
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._step, self._step_back = elementwise(self.rule), elementwise(self.slope)
+        self._step, self._slopes = elementwise(self.rule), elementwise(self.slope)
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
         h = self._step(P[0, ...], U[0, ...])
         return (h,), (h,)
 
-    def step_back(
-        self, D: Memory, before: Memory, *kept: Array
-    ) -> tuple[Memory, Sequence[Array | None]]:
-        return (self._step_back(*kept, *D)[None, ...],), (None,)
+    def slopes(self, before: Memory, *kept: Array) -> Memory:
+        return (self._slopes(*kept),)
+
+    def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
+        return ((D[0] * slopes[0])[None, ...],), (None,)
 
 
 class LSTM(Recurrent):
@@ -74,9 +73,12 @@ class LSTM(Recurrent):
 
     Backward, with D = dL/dh_t, C = dL/dc_t from step t+1, and E all that reaches c_t::
 
-        E = C + D o (1 - tanh(c_t)^2)                   dL/dc_(t-1) = E f
-        dS_i = E g i (1 - i)                            dS_f = E c_(t-1) f (1 - f)
-        dS_g = E i (1 - g^2)                            dS_o = D tanh(c_t) o (1 - o)
+        E = C + D a_c                       a_c = o (1 - tanh(c_t)^2)
+        dS_i = E a_i                        a_i = g i (1 - i)
+        dS_f = E a_f                        a_f = c_(t-1) f (1 - f)
+        dS_g = E a_g                        a_g = i (1 - g^2)
+        dS_o = D a_o                        a_o = tanh(c_t) o (1 - o)
+        dL/dc_(t-1) = E f
 
     The forget gate's bias starts at 1, so that a new network remembers (Jozefowicz et al., 2015).
     PyTorch has two biases, of which only the sum counts: copied weights are
@@ -104,29 +106,34 @@ class LSTM(Recurrent):
         squashed = xp.tanh(c)
         return o * squashed, c, i, f, g, o, squashed
 
-    def slopes(
-        self, xp: Namespace, i: Array, f: Array, g: Array, o: Array, squashed: Array, c: Array,
-        D: Array, C: Array,
+    def slope_rule(
+        self, xp: Namespace, c: Array, i: Array, f: Array, g: Array, o: Array, squashed: Array
+    ) -> tuple[Array, ...]:
+        """a_c, a_i, a_f, a_g, a_o, from c_(t-1) and what ``rule`` kept."""
+        a_c, a_g = o * (1.0 - squashed * squashed), i * (1.0 - g * g)
+        return a_c, g * i * (1.0 - i), c * f * (1.0 - f), a_g, squashed * o * (1.0 - o)
+
+    def back_rule(
+        self, xp: Namespace, D: Array, C: Array, f: Array,
+        a_c: Array, a_i: Array, a_f: Array, a_g: Array, a_o: Array,
     ) -> tuple[Array, ...]:  # fmt: skip
         """The four blocks of dS, and dL/dc_(t-1)."""
-        Do = D * o
-        E = C + Do * (1.0 - squashed * squashed)
-        Ei, Ef = E * i, E * f
-        dS_i, dS_f = Ei * g * (1.0 - i), Ef * c * (1.0 - f)
-        dS_g, dS_o = Ei * (1.0 - g * g), Do * squashed * (1.0 - o)
-        return dS_i, dS_f, dS_g, dS_o, Ef
+        E = C + D * a_c
+        return E * a_i, E * a_f, E * a_g, D * a_o, E * f
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._step, self._step_back = elementwise(self.rule), elementwise(self.slopes)
+        self._step, self._slopes = elementwise(self.rule), elementwise(self.slope_rule)
+        self._step_back = elementwise(self.back_rule)
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
         h, c, *kept = self._step(*self._gates(P + U), memory[1])
         return (h, c), tuple(kept)
 
-    def step_back(
-        self, D: Memory, before: Memory, *kept: Array
-    ) -> tuple[Memory, Sequence[Array | None]]:
-        *blocks, C = self._step_back(*kept, before[1], *D)
+    def slopes(self, before: Memory, *kept: Array) -> Memory:
+        return (kept[1], *self._slopes(before[1], *kept))
+
+    def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
+        *blocks, C = self._step_back(*D, *slopes)
         return (self.xp.stack(blocks),), (None, C)
 
 
@@ -142,9 +149,11 @@ class GRU(Recurrent):
     This is the variant of PyTorch and cuDNN, in which r resets the product U_n, after it was made;
     the paper's r resets the h_(t-1) that goes into it. Backward, with D = dL/dh_t::
 
-        dP_n = D (1 - z) (1 - n^2)                      dU_n = dP_n r
-        dP_z = dU_z = D (h_(t-1) - n) z (1 - z)
-        dP_r = dU_r = dP_n U_n r (1 - r)                dL/dh_(t-1) = D z + dU R^T
+        dP_n = D a_n                        a_n = (1 - z) (1 - n^2)
+        dU_n = dP_n r
+        dP_r = dU_r = dU_n a_r              a_r = U_n (1 - r)
+        dP_z = dU_z = D a_z                 a_z = (h_(t-1) - n) z (1 - z)
+        dL/dh_(t-1) = D z + dU R^T
 
     q is the parameter ``recurrent_bias`` (3 units,). Weights copied from PyTorch are
     ``weight_ih.T``, ``weight_hh.T``, ``bias_ih`` and ``bias_hh``.
@@ -168,28 +177,35 @@ class GRU(Recurrent):
         n = xp.tanh(P_n + r * U_n)
         return n + z * (h - n), r, z, n
 
-    def slopes(
-        self, xp: Namespace, r: Array, z: Array, n: Array, U_n: Array, h: Array, D: Array
+    def slope_rule(
+        self, xp: Namespace, h: Array, r: Array, z: Array, n: Array, U_n: Array
+    ) -> tuple[Array, ...]:
+        """a_n, a_r, a_z, from h_(t-1), U_n and what ``rule`` kept."""
+        rest = 1.0 - z
+        return rest * (1.0 - n * n), U_n * (1.0 - r), (h - n) * z * rest
+
+    def back_rule(
+        self, xp: Namespace, D: Array, r: Array, z: Array, a_n: Array, a_r: Array, a_z: Array
     ) -> tuple[Array, ...]:
         """The blocks of dP and the last one of dU, and what passes to h_(t-1) beside U."""
-        Dz, rest = D * z, 1.0 - z
-        dP_n = D * rest * (1.0 - n * n)
+        dP_n = D * a_n
         dU_n = dP_n * r
-        dP_r, dP_z = dU_n * U_n * (1.0 - r), Dz * (h - n) * rest
-        return dP_r, dP_z, dP_n, dU_n, Dz
+        return dU_n * a_r, D * a_z, dP_n, dU_n, D * z
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._step, self._step_back = elementwise(self.rule), elementwise(self.slopes)
+        self._step, self._slopes = elementwise(self.rule), elementwise(self.slope_rule)
+        self._step_back = elementwise(self.back_rule)
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
         h, *kept = self._step(*self._gates(P), *self._gates(U), *memory)
         return (h,), (*kept, U[2, ...])
 
-    def step_back(
-        self, D: Memory, before: Memory, *kept: Array
-    ) -> tuple[Memory, Sequence[Array | None]]:
+    def slopes(self, before: Memory, *kept: Array) -> Memory:
+        return (*kept[:2], *self._slopes(*before, *kept))
+
+    def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
         xp = self.xp
-        dP_r, dP_z, dP_n, dU_n, past = self._step_back(*kept, *before, *D)
+        dP_r, dP_z, dP_n, dU_n, past = self._step_back(*D, *slopes)
         return (xp.stack([dP_r, dP_z, dU_n]), xp.stack([dP_r, dP_z, dP_n])), (past,)
 
 
