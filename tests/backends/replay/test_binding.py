@@ -1,6 +1,7 @@
 """Calls that share memory or names: bound to what they mean, alone or in a loop."""
 
 import numpy as np
+import pytest
 
 from xpnn.backends.replay import Replayed
 
@@ -36,3 +37,48 @@ def test_the_order_of_keys_is_not_looked_at(bind):
         assert (held["n"], held["m"]) == (2.0 + k, 16.0 * 2**k)
         held, x = (dict(reversed(one.items())) for one in (held, x))
     assert len(replayed.programs) == 1
+
+
+@pytest.mark.parametrize("shape", [(200, 10), (16, 16), (15, 4), (40, 17), (40, 1), (3, 40, 8)])
+def test_extremes_of_short_rows(bind, shape):
+    def step(x):
+        return np.max(x, axis=-1, keepdims=True), np.min(x, axis=-1), np.max(x * 2, axis=1)
+
+    replayed = Replayed(step, bind=bind)
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        x = rng.normal(size=shape).astype(np.float32)
+        if k == 2:
+            x[1, ..., 0], x[2, ..., 0] = np.nan, np.inf
+        for found, wanted in zip(replayed(x), step(x), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert replayed.recordable
+
+
+@pytest.mark.parametrize("shape", [(4, 64, 128), (4, 1024, 8), (3, 4, 8), (2, 3, 64, 64)])
+def test_sums_over_a_middle_axis(bind, shape):
+    def step(x):
+        return np.sum(x, axis=1), np.sum(x, axis=-2, keepdims=True), np.sum(x * 2, axis=-2)
+
+    replayed = Replayed(step, bind=bind)
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        x = rng.normal(size=shape).astype(np.float32)
+        for found, wanted in zip(replayed(x), step(x.astype(np.float64)), strict=True):
+            assert found.shape == wanted.shape
+            np.testing.assert_allclose(found, wanted, atol=2e-5 * np.sqrt(shape[1]))
+    assert replayed.recordable
+
+
+@pytest.mark.parametrize("shape", [(5, 128), (33, 40), (40, 33), (2, 16, 17), (128, 4, 40)])
+def test_copies_that_turn_axes(bind, shape):
+    def step(x):
+        turned = np.swapaxes(x, -1, -2)
+        return np.reshape(turned, (-1,)) * 2.0, np.reshape(np.transpose(x), (-1,)) + 1.0
+
+    replayed = Replayed(step, bind=bind)
+    for k in range(2):
+        x = np.arange(k, k + np.prod(shape), dtype=np.float32).reshape(shape)
+        for found, wanted in zip(replayed(x), step(x), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert replayed.recordable

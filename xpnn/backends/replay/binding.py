@@ -18,6 +18,9 @@ from xpnn.backends.replay.stand_ins import cast
 Bound = Callable[[], Any]
 
 LONGEST_PLAIN_SUM = 1024  # addends: NumPy's own way of summing keeps more digits of longer rows
+SHORT_ROW = 16  # items: reducing each row of so few by itself takes longer than turning them
+LEAST_STACKED_SUM = 4096  # items of each matrix of a stack, for a product to pay
+BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
 
 
 class Numbers:
@@ -60,7 +63,7 @@ class Binder:
         if call.method == "__call__" and isinstance(call.function, np.ufunc):
             return [self.elementwise(call)]
         if call.method == "reduce":
-            return [self.reduction(call)]
+            return self.reduction(call)
         if all(isinstance(one, Slot) for one in call.results):
             return [self.count(call)]
         return [self.any_function(call)]
@@ -115,7 +118,7 @@ class Binder:
             for one, kind, dtype in zip(call.arguments, kinds, dtypes, strict=False)
         ]
 
-    def reduction(self, call: Call) -> Bound:
+    def reduction(self, call: Call) -> list[Bound]:
         """A sum, a maximum: over some axes, into its target."""
         (source,) = call.arguments
         options = dict(call.options)
@@ -125,11 +128,17 @@ class Binder:
         if plain and array.dtype.char in "fd" and array.dtype == out.dtype:
             bound = self.sum_as_product(array, axis, out)
             if bound is not None:
-                return bound
-        return partial(call.function.reduce, array, axis, dtype, out, **options)
+                return [bound]
+        if call.function in (np.maximum, np.minimum) and options.keys() <= {"keepdims"}:
+            last = array.ndim == 2 and axis in (-1, 1)
+            if last and len(array) >= SHORT_ROW >= array.shape[1] > 0 and array.dtype == out.dtype:
+                turned = np.empty(array.shape[::-1], array.dtype)
+                turn = partial(np.copyto, turned, array.T)
+                return [turn, partial(call.function.reduce, turned, 0, None, out.reshape(-1))]
+        return [partial(call.function.reduce, array, axis, dtype, out, **options)]
 
     def sum_as_product(self, array: np.ndarray, axis: Any, out: np.ndarray) -> Bound | None:
-        """A sum over the first, the last or all axes as a product with ones, ten times as fast."""
+        """A sum over one or all axes as a product with ones, up to ten times as fast."""
         if axis is None and array.size <= LONGEST_PLAIN_SUM and array.flags.c_contiguous:
             ones = self.filled(array.dtype.type(1), (array.size,))
             return partial(array.reshape(-1).dot, ones, out) if out.ndim == 0 else None
@@ -145,6 +154,9 @@ class Binder:
             return partial(
                 rows.dot, self.filled(rows.dtype.type(1), rows.shape[1:]), out.reshape(-1)
             )
+        if axis in (-2, array.ndim - 2) and array[0].size >= LEAST_STACKED_SUM and array.ndim == 3:
+            ones = self.filled(array.dtype.type(1), (1, array.shape[1]))
+            return partial(np.matmul, ones, array, out=out.reshape(len(array), 1, -1))
         return None
 
     def count(self, call: Call) -> Bound:
@@ -204,6 +216,18 @@ def _kind(leaf: Any) -> Any:
     return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
 
 
+def copies(target: np.ndarray, source: np.ndarray) -> list[Bound]:
+    """A copy; where it turns axes, in bands, so that the lines of memory that it reads stay near.
+
+    Rows of a matrix that lie a power of two apart take turns in a few places of the first cache.
+    """
+    item, width = source.itemsize, source.shape[-1] if source.ndim else 0
+    if width <= BAND or source.strides[-1] == item or item not in source.strides:
+        return [partial(np.copyto, target, source)]
+    bands = [slice(start, start + BAND) for start in range(0, width, BAND)]
+    return [partial(np.copyto, target[..., band], source[..., band]) for band in bands]
+
+
 # Calls with a way of their own --------------------------------------------------------------------
 
 
@@ -228,7 +252,7 @@ def _reshape(binder: Binder, call: Call) -> list[Bound] | None:
     if call.options or len(call.arguments) > 2:
         return None
     source = binder.array(call.arguments[0])
-    return [partial(np.copyto, binder.target(call).reshape(source.shape), source)]
+    return copies(binder.target(call).reshape(source.shape), source)
 
 
 def _take(binder: Binder, call: Call) -> list[Bound] | None:
