@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from xpnn.errors import BackendUnavailable, DataError
-from xpnn.numerics import HOST, erf_by_chebyshev, mix_bits, stream_key
+from xpnn.numerics import HOST, erf_by_chebyshev, log_softmax, mix_bits, stream_key
 from xpnn.typing import Array, Namespace, Shape
 
 _NOWHERE = nullcontext()
@@ -28,8 +28,8 @@ class Backend:
         device: the library's own device object, or None where it has only one.
         counters_on_device: whether step counts and dropout draws are 0-d arrays (so that a compiled
             step stays right when they change) rather than Python integers.
-        small: arrays of up to so many elements are updated together, as a call costs more than the
-            work in it. 0 where calls cost nothing.
+        small: parameters of up to so many elements are updated in one ``sweep``, as a call costs
+            more than the work in it. 0 where calls cost nothing.
         compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
             are "known" to be pure, or "none".
     """
@@ -38,7 +38,7 @@ class Backend:
     library: ClassVar[str]
     install: ClassVar[str]
     counters_on_device: ClassVar[bool] = False
-    small: ClassVar[int] = 0
+    small: ClassVar[float] = 0
     compiles: ClassVar[Literal["all", "known", "none"]] = "none"
 
     def __init__(self, device: str | None = None):
@@ -47,6 +47,7 @@ class Backend:
         self._hash = self.elementwise(_hash_words)
         self._join = self.elementwise(_join_words)
         self._constants: dict[tuple[float, ...], Array] = {}
+        self._indices: dict[int, Array] = {}
         self.spec = self.name if device is None else f"{self.name}:{device}"
 
     def __repr__(self) -> str:
@@ -133,11 +134,51 @@ class Backend:
             rule: returns an array or a tuple of arrays, each of its arguments' common shape. Its
                 arguments are arrays of one shape (or that broadcast to it), 0-d arrays and Python
                 numbers.
-            donate: positions among the arrays whose memory may be reused. A donated array must
-                not be read again; keep what is returned.
+            donate: positions among the arrays whose memory may be reused, for the first results in
+                this order. A donated array must not be read again; keep what is returned.
         """
         xp = self.xp
         return lambda *arrays: rule(xp, *arrays)
+
+    def sweep(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., list[list[Array]]]:
+        """``elementwise`` for many arrays at once: what an optimizer does to all parameters.
+
+        Args:
+            rule: as for ``elementwise``.
+            donate: as for ``elementwise``; the first results take the place of donated columns.
+
+        Returns:
+            ``swept(columns, *numbers)``: each column lists arrays, the k-th of all columns having
+            one shape, all of a column one dtype. The rule sees a column as one array, and the
+            numbers as they are. What it returns is cut into columns again.
+        """
+        one = self.elementwise(rule, donate)
+
+        def swept(columns: list[list[Array]], *numbers: Any) -> list[list[Array]]:
+            shapes = [array.shape for array in columns[0]]
+            new = one(*map(self.join, columns), *numbers)
+            return [self.split(array, shapes) for array in new]
+
+        return swept
+
+    def join(self, arrays: list[Array]) -> Array:
+        """Arrays behind each other, flat; a single one as it is."""
+        if len(arrays) == 1:
+            return arrays[0]
+        return self.xp.concat([self.xp.reshape(array, (-1,)) for array in arrays])
+
+    def split(self, joint: Array, shapes: Sequence[Shape]) -> list[Array]:
+        """The way back of ``join``, as views where the library has them."""
+        if len(shapes) == 1:
+            return [joint]
+        parts, start = [], 0
+        for shape in shapes:
+            stop = start + math.prod(shape)
+            parts.append(self.xp.reshape(joint[start:stop], shape))
+            start = stop
+        return parts
 
     def compile(self, step: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
         """Make a whole function of arrays one unit, where the library can."""
@@ -184,7 +225,11 @@ class Backend:
         kept: list[tuple[Array, ...]] = [()] * length
         for t in range(length)[:: -1 if reverse else 1]:
             carry, kept[t] = step(carry, *(one[t, ...] for one in inputs))
-        return carry, tuple(map(self.xp.stack, zip(*kept, strict=True)))
+        return carry, tuple(map(self.stack, zip(*kept, strict=True)))
+
+    def stack(self, arrays: Sequence[Array]) -> Array:
+        """Arrays of one shape along a new first axis."""
+        return self.xp.stack(arrays)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         """``array`` with ``updates[k]`` added to row ``indices[k]``, for every k; repeats add up.
@@ -219,6 +264,16 @@ class Backend:
         if not self.counters_on_device:
             return float(value)
         return self.xp.asarray(value, dtype=float, device=self.device)
+
+    def log_softmax(self, x: Array) -> Array:
+        """``x - log(sum(exp(x)))`` over the last axis."""
+        return log_softmax(x, self.xp)
+
+    def indices(self, count: int) -> Array:
+        """0, 1, ... count - 1 as int32, made on the device only once."""
+        if count not in self._indices:
+            self._indices[count] = self.from_numpy(np.arange(count, dtype=np.int32))
+        return self._indices[count]
 
     def constant(self, values: tuple[float, ...]) -> Array:
         """Numbers that never change as a float32 array; copied to the device only once."""

@@ -74,6 +74,9 @@ class JaxBackend(Backend):
 
         return jax.enable_x64(True)
 
+    def indices(self, count: int) -> Array:
+        return self.xp.arange(count, dtype=self.xp.int32)  # kept, it could be a tracer
+
     def constant(self, values: tuple[float, ...]) -> Array:
         return self.xp.asarray(values, dtype=self.xp.float32)  # kept, it could be a tracer
 

@@ -1,15 +1,18 @@
 """Losses of classes: yes or no, or one of many."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from xpnn.backends import Backend, backend_of
 from xpnn.losses.means import elementwise, matching, one_for_each, shares, weighted_sum
 from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
-from xpnn.numerics import log_softmax, one_hot, sigmoid
+from xpnn.numerics import one_hot, sigmoid
 from xpnn.typing import Array, Namespace
 
+Pair: TypeAlias = tuple[Array, Array]
 
-def _hinge(xp: Namespace, a: Array, y: Array) -> tuple[Array, Array]:
+
+def _hinge(xp: Namespace, a: Array, y: Array) -> Pair:
     sign = 2.0 * y - 1.0
     short = 1.0 - sign * a
     return xp.maximum(short, 0.0), xp.where(short > 0, -sign, 0.0)
@@ -36,13 +39,13 @@ def hinge(
     )
 
 
-def _logistic(xp: Namespace, s: Array, y: Array) -> tuple[Array, Array]:
+def _logistic(xp: Namespace, s: Array, y: Array) -> Pair:
     # max(s, 0) - y s is exact where y is 0 or 1, so that small losses keep their digits
     loss = xp.maximum(s, 0.0) - y * s + xp.log1p(xp.exp(-xp.abs(s)))
     return loss, sigmoid(s, xp) - y
 
 
-def _bernoulli(xp: Namespace, p: Array, y: Array, smallest: float) -> tuple[Array, Array]:
+def _bernoulli(xp: Namespace, p: Array, y: Array, smallest: float) -> Pair:
     yes, no = xp.maximum(p, smallest), xp.maximum(1.0 - p, smallest)
     return -(y * xp.log(yes) + (1.0 - y) * xp.log(no)), (1.0 - y) / no - y / yes
 
@@ -82,8 +85,17 @@ def binary_cross_entropy(
     )
 
 
-def _likelihood(xp: Namespace, log_p: Array, q: Array) -> tuple[Array, Array]:
+def _likelihood(xp: Namespace, log_p: Array, q: Array, kept: float, floor: float) -> Pair:
+    if floor:
+        q = kept * q + floor
     return -q * log_p, xp.exp(log_p) - q  # the slope is the logits', by way of log softmax
+
+
+def _likelihood_of_labels(
+    xp: Namespace, log_p: Array, labels: Array, classes: Array, *smoothing: float
+) -> Pair:
+    q = xp.astype(labels == classes, log_p.dtype)
+    return _likelihood(xp, log_p, q, *smoothing)
 
 
 @wants(labels_or_distributions)
@@ -113,21 +125,22 @@ def cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy needs label_smoothing in [0, 1), got {label_smoothing}")
     backend = backend or backend_of(predictions)
-    q = _class_rows(predictions, targets, backend)
-    row_weight = None if class_weight is None else _row_weights(q, class_weight, backend)
-    if label_smoothing:
-        q = (1 - label_smoothing) * q + label_smoothing / q.shape[-1]
+    targets, classes = backend.asarray(targets), predictions.shape[-1]
+    labelled = tuple(targets.shape) == tuple(predictions.shape[:-1])
+    if not labelled:
+        targets = matching(predictions, targets, backend)
+    row_weight = None
+    if class_weight is not None:
+        xp, dtype = backend.xp, predictions.dtype
+        q = one_hot(targets, classes, dtype, xp) if labelled else targets
+        row_weight = _row_weights(q, class_weight, backend)
     share = shares(predictions, predictions.ndim - 1, sample_weight, row_weight, backend)
-    log_p = log_softmax(predictions, backend.xp)
-    return weighted_sum(_likelihood, log_p, q, share, backend)
-
-
-def _class_rows(predictions: Array, targets: Array, backend: Backend) -> Array:
-    """Class numbers, or rows of probabilities, as rows of probabilities."""
-    targets = backend.asarray(targets)
-    if tuple(targets.shape) == tuple(predictions.shape[:-1]):
-        return one_hot(targets, predictions.shape[-1], predictions.dtype, backend.xp)
-    return matching(predictions, targets, backend)
+    log_p = backend.log_softmax(predictions)
+    smoothing = (1.0 - label_smoothing, label_smoothing / classes)
+    if labelled:
+        arrays = (log_p, targets[..., None], backend.indices(classes))
+        return weighted_sum(_likelihood_of_labels, arrays, share, backend, *smoothing)
+    return weighted_sum(_likelihood, (log_p, targets), share, backend, *smoothing)
 
 
 def _row_weights(q: Array, class_weight: Sequence[float], backend: Backend) -> Array:
@@ -136,7 +149,7 @@ def _row_weights(q: Array, class_weight: Sequence[float], backend: Backend) -> A
     return backend.xp.sum(q * backend.xp.astype(weights, q.dtype), axis=-1)
 
 
-def _divergence(xp: Namespace, log_p: Array, q: Array) -> tuple[Array, Array]:
+def _divergence(xp: Namespace, log_p: Array, q: Array) -> Pair:
     return q * (xp.log(xp.where(q > 0, q, 1.0)) - log_p), xp.exp(log_p) - q  # likewise
 
 
@@ -160,5 +173,5 @@ def kl_divergence(
     backend = backend or backend_of(predictions)
     q = matching(predictions, targets, backend)
     share = shares(predictions, predictions.ndim - 1, sample_weight, None, backend)
-    log_p = log_softmax(predictions, backend.xp)
-    return weighted_sum(_divergence, log_p, q, share, backend)
+    log_p = backend.log_softmax(predictions)
+    return weighted_sum(_divergence, (log_p, q), share, backend)

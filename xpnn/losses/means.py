@@ -10,7 +10,10 @@ from xpnn.errors import DataError, ShapeError
 from xpnn.typing import Array, Namespace, Shape
 
 Rule = Callable[..., tuple[Array, Array]]
-"""``rule(xp, predictions, targets, *options) -> (l, dl/dprediction)``, elementwise."""
+"""``rule(xp, predictions, targets, *options) -> (l, dl/dprediction)``, elementwise.
+
+Arrays beside these two may stand between them and the options.
+"""
 
 
 def elementwise(
@@ -30,19 +33,18 @@ def elementwise(
         no, yes = one_for_each(class_weight, classes=2)
         item_weight = no + (yes - no) * targets
     share = shares(predictions, predictions.ndim, sample_weight, item_weight, backend)
-    return weighted_sum(rule, predictions, targets, share, backend, *options)
+    return weighted_sum(rule, (predictions, targets), share, backend, *options)
 
 
 def weighted_sum(
     rule: Rule,
-    predictions: Array,
-    targets: Array,
+    arrays: tuple[Array, ...],
     share: Array | float,
     backend: Backend,
     *options: float,
 ) -> tuple[Array, Array]:
     """Value and delta, given what each item adds to the mean."""
-    losses, delta = _sweep(backend, rule, options)(predictions, targets, share)
+    losses, delta = _sweep(backend, rule, options)(share, *arrays)
     return backend.xp.sum(losses), delta
 
 
@@ -50,10 +52,8 @@ def weighted_sum(
 def _sweep(backend: Backend, rule: Rule, options: tuple[float, ...]) -> Callable[..., Any]:
     """``rule`` and the multiplication by the shares as one sweep over memory."""
 
-    def shared(
-        xp: Namespace, predictions: Array, targets: Array, share: Array
-    ) -> tuple[Array, Array]:
-        loss, slope = rule(xp, predictions, targets, *options)
+    def shared(xp: Namespace, share: Array, *arrays: Array) -> tuple[Array, Array]:
+        loss, slope = rule(xp, *arrays, *options)
         return loss * share, slope * share
 
     shared.__qualname__ = rule.__name__

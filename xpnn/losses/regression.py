@@ -31,7 +31,7 @@ def quadratic_cost(
     backend = backend or backend_of(predictions)
     targets = matching(predictions, targets, backend)
     share = shares(predictions, 1, sample_weight, None, backend)
-    return weighted_sum(_half_square, predictions, targets, share, backend)
+    return weighted_sum(_half_square, (predictions, targets), share, backend)
 
 
 def _square(xp: Namespace, a: Array, y: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from xpnn.backends import Backend
 from xpnn.numerics import HOST
 from xpnn.optimizers.clipping import Clipping
 from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
-from xpnn.typing import Array, Namespace, Number, OptState, Params, Shape
+from xpnn.typing import Array, Namespace, Number, OptState, Params
 
 Update = Callable[[Params, Params, OptState], tuple[Params, OptState]]
 
@@ -111,7 +111,7 @@ class Optimizer:
         """
         donate = (0, *range(2, 2 + len(self.slots)))
         sweep = {
-            decay: backend.elementwise(self._whole_rule(decay, backend), donate)
+            decay: backend.sweep(self._whole_rule(decay, backend), donate)
             for decay in (False, True)
         }
         advance = self._make_advance(backend)
@@ -121,12 +121,11 @@ class Optimizer:
             scale = self.clip.scale(grads, backend.xp) if self.clip else 1.0
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in self.slots}
             for (decay, *_), names in self._updated_together(params, grads, backend).items():
-                columns = [params, grads, *slots.values()]
-                joint = [_join([column[name] for name in names], backend) for column in columns]
-                new = sweep[decay](*joint, scale, *changing)
-                for column, array in zip([params, *slots.values()], new, strict=True):
-                    shapes = [params[name].shape for name in names]
-                    column.update(zip(names, _split(array, shapes, backend), strict=True))
+                read = [params, grads, *slots.values()]
+                given = [[held[name] for name in names] for held in read]
+                new = sweep[decay](given, scale, *changing)
+                for held, arrays in zip((params, *slots.values()), new, strict=True):
+                    held.update(zip(names, arrays, strict=True))
             return params, {**opt_state, **counted, **slots}
 
         return update
@@ -267,26 +266,6 @@ def _zeros_beside(param: Array, backend: Backend) -> Array:
     xp = backend.xp
     dtype = _at_least_float32(param.dtype, xp)
     return xp.zeros(param.shape, dtype=dtype, device=backend.device)
-
-
-def _join(arrays: list[Array], backend: Backend) -> Array:
-    """Arrays behind each other, flat; a single one as it is."""
-    if len(arrays) == 1:
-        return arrays[0]
-    xp = backend.xp
-    return xp.concat([xp.reshape(array, (-1,)) for array in arrays])
-
-
-def _split(joint: Array, shapes: list[Shape], backend: Backend) -> list[Array]:
-    """The way back of ``_join``, as views where the library has them."""
-    if len(shapes) == 1:
-        return [joint]
-    parts, start = [], 0
-    for shape in shapes:
-        stop = start + math.prod(shape)
-        parts.append(backend.xp.reshape(joint[start:stop], shape))
-        start = stop
-    return parts
 
 
 def _as(dtype: Any, array: Array, xp: Namespace) -> Array:
