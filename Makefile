@@ -27,7 +27,7 @@ stamps   = $(sort $(foreach spec,$(subst $(comma), ,$(1)),$(addprefix $(DONE),$(
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all lint types docs bench clean
+.PHONY: help train test test-all faults lint types docs bench clean
 
 help:  ## Show this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -43,6 +43,9 @@ test: $(DONE)test  ## Test on NumPy and array-api-strict
 
 test-all: $(DONE)test $(call stamps,$(BACKENDS))  ## Test on all of BACKENDS, installing what they need
 	XPNN_TEST_BACKENDS=$(BACKENDS) $(BIN)/pytest $(ARGS)
+
+faults: $(DONE)test  ## Try to break it, and print how many faults were survived
+	$(BIN)/python -m tests.reliability $(ARGS)
 
 lint: $(DONE)lint  ## Check format, code and the order of imports
 	$(BIN)/ruff format --check .

@@ -129,7 +129,8 @@ def transformer() -> Work:
                 )
                 self.blocks = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
                 self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, vocabulary)
-                self.mask = nn.Transformer.generate_square_subsequent_mask(time)
+                mask = nn.Transformer.generate_square_subsequent_mask(time)
+                self.register_buffer("mask", mask)
 
             def forward(self, x: Any) -> Any:
                 z = self.blocks(self.ids(x) + self.positions, mask=self.mask, is_causal=True)
@@ -153,10 +154,12 @@ WORKS = {
 # How each column trains it ------------------------------------------------------------------------
 
 
-def xpnn_run(work: Work, backend: str, compile: bool | None = None) -> Run:
+def xpnn_run(
+    work: Work, backend: str, compile: bool | None = None, precision: str | None = None
+) -> Run:
     """xpnn's Trainer on a backend."""
     network = Network(work.layers(), work.input_shape, backend)
-    trainer = Trainer(network, cross_entropy, Adam(RATE), compile=compile)
+    trainer = Trainer(network, cross_entropy, Adam(RATE), compile=compile, precision=precision)
     x, y = work.data()
     x, y = network.asarray(x), network.backend.asarray(y, "int32")
 
@@ -169,13 +172,20 @@ def xpnn_run(work: Work, backend: str, compile: bool | None = None) -> Run:
     return run
 
 
-def torch_run(work: Work) -> Run:
-    """torch.nn, autograd and torch.optim.Adam, one operation at a time."""
+def torch_run(work: Work, device: str = "cpu", autocast: str | None = None) -> Run:
+    """torch.nn, autograd and torch.optim.Adam, one operation at a time.
+
+    Args:
+        device: where.
+        autocast: the dtype to compute in, "float16" or "bfloat16", with a loss scale.
+    """
     import torch
 
-    model = work.torch(torch.nn)
+    model = work.torch(torch.nn).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    x, y = (torch.from_numpy(array) for array in work.data())
+    scaler = torch.amp.GradScaler(device, enabled=autocast == "float16")
+    half = torch.autocast(device, getattr(torch, autocast or "float16"), enabled=bool(autocast))
+    x, y = (torch.from_numpy(array).to(device) for array in work.data())
     if len(work.input_shape) == 3:
         x = x.permute(0, 3, 1, 2).contiguous()
     y = y.flatten()
@@ -183,9 +193,11 @@ def torch_run(work: Work) -> Run:
     def run(count: int) -> None:
         for _ in range(count):
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
+            with half:
+                loss = torch.nn.functional.cross_entropy(model(x), y)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
         loss.item()
 
     return run

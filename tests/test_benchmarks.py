@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import columns, measure, show
+from benchmarks.gpu import COLUMNS, runs_of, table
 from benchmarks.peers_column import ARCHITECTURES, make_trainer, register
-from benchmarks.works import WORKS, mlp
+from benchmarks.works import WORKS, mlp, torch_run, xpnn_run
 from tests.conftest import needs
 from xpnn import Network
 
@@ -75,3 +76,20 @@ def test_the_columns_drive_a_trainer():
         last = runner.value(runner.step(0))
     runner.sync()
     assert last < first
+
+
+def test_the_table_of_a_gpu(capsys):
+    """On a machine without one, all columns are named and left out; NumPy stands in for them."""
+    work = mlp([4, 3, 2], batch=5)
+    runs_of(work, {"no such": lambda work: xpnn_run(work, backend="no such library")})
+    assert "no column no such" in capsys.readouterr().out
+    times = measure({"PyTorch": xpnn_run(work, "numpy"), **runs_of(work, COLUMNS)}, 2, 1e-4)
+    lines = table("tiny", work, times).splitlines()
+    assert lines[0].startswith("### tiny: ")
+    assert any(line.startswith("| PyTorch |") and line.endswith(" 1.00 |") for line in lines)
+
+
+@needs("torch")
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+def test_torch_runs_in_half_precision_too(autocast):
+    torch_run(mlp([4, 3, 2], batch=5), autocast=autocast)(2)

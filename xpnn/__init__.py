@@ -20,8 +20,11 @@ from xpnn.data import datasets, split
 from xpnn.errors import (
     BackendUnavailable,
     DataError,
+    DeviceError,
+    FileError,
     NotBuiltError,
     ShapeError,
+    OutOfMemory,
     TrainingStopped,
     XpnnError,
 )
@@ -62,6 +65,7 @@ from xpnn.layers import (
     MaxPool2D,
     MultiHeadAttention,
     Parallel,
+    Recompute,
     Recurrent,
     ReLU,
     Reshape,
@@ -78,6 +82,7 @@ from xpnn.layers import (
     Tanh,
     TiedDense,
     TransformerBlock,
+    register,
 )
 from xpnn.losses import (
     binary_cross_entropy,
@@ -90,7 +95,7 @@ from xpnn.losses import (
     quadratic_cost,
 )
 from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
-from xpnn.network import Network
+from xpnn.network import Network, load
 from xpnn.generation import generate
 from xpnn.optimizers import (
     SGD,
@@ -118,9 +123,11 @@ from xpnn.optimizers import (
 from xpnn.training import (
     BestWeights,
     Callback,
+    Checkpoint,
     CSVLogger,
     EarlyStopping,
     History,
+    MixedPrecision,
     ProgressBar,
     StopOnNaN,
     Trainer,
@@ -140,8 +147,11 @@ __all__ = [
     "split",
     "BackendUnavailable",
     "DataError",
+    "DeviceError",
+    "FileError",
     "NotBuiltError",
     "ShapeError",
+    "OutOfMemory",
     "TrainingStopped",
     "XpnnError",
     "ELU",
@@ -180,6 +190,7 @@ __all__ = [
     "MaxPool2D",
     "MultiHeadAttention",
     "Parallel",
+    "Recompute",
     "Recurrent",
     "ReLU",
     "Reshape",
@@ -196,6 +207,7 @@ __all__ = [
     "Tanh",
     "TiedDense",
     "TransformerBlock",
+    "register",
     "binary_cross_entropy",
     "cross_entropy",
     "hinge",
@@ -213,6 +225,7 @@ __all__ = [
     "Recall",
     "TopK",
     "Network",
+    "load",
     "generate",
     "SGD",
     "Adagrad",
@@ -237,9 +250,11 @@ __all__ = [
     "matrices_only",
     "BestWeights",
     "Callback",
+    "Checkpoint",
     "CSVLogger",
     "EarlyStopping",
     "History",
+    "MixedPrecision",
     "ProgressBar",
     "StopOnNaN",
     "Trainer",

@@ -18,8 +18,9 @@ from xpnn.losses import cross_entropy
 from xpnn.metrics import Accuracy
 from xpnn.network import Network
 from xpnn.optimizers import AdamW, Cosine, WarmUp, matrices_only
-from xpnn.training import CSVLogger, StopOnNaN, Trainer
+from xpnn.training import Checkpoint, CSVLogger, StopOnNaN, Trainer
 from xpnn.training.checkpoint import save_weights
+from xpnn.training.resuming import numbered
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,9 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except XpnnError as error:
+    except (XpnnError, OSError) as error:
         print(f"xpnn: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        hint = "; the same command with --resume goes on" if options.run is _train else ""
+        print(f"xpnn: interrupted{hint}", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,9 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--backend", default="numpy", help="such as numpy, cupy, torch, jax")
     train.add_argument("--epochs", type=_positive, default=40)
     train.add_argument("--batch-size", type=_positive, default=32)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--out", type=Path, default=Path("runs/digits"), help="folder for results")
+    train.add_argument("--seed", type=_natural, default=0)
+    train.add_argument("--out", type=_path, default=Path("runs/digits"), help="folder for results")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.add_argument(
+        "--resume", action="store_true", help="go on from where the same command was interrupted"
+    )
     train.set_defaults(run=_train)
     return parser
 
@@ -55,6 +63,19 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text}")
     return number
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 0, got {text}")
+    return number
+
+
+def _path(text: str) -> Path:
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("wanted a path without null characters")
+    return Path(text)
 
 
 # doctor -----------------------------------------------------------------------------------------
@@ -102,12 +123,20 @@ def _train(options: argparse.Namespace) -> int:
     steps = options.epochs * -(-len(x_train) // options.batch_size)
     rate = WarmUp(steps // 20 + 1, Cosine(3e-3, steps=steps))
     optimizer = AdamW(rate, weight_decay=1e-2, decays=matrices_only)
+    checkpoints = options.out / "checkpoints"
+    if not options.resume:
+        for path in numbered(checkpoints):
+            path.unlink()
     trainer = Trainer(
         network,
         functools.partial(cross_entropy, label_smoothing=0.1),
         optimizer,
         metrics=[Accuracy()],
-        callbacks=[CSVLogger(options.out / "history.csv"), StopOnNaN()],
+        callbacks=[
+            CSVLogger(options.out / "history.csv"),
+            StopOnNaN(),
+            Checkpoint(checkpoints, keep=2),
+        ],
     )
     started = time.perf_counter()
     history = trainer.fit(
@@ -117,6 +146,7 @@ def _train(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         validation=(x_test, y_test),
         progress=not options.quiet,
+        resume=checkpoints,
     )
     seconds = time.perf_counter() - started
     save_weights(network, options.out / "weights.safetensors")
@@ -127,6 +157,7 @@ def _train(options: argparse.Namespace) -> int:
         history.plot(options.out / "curves.png")
         written.append("curves.png")
     print(f"trained {options.epochs} epochs in {seconds:.1f} s on {network.backend.describe()}")
-    print(f"wrote {', '.join(written)} in {options.out}")
+    folder = str(options.out).encode(errors="backslashreplace").decode()  # names are any bytes
+    print(f"wrote {', '.join(written)} in {folder}")
     print(f"test accuracy {trainer.evaluate(x_test, y_test)['accuracy']:.4f}")
     return 0

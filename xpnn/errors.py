@@ -6,7 +6,10 @@
      +-- BackendUnavailable   the array library or device that was asked for does not work here
      +-- ShapeError           an array, or a stack of layers, has the wrong shape   (a ValueError)
      +-- DataError            data that cannot be trained on: empty, NaN, bad labels  (a ValueError)
+     |    +-- DeviceError     an array lies on another device of its library than the network
+     |    +-- FileError       a file is torn, damaged, or not what it should be
      +-- NotBuiltError        a layer was used before it belonged to a network
+     +-- OutOfMemory          a step does not fit into the memory of its device   (a MemoryError)
      +-- TrainingStopped      a training run went bad, and going on would only hide it
      +-- GradientError        a backward pass disagrees with its forward   (an AssertionError)
 
@@ -31,8 +34,20 @@ class DataError(XpnnError, ValueError):
     """Data that cannot be trained on: empty, of mismatched lengths, NaN, labels out of range."""
 
 
+class DeviceError(DataError):
+    """An array of the network's own library that lies on another device than the network."""
+
+
+class FileError(DataError):
+    """A file that is torn, damaged, of another kind, or describes what cannot be made."""
+
+
 class NotBuiltError(XpnnError, RuntimeError):
     """A layer was used before it was given an input shape and a backend."""
+
+
+class OutOfMemory(XpnnError, MemoryError):
+    """A step does not fit into the memory of its device, also after what was cached is freed."""
 
 
 class TrainingStopped(XpnnError, RuntimeError):

@@ -22,14 +22,14 @@ from numpy.random import Generator, Philox
 
 from xpnn.backends import Backend
 from xpnn.errors import DataError, ShapeError, XpnnError
-from xpnn.layers import Layer, Masked, Parallel, Residual, Sequential
+from xpnn.layers import Layer, Masked, Parallel, Recompute, Residual, Sequential
 from xpnn.network import Network
 from xpnn.typing import Array, Params, State
 
 Past = dict[str, State]
 """What each layer remembers, by the layer's name."""
 
-JOINED = {kind.forward for kind in (Sequential, Residual, Parallel, Masked)}
+JOINED = {kind.forward for kind in (Sequential, Residual, Parallel, Masked, Recompute)}
 """How containers run that are fit for writing wherever all layers inside are."""
 
 
@@ -230,5 +230,6 @@ def _ids(network: Network, prompt: Any) -> np.ndarray:
             f"wanted ids that fit 32 bits, got ids from {ids.min()} to {ids.max()}; count from 0"
         )
     ids = ids.reshape(-1, ids.shape[-1]).astype(np.int64)
-    network.root.check_inputs(network.backend.asarray(ids, "int32"))
+    with network.backend.on_device():
+        network.root.check_inputs(network.backend.asarray(ids, "int32"))
     return ids

@@ -5,16 +5,98 @@ An initializer is a function ``(shape, rng) -> float64 array``. For a weight, th
 sums over ("fan in"). Gains keep the variance of the signal about 1 from layer to layer.
 """
 
+import functools
 import math
-from collections.abc import Callable
-from typing import TypeAlias
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
 
+from xpnn.errors import OutOfMemory, ShapeError
 from xpnn.typing import Shape
 
 Initializer: TypeAlias = Callable[[Shape, Generator], np.ndarray]
+
+_ROOM: ContextVar[list[int] | None] = ContextVar("room", default=None)
+
+
+@contextmanager
+def zeros_for(elements: int) -> Iterator[None]:
+    """While it holds, all initializers give zeros, and no more than so many numbers in all.
+
+    For layers whose weights come from a file: nothing is drawn in vain, and what claims to need
+    more than the file holds is refused before memory is asked for.
+
+    >>> with zeros_for(4):
+    ...     glorot_uniform((2, 2), np.random.default_rng(0))
+    array([[0., 0.],
+           [0., 0.]])
+    """
+    token = _ROOM.set([elements])
+    try:
+        yield
+    finally:
+        _ROOM.reset(token)
+
+
+def claim(shape: Shape) -> bool:
+    """Whether zeros are wanted, see ``zeros_for``; takes room for an array of that shape.
+
+    Raises:
+        ShapeError: there is no room left, or that is no shape.
+    """
+    room = _ROOM.get()
+    if room is None:
+        return False
+    if not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise ShapeError(f"wanted a shape of integers, got {shape}")
+    room[0] -= math.prod(shape)
+    if room[0] < 0:
+        raise ShapeError(f"an array of shape {shape} is more than there are numbers for")
+    return True
+
+
+def _sparing(draw: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """``draw``, or zeros where ``zeros_for`` holds."""
+
+    @functools.wraps(draw)
+    def drawn(shape: Shape, rng: Generator, **options: Any) -> np.ndarray:
+        if claim(shape):
+            return np.zeros(shape)
+        check_room(shape)
+        return draw(shape, rng, **options)
+
+    return drawn
+
+
+def check_room(shape: Shape) -> None:
+    """Refuse what this machine cannot hold, before memory is asked for.
+
+    A system that lends more memory than it has would end the process instead.
+
+    Raises:
+        OutOfMemory: an array of that shape, in float64, as numbers are drawn, is larger than the
+            memory.
+    """
+    asked, memory = 8 * math.prod(shape), memory_of_machine()
+    if asked > memory:
+        raise OutOfMemory(
+            f"wanted an array of shape {shape}, {asked >> 30:,} GiB in float64, and this machine "
+            f"has {memory / 2**30:,.0f} GiB; make the layer or its inputs smaller"
+        )
+
+
+@functools.cache
+def memory_of_machine() -> int:
+    """Bytes of memory; where the system does not tell, more than any machine has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return 2**46
 
 
 def fans(shape: Shape) -> tuple[int, int]:
@@ -32,11 +114,13 @@ def fans(shape: Shape) -> tuple[int, int]:
     return window * shape[-2], window * shape[-1]
 
 
+@_sparing
 def zeros(shape: Shape, rng: Generator) -> np.ndarray:
     """All zero, as biases start."""
     return np.zeros(shape)
 
 
+@_sparing
 def ones(shape: Shape, rng: Generator) -> np.ndarray:
     """All one, as the scales of normalisations start."""
     return np.ones(shape)
@@ -44,7 +128,7 @@ def ones(shape: Shape, rng: Generator) -> np.ndarray:
 
 def constant(value: float) -> Initializer:
     """All ``value``."""
-    return lambda shape, rng: np.full(shape, float(value))
+    return functools.partial(_constant, value=float(value))
 
 
 def normal(spread: float = 1.0) -> Initializer:
@@ -52,41 +136,47 @@ def normal(spread: float = 1.0) -> Initializer:
 
     ``normal(1.0)`` is how the networks of Nielsen's book start.
     """
-    return lambda shape, rng: spread * rng.standard_normal(shape)
+    return functools.partial(_normal, spread=float(spread))
 
 
 def uniform(limit: float = 0.05) -> Initializer:
     """Uniform in [-limit, limit)."""
-    return lambda shape, rng: rng.uniform(-limit, limit, shape)
+    return functools.partial(_uniform, limit=float(limit))
 
 
+@_sparing
 def glorot_uniform(shape: Shape, rng: Generator) -> np.ndarray:
     """Uniform with variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio, 2010, eq. 16)."""
     limit = math.sqrt(6 / sum(fans(shape)))
     return rng.uniform(-limit, limit, shape)
 
 
+@_sparing
 def glorot_normal(shape: Shape, rng: Generator) -> np.ndarray:
     """Normal with variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio, 2010)."""
     return math.sqrt(2 / sum(fans(shape))) * rng.standard_normal(shape)
 
 
+@_sparing
 def he_uniform(shape: Shape, rng: Generator) -> np.ndarray:
     """Uniform with variance ``2 / fan_in``, for ReLU (He et al., 2015, eq. 10)."""
     limit = math.sqrt(6 / fans(shape)[0])
     return rng.uniform(-limit, limit, shape)
 
 
+@_sparing
 def he_normal(shape: Shape, rng: Generator) -> np.ndarray:
     """Normal with variance ``2 / fan_in``, for ReLU (He et al., 2015, eq. 10)."""
     return math.sqrt(2 / fans(shape)[0]) * rng.standard_normal(shape)
 
 
+@_sparing
 def lecun_normal(shape: Shape, rng: Generator) -> np.ndarray:
     """Normal with variance ``1 / fan_in`` (LeCun et al., Efficient BackProp, 1998, eq. 16)."""
     return math.sqrt(1 / fans(shape)[0]) * rng.standard_normal(shape)
 
 
+@_sparing
 def orthogonal(shape: Shape, rng: Generator) -> np.ndarray:
     """Columns (or rows, whichever are fewer) that are orthonormal (Saxe et al., 2014)."""
     rows, columns = math.prod(shape[:-1]), shape[-1]
@@ -94,3 +184,21 @@ def orthogonal(shape: Shape, rng: Generator) -> np.ndarray:
     q, r = np.linalg.qr(draw)
     q = q * np.sign(np.diag(r))  # otherwise QR's choice of signs makes the draw uneven
     return (q if rows >= columns else q.T).reshape(shape)
+
+
+# Functions with a name, which can be pickled, and described in a file -----------------------------
+
+
+@_sparing
+def _constant(shape: Shape, rng: Generator, *, value: float) -> np.ndarray:
+    return np.full(shape, value)
+
+
+@_sparing
+def _normal(shape: Shape, rng: Generator, *, spread: float) -> np.ndarray:
+    return spread * rng.standard_normal(shape)
+
+
+@_sparing
+def _uniform(shape: Shape, rng: Generator, *, limit: float) -> np.ndarray:
+    return rng.uniform(-limit, limit, shape)

@@ -59,7 +59,8 @@ class Metric:
         """The metric of predictions that are all at hand; waits for the device."""
         backend = backend or backend_of(predictions)
         weight = None if sample_weight is None else backend.asarray(sample_weight)
-        row = self.statistics(predictions, backend.asarray(targets), weight, backend.xp)
+        with backend.on_device():
+            row = self.statistics(predictions, backend.asarray(targets), weight, backend.xp)
         return self.result(backend.to_numpy(row)[None, :].astype(np.float64))
 
     def __repr__(self) -> str:

@@ -1,24 +1,32 @@
 """Network: layers in order, bound to one backend; parameters and state by name."""
 
+import copy
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from numbers import Integral
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+from xpnn.arguments import checked
 from xpnn.backends import Backend, get_backend
+from xpnn.backends.staging import is_mapped
 from xpnn.errors import DataError, ShapeError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
 from xpnn.layers.embedding import as_ids
-from xpnn.layers.regularization import Rules
-from xpnn.layers.tying import joined, ties
+from xpnn.layers.tying import ties
+from xpnn.moving import moved, unbuilt_copy
+from xpnn.named_values import NamedValues
+from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
-from xpnn.typing import Array, Params, Shape, State
+from xpnn.typing import Array, Shape
+
+BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "_known_places"}
+"""Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-class Network:
+class Network(NamedValues):
     """Layers, one after another, with their arrays on one backend.
 
     The backend belongs to the network and never to the process: two networks on two backends live
@@ -43,6 +51,7 @@ class Network:
     ['0.dense.bias', '0.dense.weight', '2.dense.bias', '2.dense.weight']
     """
 
+    @checked
     def __init__(
         self,
         layers: Sequence[Layer],
@@ -52,163 +61,97 @@ class Network:
         seed: int = 0,
         dtype: str = "float32",
     ):
-        if dtype not in FLOATS:
+        if not isinstance(dtype, str) or dtype not in FLOATS:
             raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
-        input_shape = _as_shape(input_shape)
-        root = Sequential(layers)
-        root.output_shape(input_shape)  # layers that do not fit fail before a library is imported
-        self.backend = get_backend(backend)
-        self.backend.dtype(dtype)
-        self.root, self.input_shape = root, input_shape
-        self.seed, self.dtype = seed, dtype
-        self.output_shape = root.build(input_shape, self.backend, seed=seed, dtype=dtype)
+        self.input_shape, self.dtype = _as_shape(input_shape), dtype
+        if seed < 0:
+            raise ValueError(f"seed is an integer of at least 0, got {seed}")
+        self.seed = int(seed)
+        self._build(Sequential(layers), backend)
+
+    def _build(self, root: Sequential, backend: str | Backend) -> None:
+        root.output_shape(self.input_shape)  # layers that do not fit fail before a library's import
+        self.backend, self.root = get_backend(backend), root
+        self.backend.dtype(self.dtype)
+        self.output_shape = root.build(
+            self.input_shape, self.backend, seed=self.seed, dtype=self.dtype
+        )
         self._ties = ties(root)
-        self._known_places: dict[str, list[tuple[str, dict[str, Any], str]]] = {}
+        self._known_places = {}
 
     @property
     def layers(self) -> list[Layer]:
         """The layers, in the order in which data flows."""
         return self.root.layers
 
-    @functools.cached_property
-    def all_layers(self) -> list[Layer]:
-        """The layers at every depth, containers before their contents."""
-        return [layer for _, layer in self.walk()]
+    def to(self, backend: str | Backend) -> Self:
+        """The same network on another backend or device: a new one; this one stays as it is.
 
-    def walk(self) -> Iterator[tuple[str, Layer]]:
-        """Every layer at every depth with its full name, containers before their contents."""
-        yield from self.root.walk()
+        The layers are copied, with their hyperparameters as they are now, what is frozen and what
+        keeps weights small; parameters and state come with them, in the dtype that they have. The
+        two networks share no arrays. To move what an optimizer knows, too, see ``Trainer.to``.
 
-    # Parameters and state by name -------------------------------------------------------------
-
-    @property
-    def params(self) -> Params:
-        """All parameters, such as ``params["0.dense.weight"]``. Set it to replace their values."""
-        return self._collect("params")
-
-    @params.setter
-    def params(self, values: Params) -> None:
-        self._spread("params", values)
-
-    @property
-    def state(self) -> State:
-        """All that layers carry from batch to batch: draw counters, running means."""
-        return self._collect("state")
-
-    @state.setter
-    def state(self, values: State) -> None:
-        self._spread("state", values)
-
-    @property
-    def grads(self) -> Params:
-        """The gradients that the last ``backward`` left, under the names of ``params``."""
-        found = {
-            f"{name}.{key}": grad
-            for name, layer in self._leaves
-            for key, grad in layer.grads.items()
-        }
-        return joined(found, self._ties)
-
-    def trainable(self) -> set[str]:
-        """The names of the parameters that training changes: not those of frozen layers.
-
-        What is inside of a frozen layer is frozen with it.
-        """
-        frozen = [name for name, layer in self.walk() if not layer.trainable]
-        return {
-            f"{name}.{key}"
-            for name, layer in self._leaves
-            if not any(name == one or name.startswith(f"{one}." if one else "") for one in frozen)
-            for key in layer.params
-        }
-
-    def regularizers(self) -> Rules:
-        """The rules for each trained parameter that has some; see ``Layer.regularize``."""
-        trained = self.trainable()
-        return {
-            f"{name}.{key}": layer.regularizers
-            for name, layer in self._leaves
-            for key, param in layer.params.items()
-            if layer.regularizers and f"{name}.{key}" in trained and len(param.shape) > 1
-        }
-
-    @functools.cached_property
-    def _leaves(self) -> list[tuple[str, Layer]]:
-        """The layers with arrays, by name."""
-        return [(n, one) for n, one in self.walk() if one.params or one.state or one.ties]
-
-    def _places(self, kind: str) -> list[tuple[str, dict[str, Any], str]]:
-        """Where each array lies: its full name, the dictionary of its layer and the key there."""
-        if kind not in self._known_places:
-            self._known_places[kind] = [
-                (f"{name}.{key}", getattr(layer, kind), key)
-                for name, layer in self._leaves
-                for key in getattr(layer, kind)
-            ]
-        return self._known_places[kind]
-
-    def _collect(self, kind: str) -> dict[str, Any]:
-        return {name: own[key] for name, own, key in self._places(kind)}
-
-    def _spread(self, kind: str, values: dict[str, Any]) -> None:
-        places = self._places(kind)
-        for name, _, _ in places:
-            if name not in values:
-                raise ShapeError(f"no value came for {name!r}; nothing was changed")
-        for name, own, key in places:
-            own[key] = values[name]
-
-    def load(self, values: dict[str, Any]) -> None:
-        """Replace parameters and state by copies of ``values``, arrays of any library by name.
+        Args:
+            backend: as for ``Network``.
 
         Raises:
-            ShapeError: a name is missing or unknown, or a shape differs; nothing is changed.
+            BackendUnavailable: the backend does not work here, or does not have the dtype.
+
+        >>> from xpnn import Dense, Network
+        >>> net = Network([Dense(2)], input_shape=(3,), backend="array-api-strict")
+        >>> net.to("numpy")
+        Network([Dense(2)], input_shape=(3,), backend='numpy')
         """
-        own = {**self.params, **self.state}
-        if missing := own.keys() - values.keys():
-            raise ShapeError(f"no values came for {', '.join(sorted(missing))}; nothing was loaded")
-        if unknown := values.keys() - own.keys():
-            raise ShapeError(
-                f"this network has no {', '.join(sorted(unknown))}, only {', '.join(own)}; "
-                f"nothing was loaded"
-            )
-        fresh = {name: self._like(name, own[name], values[name]) for name in own}
-        self.params, self.state = fresh, fresh
+        network = object.__new__(type(self))
+        vars(network).update(self._own_attributes())
+        network._build(unbuilt_copy(self.root), backend)
+        place = network.backend
+        with place.on_device():
+            network.params = moved(self.params, network.params, place)
+            network.state = moved(self.state, network.state, place)
+        return network
 
-    def _like(self, name: str, own: Any, value: Any) -> Any:
-        """A copy of ``value`` in the kind of ``own``: a counter, or an array of that shape."""
-        if isinstance(own, int | float):
-            return type(own)(value)
-        value = self.backend.asarray(value)
-        if value.shape != own.shape:
-            raise ShapeError(
-                f"{name} has the shape {tuple(own.shape)}, got {tuple(value.shape)}; "
-                f"nothing was loaded"
-            )
-        return self.backend.xp.astype(value, own.dtype, copy=True)
+    def _own_attributes(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in BOUND}
 
-    def numpy_arrays(self) -> dict[str, Any]:
-        """Copies of all parameters and state on the host, by name: what ``load`` takes."""
-        arrays = {**self.params, **self.state}
-        return {
-            name: value if isinstance(value, int | float) else self.backend.to_numpy(value).copy()
-            for name, value in arrays.items()
-        }
+    # Keeping it ---------------------------------------------------------------------------------
 
-    @contextmanager
-    def holding(self, params: Params, state: State) -> Iterator[None]:
-        """Lend the layers other arrays for a while, and clear what they kept on the way out.
+    def save(self, path: str | Path) -> None:
+        """Write the layers, their parameters and their state into one file, for ``xpnn.load``.
 
-        So a training step is a function of arrays alone, and nothing that a compiler traced
-        outlives the trace.
+        The file is in the safetensors format: arrays in their exact dtypes, and what the layers are
+        made of as JSON in its metadata. There is no code in it. An old file of that name is
+        replaced when the new one is whole.
+
+        Args:
+            path: of the file; folders that are missing are made.
+
+        Raises:
+            XpnnError: a layer cannot be described, such as one of your own that has no name in
+                files, see ``xpnn.register``; the message says which one and what to do.
+            OSError: the file cannot be written; an old one is unharmed.
         """
-        kept_params, kept_state = self.params, self.state
-        try:
-            self.params, self.state = params, state
-            yield
-        finally:
-            self.params, self.state = kept_params, kept_state
-            self.root.clear()
+        save(self, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: the layers by their classes, and all arrays on the host."""
+        kept = {"root": unbuilt_copy(self.root), "backend": self.backend}
+        return {**self._own_attributes(), **kept, "values": self.numpy_arrays()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        root, backend, values = (state.pop(name) for name in ("root", "backend", "values"))
+        vars(self).update(state)
+        self._build(root, backend)
+        self.load(values)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """An independent network on the same backend; caches and gradients stay behind."""
+        network = self.to(self.backend)
+        memo[id(self)] = network
+        pairs = zip(self.walk(), network.walk(), strict=True)
+        memo.update({id(one): other for (_, one), (_, other) in pairs})
+        vars(network).update(copy.deepcopy(self._own_attributes(), memo))
+        return network
 
     # Running it ---------------------------------------------------------------------------------
 
@@ -220,6 +163,7 @@ class Network:
         Raises:
             ShapeError: ``x`` is not of shape (batch, *input_shape).
             DataError: ``x`` holds floats, but the first layer takes integers.
+            DeviceError: ``x`` is of the network's library, but on another device.
         """
         x = self.backend.asarray(x)
         if tuple(x.shape[1:]) != self.input_shape or x.ndim == 0:
@@ -228,7 +172,8 @@ class Network:
                 + self._shape_hint(tuple(x.shape))
             )
         if self.root.takes == "integers":
-            return as_ids(x, self.backend)
+            with self.backend.on_device():
+                return as_ids(x, self.backend)
         return self.backend.asarray(x, self.dtype)
 
     def admit(self, x: Any) -> Array:
@@ -239,7 +184,8 @@ class Network:
             DataError: the first layer cannot use the values; ids out of range, for one.
         """
         x = self.asarray(x)
-        self.root.check_inputs(x)
+        with self.backend.on_device():
+            self.root.check_inputs(x)
         return x
 
     def _shape_hint(self, shape: Shape) -> str:
@@ -255,7 +201,10 @@ class Network:
             training: whether layers such as Dropout act.
         """
         with self.backend.on_device():
-            return self.root.forward(self.asarray(x), training)
+            x = self.asarray(x)
+            if not x.shape[0]:
+                raise DataError("wanted at least one input, got none")
+            return self.root.forward(x, training)
 
     def backward(self, delta: Array, to_input: bool = True) -> Array | None:
         """Hand ``delta``, dL/d(output), back through the layers, which write their ``grads``.
@@ -291,22 +240,27 @@ class Network:
             layer = next(with_params, layer.layers[0])
         return Layer() if isinstance(layer, Container) else layer
 
+    @checked
     def predict(self, x: Any, batch_size: int = 256) -> Array:
         """The outputs for any number of inputs, ``batch_size`` at a time, in prediction mode.
 
-        Returns an array of the network's own library, on its device.
+        Returns an array of the network's own library, on its device. Other libraries read it in
+        place by DLPack, as in ``torch.from_dlpack(network.predict(x))``. Of a file that NumPy maps
+        into memory, one batch at a time is read.
         """
         if batch_size < 1:
             raise ValueError(f"predict needs a batch_size of at least 1, got {batch_size}")
-        x = self.admit(x)
+        mapped = is_mapped(x) and x.ndim > 0
+        x = x if mapped else self.admit(x)
         count = x.shape[0]
         if count == 0:
             raise DataError("wanted at least one input, got none")
         with self.backend.on_device():
-            parts = [
-                self.root.forward(x[start : min(start + batch_size, count), ...])
+            batches = (
+                x[start : min(start + batch_size, count), ...]
                 for start in range(0, count, batch_size)
-            ]
+            )
+            parts = [self.root.forward(self.admit(batch) if mapped else batch) for batch in batches]
             self.root.clear()
             return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
 
@@ -323,13 +277,51 @@ class Network:
         return f"Network([{inside}], input_shape={self.input_shape}, backend={self.backend.spec!r})"
 
 
+def load(
+    path: str | Path, backend: str | Backend = "numpy", *, dtype: str | None = None
+) -> Network:
+    """The network in a file that ``Network.save`` wrote, on any backend and device.
+
+    No code is run that the file could choose: it names layers that come with xpnn, or that were
+    registered with ``xpnn.register``, and gives their arguments. What it claims is checked against
+    its size before memory is asked for, and all of its bytes against a checksum.
+
+    Args:
+        path: of the file.
+        backend: as for ``Network``.
+        dtype: in place of the one that was saved, to which the values are rounded; for a network in
+            bfloat16, say, on a backend that lacks it.
+
+    Raises:
+        FileError: the file is torn, damaged, of another format or a newer version, holds a layer
+            that is not known here, or describes layers that cannot be made or do not fit its
+            arrays. The message says which.
+        BackendUnavailable: the backend does not work here, or does not have the dtype.
+        OSError: there is no such file, or it cannot be read.
+
+    >>> import tempfile
+    >>> from xpnn import Dense
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Network([Dense(2)], input_shape=(3,)).save(f"{folder}/small.safetensors")
+    ...     load(f"{folder}/small.safetensors", "array-api-strict")
+    Network([Dense(2)], input_shape=(3,), backend='array-api-strict')
+    """
+    if dtype is not None and dtype not in FLOATS:
+        raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
+    place = get_backend(backend)
+    return read_model(path, functools.partial(Network, backend=place), dtype)
+
+
 def _as_shape(shape: Any) -> Shape:
-    shape = (shape,) if isinstance(shape, Integral) else tuple(shape)
-    if not all(isinstance(n, Integral) and int(n) > 0 for n in shape):
+    given = (shape,) if isinstance(shape, Integral) else shape
+    iterable = isinstance(given, Iterable) and getattr(given, "shape", None) != ()
+    sizes = tuple(given) if iterable else None
+    if sizes is None or not all(isinstance(n, Integral) and int(n) > 0 for n in sizes):
         raise ValueError(
             f"input_shape is the shape of one sample, positive integers without the batch axis, "
-            f"got {shape}"
+            f"got {shape!r}"
         )
+    shape = sizes
     return tuple(map(int, shape))
 
 

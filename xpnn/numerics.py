@@ -21,6 +21,19 @@ integer, ``xp`` is this namespace and the result stays a double-precision Python
 """
 
 
+BARRED = -1e30
+"""What is added to a score that must not be seen. Unlike -inf it never makes NaN."""
+
+
+def softmax(x: Array, xp: Namespace, barred: Array | None = None) -> Array:
+    """``exp(x) / sum(exp(x))`` over the last axis; where ``barred``, x counts as -1e30."""
+    if barred is not None:
+        x = x + xp.astype(barred, x.dtype) * BARRED
+    powers = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    powers /= sum_over(powers, xp, axis=-1, keepdims=True)
+    return powers
+
+
 def log_softmax(x: Array, xp: Namespace) -> Array:
     """``x - log(sum(exp(x)))`` over the last axis; never overflows, exact for large ``x`` too."""
     x = x - xp.max(x, axis=-1, keepdims=True)
@@ -47,11 +60,24 @@ def sum_to_features(x: Array, xp: Namespace) -> Array:
     """The sum over all axes but the last: the batch first, then the positions.
 
     On images with few channels, two short sums are ten times as fast in NumPy as a single long one,
-    and lose fewer digits.
+    and lose fewer digits. Half precision is added up in float32.
     """
+    dtype = x.dtype
     if x.ndim > 2:
-        x = xp.reshape(xp.sum(x, axis=0), (-1, x.shape[-1]))
-    return xp.sum(x, axis=0)
+        x = xp.reshape(wide_sum(x, xp, axis=0), (-1, x.shape[-1]))
+    return xp.astype(wide_sum(x, xp, axis=0), dtype, copy=False)
+
+
+def wide_sum(x: Array, xp: Namespace, axis: int, keepdims: bool = False) -> Array:
+    """The sum over an axis in at least float32: in float16 it stops to grow, at 2048 ones."""
+    if xp.finfo(x.dtype).bits < 32:
+        return xp.sum(x, axis=axis, keepdims=keepdims, dtype=xp.float32)
+    return xp.sum(x, axis=axis, keepdims=keepdims)
+
+
+def sum_over(x: Array, xp: Namespace, axis: int, keepdims: bool = False) -> Array:
+    """``wide_sum``, rounded to the dtype of ``x`` in the end."""
+    return xp.astype(wide_sum(x, xp, axis, keepdims), x.dtype, copy=False)
 
 
 def widened(x: Array, xp: Namespace) -> Array:

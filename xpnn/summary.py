@@ -84,11 +84,11 @@ class Summary:
             f"({self.trainable_params:,} trainable, {self.frozen_params:,} frozen)"
         )
         yield f"multiply-adds       {self.multiply_adds:,} a sample"
-        yield f"parameter memory    {_bytes(self.param_bytes)}"
-        yield f"gradient memory     {_bytes(self.grad_bytes)}"
+        yield f"parameter memory    {with_unit(self.param_bytes)}"
+        yield f"gradient memory     {with_unit(self.grad_bytes)}"
         if self.optimizer_bytes is not None:
-            yield f"optimizer memory    {_bytes(self.optimizer_bytes)}"
-        yield f"cached activations  {_bytes(self.cache_bytes_per_sample)} a sample"
+            yield f"optimizer memory    {with_unit(self.optimizer_bytes)}"
+        yield f"cached activations  {with_unit(self.cache_bytes_per_sample)} a sample"
 
 
 def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summary:
@@ -239,10 +239,10 @@ def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _bytes(size: int) -> str:
+def with_unit(size: int) -> str:
     """A number of bytes in the unit that suits it.
 
-    >>> _bytes(407080), _bytes(12)
+    >>> with_unit(407080), with_unit(12)
     ('407.1 kB', '12 B')
     """
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

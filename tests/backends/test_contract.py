@@ -39,6 +39,25 @@ def test_compile_keeps_the_meaning(backend, rng):
     )
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_barrier_changes_no_value(backend, rng, compiled):
+    x, y = (backend.asarray(rng.standard_normal((4, 3)).astype(np.float32)) for _ in range(2))
+    step = backend.compiled(lambda *arrays: backend.barrier(*arrays), wanted=compiled)
+    for found, expected in zip(step(x, y), (x, y), strict=True):
+        np.testing.assert_array_equal(*host(backend, found, expected))
+
+
+@pytest.mark.parametrize("size", [SMALL, BLOCKED, THREADED])
+def test_overflow_without_a_warning(backend, size):
+    def rule(xp, a):
+        return a * 1e30 - a * 2e30
+
+    x = backend.xp.full((size,), 1e30, dtype=backend.xp.float32, device=backend.device)
+    with backend.on_device(), backend.overflowing():
+        found = backend.elementwise(rule)(x)
+    assert np.isnan(backend.to_numpy(found)).all()
+
+
 def test_counter_counts_without_changing_its_kind(backend):
     count = backend.counter(5)
     after = count + 1

@@ -158,3 +158,36 @@ def test_the_number_of_batches(backend, rows, size, count):
         listed[count]
     with pytest.raises(IndexError, match="got -1"):
         listed[-1]
+
+
+# Host arrays: uint16 and strides, so that no backend gathers them itself
+
+
+@pytest.mark.parametrize("rows", [None, np.array([8, 2, 3, 5, 9])])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_host_arrays_make_the_batches_that_device_arrays_make(backend, shuffle, rows):
+    x = np.arange(20, dtype=np.float32).reshape(10, 2)
+    strided = np.repeat(x, 2, axis=1)[:, ::2]
+    y = np.arange(10)
+    options = {"seed": 4, "epoch": 2, "shuffle": shuffle, "rows": rows}
+    there = Batches((backend.asarray(x), backend.asarray(y), None), 4, backend, **options)
+    here = Batches((strided, y, None), 4, backend, **options)
+    mixed = Batches((strided, backend.asarray(y), None), 4, backend, **options)
+    chosen = y if rows is None else rows
+    if shuffle:
+        chosen = chosen[shuffled_order(len(chosen), 4, 3)]
+    found = np.concatenate([backend.to_numpy(batch[1]) for batch in there])
+    np.testing.assert_array_equal(found, chosen)
+    assert there.staging is None
+    assert here.staging is not None
+    for other in (here, mixed):
+        assert len(other) == len(there) == other.steps
+        for number, (one, two) in enumerate(zip(there, other, strict=True)):
+            again = other[number]  # between two batches of a pass
+            for a, b, c in zip(one, two, again, strict=True):
+                if a is None:
+                    assert b is c is None
+                    continue
+                assert backend.owns(b)
+                np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
+                np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(c))

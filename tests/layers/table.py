@@ -35,6 +35,7 @@ from xpnn.layers import (
     MaxPool2D,
     MultiHeadAttention,
     Parallel,
+    Recompute,
     ReLU,
     Reshape,
     Residual,
@@ -102,6 +103,7 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
     pytest.param(lambda: Conv1D(4, 3, stride=2, padding=1), (7, 3), id="conv1d"),
     pytest.param(lambda: Conv2D(3, (2, 3), padding="same"), (4, 5, 2), id="conv2d"),
     pytest.param(lambda: Conv2D(2, 2, dilation=2, use_bias=False), (4, 3, 9), id="conv2d-channels"),
+    pytest.param(lambda: Conv2D(3, 1), (3, 4, 7), id="conv2d-one-by-one"),
     pytest.param(lambda: Conv2D(6, 3, stride=2, padding=1, groups=3), (4, 5, 3), id="depthwise"),
     pytest.param(lambda: ConvTranspose2D(2, 3, stride=2), (2, 3, 3), id="transposed"),
     pytest.param(lambda: MaxPool1D(3, stride=1), (5, 2), id="max-pool-1d"),
@@ -161,6 +163,12 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
     pytest.param(lambda: Parallel([Dense(3), Tanh()], "sum"), (3,), id="parallel-sum"),
     pytest.param(lambda: Parallel([Dense(3)]), (3,), id="parallel-of-one"),
     pytest.param(lambda: Parallel([Dropout(0.5), Dropout(0.5)]), (4,), id="parallel-dropouts"),
+    pytest.param(lambda: Recompute([Dense(3), Dropout(0.4), Tanh()]), (4,), id="recompute"),
+    pytest.param(
+        lambda: Recompute([BatchNorm(), Recompute([Dense(3), Dropout(0.3)])]),
+        (4,),
+        id="recompute-twice",
+    ),
     pytest.param(maze, (4,), id="nested"),
 ]
 DRAWS = (Dropout, AlphaDropout, GaussianNoise)  # layers that draw random numbers in training

@@ -124,8 +124,8 @@ def test_parameters_without_a_gradient_are_left_alone(backend, case):
         opt_state = optimizer.init(params, backend)
         grads = moved({"weight": gradients("float32")[0]["weight"]}, backend)
         after, new_state = optimizer.make_update(backend)(params, grads, opt_state)
+        assert not np.array_equal(on_host(after, backend)["weight"], start("float32")["weight"])
     assert after["bias"] is params["bias"]
-    assert after["weight"] is not params["weight"]
     for slot in optimizer.slots:
         assert new_state[slot]["bias"] is opt_state[slot]["bias"]
 
@@ -194,7 +194,8 @@ def test_a_compiled_step_is_traced_once(backend, case):
             params, opt_state = compiled(params, moved(grads, backend), opt_state)
             opt_state = optimizer.observe(opt_state, 1.0, backend)
         assert_close(on_host(params, backend), expected, rtol=1e-5, atol=1e-6)
-    assert len(traces) == (1 if backend.name in ("jax", "numpy") else 6)
+    # a CUDA graph takes a first call, a rehearsal and the capture
+    assert len(traces) == {"jax": 1, "numpy": 1, "cupy": 3}.get(backend.name, 6)
 
 
 @each_optimizer

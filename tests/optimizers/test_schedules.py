@@ -95,7 +95,7 @@ def test_an_optimizer_follows_it(backend, name):
     """The steps of SGD under a gradient of 1 are the rates."""
     schedule = SCHEDULES[name]
     sgd = SGD(schedule)
-    update = backend.compiled(sgd.make_update(backend), known=True)
+    update = backend.compiled(sgd.make_update(backend), (0, 2), known=True)
     with backend.on_device():
         params = moved({"w": np.zeros(1, np.float32)}, backend)
         opt_state, seen = sgd.init(params, backend), [0.0]
@@ -161,7 +161,7 @@ def test_a_plateau_by_hand(backend):
 
 def test_a_plateau_lowers_the_steps(backend):
     sgd = SGD(WarmUp(2, ReduceOnPlateau(1.0, factor=0.5, patience=0)))
-    update, steps = backend.compiled(sgd.make_update(backend), known=True), []
+    update, steps = backend.compiled(sgd.make_update(backend), (0, 2), known=True), []
     with backend.on_device():
         params = moved({"w": np.zeros(1, np.float32)}, backend)
         opt_state = sgd.init(params, backend)

@@ -5,9 +5,11 @@ import struct
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from tests.conftest import needs
 from xpnn import Dense, Dropout, Network, load_weights, save_weights
-from xpnn.errors import DataError, ShapeError
+from xpnn.errors import DataError, FileError, ShapeError
 
 
 def network(backend="numpy", seed=0, units=3):
@@ -37,9 +39,47 @@ def test_the_file_is_plain_safetensors(tmp_path):
     header = json.loads(content[8 : 8 + length])
     assert header["0.dense.weight"]["shape"] == [2, 4]
     assert header["0.dense.weight"]["dtype"] == "F32"
-    assert header["__metadata__"] == {"format": "xpnn-weights", "version": "1"}
+    crc32 = header["__metadata__"].pop("crc32")
+    assert len(crc32) == 8
+    assert header["__metadata__"] == {"format": "xpnn-weights", "version": "2"}
 
 
+@pytest.mark.parametrize("metadata", [None, {"format": "xpnn-weights", "version": "1"}])
+def test_files_of_version_1_and_of_others_are_read(backend, tmp_path, metadata):
+    """They have no checksum."""
+    saved, loaded = network(), network(backend, seed=3)
+    saved.state = {"1.dropout.draw": 7}
+    arrays = {name: np.asarray(value) for name, value in saved.numpy_arrays().items()}
+    (tmp_path / "w").write_bytes(safetensors.numpy.save(arrays, metadata=metadata))
+    load_weights(loaded, tmp_path / "w")
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(loaded.numpy_arrays()[name], value)
+
+
+@pytest.mark.fault("file of a newer version")
+def test_a_newer_version_asks_for_an_update(tmp_path, monkeypatch):
+    monkeypatch.setattr("xpnn.training.checkpoint.WEIGHTS_VERSION", 3)
+    save_weights(network(), tmp_path / "w")
+    monkeypatch.undo()
+    with pytest.raises(FileError, match=r"is of version 3 .* reads up to 2; update xpnn"):
+        load_weights(network(), tmp_path / "w")
+
+
+@needs("torch")
+def test_half_precision_keeps_its_dtype(tmp_path):
+    import safetensors.torch
+
+    saved = Network([Dense(4)], (2,), "torch", dtype="bfloat16")
+    save_weights(saved, tmp_path / "w")
+    theirs = safetensors.torch.load_file(tmp_path / "w")
+    assert str(theirs["0.dense.weight"].dtype) == "torch.bfloat16"
+    assert theirs["0.dense.weight"].equal(saved.params["0.dense.weight"])
+    loaded = Network([Dense(4)], (2,), "torch", dtype="bfloat16", seed=5)
+    load_weights(loaded, tmp_path / "w")
+    assert loaded.params["0.dense.weight"].equal(saved.params["0.dense.weight"])
+
+
+@pytest.mark.fault("truncated weights file")
 @pytest.mark.parametrize("length", [0, 7, 20, 100, -1])
 def test_a_torn_file_is_refused_and_nothing_changes(tmp_path, length):
     path, net = tmp_path / "w", network(seed=4)
@@ -61,6 +101,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path):
         load_weights(network(), tmp_path / "w")
 
 
+@pytest.mark.fault("disk full while a file is saved")
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "w"
     save_weights(network(), path)

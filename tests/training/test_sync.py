@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import xpnn
+from tests.conftest import needs
 from xpnn import (
     GELU,
     L1,
@@ -85,30 +86,77 @@ def embedded():
     return [Embedding(17, 4), *positions, LayerNorm(), Flatten(), Dense(10)]
 
 
-@pytest.mark.parametrize("layers", [plain, normalized, embedded])
-def test_no_copies_and_no_reads_between_log_points(monkeypatch, layers):
-    reads = []
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of all reads of a value from now on."""
+    seen = []
     for name in READS:
         plain = getattr(array_api_strict._array_object.Array, name)
 
         def watched(self, plain=plain, name=name):
-            reads.append(name)
+            seen.append(name)
             return plain(self)
 
         monkeypatch.setattr(array_api_strict._array_object.Array, name, watched)
-    backend = CountingBackend()
+    return seen
+
+
+def watched_fit(backend, reads, layers, *data, **settings):
+    """Train for an epoch; returns what was copied and read up to each step since a log point."""
     network = Network(layers(), (64,), backend)
     optimizer = AdamW(1e-3, clip=ClipByGlobalNorm(1.0))
     probe = Probe(backend, reads)
     trainer = Trainer(network, xpnn.cross_entropy, optimizer, callbacks=[probe], log_every=25)
+    backend.indices(10)  # a constant, which goes to the device once
+    trainer.fit(*data, progress=False, **settings)
+    assert len(probe.seen) == 113
+    return [counts for _, counts in probe.seen]
+
+
+@pytest.mark.parametrize("layers", [plain, normalized, embedded])
+def test_no_copies_and_no_reads_between_log_points(reads, layers):
+    backend = CountingBackend()
     x, y = xpnn.datasets.digits()
     x = (16 * x).astype(int) if layers is embedded else x
     weight = np.ones(len(x))
-    trainer.fit(x, y, sample_weight=weight, batch_size=16, progress=False)
-    assert len(probe.seen) == 113
-    assert [counts for _, counts in probe.seen] == [(0, 0, 0)] * 113
+    counts = watched_fit(backend, reads, layers, x, y, sample_weight=weight, batch_size=16)
+    assert counts == [(0, 0, 0)] * 113
     # the counters do count: each of the 5 log points reads losses and weights, in one copy each
     assert backend.copies_to_host >= 10
+
+
+def batches_of_16(backend, layers, own):
+    x, y = xpnn.datasets.digits()
+    x = (16 * x).astype(int) if layers is embedded else x
+    arrays = x, y, np.ones(len(x), np.float32)
+    batches = [tuple(one[k : k + 16] for one in arrays) for k in range(0, len(x), 16)]
+    return [tuple(map(backend.asarray, batch)) for batch in batches] if own else batches
+
+
+@pytest.mark.parametrize("layers", [plain, normalized, embedded])
+def test_batches_of_the_device_are_neither_copied_nor_read(reads, layers):
+    backend = CountingBackend()
+    counts = watched_fit(backend, reads, layers, batches_of_16(backend, layers, own=True))
+    assert counts == [(0, 0, 0)] * 113
+
+
+@pytest.mark.parametrize("source", ["a full device", "iterable"])
+@pytest.mark.parametrize("layers", [plain, embedded])
+def test_batches_of_the_host_are_copied_once_and_never_read(reads, layers, source):
+    backend = CountingBackend()
+    if source == "iterable":
+        counts = watched_fit(backend, reads, layers, batches_of_16(backend, layers, own=False))
+    else:
+        backend.fits = lambda nbytes: False
+        x, y = xpnn.datasets.digits()
+        x = (16 * x).astype(int) if layers is embedded else x
+        weight = {"sample_weight": np.ones(len(x))}
+        counts = watched_fit(backend, reads, layers, x, y, batch_size=16, **weight)
+    assert all(to_host == values == 0 for to_host, _, values in counts)
+    # x, y and weight of each batch, one batch ahead of the steps; a log point starts a new count
+    sent = [3 * min(k + 2, 113) for k in range(113)]
+    ahead = [sent[k] - (sent[k - k % 25 - 1] if k >= 25 else 0) for k in range(113)]
+    assert [copies for _, copies, _ in counts] == ahead
 
 
 @pytest.mark.parametrize("name", READS)
@@ -117,3 +165,67 @@ def test_the_watch_notices_a_read(name):
     backend = CountingBackend()
     value = backend.xp.asarray(1, device=backend.device)
     assert getattr(value, name)() is not None
+
+
+# On CuPy ------------------------------------------------------------------------------------------
+
+
+class CupyProbe(Callback):
+    """How many calls so far waited for the GPU or copied between it and the host."""
+
+    def __init__(self, calls):
+        self.calls, self.seen = calls, []
+
+    def on_step_end(self, trainer, step):
+        self.seen.append(len(self.calls))
+
+
+@pytest.fixture
+def cupy_calls(monkeypatch):
+    """The names of all calls of CuPy's that wait or copy, from now on."""
+    import cupy
+
+    seen = []
+
+    def watch(owner, name):
+        plain = getattr(owner, name)
+
+        def watched(*arguments, **options):
+            from_host = name not in ("array", "asarray") or not isinstance(
+                arguments[0], cupy.ndarray
+            )
+            if from_host:
+                seen.append(name)
+            return plain(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    for name in {*READS, "get", "set", "item", "tolist", "__array__"} & set(dir(cupy.ndarray)):
+        watch(cupy.ndarray, name)
+    for owner, names in {
+        cupy: ("array", "asarray", "asnumpy"),
+        cupy.cuda.Stream: ("synchronize",),
+        cupy.cuda.runtime: ("memcpy", "memcpyAsync", "deviceSynchronize", "streamSynchronize"),
+    }.items():
+        for name in names:
+            watch(owner, name)
+    return seen
+
+
+@needs("cupy")
+@pytest.mark.parametrize("compiled", [None, False], ids=["graph", "kernels"])
+@pytest.mark.parametrize("layers", [plain, normalized, embedded])
+def test_a_hundred_steps_on_cupy_neither_wait_nor_copy(cupy_calls, layers, compiled):
+    x, y = xpnn.datasets.digits()
+    x = (16 * x).astype(int) if layers is embedded else x
+    network = Network(layers(), (64,), "cupy")
+    probe = CupyProbe(cupy_calls)
+    optimizer = AdamW(1e-3, clip=ClipByGlobalNorm(1.0))
+    trainer = Trainer(
+        network, xpnn.cross_entropy, optimizer, callbacks=[probe], log_every=500, compile=compiled
+    )
+    data = (network.asarray(x), network.backend.asarray(y, "int32"))
+    trainer.fit(*data, batch_size=16, progress=False)
+    assert len(probe.seen) == 113
+    assert probe.seen[-1] == probe.seen[2]  # constants are made in the first step
+    assert len(cupy_calls) > probe.seen[-1]  # the end of the epoch reads the loss, and is seen

@@ -29,21 +29,38 @@ BACKENDS = {
 __all__ = ["BACKENDS", "Backend", "backend_of", "get_backend"]
 
 
-def get_backend(spec: "str | Backend" = "numpy") -> Backend:
+def get_backend(
+    spec: "str | Backend" = "numpy", *, deterministic: bool = False, tf32: bool | None = None
+) -> Backend:
     """The backend that ``spec`` asks for; a Backend object is handed back as it is.
+
+    Args:
+        spec: see above.
+        deterministic: add up gradients that meet in one place in a fixed order, without atomics, so
+            that the same training on the same device gives the same bits. It costs some speed.
+        tf32: whether a GPU may round the factors of float32 matrix products to TF32 (10 bits of
+            mantissa), which is several times as fast. None leaves it to the library's own switch.
 
     Raises:
         BackendUnavailable: the library is unknown, not installed, or the device does not work. The
             message says what is wrong and the line to type.
+        ValueError: a Backend object has its switches already.
 
     >>> get_backend("numpy")
     <backend numpy>
     """
     if isinstance(spec, Backend):
+        if deterministic or tf32 is not None:
+            raise ValueError(
+                f"switches go with a string such as 'cupy', but {spec!r} is open already; write "
+                f"get_backend({spec.spec!r}, deterministic=..., tf32=...)"
+            )
         return spec
     if not isinstance(spec, str):
         raise TypeError(f"backend is a string such as 'numpy', or a Backend, got {spec!r}")
-    return _open_auto() if spec == "auto" else _open(spec)
+    if spec == "auto":
+        return _open_auto(bool(deterministic), tf32)
+    return _open_with(spec, bool(deterministic), tf32)
 
 
 def backend_of(array: Any) -> Backend:
@@ -54,7 +71,10 @@ def backend_of(array: Any) -> Backend:
     if library == "cupy":
         return _open(f"cupy:{array.device.id}")
     if library in ("jax", "jaxlib"):
-        return _open("jax")
+        backend = _open("jax")
+        if backend.owns(array):
+            return backend
+        return _open(f"jax:{backend.device_name(backend.device_of(array))}")
     if library == "array_api_strict":
         _, device, _ = str(array.device).split("'")  # such as array_api_strict.Device('CPU_DEVICE')
         return _open(f"array-api-strict:{device.removesuffix('_DEVICE').lower()}")
@@ -86,9 +106,23 @@ def _open(spec: str) -> Backend:
         ) from error
 
 
+def _open_with(spec: str, deterministic: bool, tf32: bool | None) -> Backend:
+    if not deterministic and tf32 is None:
+        return _open(spec)
+    return _open_switched(spec, deterministic, tf32)
+
+
 @functools.cache
-def _open_auto() -> Backend:
+def _open_switched(spec: str, deterministic: bool, tf32: bool | None) -> Backend:
+    plain = _open(spec)
+    backend = type(plain)(spec.partition(":")[2] or None)
+    backend.deterministic, backend.tf32 = deterministic, tf32
+    return backend
+
+
+@functools.cache
+def _open_auto(deterministic: bool, tf32: bool | None) -> Backend:
     try:
-        return _open("cupy")
+        return _open_with("cupy", deterministic, tf32)
     except BackendUnavailable:
-        return _open("numpy")
+        return _open_with("numpy", deterministic, tf32)

@@ -1,6 +1,8 @@
 """Backend: the portable version of every operation that the array API standard lacks."""
 
 import math
+import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -8,14 +10,16 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from xpnn.errors import BackendUnavailable, DataError
-from xpnn.numerics import HOST, erf_by_chebyshev, log_softmax, mix_bits, stream_key
+from xpnn.backends.boundary import Boundary
+from xpnn.backends.reductions import Reductions
+from xpnn.backends.sliding import Sliding
+from xpnn.backends.staging import Staging
+from xpnn.errors import BackendUnavailable
+from xpnn.numerics import HOST, erf_by_chebyshev, mix_bits, stream_key
 from xpnn.typing import Array, Namespace, Shape
 
-_NOWHERE = nullcontext()
 
-
-class Backend:
+class Backend(Reductions, Sliding, Boundary):
     """One array library on one device.
 
     Layers do their math on ``xp``, the library under the names of the array API standard. What the
@@ -26,24 +30,32 @@ class Backend:
         name: what a user types, such as ``"numpy"``.
         xp: the array namespace.
         device: the library's own device object, or None where it has only one.
+        deterministic: whether the same step on the same device gives the same bits every time.
+        tf32: whether matrix products of float32 may be worked out in TF32 on a GPU; None leaves it
+            to the library's own switch.
         counters_on_device: whether step counts and dropout draws are 0-d arrays (so that a compiled
             step stays right when they change) rather than Python integers.
-        small: parameters of up to so many elements are updated in one ``sweep``, as a call costs
-            more than the work in it. 0 where calls cost nothing.
+        small: parameters of up to so many elements are joined and updated in one sweep, as a call
+            costs more than the work in it. 0 where calls cost nothing.
+        side_by_side: windows of up to so many entries in all are copied side by side, so that one
+            product takes the place of many. 0 where products by themselves cost nothing.
         compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
             are "known" to be pure, or "none".
     """
 
-    name: ClassVar[str]
     library: ClassVar[str]
     install: ClassVar[str]
     counters_on_device: ClassVar[bool] = False
     small: ClassVar[float] = 0
+    side_by_side: ClassVar[int] = 0
     compiles: ClassVar[Literal["all", "known", "none"]] = "none"
 
+    deterministic: bool = False
+    tf32: bool | None = None
+
     def __init__(self, device: str | None = None):
-        self.xp: Namespace = self.load_namespace()
-        self.device: Any = self.resolve_device(device)
+        self.xp = self.load_namespace()
+        self.device = self.resolve_device(device)
         self._hash = self.elementwise(_hash_words)
         self._join = self.elementwise(_join_words)
         self._constants: dict[tuple[float, ...], Array] = {}
@@ -51,7 +63,16 @@ class Backend:
         self.spec = self.name if device is None else f"{self.name}:{device}"
 
     def __repr__(self) -> str:
-        return f"<backend {self.spec}>"
+        deterministic = ", deterministic" if self.deterministic else ""
+        tf32 = "" if self.tf32 is None else f", tf32={self.tf32}"
+        return f"<backend {self.spec}{deterministic}{tf32}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied, or pickled and read again in another process: the same backend, opened there."""
+        from xpnn.backends import get_backend
+
+        deterministic, tf32 = self.deterministic, self.tf32
+        return partial(get_backend, self.spec, deterministic=deterministic, tf32=tf32), ()
 
     # What a subclass says about its library -------------------------------------------------
 
@@ -68,57 +89,32 @@ class Backend:
             )
         return None
 
-    def owns(self, array: Any) -> bool:
-        """Whether ``array`` is of this library and lies on this device."""
-        raise NotImplementedError
-
-    def from_numpy(self, array: np.ndarray) -> Array:
-        """A NumPy array as an array of this backend; may share memory, is never written to."""
-        return self.xp.asarray(array, device=self.device)
-
-    def to_numpy(self, array: Array) -> np.ndarray:
-        """The values on the host, bfloat16 as float32; waits for the device."""
-        return in_plain_floats(np.asarray(array))
-
     def describe_devices(self) -> list[str]:
         """The devices that this library sees, one line each."""
         return ["cpu"]
 
-    # Crossing the boundary ------------------------------------------------------------------
-
-    def dtype(self, name: str) -> Any:
-        """The library's dtype of that name, such as ``"float32"``."""
-        found = getattr(self.xp, name, None)
-        if found is None:
-            raise BackendUnavailable(f"{self.name} has no dtype {name!r}; choose another one")
-        return found
-
-    def asarray(self, values: Any, dtype: str | None = None) -> Array:
-        """Values of any library, or nested lists of numbers, as an array of this backend.
-
-        Nothing is copied where ``values`` already fit. Other libraries' arrays travel through host
-        memory. Big-endian, read-only and non-contiguous arrays all work.
-
-        Raises:
-            DataError: the values are not numbers (strings, objects, ragged lists).
-        """
-        if not self.owns(values):
-            values = self.from_numpy(_as_native_numbers(_host_array(values)))
-        if dtype is None or values.dtype == self.dtype(dtype):
-            return values
-        return self.xp.astype(values, self.dtype(dtype))
-
-    def zeros(self, shape: Shape, dtype: str) -> Array:
-        """Zeros on this backend's device."""
-        return self.xp.zeros(shape, dtype=self.dtype(dtype), device=self.device)
-
-    def on_device(self) -> AbstractContextManager[Any]:
-        """The context in which this backend's operations run; only CuPy needs one."""
-        return _NOWHERE
-
     def allow_float64(self) -> AbstractContextManager[Any]:
         """A context in which float64 works, for gradient checks; only JAX needs one."""
-        return _NOWHERE
+        return nullcontext()
+
+    def overflowing(self) -> AbstractContextManager[Any]:
+        """A context in which infinities arise without a warning; what runs on NumPy needs one."""
+        return nullcontext()
+
+    # Feeding it ---------------------------------------------------------------------------------
+
+    @property
+    def on_host(self) -> bool:
+        """Whether its arrays lie in the host's memory, where NumPy reads them as they are."""
+        return False
+
+    def fits(self, nbytes: int) -> bool:
+        """Whether data of so many bytes may stay on the device; only CuPy ever says no."""
+        return True
+
+    def staging(self) -> Staging:
+        """A way for batches from the host to the device, beside the steps that compute."""
+        return Staging(self)
 
     # What the standard lacks ------------------------------------------------------------------
 
@@ -140,29 +136,6 @@ class Backend:
         xp = self.xp
         return lambda *arrays: rule(xp, *arrays)
 
-    def sweep(
-        self, rule: Callable[..., Any], donate: Sequence[int] = ()
-    ) -> Callable[..., list[list[Array]]]:
-        """``elementwise`` for many arrays at once: what an optimizer does to all parameters.
-
-        Args:
-            rule: as for ``elementwise``.
-            donate: as for ``elementwise``; the first results take the place of donated columns.
-
-        Returns:
-            ``swept(columns, *numbers)``: each column lists arrays, the k-th of all columns having
-            one shape, all of a column one dtype. The rule sees a column as one array, and the
-            numbers as they are. What it returns is cut into columns again.
-        """
-        one = self.elementwise(rule, donate)
-
-        def swept(columns: list[list[Array]], *numbers: Any) -> list[list[Array]]:
-            shapes = [array.shape for array in columns[0]]
-            new = one(*map(self.join, columns), *numbers)
-            return [self.split(array, shapes) for array in new]
-
-        return swept
-
     def join(self, arrays: list[Array]) -> Array:
         """Arrays behind each other, flat; a single one as it is."""
         if len(arrays) == 1:
@@ -180,8 +153,10 @@ class Backend:
             start = stop
         return parts
 
-    def compile(self, step: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
-        """Make a whole function of arrays one unit, where the library can."""
+    def compile(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+    ) -> Callable[..., Any]:
+        """Make a whole function of arrays one unit, where the library can; see ``compiled``."""
         return step
 
     def compiled(
@@ -189,18 +164,29 @@ class Backend:
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         *,
+        held: Sequence[int] = (),
         wanted: bool | None = None,
         known: bool = False,
     ) -> Callable[..., Any]:
         """``step``, compiled if that is wanted; if nothing is said, as this backend does it.
 
         Args:
+            donate: positions of arguments that may be written over. The first results take their
+                place, in their order.
+            held: positions of arguments that mostly are the same arrays from call to call.
             wanted: True, False, or None to leave it to the backend.
             known: whether the step is known to depend on its arguments alone.
         """
         if wanted is None:
             wanted = self.compiles == "all" or (self.compiles == "known" and known)
-        return self.compile(step, donate) if wanted else step
+        return self.compile(step, donate, held) if wanted else step
+
+    def barrier(self, *arrays: Array) -> tuple[Array, ...]:
+        """The same arrays, for a compiler others, and none of them there before all of them are.
+
+        What is worked out from them a second time is so worked out a second time, and later.
+        """
+        return arrays
 
     def scan(
         self,
@@ -253,21 +239,19 @@ class Backend:
         """A step or draw counter: a Python integer, or a 0-d array where counters_on_device."""
         if not self.counters_on_device:
             return start
-        return self.xp.asarray(start, dtype=self.xp.int32, device=self.device)
+        with self.on_device():
+            return self.xp.asarray(start, dtype=self.xp.int32, device=self.device)
 
-    def counting(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+    def counting(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
         """Turn ``rule(xp, *counters)`` into a function of counters, where they are kept."""
-        return self.elementwise(rule) if self.counters_on_device else partial(rule, HOST)
+        return self.elementwise(rule, donate) if self.counters_on_device else partial(rule, HOST)
 
     def scalar(self, value: float) -> Any:
         """A number that a step carries: a Python float, or a 0-d array of the library's widest."""
         if not self.counters_on_device:
             return float(value)
-        return self.xp.asarray(value, dtype=float, device=self.device)
-
-    def log_softmax(self, x: Array) -> Array:
-        """``x - log(sum(exp(x)))`` over the last axis."""
-        return log_softmax(x, self.xp)
+        with self.on_device():
+            return self.xp.asarray(value, dtype=float, device=self.device)
 
     def indices(self, count: int) -> Array:
         """0, 1, ... count - 1 as int32, made on the device only once."""
@@ -304,9 +288,9 @@ class Backend:
 
     def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
         """Booleans that are true with probability ``keep``, from ``random_bits``."""
-        bits = self.random_bits(seed, draw, shape)
-        limit = min(round(keep * 2**32), 2**32 - 1)
-        return bits < self.xp.asarray(limit, dtype=bits.dtype, device=self.device)
+        with self.on_device():
+            bits = self.random_bits(seed, draw, shape)
+            return bits < self.xp.asarray(mask_limit(keep), dtype=bits.dtype, device=self.device)
 
     @property
     def _words(self) -> Any:
@@ -318,6 +302,17 @@ class Backend:
     def free_memory(self) -> None:
         """Give memory that is cached but unused back to the system."""
 
+    def free_bytes(self) -> int | None:
+        """How much memory new arrays can have on the device; None where the system does not say."""
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):
+            return None
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the error says that an array did not fit into the device's memory."""
+        return isinstance(error, MemoryError)
+
     def describe(self) -> str:
         """One line: library, version and device."""
         import importlib.metadata
@@ -326,48 +321,28 @@ class Backend:
         return f"{self.name} {version} on {self.device or 'cpu'}"
 
 
+def bytes_named(text: str) -> int:
+    """The size that an error message speaks of first, in bytes; 0 if there is none.
+
+    >>> bytes_named("Tried to allocate 2.50 GiB."), bytes_named("allocating 1,024 bytes")
+    (2684354560, 1024)
+    """
+    found = re.search(r"(\d[\d,.]*) ?(bytes|[KMGTP]iB)", text)
+    if not found:
+        return 0
+    number, unit = found.groups()
+    scale = 1024 ** (" KMGTP".index(unit[0]) if unit != "bytes" else 0)
+    return int(float(number.replace(",", "")) * scale)
+
+
+def mask_limit(keep: float) -> int:
+    """What a share ``keep`` of all 32-bit words is below."""
+    return min(round(keep * 2**32), 2**32 - 1)
+
+
 def _hash_words(xp: Namespace, index: Array, key: Array) -> Array:
     return mix_bits(mix_bits(index, xp) ^ key, xp)
 
 
 def _join_words(xp: Namespace, draw: Array, low: Array, high: Array) -> Array:
     return stream_key(xp.astype(draw, low.dtype), low, high, xp)
-
-
-def _host_array(values: Any) -> np.ndarray:
-    """Values of any library as a NumPy array."""
-    library = type(values).__module__.partition(".")[0]
-    if library == "torch":
-        values = values.detach().cpu()
-        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
-    elif library == "cupy":
-        return values.get()
-    elif library == "array_api_strict":
-        import array_api_strict
-
-        values = array_api_strict.from_dlpack(values, device=array_api_strict.Device("CPU_DEVICE"))
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise DataError(
-            f"wanted an array of numbers, got a {type(values).__name__} that NumPy cannot read "
-            f"({error}); pass an array, or nested lists of equal length"
-        ) from None
-
-
-def in_plain_floats(array: np.ndarray) -> np.ndarray:
-    """Floats that only some libraries know in one that all do: bfloat16, long double."""
-    if array.dtype.name == "bfloat16":
-        return array.astype(np.float32)
-    return array.astype(np.float64) if array.dtype.char == "g" else array
-
-
-def _as_native_numbers(array: np.ndarray) -> np.ndarray:
-    """Refuse what is not a number; put bytes in the order of this machine."""
-    array = in_plain_floats(array)
-    if array.dtype.kind not in "biuf":
-        raise DataError(
-            f"wanted numbers (floats, integers or booleans), got dtype {array.dtype}; convert the "
-            f"data first, for example with .astype('float32')"
-        )
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

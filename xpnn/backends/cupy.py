@@ -1,8 +1,7 @@
 """CuPy: NVIDIA GPUs, one fused kernel for each elementwise rule."""
 
-import functools
 import importlib.metadata
-import re
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
@@ -10,21 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.base import Backend, in_plain_floats
+from xpnn.backends import cupy_windows
+from xpnn.backends.base import Backend, mask_limit
+from xpnn.backends.boundary import CUDA, ROCM, in_plain_floats, read_in_place
 from xpnn.backends.cuda_driver import driver_fault
+from xpnn.backends.cupy_graph import CapturedStep
+from xpnn.backends.cupy_kernels import concat, random_bits, random_mask, side_by_side, stack
+from xpnn.backends.cupy_reductions import Softmax, fusable, fused, reduced
+from xpnn.backends.cupy_staging import PIECE, CupyStaging, copied_in_pieces
+from xpnn.backends.cupy_switches import add_in_order, with_tf32
+from xpnn.backends.staging import Staging
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace, Shape
-
-RANDOM_BITS = """
-    bits = xpnn_mix(xpnn_mix(i) ^ xpnn_mix(xpnn_mix(xpnn_mix(draw) ^ low) ^ high));
-"""
-MIX = """
-    __device__ unsigned int xpnn_mix(unsigned int word) {
-        word = (word ^ (word >> 16)) * 0x45d9f3bu;
-        word = (word ^ (word >> 16)) * 0x45d9f3bu;
-        return word ^ (word >> 16);
-    }
-"""
 
 
 class CupyBackend(Backend):
@@ -34,6 +30,9 @@ class CupyBackend(Backend):
     library = "cupy"
     install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]' for a CUDA 13 driver)"
     counters_on_device = True
+    small = math.inf
+    side_by_side = 1 << 24
+    compiles = "known"
 
     def __init__(self, device: str | None = None):
         if not _is_rocm():
@@ -43,11 +42,13 @@ class CupyBackend(Backend):
                     f"CuPy is installed, but {fault}; until then use backend='numpy'"
                 )
         super().__init__(device)
+        self._softmax = Softmax(self.xp)
 
     def load_namespace(self) -> Namespace:
         import array_api_compat.cupy
 
-        return array_api_compat.cupy
+        kernels = {"concat": concat, "stack": stack}
+        return SimpleNamespace(**{**vars(array_api_compat.cupy), **kernels})
 
     def resolve_device(self, device: str | None) -> Any:
         import cupy
@@ -84,21 +85,44 @@ class CupyBackend(Backend):
     def on_device(self) -> AbstractContextManager[Any]:
         import cupy
 
-        return cupy.cuda.Device(self.device.id)
+        device = cupy.cuda.Device(self.device.id)
+        return device if self.tf32 is None else with_tf32(device, self.tf32)
 
     def owns(self, array: Any) -> bool:
         import cupy
 
         return isinstance(array, cupy.ndarray) and array.device == self.device
 
+    def device_of(self, array: Any) -> Any:
+        import cupy
+
+        return array.device if isinstance(array, cupy.ndarray) else None
+
+    def device_name(self, device: Any) -> str:
+        return str(device.id)
+
+    def read_in_place(self, values: Any) -> Array | None:
+        import cupy
+
+        kind = ROCM if cupy.cuda.runtime.is_hip else CUDA
+        return read_in_place(values, cupy.from_dlpack, (kind, self.device.id))
+
     def from_numpy(self, array: np.ndarray) -> Array:
         import cupy
 
         with self.on_device():
-            return cupy.asarray(array)
+            return copied_in_pieces(array) if array.nbytes > PIECE else cupy.asarray(array)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        return in_plain_floats(array.get())
+        with self.on_device():
+            return in_plain_floats(array.get())
+
+    def fits(self, nbytes: int) -> bool:
+        """Whether it takes at most half of the free memory; the other half is for training."""
+        return nbytes <= (self.free_bytes() or 0) // 2
+
+    def staging(self) -> Staging:
+        return CupyStaging(self)
 
     def synchronize(self) -> None:
         self.device.synchronize()
@@ -106,22 +130,89 @@ class CupyBackend(Backend):
     def elementwise(
         self, rule: Callable[..., Any], donate: Sequence[int] = ()
     ) -> Callable[..., Any]:
-        """One fused kernel: compiled when first called, then launched once a call."""
-        import cupy
-
-        # compat's sign sets NaN by a mask, which does not fuse
-        namespace = SimpleNamespace(**{**vars(self.xp), "sign": cupy.sign})
+        """One fused kernel, compiled when first called; donated arrays are written over."""
+        namespace = fusable(self.xp)
 
         def bound(*arrays: Any) -> Any:
-            return rule(namespace, *arrays)
+            results = rule(namespace, *arrays)
+            if not donate:
+                return results
+            listed = results if isinstance(results, tuple) else (results,)
+            places = [*donate, *[None] * len(listed)][: len(listed)]
+            for k, (place, result) in enumerate(zip(places, listed, strict=True)):
+                if place is not None and arrays[place].dtype == result.dtype:
+                    arrays[place][...] = result
+                else:
+                    places[k] = None
+            form[dtypes(arrays)] = places, isinstance(results, tuple)
+            return tuple(x for x, at in zip(listed, places, strict=True) if at is None) or None
 
-        name = re.sub(r"\W+", "_", getattr(rule, "__qualname__", "rule"))
-        return cupy.fuse(kernel_name=f"xpnn_{name}")(bound)
+        def dtypes(arrays: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(arrays[place].dtype for place in donate)
+
+        form: dict[Any, Any] = {}  # where each result is, as seen when the kernel was made
+        kernel = fused(bound, rule)
+        if not donate:
+            return kernel
+
+        def swept(*arrays: Any) -> Any:
+            rest = iter(kernel(*arrays) or ())
+            places, several = form[dtypes(arrays)]
+            results = tuple(next(rest) if at is None else arrays[at] for at in places)
+            return results if several else results[0]
+
+        return swept
+
+    def join(self, arrays: list[Array]) -> Array:
+        """Arrays that lie side by side are one already; others are copied side by side."""
+        if len(arrays) == 1:
+            return arrays[0]
+        joint = side_by_side(arrays)
+        return concat(arrays, axis=None) if joint is None else joint
+
+    def compile(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+    ) -> Callable[..., Any]:
+        """A CUDA graph of the step, captured when it is called for the second time."""
+        return CapturedStep(step, donate, held)
+
+    def _reduced(
+        self,
+        rule: Callable[..., Any] | None,
+        finish: Callable[..., Any] | None,
+        features: bool,
+        mean: bool,
+    ) -> Callable[..., Array]:
+        return reduced(self.xp, rule, finish, features, mean)
+
+    def softmax(self, x: Array, barred: Array | None = None) -> Array:
+        return self._softmax.softmax(x) if barred is None else self._softmax.softmax(x, barred)
+
+    def log_softmax(self, x: Array) -> Array:
+        return self._softmax.log_softmax(x)
+
+    def place(self, x: Array, axis: int, start: int, length: int, fill: float = 0.0) -> Array:
+        return cupy_windows.place(x, axis, start, length, fill)
+
+    def fold(
+        self,
+        parts: Sequence[Array],
+        axis: int,
+        length: int,
+        stride: int = 1,
+        dilation: int = 1,
+        low: int = 0,
+    ) -> Array:
+        if len(parts) > cupy_windows.MOST_PARTS:
+            return super().fold(parts, axis, length, stride, dilation, low)
+        return cupy_windows.fold(parts, axis, length, stride, dilation, low)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         import cupy
 
-        cupy.add.at(array, indices, updates)
+        if self.deterministic:
+            return add_in_order(array, indices, updates)
+        cupy.add.at(array, indices, updates)  # atomics: rows add up in any order
         return array
 
     def erf(self, x: Array) -> Array:
@@ -133,13 +224,26 @@ class CupyBackend(Backend):
         return self.xp.astype(values, x.dtype)  # CuPy answers float16 in float64
 
     def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
-        """The portable version's words from one kernel, which needs no index array."""
+        with self.on_device():
+            return random_bits(seed, draw, shape)
+
+    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
+        with self.on_device():
+            return random_mask(mask_limit(keep), seed, draw, shape)
+
+    def free_bytes(self) -> int | None:
         import cupy
 
-        low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
         with self.on_device():
-            bits = cupy.empty(shape, dtype=cupy.uint32)
-            return _random_bits_kernel()(np.uint32(low), np.uint32(high), draw, bits)
+            free, _ = cupy.cuda.runtime.memGetInfo()
+            pool = cupy.get_default_memory_pool()
+            limit = pool.get_limit() or math.inf
+            return int(min(free + pool.free_bytes(), limit - pool.used_bytes()))
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        import cupy
+
+        return isinstance(error, cupy.cuda.memory.OutOfMemoryError | MemoryError)
 
     def free_memory(self) -> None:
         import cupy
@@ -147,19 +251,6 @@ class CupyBackend(Backend):
         with self.on_device():
             cupy.get_default_memory_pool().free_all_blocks()
             cupy.get_default_pinned_memory_pool().free_all_blocks()
-
-
-@functools.cache
-def _random_bits_kernel() -> Any:
-    import cupy
-
-    return cupy.ElementwiseKernel(
-        "uint32 low, uint32 high, int32 draw",
-        "uint32 bits",
-        RANDOM_BITS,
-        "xpnn_random_bits",
-        preamble=MIX,
-    )
 
 
 def _is_rocm() -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.base import Backend
+from xpnn.backends.boundary import CPU, CUDA, read_in_place
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace
 
@@ -53,6 +54,39 @@ class JaxBackend(Backend):
             return True
         return isinstance(array, jax.Array) and array.devices() == {self.device}
 
+    def device_of(self, array: Any) -> Any:
+        import jax
+
+        if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+            return None
+        devices = array.devices()
+        return next(iter(devices)) if len(devices) == 1 else devices
+
+    def device_name(self, device: Any) -> str:
+        import jax
+
+        if isinstance(device, set):  # of an array that is spread over several
+            return "+".join(sorted(map(self.device_name, device)))
+        return f"{device.platform}:{jax.devices(device.platform).index(device)}"
+
+    def read_in_place(self, values: Any) -> Array | None:
+        import jax.numpy
+
+        on_cpu = self.device.platform == "cpu"
+        place = (CPU, 0) if on_cpu else (CUDA, self.device.local_hardware_id)
+        return read_in_place(values, jax.numpy.from_dlpack, place)
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        import jax
+
+        if self.tf32 is None:
+            return super().on_device()
+        return jax.default_matmul_precision("tensorfloat32" if self.tf32 else "highest")
+
+    @property
+    def on_host(self) -> bool:
+        return bool(self.device.platform == "cpu")
+
     def from_numpy(self, array: np.ndarray) -> Array:
         import jax
 
@@ -93,10 +127,17 @@ class JaxBackend(Backend):
 
         return jax.jit(lambda *arrays: rule(self.xp, *arrays))
 
-    def compile(self, step: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+    def compile(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+    ) -> Callable[..., Any]:
         import jax
 
         return jax.jit(step, donate_argnums=tuple(donate))
+
+    def barrier(self, *arrays: Array) -> tuple[Array, ...]:
+        import jax
+
+        return tuple(jax.lax.optimization_barrier(arrays))
 
     def scan(
         self,
@@ -113,6 +154,8 @@ class JaxBackend(Backend):
         return jax.lax.scan(lambda c, now: step(c, *now), carry, tuple(inputs), reverse=reverse)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        if self.deterministic and self.device.platform != "cpu":
+            return _add_in_order(array, indices, updates)
         return array.at[indices].add(updates)
 
     def erf(self, x: Array) -> Array:
@@ -120,7 +163,38 @@ class JaxBackend(Backend):
 
         return jax.scipy.special.erf(x)
 
+    def free_bytes(self) -> int | None:
+        stats = self.device.memory_stats()  # None on the CPU
+        if not stats or "bytes_limit" not in stats:
+            return super().free_bytes()
+        return int(stats["bytes_limit"] - stats["bytes_in_use"])
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        return "RESOURCE_EXHAUSTED" in str(error) or super().ran_out_of_memory(error)
+
     def free_memory(self) -> None:
         import jax
 
         jax.clear_caches()
+
+
+def _add_in_order(array: Array, indices: Array, updates: Array) -> Array:
+    """Updates sorted by their row and summed run by run, so that each row is added to once."""
+    import jax
+    import jax.numpy as jnp
+
+    count = indices.shape[0]
+    if count == 0:
+        return array
+    order = jnp.argsort(indices, stable=True)
+    rows, updates = indices[order], updates[order]
+    changes, edge = rows[1:] != rows[:-1], jnp.ones(1, dtype=bool)
+    begins = jnp.concatenate([edge, changes]).reshape(-1, *[1] * (updates.ndim - 1))
+
+    def add(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
+        return one[0] | two[0], jnp.where(two[0], two[1], one[1] + two[1])
+
+    _, sums = jax.lax.associative_scan(add, (begins, updates))
+    nowhere = array.shape[0] + jnp.arange(count, dtype=rows.dtype)  # a row of its own for each
+    last = jnp.where(jnp.concatenate([changes, edge]), rows, nowhere)
+    return array.at[last].add(sums, mode="drop", unique_indices=True)

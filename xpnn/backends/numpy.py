@@ -5,6 +5,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,15 @@ class NumpyBackend(Backend):
             return True
         return isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.char in PLAIN
 
+    @property
+    def on_host(self) -> bool:
+        return True
+
     def from_numpy(self, array: np.ndarray) -> Array:
         return array
+
+    def overflowing(self) -> AbstractContextManager[Any]:
+        return np.errstate(over="ignore", invalid="ignore")
 
     def elementwise(
         self, rule: Callable[..., Any], donate: Sequence[int] = ()
@@ -70,10 +78,12 @@ class NumpyBackend(Backend):
 
         return sweep
 
-    def counting(self, rule: Callable[..., Any]) -> Callable[..., Any]:
-        return recordable(super().counting(rule))
+    def counting(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        return recordable(super().counting(rule, donate))
 
-    def compile(self, step: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+    def compile(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+    ) -> Callable[..., Any]:
         """The step's NumPy calls, recorded once and replayed in fixed memory."""
         return Replayed(step, donate, self._bind)
 
@@ -134,8 +144,11 @@ def _in_blocks(bound: Callable[..., Any], arguments: Sequence[Any], donate: Sequ
         for out, one in zip(outs, _listed(result), strict=True):
             out[start : start + BLOCK] = one
 
+    settings = np.geterr()  # which other threads do not see
+
     def run(start: int) -> None:
-        keep(start, block(start))
+        with np.errstate(**settings):
+            keep(start, block(start))
 
     keep(0, first)
     starts = range(BLOCK, size, BLOCK)

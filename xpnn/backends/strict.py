@@ -4,6 +4,7 @@ For tests and for authors of layers: on ``"array-api-strict:device1"`` a call ou
 standard, an array made on the wrong device, or a hidden copy to the host is an error.
 """
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,20 @@ class StrictBackend(Backend):
             ) from None
 
     def owns(self, array: Any) -> bool:
-        return type(array).__module__.startswith("array_api_strict") and array.device == self.device
+        return self.device_of(array) == self.device
+
+    def device_of(self, array: Any) -> Any:
+        return array.device if type(array).__module__.startswith("array_api_strict") else None
+
+    def device_name(self, device: Any) -> str:
+        return next(name for name, own in DEVICES.items() if self.xp.Device(own) == device)
+
+    @property
+    def on_host(self) -> bool:
+        return bool(self.device == self.xp.Device("CPU_DEVICE"))
+
+    def overflowing(self) -> AbstractContextManager[Any]:
+        return np.errstate(over="ignore", invalid="ignore")
 
     def from_numpy(self, array: np.ndarray) -> Array:
         if array.dtype == np.float16:  # which the standard does not have

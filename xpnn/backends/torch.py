@@ -1,12 +1,14 @@
 """PyTorch: tensors on the CPU, on CUDA or on MPS, without its autograd."""
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 
 from xpnn.backends.base import Backend
+from xpnn.backends.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.torch_compile import CompiledStep
 from xpnn.errors import BackendUnavailable
@@ -70,6 +72,43 @@ class TorchBackend(Backend):
             and not array.requires_grad
         )
 
+    def device_of(self, array: Any) -> Any:
+        import torch
+
+        return array.device if isinstance(array, torch.Tensor) else None
+
+    def read_in_place(self, values: Any) -> Array | None:
+        import torch
+
+        if isinstance(values, torch.Tensor):
+            return values.detach()
+        if isinstance(values, np.ndarray):  # these may be read-only, which a tensor cannot be
+            return None
+        gpu = ROCM if torch.version.hip else CUDA
+        place = {"cpu": (CPU, 0), "cuda": (gpu, self.device.index)}.get(self.device.type)
+        return read_in_place(values, torch.from_dlpack, place)
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        if self.tf32 is None or self.device.type != "cuda":
+            return super().on_device()
+        return self._with_tf32(self.tf32)
+
+    @contextmanager
+    def _with_tf32(self, wanted: bool) -> Iterator[None]:
+        """Sets a switch of the whole process, as PyTorch has no other, and puts it back."""
+        import torch
+
+        switch = torch.backends.cuda.matmul
+        before, switch.allow_tf32 = switch.allow_tf32, wanted
+        try:
+            yield
+        finally:
+            switch.allow_tf32 = before
+
+    @property
+    def on_host(self) -> bool:
+        return bool(self.device.type == "cpu")
+
     def from_numpy(self, array: np.ndarray) -> Array:
         import torch
 
@@ -93,7 +132,7 @@ class TorchBackend(Backend):
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
-    def counting(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+    def counting(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
         """Python numbers, but for a step that is being compiled: there counters are tensors."""
         import torch
 
@@ -103,11 +142,15 @@ class TorchBackend(Backend):
 
         return count
 
-    def compile(self, step: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+    def compile(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+    ) -> Callable[..., Any]:
         """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once."""
         return CompiledStep(step, donate)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        if self.deterministic and self.device.type != "cpu":  # index_add_ has atomics there
+            return array.index_put_((indices,), updates, accumulate=True)
         return array.index_add_(0, indices, updates)
 
     def erf(self, x: Array) -> Array:
@@ -118,6 +161,20 @@ class TorchBackend(Backend):
     @property
     def _words(self) -> Any:
         return self.xp.int64  # torch has no shifts of uint32
+
+    def free_bytes(self) -> int | None:
+        import torch
+
+        if self.device.type != "cuda":
+            return super().free_bytes()
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(torch.cuda.mem_get_info(self.device)[0]) + cached
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        import torch
+
+        on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
     def free_memory(self) -> None:
         import torch

@@ -1,7 +1,23 @@
-"""Data: the sets that come along, splits, and batches."""
+"""Data: the sets that come along, splits, batches, and sets that are larger than the memory."""
 
 from xpnn.data import datasets
 from xpnn.data.batches import Batches
+from xpnn.data.csv import CsvShards
+from xpnn.data.npz import NpzShards
+from xpnn.data.parquet import ParquetShards
+from xpnn.data.prefetch import Prefetch
+from xpnn.data.shards import Shards
 from xpnn.data.splits import split
+from xpnn.data.tables import TableShards
 
-__all__ = ["Batches", "datasets", "split"]
+__all__ = [
+    "Batches",
+    "CsvShards",
+    "NpzShards",
+    "ParquetShards",
+    "Prefetch",
+    "Shards",
+    "TableShards",
+    "datasets",
+    "split",
+]

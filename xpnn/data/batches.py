@@ -1,9 +1,12 @@
 """Batches: the rows of an epoch, in order, on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from xpnn.backends import Backend
+from xpnn.backends.staging import Staging
 from xpnn.data.splits import shuffled_order
 from xpnn.typing import Array
 
@@ -11,15 +14,20 @@ from xpnn.typing import Array
 class Batches:
     """Rows of several arrays, ``batch_size`` at a time; the last batch may be smaller.
 
-    In order, batches are slices and nothing is copied. Shuffled, the order is drawn on the host,
-    moved to the device once, and each batch is gathered there.
+    Arrays of the backend stay where they are. In order, their batches are slices and nothing is
+    copied; shuffled, the order is drawn on the host, moved to the device once, and each batch is
+    gathered there. NumPy arrays of any numeric dtype may stay on the host: each batch is gathered
+    there and brought over while the step before it runs. The order is the same.
 
     Args:
-        arrays: on ``backend``, of equal length; None stays None.
+        arrays: of equal length; None stays None.
         batch_size: rows in a batch.
-        backend: where the arrays live.
+        backend: where the batches are wanted.
         seed, epoch: what the order is drawn from.
         shuffle: whether there is an order to draw.
+        rows: numbers of the rows to take; all, unless given.
+        finish: makes of the arrays of a batch, on the backend, what is handed out.
+        staging: the way to the device for what lies on the host; one of its own unless given.
     """
 
     def __init__(
@@ -31,28 +39,107 @@ class Batches:
         seed: int = 0,
         epoch: int = 0,
         shuffle: bool = False,
+        rows: np.ndarray | None = None,
+        finish: Callable[..., tuple[Any, ...]] | None = None,
+        staging: Staging | None = None,
     ):
         self.arrays, self.batch_size, self.xp = arrays, batch_size, backend.xp
-        self.rows = next(array.shape[0] for array in arrays if array is not None)
-        self.order = (
-            backend.from_numpy(shuffled_order(self.rows, seed, epoch + 1)) if shuffle else None
-        )
+        self.rows = next(a.shape[0] for a in arrays if a is not None) if rows is None else len(rows)
+        if shuffle:
+            order = shuffled_order(self.rows, seed, epoch + 1)
+            rows = order if rows is None else rows[order]
+        self.shuffle, self.finish, self.staging = shuffle, finish, None
+        if any(_is_staged(array, backend) for array in arrays):
+            self.staging, self.order = staging or backend.staging(), rows
+        else:
+            self.order = None if rows is None else backend.from_numpy(rows)
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """How many batches there are."""
+        return len(self)
 
     def __getitem__(self, number: int) -> tuple[Any, ...]:
         """Batch ``number``, counted from 0."""
         if not 0 <= number < len(self):
             raise IndexError(f"there are {len(self)} batches, numbered from 0, got {number}")
-        return self._rows_from(number * self.batch_size)
+        start = number * self.batch_size
+        if self.staging is None:
+            batch = self._rows_from(start)
+        else:
+            batch = self.staging.receive(self.staging.send(self.arrays, self._chosen(start)))
+        return batch if self.finish is None else self.finish(*batch)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return map(self._rows_from, range(0, self.rows, self.batch_size))
+        return self.starting_at(0)
+
+    def starting_at(self, number: int) -> Iterator[tuple[Any, ...]]:
+        """The batches from ``number`` on, counted from 0."""
+        starts = range(number * self.batch_size, self.rows, self.batch_size)
+        if self.staging is None:
+            batches: Iterator[tuple[Any, ...]] = map(self._rows_from, starts)
+        else:
+            batches = self.staging.one_ahead((self.arrays, self._chosen(k)) for k in starts)
+        return batches if self.finish is None else (self.finish(*batch) for batch in batches)
+
+    def _chosen(self, start: int) -> Any:
+        rows = slice(start, min(start + self.batch_size, self.rows))
+        return rows if self.order is None else self.order[rows]
 
     def _rows_from(self, start: int) -> tuple[Any, ...]:
-        rows = slice(start, min(start + self.batch_size, self.rows))
+        chosen = self._chosen(start)
         if self.order is None:
-            return tuple([None if a is None else a[rows, ...] for a in self.arrays])
-        take, chosen = self.xp.take, self.order[rows]
+            return tuple([None if a is None else a[chosen, ...] for a in self.arrays])
+        take = self.xp.take
         return tuple([None if a is None else take(a, chosen, axis=0) for a in self.arrays])
+
+
+class Samples:
+    """Arrays to train on or to measure with, and how batches are made of them.
+
+    Args:
+        arrays: of equal length, on ``backend`` or NumPy arrays on the host; None stays None.
+        backend: where the batches are wanted.
+        rows, finish: see ``Batches``.
+    """
+
+    def __init__(
+        self,
+        arrays: tuple[Any, ...],
+        backend: Backend,
+        rows: np.ndarray | None = None,
+        finish: Callable[..., tuple[Any, ...]] | None = None,
+    ):
+        self.arrays, self.backend, self.rows, self.finish = arrays, backend, rows, finish
+        self._staging: Staging | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.rows is not None else int(self.arrays[0].shape[0])
+
+    def batches(
+        self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = False
+    ) -> Batches:
+        """The batches of an epoch; all epochs share the memory that batches are staged in."""
+        batches = Batches(
+            self.arrays,
+            batch_size,
+            self.backend,
+            seed=seed,
+            epoch=epoch,
+            shuffle=shuffle,
+            rows=self.rows,
+            finish=self.finish,
+            staging=self._staging,
+        )
+        self._staging = batches.staging
+        return batches
+
+
+def _is_staged(array: Array | None, backend: Backend) -> bool:
+    """Whether batches of it take the way over the host; not if the backend gathers as well."""
+    if not isinstance(array, np.ndarray):
+        return False
+    return not (backend.owns(array) and array.flags.c_contiguous and array.flags.aligned)

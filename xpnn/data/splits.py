@@ -83,7 +83,11 @@ def same_length(**arrays: Any) -> int:
         ShapeError: the numbers differ.
         DataError: there are no rows.
     """
-    rows = {name: int(a.shape[0]) for name, a in arrays.items() if a is not None}
+    given = {name: a for name, a in arrays.items() if a is not None}
+    for name, a in given.items():
+        if not len(a.shape):
+            raise ShapeError(f"wanted {name} to have one row for each sample, got a single number")
+    rows = {name: int(a.shape[0]) for name, a in given.items()}
     if len(set(rows.values())) != 1:
         listed = ", ".join(f"{name} has {n}" for name, n in rows.items())
         raise ShapeError(f"wanted one row for each sample everywhere, but {listed}; align the data")

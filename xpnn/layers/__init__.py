@@ -26,8 +26,10 @@ from xpnn.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from xpnn.layers.padding import Masked
 from xpnn.layers.pooling import AveragePool1D, AveragePool2D, MaxPool1D, MaxPool2D
 from xpnn.layers.positions import LearnedPositions, SinusoidalPositions
+from xpnn.layers.recomputation import Recompute
 from xpnn.layers.recurrence import Recurrent
 from xpnn.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
+from xpnn.layers.registration import KINDS, register
 from xpnn.layers.regularization import L1, L2, MaxNorm
 from xpnn.layers.reshaping import Flatten, Reshape
 from xpnn.layers.transformer import TransformerBlock
@@ -73,6 +75,7 @@ __all__ = [
     "Parallel",
     "RMSNorm",
     "ReLU",
+    "Recompute",
     "Recurrent",
     "Reshape",
     "Residual",
@@ -87,4 +90,10 @@ __all__ = [
     "Tanh",
     "TiedDense",
     "TransformerBlock",
+    "register",
 ]
+
+BASES = (Activation, Container, Layer, Recurrent)  # no network holds one of these itself
+KINDS |= {name: globals()[name] for name in __all__ if name != "register"}
+for _base in BASES:
+    del KINDS[_base.__name__]

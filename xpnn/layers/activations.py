@@ -253,13 +253,27 @@ class Softmax(Layer):
     overflows. For training a classifier leave it out: ``cross_entropy`` takes S itself.
     """
 
+    def fuse(self, elementwise: Callable[..., Any]) -> None:
+        assert self.backend is not None
+        self._sum_of_products = self.backend.sums(product_rule)
+        self._pass_back = elementwise(softmax_slope)
+
     def forward(self, S: Array, training: bool = False) -> Array:
-        xp = self.xp
-        powers = xp.exp(S - xp.max(S, axis=-1, keepdims=True))
-        Z = powers / xp.sum(powers, axis=-1, keepdims=True)
+        assert self.backend is not None
+        Z = self.backend.softmax(S)
         self.cache["output"] = Z
         return Z
 
     def backward(self, delta: Array) -> Array:
         Z = self.cache["output"]
-        return Z * (delta - self.xp.sum(delta * Z, axis=-1, keepdims=True))
+        return self._pass_back(Z, delta, self._sum_of_products(delta, Z))
+
+
+def product_rule(xp: Namespace, a: Array, b: Array) -> Array:
+    """``a b``."""
+    return a * b
+
+
+def softmax_slope(xp: Namespace, Z: Array, delta: Array, total: Array) -> Array:
+    """``dL/dS = Z (delta - total)``, where ``total`` is the sum of delta Z."""
+    return xp.astype(Z * (delta - total), Z.dtype, copy=False)

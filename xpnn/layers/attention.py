@@ -9,6 +9,7 @@ from numpy.random import Generator
 
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
+from xpnn.layers.activations import product_rule, softmax_slope
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container
 from xpnn.layers.dropout import Dropout
@@ -16,9 +17,6 @@ from xpnn.layers.positions import rotary, rotary_inverse
 from xpnn.layers.sequence_checks import check_attend
 from xpnn.numerics import sum_to_features, widened
 from xpnn.typing import Array, Namespace, Shape, State
-
-BARRED = -1e30
-"""What is added to the score of a key that must not be seen. Unlike -inf it never makes NaN."""
 
 
 class MultiHeadAttention(Container):
@@ -78,6 +76,9 @@ class MultiHeadAttention(Container):
         self.heads, self.causal, self.rotate = heads, causal, rotate
         self.use_bias, self.weight_init = use_bias, weight_init
 
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "dropout": self.dropout.rate}
+
     # Shapes and starting values -----------------------------------------------------------------
 
     def children(self) -> dict[str, Layer]:
@@ -127,8 +128,9 @@ class MultiHeadAttention(Container):
         return time * features * (4 * features + 2 * time)
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._powers = elementwise(powers_rule)
-        self._scores_back = elementwise(scores_back_rule)
+        assert self.backend is not None
+        self._sum_of_products = self.backend.sums(product_rule)
+        self._scores_back = elementwise(softmax_slope)
 
     # Running ------------------------------------------------------------------------------------
 
@@ -159,17 +161,15 @@ class MultiHeadAttention(Container):
                 f"another; make it without causal and rotate"
             )
         xp = self.xp
+        assert self.backend is not None
         check_attend(self, Z, context, mask)
         Q, K, V = self._queries_keys_values(Z, context, mask)
         scores = widened(Q @ xp.matrix_transpose(K), xp)
         barred = self._barred(mask, scores.shape[-1])
-        if barred is not None:
-            scores += xp.astype(barred, scores.dtype) * BARRED
-        powers = self._powers(scores, xp.max(scores, axis=-1, keepdims=True))
-        powers /= xp.sum(powers, axis=-1, keepdims=True)
-        if barred is not None and mask is not None:
-            powers *= xp.astype(~barred, powers.dtype)
-        P = xp.astype(powers, Z.dtype, copy=False)
+        P = self.backend.softmax(scores, barred)
+        if barred is not None and mask is not None:  # a query may see no key at all
+            P *= xp.astype(~barred, P.dtype)
+        P = xp.astype(P, Z.dtype, copy=False)
         dropped = self.dropout.forward(P, training)
         A = self._side_by_side(dropped @ V)
         self.cache.update(Z=Z, context=context, Q=Q, K=K, V=V, P=P, dropped=dropped, A=A)
@@ -188,7 +188,7 @@ class MultiHeadAttention(Container):
         dA = self._heads(delta @ self.params["output_weight"].T)
         dV = xp.matrix_transpose(self.cache["dropped"]) @ dA
         dP = self.dropout.backward(dA @ xp.matrix_transpose(V))
-        dS = self._scores_back(P, dP, xp.sum(dA * self._heads(A), axis=-1, keepdims=True))
+        dS = self._scores_back(P, dP, self._sum_of_products(dA, self._heads(A)))
         dQ, dK = dS @ K, xp.matrix_transpose(dS) @ Q
         if self.rotate:
             dQ, dK = rotary_inverse(dQ, 0, xp), rotary_inverse(dK, 0, xp)
@@ -228,9 +228,9 @@ class MultiHeadAttention(Container):
                 (Z, self._side_by_side(dQ), W[:, :features]),
                 (context, inner, W[:, features:]),
             ]
-        self.grads["weight"] = xp.concat([_product_back(X, d, xp) for X, d, _ in pairs], axis=1)
+        self.grads["weight"] = _joined([_product_back(X, d, xp) for X, d, _ in pairs], xp)
         if self.use_bias:
-            self.grads["bias"] = xp.concat([sum_to_features(d, xp) for _, d, _ in pairs])
+            self.grads["bias"] = _joined([sum_to_features(d, xp) for _, d, _ in pairs], xp)
         dZ, *rest = [d @ part.T for _, d, part in pairs]
         return dZ, rest[0] if rest else None
 
@@ -240,7 +240,7 @@ class MultiHeadAttention(Container):
         """Which keys are not seen; broadcasts to (batch, heads, queries, keys)."""
         assert self.backend is not None
         past = self.cache.get("past")
-        places = self.xp.arange(keys, device=self.backend.device)
+        places = self.backend.indices(keys)
         if past is not None:
             later = places >= past["position"]
             mask = None if mask is None else past["mask"]
@@ -257,7 +257,7 @@ class MultiHeadAttention(Container):
         xp, past = self.xp, self.cache["past"]
         if K.shape[2] != 1:
             raise ShapeError(f"{self!r} goes on by one position at a time, got {K.shape[2]}")
-        here = xp.arange(past["K"].shape[2], device=self.backend.device) == past["position"]
+        here = self.backend.indices(past["K"].shape[2]) == past["position"]
         for name, new in (("K", K), ("V", V)):
             past[name] = xp.where(here[:, None], new, past[name])
         if mask is not None:
@@ -285,18 +285,13 @@ class MultiHeadAttention(Container):
         return f"MultiHeadAttention({self.heads}{''.join(options)})"
 
 
-def powers_rule(xp: Namespace, scores: Array, top: Array) -> Array:
-    """What softmax divides by its sum."""
-    return xp.exp(scores - top)
-
-
-def scores_back_rule(xp: Namespace, P: Array, dP: Array, total: Array) -> Array:
-    """dS, where ``total`` is the sum of dP P over the keys."""
-    return P * (dP - total)
-
-
 def _scale(Q: Array) -> float:
     return 1 / math.sqrt(Q.shape[-1])
+
+
+def _joined(parts: list[Array], xp: Namespace) -> Array:
+    """The gradients of W_q and of [W_k W_v] side by side, where they come apart."""
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
 
 
 def _product_back(Z: Array, delta: Array, xp: Namespace) -> Array:

@@ -7,8 +7,11 @@ from typing import Any, Literal, NoReturn, Self
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
+from xpnn.arguments import checked
 from xpnn.backends import Backend
-from xpnn.errors import NotBuiltError, XpnnError
+from xpnn.errors import NotBuiltError, OutOfMemory, XpnnError
+from xpnn.initializers import check_room
+from xpnn.layers.registration import arguments_of
 from xpnn.layers.regularization import Constraint, Penalty
 from xpnn.typing import Array, Namespace, Params, Shape, State
 
@@ -35,11 +38,17 @@ class Layer:
         ties: layers whose array of that name this layer uses too: ``{"weight": embedding}``. What
             ``backward`` writes into ``grads`` under the name is added to that layer's gradient.
         trainable: set it to False to freeze this layer: gradients still pass, weights stay.
+        fused: names of the attributes that ``fuse`` has made, and will make again elsewhere.
         passes_back: a training step sets it to False on the layer that sees the data, whose
             dL/d(input) nobody reads; ``backward`` may then return None. A layer may ignore it.
     """
 
     takes: Literal["floats", "integers"] = "floats"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls) and cls.__module__.startswith("xpnn."):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self) -> None:
         self.params: Params = {}
@@ -48,6 +57,7 @@ class Layer:
         self.cache: dict[str, Any] = {}
         self.regularizers: tuple[Penalty | Constraint, ...] = ()
         self.ties: dict[str, Layer] = {}
+        self.fused: set[str] = set()
         self.trainable = True
         self.passes_back = True
         self.backend: Backend | None = None
@@ -78,7 +88,10 @@ class Layer:
         return {}
 
     def check_inputs(self, Z: Array) -> None:
-        """Look at the values of a whole data set, once; raises DataError. Waits for the device."""
+        """Look at the values of a whole data set, once; raises DataError. Waits for the device.
+
+        ``Z`` may be a NumPy array, whatever the backend: data that stay on the host.
+        """
 
     def check_batch(self, size: int) -> None:
         """Whether it can train on batches of so many samples; raises ShapeError if not."""
@@ -93,6 +106,14 @@ class Layer:
     def children(self) -> dict[str, "Layer"]:
         """The layers inside of this one, by name."""
         return {}
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make another layer like this one; a model file holds them.
+
+        They are those of the constructor, each read from the attribute of its name. A layer that
+        keeps them otherwise overrides this.
+        """
+        return arguments_of(self)
 
     # What every layer can do ------------------------------------------------------------------
 
@@ -117,16 +138,28 @@ class Layer:
                     f"place, so make another one: {layer!r}"
                 )
         output_shape = self.output_shape(input_shape)
+        for shape in (input_shape, output_shape):
+            check_room(shape)
         self.backend, self.input_shape, self.dtype = backend, input_shape, dtype
         del self.forward
         self.seed = (seed << 32 | zlib.crc32(name.encode())) & (2**64 - 1)
         rng = Generator(Philox(SeedSequence([seed, zlib.crc32(name.encode())])))
-        with backend.on_device():
-            for key, value in self.init_params(input_shape, rng).items():
-                own = np.array(value)  # training writes into it, and what was given stays as it is
-                self.params[key] = backend.asarray(own, dtype)
-            self.state.update(self.init_state(input_shape))
+        try:
+            with backend.on_device():
+                for key, value in self.init_params(input_shape, rng).items():
+                    own = np.array(value)  # training writes into it; what was given stays as it is
+                    self.params[key] = backend.asarray(own, dtype)
+                self.state.update(self.init_state(input_shape))
+        except Exception as error:
+            if isinstance(error, XpnnError) or not backend.ran_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"wanted the arrays of {self!r} for inputs of shape {input_shape}, for which there "
+                f"is no room ({error}); make the layer or its inputs smaller"
+            ) from error
+        before = dict(vars(self))
         self.fuse(backend.elementwise)
+        self.fused = {k for k, value in vars(self).items() if before.get(k) is not value}
         return output_shape
 
     @property

@@ -7,7 +7,7 @@ chain rule for the way its layers are joined.
 import functools
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError
@@ -34,6 +34,8 @@ class Container(Layer):
 
     def __init__(self, layers: Sequence[Layer]):
         super().__init__()
+        if not isinstance(layers, Iterable) or hasattr(layers, "shape"):
+            raise TypeError(f"{type(self).__name__} wants a list of layers, got {layers!r}")
         layers = list(layers)
         for layer in layers:
             if not isinstance(layer, Layer):
@@ -94,18 +96,19 @@ class Sequential(Container):
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        for key, layer in self.children().items():
-            try:
-                input_shape = layer.output_shape(input_shape)
-            except ShapeError as error:
-                raise ShapeError(f"layer {key}: {error}") from None
-        return input_shape
+        return self.all_shapes(input_shape)[-1]
 
     def child_shapes(self, input_shape: Shape) -> list[Shape]:
-        shapes = []
-        for layer in self.layers:
-            shapes.append(input_shape)
-            input_shape = layer.output_shape(input_shape)
+        return self.all_shapes(input_shape)[:-1]
+
+    def all_shapes(self, input_shape: Shape) -> list[Shape]:
+        """The input shape of each layer inside, and the output shape of the last."""
+        shapes = [input_shape]
+        for key, layer in self.children().items():
+            try:
+                shapes.append(layer.output_shape(shapes[-1]))
+            except ShapeError as error:
+                raise ShapeError(f"layer {key}: {error}") from None
         return shapes
 
     def check_inputs(self, Z: Array) -> None:
@@ -141,6 +144,9 @@ class Residual(Container):
     def __init__(self, layers: Sequence[Layer], shortcut: Layer | None = None):
         self.body, self.shortcut = Sequential(layers), shortcut
         super().__init__([self.body] if shortcut is None else [self.body, shortcut])
+
+    def arguments(self) -> dict[str, Any]:
+        return {"layers": self.body.layers, "shortcut": self.shortcut}
 
     def children(self) -> dict[str, Layer]:
         return dict(zip(("body", "shortcut"), self.layers, strict=False))
@@ -197,6 +203,9 @@ class Parallel(Container):
                 "some integers"
             )
         self.merge = merge
+
+    def arguments(self) -> dict[str, Any]:
+        return {"branches": self.layers, "merge": self.merge}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         shapes = [branch.output_shape(input_shape) for branch in self.layers]

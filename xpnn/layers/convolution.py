@@ -9,7 +9,7 @@ first, which the next layer of this kind turns back at no cost.
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.random import Generator
@@ -32,6 +32,7 @@ from xpnn.layers.windows import (
     Slide,
     batch_first,
     check_axes,
+    padding_option,
     padding_per_axis,
     per_axis,
     positions_first,
@@ -85,6 +86,9 @@ class KernelLayer(Layer):
         self.padding = padding_per_axis(padding, self.axes)
         self.dilation = per_axis("dilation", dilation, self.axes)
         self.weight_init, self.bias_init = weight_init, bias_init
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "padding": padding_option(self.padding)}
 
     def slides(self, lengths: Shape) -> list[Slide]:
         """How the kernel slides along each axis, for inputs of those lengths."""

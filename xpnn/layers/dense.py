@@ -8,6 +8,7 @@ from numpy.random import Generator
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
 from xpnn.layers.base import Layer
+from xpnn.numerics import sum_over
 from xpnn.typing import Array, Shape
 
 
@@ -75,7 +76,7 @@ class Dense(Layer):
         rows = xp.reshape(delta, (-1, self.units))
         self.grads["weight"] = xp.reshape(Z, (-1, Z.shape[-1])).T @ rows
         if self.use_bias:
-            self.grads["bias"] = xp.sum(rows, axis=0)
+            self.grads["bias"] = sum_over(rows, xp, axis=0)
         return delta @ W.T if self.passes_back else None
 
     def multiply_adds(self, input_shape: Shape) -> int:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.random import Generator
 
-from xpnn.backends import Backend
+from xpnn.backends import Backend, backend_of
 from xpnn.errors import DataError
 from xpnn.initializers import Initializer, normal
 from xpnn.layers.base import Layer
@@ -57,10 +57,10 @@ class Embedding(Layer):
         return {"weight": self.weight_init((self.vocabulary, self.features), rng)}
 
     def check_inputs(self, ids: Array) -> None:
-        assert self.backend is not None
         if not math.prod(ids.shape):
             return
-        low, high = (int(self.backend.to_numpy(end(ids))) for end in (self.xp.min, self.xp.max))
+        home = backend_of(ids)
+        low, high = (int(home.to_numpy(end(ids))) for end in (home.xp.min, home.xp.max))
         if low < 0 or high >= self.vocabulary:
             raise DataError(
                 f"wanted ids from 0 to {self.vocabulary - 1}, as {self!r} has {self.vocabulary} "

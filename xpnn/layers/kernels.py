@@ -17,7 +17,8 @@ import math
 from collections.abc import Sequence
 
 from xpnn.backends import Backend
-from xpnn.layers.windows import Slide, add_up, cut, fold, in_one_piece
+from xpnn.layers.windows import Slide, add_up, entries, fold, in_one_piece, padded
+from xpnn.numerics import sum_over
 from xpnn.typing import Array, Namespace, Shape
 
 FEW_CHANNELS = 6  # below, one product for all entries of the kernel beats one for each: measured
@@ -50,17 +51,20 @@ def join_kernel(K: Array, shape: Shape, xp: Namespace) -> Array:
 def gather(Z: Array, slides: Sequence[Slide], backend: Backend) -> list[Array]:
     """What lies under the entries of the kernel: each (groups, rows, places, channels).
 
-    Where channels are few, all entries come as one, side by side in the channels. Otherwise they
-    are views where the library can do that, one for each entry, and the kernel's size costs no
-    memory.
+    Where channels are few, or the backend has them side by side, all entries come as one, side by
+    side in the channels. Otherwise they are views where the library can do that, one for each
+    entry, and the kernel's size costs no memory.
     """
     xp, groups, channels = backend.xp, Z.shape[0], Z.shape[-1]
-    few, axes = channels < FEW_CHANNELS, len(slides)
+    size = math.prod(Z.shape) * math.prod(slide.size for slide in slides)
+    few, axes = channels < FEW_CHANNELS or size <= backend.side_by_side, len(slides)
     if few:
         Z = in_one_piece(xp.permute_dims(Z, (0, axes + 2, *range(1, axes + 2))), xp)
+    for axis, slide in enumerate(slides, start=1 + few):
+        Z = padded(Z, axis, slide, backend)
     taps = [Z]
     for axis, slide in enumerate(slides, start=1 + few):
-        taps = [one for tap in taps for one in cut(tap, axis, slide, backend)]
+        taps = [one for tap in taps for one in entries(tap, axis, slide)]
     if few:
         columns = xp.reshape(xp.concat(taps, axis=1), (groups, 1, channels * len(taps), -1))
         return [xp.matrix_transpose(columns)]
@@ -79,14 +83,17 @@ def correlate(taps: Sequence[Array], K: Array, slides: Sequence[Slide], xp: Name
 def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, xp: Namespace) -> Array:
     """``dL/dW``, from what ``gather`` found, in the shape (groups, entries, inputs, outputs)."""
     rows = xp.reshape(delta, (*taps[0].shape[:-1], delta.shape[-1]))
-    products = [xp.sum(xp.matrix_transpose(tap) @ rows, axis=1) for tap in taps]
-    return xp.reshape(xp.stack(products, axis=1), shape)
+    products = [xp.matrix_transpose(tap) @ rows for tap in taps]
+    if products[0].shape[1] > 1:
+        products = [sum_over(one, xp, axis=1, keepdims=True) for one in products]
+    return xp.reshape(products[0] if len(products) == 1 else xp.concat(products, axis=1), shape)
 
 
 def spread(delta: Array, K: Array, slides: Sequence[Slide], backend: Backend) -> Array:
     """``dL/dZ`` as (groups, *positions, batch, inputs)."""
     xp, (groups, *places, batch, outputs) = backend.xp, delta.shape
-    rows = xp.reshape(delta, (groups, math.prod(places[:-1]), -1, outputs))
+    stacks = () if groups == 1 else (groups, math.prod(places[:-1]))
+    rows = xp.reshape(delta, (*stacks, -1, outputs))
     K = xp.matrix_transpose(K)
 
     def folded(axis: int, entry: int) -> Array:

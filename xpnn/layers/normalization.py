@@ -23,6 +23,7 @@ from numpy.random import Generator
 
 from xpnn.errors import ShapeError
 from xpnn.initializers import ones, zeros
+from xpnn.layers.activations import product_rule
 from xpnn.layers.base import Layer
 from xpnn.numerics import sum_to_features, widened
 from xpnn.typing import Array, Namespace, Shape, State
@@ -31,7 +32,7 @@ from xpnn.typing import Array, Namespace, Shape, State
 class Normalization(Layer):
     """Base of all normalisations: a scale and a shift for each feature, and the elementwise parts.
 
-    A new normalisation says in ``means`` what it averages over.
+    A new normalisation says in ``means`` what it averages over: here the last axis.
 
     Args:
         epsilon: keeps the division finite where the variance is near zero.
@@ -43,14 +44,20 @@ class Normalization(Layer):
             raise ValueError(f"{type(self).__name__} needs epsilon above 0, got epsilon={epsilon}")
         self.epsilon = float(epsilon)
 
-    def means(self, X: Array) -> Array:
-        """Means of ``X``, in a shape that broadcasts against it."""
-        raise NotImplementedError(f"{type(self).__name__} has to define means")
+    def means(
+        self, rule: Callable[..., Any] | None, finish: Callable[..., Any] | None = None
+    ) -> Callable[..., Array]:
+        """A function of arrays: the means of what a rule returns, as ``Backend.means`` has it.
+
+        Over the last axis here; in any case in a shape that broadcasts against the arrays.
+        """
+        assert self.backend is not None
+        return self.backend.means(rule, finish)
 
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
-        """Z - m and v."""
-        centred = Z - self.means(Z)
-        return centred, self.means(centred * centred)
+        """Z - m and r."""
+        centred = Z - self._mean(Z)
+        return centred, self._inverse(centred)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape:
@@ -65,7 +72,11 @@ class Normalization(Layer):
         return {"scale": ones(shape, rng), "shift": zeros(shape, rng)}
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._invert = elementwise(self.invert_rule)
+        assert self.backend is not None
+        self._mean = self.means(None)
+        self._inverse = self.means(square_rule, self.invert_rule)
+        self._mean_of_products = self.means(product_rule)
+        self._sum_of_products = self.backend.sums(product_rule, features=True)
         self._scale = elementwise(scale_rule)
         self._pass_back = elementwise(pass_back_rule)
 
@@ -74,30 +85,37 @@ class Normalization(Layer):
         return 1.0 / xp.sqrt(variance + self.epsilon)
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        centred, variance = self.centre(widened(Z, self.xp), training)
-        inverse = self._invert(variance)
+        centred, inverse = self.centre(widened(Z, self.xp), training)
         shift = self.params.get("shift", 0.0)
         X, S = self._scale(centred, inverse, self.params["scale"], shift)
         self.cache.update(X=X, inverse=inverse)
         return S
 
     def backward(self, delta: Array) -> Array:
-        G, X = self.learn(delta)
-        return self._pass_back(
-            G, X, self.means(G), self.means(G * X), self.cache["inverse"], self.params["scale"]
-        )
+        X, scale = widened(self.cache["X"], self.xp), self.params["scale"]
+        delta = widened(delta, self.xp)
+        self.learn(delta, X)
+        G = delta * scale
+        means = self._mean(G), self._mean_of_products(G, X)
+        return self._pass_back(G, X, *means, self.cache["inverse"], scale)
 
-    def learn(self, delta: Array) -> tuple[Array, Array]:
-        """Write the gradients; returns G and X, in at least float32."""
-        xp, X = self.xp, widened(self.cache["X"], self.xp)
-        delta, scale = widened(delta, xp), self.params["scale"]
-        self.grads["scale"] = like(sum_to_features(delta * X, xp), scale, xp)
+    def learn(self, delta: Array, X: Array) -> tuple[Array, Array | None]:
+        """Write the gradients; returns the two sums, of delta X and of delta, as wide as these."""
+        xp, scale = self.xp, self.params["scale"]
+        sums = self._sum_of_products(delta, X), None
+        self.grads["scale"] = like(sums[0], scale, xp)
         if "shift" in self.params:
-            self.grads["shift"] = like(sum_to_features(delta, xp), scale, xp)
-        return delta * scale, X
+            sums = sums[0], sum_to_features(delta, xp)
+            self.grads["shift"] = like(sums[1], scale, xp)
+        return sums
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def square_rule(xp: Namespace, x: Array) -> Array:
+    """``x^2``."""
+    return x * x
 
 
 def scale_rule(
@@ -155,7 +173,10 @@ class BatchNorm(Normalization):
 
     def fuse(self, elementwise: Callable[..., Any]) -> None:
         super().fuse(elementwise)
+        self._variance = self.means(square_rule)
+        self._invert = elementwise(self.invert_rule)
         self._follow = elementwise(self.follow_rule)
+        self._pass_back_batch = elementwise(batch_back_rule)
 
     def follow_rule(
         self, xp: Namespace, mean: Array, variance: Array, m: Array, v: Array, unbias: float
@@ -164,31 +185,53 @@ class BatchNorm(Normalization):
         mean = mean + self.momentum * (m - mean)
         return mean, variance + self.momentum * (v * unbias - variance)
 
-    def means(self, X: Array) -> Array:
-        return sum_to_features(X, self.xp) / (math.prod(X.shape) // X.shape[-1])
+    def means(
+        self, rule: Callable[..., Any] | None, finish: Callable[..., Any] | None = None
+    ) -> Callable[..., Array]:
+        assert self.backend is not None
+        return self.backend.means(rule, finish, features=True)
 
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
         self.cache["training"] = training
         mean, variance = self.state["running_mean"], self.state["running_variance"]
         if not training:
-            return Z - mean, variance
-        m = self.means(Z)
+            return Z - mean, self._invert(variance)
+        m = self._mean(Z)
         centred = Z - m
-        v = self.means(centred * centred)
+        v = self._variance(centred)
         count = math.prod(Z.shape) // Z.shape[-1]
         if count > 1:
             mean, variance = self._follow(mean, variance, m, v, count / (count - 1))
             self.state.update(running_mean=mean, running_variance=variance)
-        return centred, v
+        return centred, self._invert(v)
 
     def backward(self, delta: Array) -> Array:
-        if self.cache["training"]:
-            return super().backward(delta)
-        G, _ = self.learn(delta)
-        return like(G * self.cache["inverse"], self.params["scale"], self.xp)
+        X, scale = widened(self.cache["X"], self.xp), self.params["scale"]
+        delta, inverse = widened(delta, self.xp), self.cache["inverse"]
+        sums = self.learn(delta, X)
+        if not self.cache["training"]:
+            return like(delta * scale * inverse, scale, self.xp)
+        share = delta.shape[-1] / math.prod(delta.shape)
+        return self._pass_back_batch(delta, X, *sums, inverse, scale, share)
 
     def __repr__(self) -> str:
         return f"BatchNorm({self.momentum})"
+
+
+def batch_back_rule(
+    xp: Namespace,
+    delta: Array,
+    X: Array,
+    sum_dx: Array,
+    sum_d: Array,
+    inverse: Array,
+    scale: Array,
+    share: float,
+) -> Array:
+    """``pass_back_rule`` where the means are over the batch: those of G and G X, over scale, are
+    the sums that are the gradients already, over n.
+    """
+    return like(inverse * scale * (delta - share * (sum_d + X * sum_dx)), scale, xp)
 
 
 class LayerNorm(Normalization):
@@ -202,9 +245,6 @@ class LayerNorm(Normalization):
 
     def __init__(self, *, epsilon: float = 1e-5):
         super().__init__(epsilon)
-
-    def means(self, X: Array) -> Array:
-        return self.xp.mean(X, axis=-1, keepdims=True)
 
 
 class RMSNorm(Normalization):
@@ -227,16 +267,16 @@ class RMSNorm(Normalization):
     def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
         return {"scale": ones(input_shape[-1:], rng)}
 
-    def means(self, X: Array) -> Array:
-        return self.xp.mean(X, axis=-1, keepdims=True)
-
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
-        return Z, self.means(Z * Z)
+        return Z, self._inverse(Z)
 
     def backward(self, delta: Array) -> Array:
-        G, X = self.learn(delta)
-        inverse = self.cache["inverse"]
-        return self._pass_back(G, X, 0.0, self.means(G * X), inverse, self.params["scale"])
+        X, scale = widened(self.cache["X"], self.xp), self.params["scale"]
+        delta = widened(delta, self.xp)
+        self.learn(delta, X)
+        G = delta * scale
+        mean = self._mean_of_products(G, X)
+        return self._pass_back(G, X, 0.0, mean, self.cache["inverse"], scale)
 
 
 class GroupNorm(Normalization):
@@ -266,14 +306,28 @@ class GroupNorm(Normalization):
             )
         return shape
 
-    def means(self, X: Array) -> Array:
-        xp, (batch, *between, features) = self.xp, X.shape
-        width = features // self.groups
-        for _ in between:  # one axis after another, which NumPy does many times as fast
-            X = xp.sum(X, axis=1)
-        sums = xp.sum(xp.reshape(X, (batch, self.groups, width)), axis=2, keepdims=True)
-        means = xp.broadcast_to(sums / (math.prod(between) * width), (batch, self.groups, width))
-        return xp.reshape(means, (batch, *[1] * len(between), features))
+    def means(
+        self, rule: Callable[..., Any] | None, finish: Callable[..., Any] | None = None
+    ) -> Callable[..., Array]:
+        assert self.backend is not None
+        xp, one, finished = self.xp, *map(self._swept, (rule, finish))
+
+        def averaged(*arrays: Array) -> Array:
+            X = one(*arrays)
+            batch, *between, features = X.shape
+            width = features // self.groups
+            for _ in between:  # one axis after another, which NumPy does many times as fast
+                X = xp.sum(X, axis=1)
+            sums = xp.sum(xp.reshape(X, (batch, self.groups, width)), axis=2, keepdims=True)
+            means = finished(sums / (math.prod(between) * width))
+            means = xp.broadcast_to(means, (batch, self.groups, width))
+            return xp.reshape(means, (batch, *[1] * len(between), features))
+
+        return averaged
+
+    def _swept(self, rule: Callable[..., Any] | None) -> Callable[..., Any]:
+        assert self.backend is not None
+        return (lambda x: x) if rule is None else self.backend.elementwise(rule)
 
     def __repr__(self) -> str:
         return f"GroupNorm({self.groups})"

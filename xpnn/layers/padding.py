@@ -39,8 +39,8 @@ class Masked(Sequential):
         self.padding = padding
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        shape = super().output_shape(input_shape)
-        for layer, inputs in _readers(self, input_shape):
+        *shapes, shape = self.all_shapes(input_shape)
+        for layer, inputs in _all_readers(self, shapes):
             if inputs[0] != input_shape[0]:
                 raise ShapeError(
                     f"the mask is that of {input_shape[0]} steps, but {layer!r} reads {inputs[0]} "
@@ -68,7 +68,10 @@ def _readers(layer: Layer, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
     if isinstance(layer, Recurrent | MultiHeadAttention):
         yield layer, input_shape
     elif isinstance(layer, Container):
-        shapes = layer.child_shapes(input_shape)
-        for child, inputs in zip(layer.children().values(), shapes, strict=True):
-            if not isinstance(child, Masked):  # which has a mask of its own
-                yield from _readers(child, inputs)
+        yield from _all_readers(layer, layer.child_shapes(input_shape))
+
+
+def _all_readers(container: Container, shapes: Sequence[Shape]) -> Iterator[tuple[Layer, Shape]]:
+    for child, inputs in zip(container.children().values(), shapes, strict=True):
+        if not isinstance(child, Masked):  # which has a mask of its own
+            yield from _readers(child, inputs)

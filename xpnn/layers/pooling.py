@@ -19,11 +19,13 @@ from xpnn.layers.windows import (
     check_axes,
     cut,
     fold,
+    padding_option,
     padding_per_axis,
     per_axis,
     positions_first,
     slide,
 )
+from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Shape
 
 
@@ -56,6 +58,9 @@ class Pooling(Layer):
                     f"{type(self).__name__} needs padding smaller than the window, or some windows "
                     f"would see nothing else, got pool_size={pool_size} and padding={padding}"
                 )
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "padding": padding_option(self.padding)}
 
     def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
         """The pooled ``x``, along one axis; may keep something under ``cache[axis]``."""
@@ -202,9 +207,11 @@ class AveragePooling(Pooling):
         if self.count_padding or (slide.low == 0 and slide.extent <= slide.length):
             return x * (1 / slide.size)
         xp = backend.xp
-        first = xp.arange(slide.places, dtype=x.dtype, device=backend.device) * slide.stride
+        wide = widened(x[:0, ...], xp).dtype  # half precision counts to 2048
+        first = xp.arange(slide.places, dtype=wide, device=backend.device) * slide.stride
         first = first - slide.low
         counts = xp.minimum(first + slide.size, float(slide.length)) - xp.maximum(first, 0.0)
+        counts = xp.astype(counts, x.dtype, copy=False)
         return x / xp.reshape(counts, (-1,) + (1,) * (x.ndim - axis - 1))
 
     def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:

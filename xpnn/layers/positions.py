@@ -10,6 +10,7 @@ from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer
 from xpnn.layers.base import Layer
 from xpnn.layers.embedding import SMALL
+from xpnn.numerics import sum_over
 from xpnn.typing import Array, Namespace, Shape, State
 
 
@@ -125,7 +126,7 @@ class LearnedPositions(Layer):
 
     def backward(self, delta: Array) -> Array:
         xp, W = self.xp, self.params["weight"]
-        seen = xp.sum(delta, axis=0)
+        seen = sum_over(delta, xp, axis=0)
         unseen = xp.zeros_like(W[seen.shape[0] :, :])
         self.grads["weight"] = xp.concat([seen, unseen], axis=0)
         return delta

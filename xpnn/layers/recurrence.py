@@ -8,10 +8,11 @@ import numpy as np
 from numpy.random import Generator
 
 from xpnn.errors import ShapeError, XpnnError
-from xpnn.initializers import Initializer, glorot_uniform, orthogonal, zeros
+from xpnn.initializers import Initializer, claim, glorot_uniform, orthogonal, zeros
 from xpnn.layers.base import Layer
 from xpnn.layers.gates import by_gate, rows, rows_by_gate, side_by_side, transposed
 from xpnn.layers.sequence_checks import check_run
+from xpnn.numerics import sum_over
 from xpnn.typing import Array, Shape, State
 
 Memory: TypeAlias = tuple[Array, ...]
@@ -135,6 +136,7 @@ class Recurrent(Layer):
     def init_state(self, input_shape: Shape) -> State:
         if self.stateful is None:
             return {}
+        claim((self.stateful, len(self.memory) * self.units))
         return dict(zip(self.memory, self.empty_memory(self.stateful), strict=True))
 
     def empty_memory(self, batch: int) -> Memory:
@@ -163,10 +165,13 @@ class Recurrent(Layer):
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         source = self._source(Z.shape[0], training)
-        initial = None if source is None else tuple(source[name] for name in self.memory)
+        initial = None
+        if source is not None:
+            initial = tuple(self._in_dtype_of(Z, source[name]) for name in self.memory)
         outputs, final = self.run(Z, initial, self.cache.get("mask"))
         if source is not None:
-            source.update(zip(self.memory, final, strict=True))
+            for name, new in zip(self.memory, final, strict=True):
+                source[name] = self._in_dtype_of(source[name], new)
         return outputs if self.return_sequences else final[0]
 
     def _source(self, batch: int, training: bool) -> State | None:
@@ -286,9 +291,9 @@ class Recurrent(Layer):
         before = rows(self.cache["kept"][0], xp)
         self.grads["recurrent_weight"] = side_by_side(before.T @ dU, xp)
         if self.use_bias:
-            self.grads["bias"] = xp.reshape(xp.sum(dP, axis=1), (-1,))
+            self.grads["bias"] = xp.reshape(sum_over(dP, xp, axis=1), (-1,))
         if "recurrent_bias" in self.params:
-            self.grads["recurrent_bias"] = xp.reshape(xp.sum(dU, axis=1), (-1,))
+            self.grads["recurrent_bias"] = xp.reshape(sum_over(dU, xp, axis=1), (-1,))
         if not self.passes_back:
             return None
         back = xp.sum(dP @ transposed(self.params["weight"], self.gates, xp), axis=0)
@@ -303,6 +308,10 @@ class Recurrent(Layer):
         """The way back from ``_in_order``."""
         S = self.xp.flip(S, axis=0) if self.reverse else S
         return self.xp.permute_dims(S, (1, 0, 2))
+
+    def _in_dtype_of(self, other: Array, S: Array) -> Array:
+        """``S`` as wide as ``other``: in mixed precision a memory is kept wider than it is used."""
+        return self.xp.astype(S, other.dtype, copy=False)
 
     def _chosen(self, here: Array, new: Memory, old: Memory) -> Memory:
         """``new`` where there is a step, ``old`` where there is padding."""

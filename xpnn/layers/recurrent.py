@@ -233,6 +233,9 @@ class Bidirectional(Parallel):
         backward.reverse = not layer.reverse
         super().__init__([layer, backward], merge)
 
+    def arguments(self) -> dict[str, Any]:
+        return {"layer": self.layers[0], "merge": self.merge}
+
     def children(self) -> dict[str, Layer]:
         return dict(zip(("forward", "backward"), self.layers, strict=True))
 

@@ -8,6 +8,7 @@ and applies constraints to what the optimizer returns. Losses in prediction mode
 
 from collections.abc import Callable
 
+from xpnn.arguments import checked
 from xpnn.backends import Backend
 from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Params
@@ -23,6 +24,7 @@ class Penalty:
         strength: above 0.
     """
 
+    @checked
     def __init__(self, strength: float):
         if not strength > 0:
             raise ValueError(f"{type(self).__name__} needs a strength above 0, got {strength}")
@@ -88,6 +90,7 @@ class MaxNorm(Constraint):
             vectors of an Embedding.
     """
 
+    @checked
     def __init__(self, limit: float, *, axis: int = -1):
         if not limit > 0:
             raise ValueError(f"MaxNorm needs a limit above 0, got {limit}")
@@ -104,28 +107,32 @@ class MaxNorm(Constraint):
         return f"MaxNorm({self.limit}{'' if self.axis == -1 else f', axis={self.axis}'})"
 
 
-Penalize = Callable[[Array, Params, Params], tuple[Array, Params]]
+Penalize = Callable[..., tuple[Array, Params]]
 Constrain = Callable[[Params], Params]
 
 
 def make_regularization(rules: Rules, backend: Backend) -> tuple[Penalize, Constrain]:
     """Two pure functions for a training step.
 
-    ``penalize(value, params, grads) -> (value, grads)`` adds penalties and their slopes;
-    ``constrain(params) -> params`` applies the constraints. Nothing is read on the host.
+    ``penalize(value, params, grads, scale) -> (value, grads)`` adds penalties and their slopes, the
+    latter times ``scale`` if the gradients are multiplied by one; ``constrain(params) -> params``
+    applies the constraints. Nothing is read on the host.
     """
     xp = backend.xp
     pairs = [(name, rule) for name, of_name in rules.items() for rule in of_name]
     penalties = [(name, rule) for name, rule in pairs if isinstance(rule, Penalty)]
     constraints = [(name, rule) for name, rule in pairs if isinstance(rule, Constraint)]
     slopes = {rule: backend.elementwise(rule.slope) for _, rule in penalties}
+    scaled = {rule: backend.elementwise(_scaled(rule)) for _, rule in penalties}
 
-    def penalize(value: Array, params: Params, grads: Params) -> tuple[Array, Params]:
+    def penalize(
+        value: Array, params: Params, grads: Params, scale: Array | None = None
+    ) -> tuple[Array, Params]:
         grads = dict(grads)
         for name, rule in penalties:
-            w = params[name]
+            w, grad = params[name], grads[name]
             value = value + xp.astype(rule.value(widened(w, xp), xp), value.dtype)
-            grads[name] = slopes[rule](w, grads[name])
+            grads[name] = slopes[rule](w, grad) if scale is None else scaled[rule](w, grad, scale)
         return value, grads
 
     def constrain(params: Params) -> Params:
@@ -135,3 +142,13 @@ def make_regularization(rules: Rules, backend: Backend) -> tuple[Penalize, Const
         return params
 
     return penalize, constrain
+
+
+def _scaled(rule: Penalty) -> Callable[..., Array]:
+    """The penalty's slope beside a gradient that is multiplied by ``scale``."""
+
+    def slope(xp: Namespace, w: Array, grad: Array, scale: Array) -> Array:
+        return rule.slope(xp, w, widened(grad, xp) / scale) * scale
+
+    slope.__qualname__ = f"scaled_{type(rule).__name__}"
+    return slope

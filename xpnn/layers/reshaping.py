@@ -1,6 +1,7 @@
 """Layers that change the shape and nothing else: their backward is the way back."""
 
 import math
+from numbers import Integral
 
 from xpnn.errors import ShapeError
 from xpnn.layers.base import Layer
@@ -19,6 +20,8 @@ class Reshape(Layer):
 
     def __init__(self, shape: Shape):
         super().__init__()
+        if not isinstance(shape, tuple | list) or not all(isinstance(n, Integral) for n in shape):
+            raise TypeError(f"Reshape wants shape to be a tuple of integers, got {shape!r}")
         shape = tuple(shape)
         if any(n < 1 and n != -1 for n in shape) or shape.count(-1) > 1:
             raise ValueError(f"Reshape needs positive sizes and at most one -1, got shape={shape}")

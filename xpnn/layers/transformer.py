@@ -11,6 +11,11 @@ from xpnn.layers.dropout import Dropout
 from xpnn.layers.normalization import LayerNorm
 
 
+def tanh_gelu() -> Layer:
+    """The activation of GPT-2."""
+    return GELU("tanh")
+
+
 class TransformerBlock(Sequential):
     """Steps look at each other, then each thinks by itself; one block of a transformer.
 
@@ -48,9 +53,11 @@ class TransformerBlock(Sequential):
         dropout: float = 0.0,
         rotate: bool = False,
         norm: Callable[[], Layer] = LayerNorm,
-        activation: Callable[[], Layer] = lambda: GELU("tanh"),
+        activation: Callable[[], Layer] = tanh_gelu,
     ):
-        self.features, self.heads = features, heads
+        self.features, self.heads, self.hidden = features, heads, hidden
+        self.causal, self.norm_first, self.rotate = causal, norm_first, rotate
+        self.dropout, self.norm, self.activation = dropout, norm, activation
         look: list[Layer] = [
             MultiHeadAttention(heads, causal=causal, dropout=dropout, rotate=rotate),
             Dropout(dropout),

@@ -8,6 +8,7 @@ from numpy.random import Generator
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, zeros
 from xpnn.layers.base import Layer
+from xpnn.numerics import sum_over
 from xpnn.typing import Array, Params, Shape
 
 
@@ -71,7 +72,7 @@ class TiedDense(Layer):
         rows = xp.reshape(delta, (-1, self.units))
         self.grads["weight"] = rows.T @ xp.reshape(Z, (-1, Z.shape[-1]))
         if self.use_bias:
-            self.grads["bias"] = xp.sum(rows, axis=0)
+            self.grads["bias"] = sum_over(rows, xp, axis=0)
         return delta @ self.source.params["weight"]
 
     def multiply_adds(self, input_shape: Shape) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from xpnn.backends import Backend
+from xpnn.backends.sliding import part
 from xpnn.errors import ShapeError
 from xpnn.typing import Array, Namespace, Shape
 
@@ -80,10 +81,14 @@ def slide(length: int, size: int, stride: int, dilation: int, padding: str | int
 def per_axis(name: str, value: int | tuple[int, ...], axes: int, least: int = 1) -> tuple[int, ...]:
     """An option such as a stride as one integer for each axis."""
     values = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
-    if len(values) != axes or not all(isinstance(n, int) and n >= least for n in values):
+    if len(values) != axes or not all(_is_integer(n) and n >= least for n in values):
         wanted = "an integer" if axes == 1 else f"an integer, or {axes} of them,"
         raise ValueError(f"{name} is {wanted} of at least {least}, got {value!r}")
     return values
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def padding_per_axis(padding: Padding, axes: int) -> tuple[str | int, ...]:
@@ -93,6 +98,12 @@ def padding_per_axis(padding: Padding, axes: int) -> tuple[str | int, ...]:
     if padding not in ("valid", "same"):
         raise ValueError(f"padding is 'valid', 'same' or integers, got {padding!r}")
     return (padding,) * axes
+
+
+def padding_option(values: tuple[str | int, ...]) -> Padding:
+    """The way back of ``padding_per_axis``: what the option was."""
+    named = [value for value in values if isinstance(value, str)]
+    return named[0] if named else values  # type: ignore[return-value]
 
 
 def check_axes(layer: object, input_shape: Shape, axes: int) -> None:
@@ -128,11 +139,6 @@ def in_one_piece(x: Array, xp: Namespace) -> Array:
     return xp.reshape(xp.reshape(x, (-1,)), x.shape)
 
 
-def part(x: Array, axis: int, start: int, stop: int, step: int = 1) -> Array:
-    """``x[..., start:stop:step, ...]`` along that axis."""
-    return x[(slice(None),) * axis + (slice(start, stop, step), ...)]
-
-
 def add_up(terms: Iterable[Array]) -> Array:
     """The sum of arrays of one shape, none of which is written to."""
     terms = iter(terms)
@@ -148,62 +154,25 @@ def add_up(terms: Iterable[Array]) -> Array:
 # Moves along one axis -----------------------------------------------------------------------------
 
 
-def place(
-    x: Array, axis: int, start: int, length: int, backend: Backend, fill: float = 0.0
-) -> Array:
-    """``x`` at ``start`` of an axis of that length, amid ``fill``; what sticks out is dropped."""
-    xp, own = backend.xp, x.shape[axis]
-    first = min(max(-start, 0), own)
-    last = max(min(own, length - start), first)
-    before = min(max(start, 0), length)
-    after = length - before - (last - first)
-    kept = x if last - first == own else part(x, axis, first, last)
-    if not before and not after:
-        return kept
-    borders = [
-        xp.full(
-            (*x.shape[:axis], n, *x.shape[axis + 1 :]), fill, dtype=x.dtype, device=backend.device
-        )
-        for n in (before, after)
-    ]
-    return xp.concat([borders[0], kept, borders[1]], axis=axis)
-
-
-def cut(x: Array, axis: int, slide: Slide, backend: Backend, fill: float = 0.0) -> list[Array]:
-    """For each entry of the window, what lies under it at all places, padding included."""
+def padded(x: Array, axis: int, slide: Slide, backend: Backend, fill: float = 0.0) -> Array:
+    """``x`` with as much before and after it as the window reaches beyond it."""
     if slide.low or slide.extent > slide.length:
-        x = place(x, axis, slide.low, slide.extent, backend, fill)
+        return backend.place(x, axis, slide.low, slide.extent, fill)
+    return x
+
+
+def entries(x: Array, axis: int, slide: Slide) -> list[Array]:
+    """For each entry of the window, what lies under it in ``x``, which is padded."""
     reach = (slide.places - 1) * slide.stride + 1
     starts = (k * slide.dilation for k in range(slide.size))
     return [part(x, axis, start, start + reach, slide.stride) for start in starts]
 
 
+def cut(x: Array, axis: int, slide: Slide, backend: Backend, fill: float = 0.0) -> list[Array]:
+    """For each entry of the window, what lies under it at all places, padding included."""
+    return entries(padded(x, axis, slide, backend, fill), axis, slide)
+
+
 def fold(parts: Sequence[Array], axis: int, slide: Slide, backend: Backend) -> Array:
-    """The transpose of ``cut``: parts put back to where they were cut out, and added up.
-
-    Parts that do not overlap are interleaved; with a stride of the window's size that is all.
-    """
-    rounds: dict[int, dict[int, Array]] = {}
-    for k, one in enumerate(parts):
-        behind, phase = divmod(k * slide.dilation, slide.stride)
-        rounds.setdefault(behind, {})[phase] = one
-    return add_up(
-        place(
-            _interleave(phases, axis, slide.stride, backend.xp),
-            axis,
-            behind * slide.stride - slide.low,
-            slide.length,
-            backend,
-        )
-        for behind, phases in rounds.items()
-    )
-
-
-def _interleave(phases: dict[int, Array], axis: int, stride: int, xp: Namespace) -> Array:
-    """The phases in turn along the axis, zeros for those that are not there."""
-    if stride == 1:
-        return phases[0]
-    one = next(iter(phases.values()))
-    zeros = xp.zeros_like(one) if len(phases) < stride else None
-    together = xp.stack([phases.get(phase, zeros) for phase in range(stride)], axis=axis + 1)
-    return xp.reshape(together, (*one.shape[:axis], -1, *one.shape[axis + 1 :]))
+    """The transpose of ``cut``: parts put back to where they were cut out, and added up."""
+    return backend.fold(parts, axis, slide.length, slide.stride, slide.dilation, slide.low)

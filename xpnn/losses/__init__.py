@@ -26,6 +26,7 @@ from xpnn.losses.classification import (
 )
 from xpnn.losses.regression import huber, mean_absolute_error, mean_squared_error, quadratic_cost
 from xpnn.losses.targets import check_targets
+from xpnn.losses.weights import total_weight
 
 __all__ = [
     "binary_cross_entropy",
@@ -37,4 +38,5 @@ __all__ = [
     "mean_absolute_error",
     "mean_squared_error",
     "quadratic_cost",
+    "total_weight",
 ]

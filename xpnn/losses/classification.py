@@ -6,6 +6,7 @@ from typing import TypeAlias
 from xpnn.backends import Backend, backend_of
 from xpnn.losses.means import elementwise, matching, one_for_each, shares, weighted_sum
 from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
+from xpnn.losses.weights import of_numbers, of_rows, of_signs
 from xpnn.numerics import one_hot, sigmoid
 from xpnn.typing import Array, Namespace
 
@@ -18,7 +19,7 @@ def _hinge(xp: Namespace, a: Array, y: Array) -> Pair:
     return xp.maximum(short, 0.0), xp.where(short > 0, -sign, 0.0)
 
 
-@wants(between(-1, 1))
+@wants(between(-1, 1), of_signs)
 def hinge(
     predictions: Array,
     targets: Array,
@@ -50,7 +51,7 @@ def _bernoulli(xp: Namespace, p: Array, y: Array, smallest: float) -> Pair:
     return -(y * xp.log(yes) + (1.0 - y) * xp.log(no)), (1.0 - y) / no - y / yes
 
 
-@wants(between(0, 1))
+@wants(between(0, 1), of_numbers)
 def binary_cross_entropy(
     predictions: Array,
     targets: Array,
@@ -98,7 +99,7 @@ def _likelihood_of_labels(
     return _likelihood(xp, log_p, q, *smoothing)
 
 
-@wants(labels_or_distributions)
+@wants(labels_or_distributions, of_rows)
 def cross_entropy(
     predictions: Array,
     targets: Array,

@@ -107,7 +107,12 @@ def one_for_each(class_weight: Sequence[float], classes: int) -> tuple[float, ..
             f"wanted class_weight to list {classes} numbers, one for each class, got "
             f"{class_weight!r}; write the weights in the order of the classes"
         )
-    return tuple(map(float, class_weight))
+    weights = tuple(map(float, class_weight))
+    if not all(math.isfinite(one) and one >= 0 for one in weights):
+        raise ValueError(
+            f"wanted class_weight to list finite numbers of at least 0, got {class_weight!r}"
+        )
+    return weights
 
 
 def matching(predictions: Array, targets: Array, backend: Backend) -> Array:

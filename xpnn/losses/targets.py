@@ -7,11 +7,17 @@ from xpnn.backends import Backend
 from xpnn.errors import DataError, ShapeError
 from xpnn.typing import Array, Loss, Shape
 
-Check = Callable[[Array, Shape, Backend], None]
+Check = Callable[[Array, Shape, Backend, bool], None]
+"""Of (targets, shape of one output, their backend, whether to look at the numbers)."""
 
 
-def check_targets(loss: Loss, targets: Array, output_shape: Shape, backend: Backend) -> None:
-    """Look at the values of ``targets`` once, before training, while errors are still cheap.
+def check_targets(
+    loss: Loss, targets: Array, output_shape: Shape, backend: Backend, values: bool = True
+) -> None:
+    """Look at ``targets`` once, before training, while errors are still cheap.
+
+    Args:
+        values: whether to look at the numbers, and not only at shape and dtype; waits for a device.
 
     Raises:
         ShapeError, DataError: ``loss`` cannot use these targets for outputs of that shape.
@@ -19,20 +25,24 @@ def check_targets(loss: Loss, targets: Array, output_shape: Shape, backend: Back
     function = getattr(loss, "func", loss)  # look through functools.partial
     check = getattr(function, "check_targets", None)
     if check is not None:
-        check(targets, output_shape, backend)
+        check(targets, output_shape, backend, values)
 
 
-def wants(check: Check) -> Callable[[Any], Any]:
-    """Attach to a loss the look at its targets that ``check_targets`` takes."""
+def wants(check: Check, item_weights: Callable[..., Array] | None = None) -> Callable[[Any], Any]:
+    """Attach to a loss the look at its targets that ``check_targets`` takes.
+
+    Args:
+        item_weights: the weights that ``class_weight`` gives to the items; see ``total_weight``.
+    """
 
     def attach(loss: Any) -> Any:
-        loss.check_targets = check
+        loss.check_targets, loss.item_weights = check, item_weights
         return loss
 
     return attach
 
 
-def same_shape(targets: Array, output_shape: Shape, backend: Backend) -> None:
+def same_shape(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
     """Numbers, one for each output."""
     shape = tuple(targets.shape)
     if shape[1:] != output_shape:
@@ -46,8 +56,10 @@ def same_shape(targets: Array, output_shape: Shape, backend: Backend) -> None:
 def between(low: float, high: float) -> Check:
     """Numbers in [low, high], one for each output."""
 
-    def check(targets: Array, output_shape: Shape, backend: Backend) -> None:
-        same_shape(targets, output_shape, backend)
+    def check(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
+        same_shape(targets, output_shape, backend, values)
+        if not values:
+            return
         least, most = _range(targets, backend)
         if least < low or most > high:
             raise DataError(
@@ -58,11 +70,15 @@ def between(low: float, high: float) -> Check:
     return check
 
 
-def distributions(targets: Array, output_shape: Shape, backend: Backend) -> None:
+def distributions(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
     """Rows of probabilities, of the outputs' shape."""
-    between(0, 1)(targets, output_shape, backend)
+    between(0, 1)(targets, output_shape, backend, values)
+    if not values:
+        return
     xp = backend.xp
-    sums = xp.sum(xp.astype(targets, xp.float32), axis=-1)
+    if xp.isdtype(targets.dtype, "bool"):
+        targets = xp.astype(targets, xp.int8)
+    sums = xp.sum(targets, axis=-1, dtype=xp.float32)
     least, most = _range(sums, backend)
     if least < 0.99 or most > 1.01:
         raise DataError(
@@ -72,13 +88,15 @@ def distributions(targets: Array, output_shape: Shape, backend: Backend) -> None
         )
 
 
-def labels_or_distributions(targets: Array, output_shape: Shape, backend: Backend) -> None:
+def labels_or_distributions(
+    targets: Array, output_shape: Shape, backend: Backend, values: bool
+) -> None:
     """Class numbers (batch, ...), or rows of probabilities (batch, ..., classes)."""
     shape = tuple(targets.shape)
     if shape[1:] == output_shape:
-        distributions(targets, output_shape, backend)
+        distributions(targets, output_shape, backend, values)
     elif shape[1:] == output_shape[:-1]:
-        _labels(targets, output_shape[-1], backend)
+        _labels(targets, output_shape[-1], backend, values)
     else:
         column = shape[1:] == (*output_shape[:-1], 1)
         raise ShapeError(
@@ -88,12 +106,14 @@ def labels_or_distributions(targets: Array, output_shape: Shape, backend: Backen
         )
 
 
-def _labels(targets: Array, classes: int, backend: Backend) -> None:
+def _labels(targets: Array, classes: int, backend: Backend, values: bool) -> None:
     if not backend.xp.isdtype(targets.dtype, "integral"):
         raise DataError(
             f"wanted class numbers of an integer dtype, got {targets.dtype}; write "
             f"y.astype('int64')"
         )
+    if not values:
+        return
     least, most = map(int, _range(targets, backend))
     if least < 0 or most >= classes:
         raise DataError(
@@ -106,9 +126,8 @@ def _labels(targets: Array, classes: int, backend: Backend) -> None:
 def _range(targets: Array, backend: Backend) -> tuple[float, float]:
     """The smallest and the largest number, on the host."""
     xp = backend.xp
-    if xp.isdtype(targets.dtype, "bool"):
-        targets = xp.astype(targets, xp.int32)
-    return float(backend.to_numpy(xp.min(targets))), float(backend.to_numpy(xp.max(targets)))
+    least, most = (xp.all, xp.any) if xp.isdtype(targets.dtype, "bool") else (xp.min, xp.max)
+    return float(backend.to_numpy(least(targets))), float(backend.to_numpy(most(targets)))
 
 
 def _batch_of(shape: Shape) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from xpnn.backends import Backend
 from xpnn.numerics import HOST
 from xpnn.optimizers.clipping import Clipping
+from xpnn.optimizers.scaling import Advance, LossScaling, on_device
 from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
 from xpnn.typing import Array, Namespace, Number, OptState, Params
 
@@ -96,36 +97,54 @@ class Optimizer:
 
     # What every optimizer can do -----------------------------------------------------------------
 
-    def init(self, params: Params, backend: Backend) -> OptState:
-        """The state before the first step."""
+    def init(
+        self, params: Params, backend: Backend, scaling: LossScaling | None = None
+    ) -> OptState:
+        """The state before the first step, that of the loss scale included if there is one."""
         state: OptState = {"step": backend.counter()}
         state |= {name: backend.scalar(start) for name, start in self._numbers_at_start().items()}
+        if scaling is not None:
+            counters = {"step": 0, **self.carried}
+            state |= {name: on_device(start, backend) for name, start in counters.items()}
+            state |= scaling.init(backend)
         for slot in self.slots:
             state[slot] = {name: _zeros_beside(param, backend) for name, param in params.items()}
         return state
 
-    def make_update(self, backend: Backend) -> Update:
+    def make_update(self, backend: Backend, scaling: LossScaling | None = None) -> Update:
         """``update(params, grads, opt_state) -> (params, opt_state)``, a pure function.
 
         Parameters without a gradient pass unchanged. Parameters and slots are donated.
+
+        Args:
+            scaling: by what the gradients are too large, if they are; ``init`` wants it too.
         """
         donate = (0, *range(2, 2 + len(self.slots)))
         sweep = {
-            decay: backend.sweep(self._whole_rule(decay, backend), donate)
+            decay: backend.elementwise(
+                self._whole_rule(decay, backend, scaling is not None), donate
+            )
             for decay in (False, True)
         }
-        advance = self._make_advance(backend)
+        advance = self._make_advance(backend, scaling)
 
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
-            counted, changing = advance(opt_state)
-            scale = self.clip.scale(grads, backend.xp) if self.clip else 1.0
+            counted, guard, changing = advance(opt_state, grads)
+            scale: Number = 1.0
+            if self.clip:
+                scale = self.clip.scale_of(grads, guard[1] if guard else None, backend.xp)
+            numbers = [*guard, scale, *changing]
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in self.slots}
-            for (decay, *_), names in self._updated_together(params, grads, backend).items():
-                read = [params, grads, *slots.values()]
-                given = [[held[name] for name in names] for held in read]
-                new = sweep[decay](given, scale, *changing)
-                for held, arrays in zip((params, *slots.values()), new, strict=True):
-                    held.update(zip(names, arrays, strict=True))
+            groups = self._updated_together(params, grads, backend)
+            read, written = [params, grads, *slots.values()], [params, *slots.values()]
+            joint = [  # all of them before the first sweep: only here can memory run out
+                [backend.join([held[name] for name in names]) for held in read]
+                for names in groups.values()
+            ]
+            for (decay, *_), names, columns in zip(groups, groups.values(), joint, strict=True):
+                shapes = [params[name].shape for name in names]
+                for held, new in zip(written, sweep[decay](*columns, *numbers), strict=True):
+                    held.update(zip(names, backend.split(new, shapes), strict=True))
             return params, {**opt_state, **counted, **slots}
 
         return update
@@ -201,10 +220,8 @@ class Optimizer:
             groups.setdefault((decay, kind), []).append(name)
         return groups
 
-    def _make_advance(
-        self, backend: Backend
-    ) -> Callable[[OptState], tuple[OptState, list[Number]]]:
-        """``advance(opt_state)``: the counters after this step, and the numbers that changed."""
+    def _make_advance(self, backend: Backend, scaling: LossScaling | None) -> Advance:
+        """The counters after a step, and the numbers that change from step to step."""
         names, changing = list(self._numbers_at_start()), self._changing()
         fixed = {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
         scheduled = [name for name in self.hyper if name not in fixed]
@@ -219,23 +236,28 @@ class Optimizer:
             # + 0.0: a sweep on the device returns arrays of the old dtype, also of what is constant
             return (step, *(numbers[name] + 0.0 * known.get(name, time) for name in changing))
 
-        count = backend.counting(rule)
+        if scaling is not None:
+            return scaling.make_advance(rule, ["step", *names], 1 + len(self.carried), backend)
+        count = backend.counting(rule, donate=range(1 + len(self.carried)))
 
-        def advance(opt_state: OptState) -> tuple[OptState, list[Number]]:
+        def advance(opt_state: OptState, grads: Params) -> tuple[OptState, list[Any], list[Any]]:
             step, *changing = count(*(opt_state[name] for name in ("step", *names)))
-            return {"step": step, **dict(zip(self.carried, changing, strict=False))}, changing
+            return {"step": step, **dict(zip(self.carried, changing, strict=False))}, [], changing
 
         return advance
 
-    def _whole_rule(self, decay: bool, backend: Backend) -> Callable[..., Any]:
+    def _whole_rule(self, decay: bool, backend: Backend, guarded: bool) -> Callable[..., Any]:
         """``rule`` with clipping before it, decay around it, and dtypes kept: one sweep in all."""
         count, changing = len(self.slots), self._changing()
         fixed = {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
 
         def whole(xp: Namespace, param: Array, grad: Array, *rest: Any) -> tuple[Array, ...]:
-            slots, (scale, *moved) = rest[:count], rest[count:]
+            slots, rest = rest[:count], rest[count:]
+            guard, (scale, *moved) = (rest[:2], rest[2:]) if guarded else ((), rest)
             narrow, wide = param.dtype, _at_least_float32(param.dtype, xp)
-            param, grad = _as(wide, param, xp), _as(wide, grad, xp)
+            old = param, grad = _as(wide, param, xp), _as(wide, grad, xp)
+            if guard:
+                grad = grad * guard[1]
             if backend.counters_on_device:
                 moved = [_as(wide, number, xp) for number in moved]
             numbers = {**fixed, **dict(zip(changing, moved, strict=True))}
@@ -247,6 +269,9 @@ class Optimizer:
             elif decay:
                 grad = grad + strength * param
             param, *new_slots = self.rule(xp, param, grad, *slots, **numbers)
+            if guard:
+                param = xp.where(guard[0], param, old[0])
+                new_slots = [xp.where(guard[0], *p) for p in zip(new_slots, slots, strict=True)]
             return (_as(narrow, param, xp), *(_as(wide, slot, xp) for slot in new_slots))
 
         whole.__qualname__ = type(self).__name__.lower() + ("_decay" if decay else "")

@@ -11,6 +11,12 @@ class Clipping:
         """One number worked out from all gradients, on their device."""
         return 1.0
 
+    def scale_of(self, grads: Params, share: Number | None, xp: Namespace) -> Number:
+        """``scale`` of all gradients times ``share``, where one is given."""
+        if share is not None and type(self).scale is not Clipping.scale:
+            grads = {name: widened(grad, xp) * share for name, grad in grads.items()}
+        return self.scale(grads, xp)
+
     def apply(self, xp: Namespace, grad: Array, scale: Number) -> Array:
         """The limited gradient; elementwise."""
         raise NotImplementedError(f"{type(self).__name__} has to define apply")
@@ -32,11 +38,16 @@ class ClipByGlobalNorm(Clipping):
         self.limit = float(limit)
 
     def scale(self, grads: Params, xp: Namespace) -> Number:
+        return self.scale_of(grads, None, xp)
+
+    def scale_of(self, grads: Params, share: Number | None, xp: Namespace) -> Number:
         if not grads:
             return 1.0
         wide = [widened(grad, xp) for grad in grads.values()]  # half precision would overflow
         first, *rest = (xp.sum(grad * grad) for grad in wide)
-        return self.limit / xp.maximum(xp.sqrt(sum(rest, start=first)), self.limit)
+        length = xp.sqrt(sum(rest, start=first))
+        length = length if share is None else length * share
+        return self.limit / xp.maximum(length, self.limit)
 
     def apply(self, xp: Namespace, grad: Array, scale: Number) -> Array:
         return grad * scale

@@ -23,6 +23,7 @@ def training_curve(
     optimizer: Optimizer | None = None,
     batch: int = 16,
     seed: int = 0,
+    compile: bool | None = None,
 ) -> np.ndarray:
     """The loss at each of ``steps`` training steps on one random batch, as float64 on the host.
 
@@ -38,6 +39,7 @@ def training_curve(
         optimizer: ``SGD(0.1)`` unless given.
         batch: samples in the batch.
         seed: of everything random.
+        compile: whether steps are made one unit (see ``Trainer``).
 
     >>> from xpnn.layers import Dense, Tanh
     >>> curve = training_curve(lambda: [Dense(3), Tanh(), Dense(2)], (4,), steps=5)
@@ -50,7 +52,7 @@ def training_curve(
     rows = rng.exponential(size=(batch, *network.output_shape))
     y = place.asarray(rows / np.sum(rows, axis=-1, keepdims=True), network.dtype)
     optimizer = optimizer or SGD(0.1)
-    step = make_train_step(network, loss, optimizer)
+    step = make_train_step(network, loss, optimizer, compile=compile)
     params, state = network.params, network.state
     opt_state, values = optimizer.init(params, place), []
     with place.on_device():

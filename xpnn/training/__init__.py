@@ -2,13 +2,15 @@
 
 from xpnn.training.callbacks import (
     BestWeights,
-    Callback,
     CSVLogger,
     EarlyStopping,
     History,
     ProgressBar,
 )
+from xpnn.training.checkpoints import Checkpoint
 from xpnn.training.diagnosis import StopOnNaN
+from xpnn.training.hooks import Callback
+from xpnn.training.precision import MixedPrecision
 from xpnn.training.step import make_eval_step, make_train_step
 from xpnn.training.trainer import Trainer
 
@@ -16,8 +18,10 @@ __all__ = [
     "BestWeights",
     "CSVLogger",
     "Callback",
+    "Checkpoint",
     "EarlyStopping",
     "History",
+    "MixedPrecision",
     "ProgressBar",
     "StopOnNaN",
     "Trainer",

@@ -1,81 +1,15 @@
-"""Callbacks: what happens beside training, at the seams of the loop.
-
-A callback overrides the hooks that it needs. ``trainer`` gives it the network, the optimizer state,
-``trainer.epoch`` and ``trainer.stop(reason)``. Numbers reach it at log points only, as Python
-floats that are already on the host.
-"""
+"""Callbacks: what happens beside training, at the seams of the loop; see ``hooks.py``."""
 
 import csv
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xpnn.training.hooks import Callback, Logs
+
 if TYPE_CHECKING:
     from xpnn.training.trainer import Trainer
-
-Logs = dict[str, float]
-
-
-class Callback:
-    """Base of all callbacks: hooks with nothing in them."""
-
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
-        """``fit`` starts and will run for up to ``epochs`` epochs."""
-
-    def on_epoch_begin(self, trainer: "Trainer", steps: int) -> None:
-        """An epoch of ``steps`` steps starts."""
-
-    def on_step_end(self, trainer: "Trainer", step: int) -> None:
-        """Step number ``step`` of this epoch, counted from 1, has been issued to the device."""
-
-    def on_log(self, trainer: "Trainer", step: int, logs: Logs) -> None:
-        """A log point: the epoch's mean loss up to step ``step``."""
-
-    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
-        """An epoch ended: its loss, its validation results, the rate of its last step."""
-
-    def on_fit_end(self, trainer: "Trainer") -> None:
-        """``fit`` ends, whether all went well or not."""
-
-
-class CallbackList:
-    """Calls the hooks of several callbacks, and only of those that override them."""
-
-    def __init__(self, callbacks: Sequence[Callback], trainer: "Trainer"):
-        self.trainer = trainer
-        self._hooks = {
-            hook: [
-                getattr(callback, hook)
-                for callback in callbacks
-                if getattr(type(callback), hook) is not getattr(Callback, hook)
-            ]
-            for hook in vars(Callback)
-            if hook.startswith("on_")
-        }
-
-    def fit_begin(self, epochs: int) -> None:
-        self._call("on_fit_begin", epochs)
-
-    def epoch_begin(self, steps: int) -> None:
-        self._call("on_epoch_begin", steps)
-
-    def step_end(self, step: int) -> None:
-        self._call("on_step_end", step)
-
-    def log(self, step: int, logs: Logs) -> None:
-        self._call("on_log", step, logs)
-
-    def epoch_end(self, logs: Logs) -> None:
-        self._call("on_epoch_end", logs)
-
-    def fit_end(self) -> None:
-        self._call("on_fit_end")
-
-    def _call(self, hook: str, *arguments: Any) -> None:
-        for call in self._hooks[hook]:
-            call(self.trainer, *arguments)
 
 
 class History(Callback):
@@ -86,6 +20,12 @@ class History(Callback):
 
     def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
         self.epochs.append({"epoch": trainer.epoch, **logs})
+
+    def state(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.epochs = state["epochs"]
 
     def __getitem__(self, name: str) -> list[float]:
         if self.epochs and name not in self.epochs[0]:
@@ -124,11 +64,12 @@ class ProgressBar(Callback):
     def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
         self._last = trainer.epoch + epochs
 
-    def on_epoch_begin(self, trainer: "Trainer", steps: int) -> None:
+    def on_epoch_begin(self, trainer: "Trainer", steps: int | None) -> None:
         from tqdm import tqdm
 
         self._bar = tqdm(
             total=steps,
+            initial=trainer.epoch_steps,
             desc=f"epoch {trainer.epoch + 1}/{self._last}",
             unit="step",
             dynamic_ncols=True,
@@ -186,6 +127,12 @@ class Watching(Callback):
             return not math.isnan(value)
         return False
 
+    def state(self) -> dict[str, Any] | None:
+        return {"best": self.best}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.best = state["best"]
+
 
 class EarlyStopping(Watching):
     """Ends training when the watched number has not improved for ``patience`` epochs.
@@ -221,6 +168,13 @@ class EarlyStopping(Watching):
                 f"{self.monitor} has not improved on {self.best:.4g} for {self.patience} epochs"
             )
 
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.waited = state["waited"]
+
 
 class BestWeights(Watching):
     """Puts the weights of the best epoch back when training ends, however it ends."""
@@ -243,9 +197,18 @@ class BestWeights(Watching):
             trainer.network.load(self._kept)
             self._kept = None
 
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "epoch": self.epoch, "kept": self._kept}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.epoch, self._kept = state["epoch"], state["kept"]
+
 
 class CSVLogger(Callback):
     """Writes a line for each epoch into a CSV file, at once, so that a crash loses nothing.
+
+    A resumed ``fit`` puts the lines back that were there at the checkpoint, and no others.
 
     Args:
         path: of the file; folders are made. An existing file is replaced unless ``append``.
@@ -261,6 +224,14 @@ class CSVLogger(Callback):
         if not self.append:
             self.path.write_text("")
         self._start = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        text = self.path.read_bytes().decode() if self.path.exists() else ""
+        return {"text": text, "seconds": time.perf_counter() - self._start}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.path.write_bytes(state["text"].encode())
+        self._start = time.perf_counter() - state["seconds"]
 
     def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
         row = {

@@ -1,56 +1,52 @@
 """Weights in files: safetensors, written so that a crash never leaves half a file."""
 
-import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from xpnn.errors import DataError
 from xpnn.network import Network
+from xpnn.saving.model import fitted
+from xpnn.saving.tensor_file import TensorFile
+from xpnn.saving.tensors import tensor, write_tensors
+from xpnn.saving.versions import MODEL, MODEL_VERSION, WEIGHTS, WEIGHTS_VERSION, version_of
 
 
 def save_weights(network: Network, path: str | Path) -> None:
-    """Write all parameters and state into a safetensors file, as host arrays by name.
+    """Write all parameters and state into a safetensors file, by name and in their own dtypes.
 
     The file is written beside its place and then moved there, so that whoever reads it finds the
-    old file or the new one, whole.
+    old file or the new one, whole. ``network.save`` writes the layers, too.
 
     Raises:
         OSError: the folder cannot be written to, or the disk is full; an old file is unharmed.
     """
-    from safetensors.numpy import save
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.asarray(value, order="C") for name, value in network.numpy_arrays().items()}
-    content = save(arrays, metadata={"format": "xpnn-weights", "version": "1"})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    values = {**network.params, **network.state}
+    tensors = {name: tensor(value, network.backend) for name, value in values.items()}
+    write_tensors(path, tensors, {"format": WEIGHTS, "version": str(WEIGHTS_VERSION)})
 
 
 def load_weights(network: Network, path: str | Path) -> None:
-    """Read what ``save_weights`` wrote into a network of the same layers, on any backend.
+    """Read weights into a network of the same layers, on any backend, in the network's dtype.
+
+    The file is of ``save_weights`` or ``network.save``, or any safetensors file with the network's
+    names.
 
     Raises:
-        DataError: the file is not a whole safetensors file.
+        FileError: the file is not a whole safetensors file, or was damaged. It is a DataError.
         ShapeError: its arrays do not fit the network. Either way the network is unchanged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    with TensorFile(path) as file:
+        _check_version(file)
+        own = {**network.params, **network.state}
+        values = {
+            name: fitted(name, file.read(name), own[name]) if name in own else None
+            for name in file.entries
+        }
+    network.load(values)
 
-    try:
-        arrays: dict[str, Any] = load(Path(path).read_bytes())
-    except SafetensorError as error:
-        raise DataError(
-            f"{path} is not a whole safetensors file ({error}); save it again"
-        ) from None
-    network.load(arrays)
+
+def _check_version(file: TensorFile) -> None:
+    kind = file.metadata.get("format")
+    current = {WEIGHTS: WEIGHTS_VERSION, MODEL: MODEL_VERSION}.get(kind or "")
+    if kind is None or current is None:
+        return  # written by something else
+    if version_of(file, kind, current) > 1 or kind == MODEL:
+        file.check_sum()

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnn.backends import Backend
+from xpnn.data.batches import Batches
 from xpnn.errors import TrainingStopped
 from xpnn.network import Network
-from xpnn.training.callbacks import Callback, Logs
+from xpnn.numerics import widened
+from xpnn.training.hooks import Callback, Logs
+from xpnn.training.precision import MixedPrecision
 from xpnn.typing import Array, Loss
 
 if TYPE_CHECKING:
@@ -21,7 +24,8 @@ class StopOnNaN(Callback):
 
     The loss is looked at where it is read anyway, at log points, so watching costs no waiting. When
     it has gone bad, the network is put back to the last log point, the steps since are repeated one
-    by one, and the first bad one is looked into layer by layer.
+    by one, and the first bad one is looked into layer by layer. A step may spoil the weights though
+    its loss was fine: so these are looked at, too.
 
     Raises:
         TrainingStopped: from ``fit``. The network has the weights from before the bad step.
@@ -31,11 +35,11 @@ class StopOnNaN(Callback):
         self._good: Snapshot | None = None
         self._step = 0
 
-    def on_epoch_begin(self, trainer: "Trainer", steps: int) -> None:
-        self._remember(trainer, 0)
+    def on_epoch_begin(self, trainer: "Trainer", steps: int | None) -> None:
+        self._remember(trainer, trainer.epoch_steps)
 
     def on_log(self, trainer: "Trainer", step: int, logs: Logs) -> None:
-        if not math.isfinite(logs["loss"]):
+        if not (math.isfinite(logs["loss"]) and _all_finite(trainer.network)):
             self._explain(trainer, step)
         self._remember(trainer, step)
 
@@ -45,14 +49,20 @@ class StopOnNaN(Callback):
 
     def _explain(self, trainer: "Trainer", step: int) -> None:
         """Repeat the steps since the last log point until one goes bad."""
-        assert trainer.batches is not None
         assert self._good is not None
         network = trainer.network
         self._good.put_back(trainer)
+        if not isinstance(trainer.batches, Batches):
+            raise TrainingStopped(
+                f"training went bad in epoch {trainer.epoch + 1}, between the steps "
+                f"{self._step + 1} and {step}; batches of an iterable cannot be repeated to find "
+                f"out where. The network has the weights from before these steps; try a smaller "
+                f"rate, clip the gradients (clip=ClipByGlobalNorm(1.0)), or train on arrays"
+            )
         for number in range(self._step, step):
             before = Snapshot(trainer)
             x, y, weight = trainer.batches[number]
-            culprit = first_bad_layer(network, trainer.loss, x, y, weight)
+            culprit = first_bad_layer(network, trainer.loss, x, y, weight, trainer.precision)
             if culprit is None:
                 trainer.step(x, y, weight)
                 culprit = _first_bad_parameter(network)
@@ -92,30 +102,45 @@ def _copied(value: Any, backend: Backend) -> Any:
 
 
 def first_bad_layer(
-    network: Network, loss: Loss, x: Array, y: Array, weight: Array | None = None
+    network: Network,
+    loss: Loss,
+    x: Array,
+    y: Array,
+    weight: Array | None = None,
+    precision: MixedPrecision | None = None,
 ) -> str | None:
     """What first turns NaN or infinite in a forward and backward pass, in words, or None.
 
-    Looks at every layer that is not a container, in the order in which data flow.
+    Looks at every layer that is not a container, in the order in which data flow. In mixed
+    precision gradients are not scaled here: those that only the scale made infinite are no fault.
     """
-    backend, state = network.backend, dict(network.state)
+    backend, params, state = network.backend, network.params, dict(network.state)
     spoilt: list[str] = []
+    x = network.asarray(x)
     try:
+        if precision is not None:
+            network.params, x = precision.lent(params, backend), precision.narrowed(x, backend)
         _watch_layers(network, spoilt)
-        predictions = network.forward(x, training=True)
-        value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
-        if not spoilt and not (_finite(value, backend) and _finite(delta, backend)):
-            spoilt.append(f"the loss, {getattr(loss, '__name__', loss)},")
-        if not spoilt:
-            network.backward(delta)
-            grads = network.grads.items()
-            spoilt += [f"the gradient of {name}" for name, g in grads if not _finite(g, backend)]
+        with backend.on_device(), backend.overflowing():
+            predictions = network.root.forward(x, training=True)
+            if precision is not None:
+                predictions = widened(predictions, backend.xp)
+            value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
+            if precision is not None:
+                delta = precision.narrowed(delta, backend)
+            if not spoilt and not (_finite(value, backend) and _finite(delta, backend)):
+                spoilt.append(f"the loss, {getattr(loss, '__name__', loss)},")
+            if not spoilt:
+                network.backward(delta)
+                grads = network.grads.items()
+                found = (name for name, grad in grads if not _finite(grad, backend))
+                spoilt += [f"the gradient of {name}" for name in found]
     finally:
         for _, layer in network.walk():
             vars(layer).pop("forward", None)
             vars(layer).pop("backward", None)
         network.root.clear()
-        network.state = state
+        network.params, network.state = params, state
     return spoilt[0] if spoilt else None
 
 
@@ -142,6 +167,13 @@ def _first_bad_parameter(network: Network) -> str | None:
         if not _finite(param, network.backend):
             return f"the update of {name}"
     return None
+
+
+def _all_finite(network: Network) -> bool:
+    """Whether all parameters are finite, which takes one transfer from the device."""
+    xp = network.backend.xp
+    found = [xp.all(xp.isfinite(param)) for param in network.params.values()]
+    return not found or bool(network.backend.to_numpy(xp.stack(found)).all())
 
 
 def _finite(array: Array, backend: Backend) -> bool:

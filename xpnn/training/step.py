@@ -8,7 +8,10 @@ from typing import Any
 
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
+from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
+from xpnn.training.accumulation import Gradients, accumulated
+from xpnn.training.precision import MixedPrecision, state_after
 from xpnn.typing import Array, Loss, OptState, Params, State
 
 CHOICES = attrgetter("trainable", "regularizers")
@@ -18,7 +21,13 @@ Step = Callable[..., tuple[Params, State, OptState, Array]]
 
 
 def make_train_step(
-    network: Network, loss: Loss, optimizer: Optimizer, *, compile: bool | None = None
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    precision: MixedPrecision | None = None,
+    accumulate: int = 1,
+    compile: bool | None = None,
 ) -> Step:
     """Return ``step(params, state, opt_state, x, y, weight=None)``.
 
@@ -28,12 +37,19 @@ def make_train_step(
     was passed.
 
     Args:
+        precision: computes in half precision; the optimizer state then comes from
+            ``optimizer.init(params, backend, precision.scaling)``.
+        accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
     """
     backend = network.backend
-    update = optimizer.make_update(backend)
+    scaling = None if precision is None else precision.scaling
+    update = optimizer.make_update(backend, scaling)
     trainable = network.trainable()
     penalize, constrain = make_regularization(network.regularizers(), backend)
+    gradients = _make_gradients(network, loss, precision)
+    if accumulate > 1:
+        gradients = accumulated(gradients, network, loss, accumulate)
 
     def step(
         params: Params,
@@ -43,20 +59,50 @@ def make_train_step(
         y: Array,
         weight: Array | None = None,
     ) -> tuple[Params, State, OptState, Array]:
-        with network.holding(params, state):
-            predictions = network.root.forward(x, training=True)
-            value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
-            network.backward(delta, to_input=False)
-            grads, state = network.grads, network.state
+        scale = None if scaling is None else opt_state["loss_scale"]
+        lent = params if precision is None else precision.lent(params, backend)
+        value, grads, after = gradients(lent, state, x, y, weight, scale)
         learned = {name: grad for name, grad in grads.items() if name in trainable}
-        value, learned = penalize(value, params, learned)
-        params, opt_state = update(params, learned, opt_state)
-        return constrain(params), state, opt_state, value
+        value, learned = penalize(value, params, learned, scale)
+        params, new_opt_state = update(params, learned, opt_state)
+        if scaling is not None:
+            taken = scaling.taken(opt_state, new_opt_state)
+            after = state_after(after, state, taken, backend)
+        return constrain(params), after, new_opt_state, value
 
     rules = [rule for of_name in network.regularizers().values() for rule in of_name]
     clips = [optimizer.clip] if optimizer.clip else []
     known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
-    return backend.compiled(step, donate=(0, 1, 2), wanted=compile, known=known)
+    compiled = backend.compiled(step, donate=(0, 1, 2), wanted=compile, known=known)
+    if precision is None:
+        return compiled
+
+    def in_half_precision(*arguments: Any) -> tuple[Params, State, OptState, Array]:
+        with backend.overflowing():
+            return compiled(*arguments)
+
+    return in_half_precision
+
+
+def _make_gradients(network: Network, loss: Loss, precision: MixedPrecision | None) -> Gradients:
+    """Forward, loss and backward."""
+    backend, xp = network.backend, network.backend.xp
+
+    def gradients(
+        params: Params, state: State, x: Array, y: Array, weight: Array | None, factor: Any
+    ) -> tuple[Array, Params, State]:
+        with network.holding(params, state):
+            x = x if precision is None else precision.narrowed(x, backend)
+            predictions = network.root.forward(x, training=True)
+            if precision is not None:
+                predictions = widened(predictions, xp)
+            value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
+            delta = delta if factor is None else delta * factor
+            delta = delta if precision is None else precision.narrowed(delta, backend)
+            network.backward(delta, to_input=False)
+            return value, network.grads, network.state
+
+    return gradients
 
 
 def make_eval_step(
@@ -74,7 +120,7 @@ def make_eval_step(
         return value, [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
 
     known = _are_known(*network.all_layers, loss, *metrics)
-    return backend.compiled(step, wanted=compile, known=known)
+    return backend.compiled(step, held=(0, 1), wanted=compile, known=known)
 
 
 def training_choices(network: Network) -> list[Any]:

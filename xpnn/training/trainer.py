@@ -1,17 +1,29 @@
 """Trainer: epochs over batches, one pure step after another, callbacks at the seams."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Self
 
-import numpy as np
-
-from xpnn.data.batches import Batches
+from xpnn.arguments import checked
+from xpnn.backends import Backend
+from xpnn.data.batches import Batches, Samples
+from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
-from xpnn.training.admission import Data, admit_all
-from xpnn.training.callbacks import Callback, CallbackList, History, ProgressBar
-from xpnn.training.running_mean import RunningMean
+from xpnn.training.callbacks import History, ProgressBar
+from xpnn.training.checkpoint_file import read_contents, write_contents
+from xpnn.training.entrance import Entrance
+from xpnn.training.hooks import Callback, CallbackList
+from xpnn.training.kinds import check_callbacks, check_parts
+from xpnn.training.measuring import measured
+from xpnn.training.memory import within_memory
+from xpnn.training.movement import moved_trainer
+from xpnn.training.precision import MixedPrecision, as_precision
+from xpnn.training.resuming import put_back, trainer_contents
+from xpnn.training.resuming import resume as resumed
+from xpnn.training.run import Run
+from xpnn.training.sources import samples_to_measure, sources_of_fit
 from xpnn.training.step import (
     hyperparameters,
     make_eval_step,
@@ -40,13 +52,20 @@ class Trainer:
             then run without looking at the layers again: jitted on JAX, replayed from a recording
             on NumPy. None leaves it to the backend: JAX compiles always, NumPy where all parts come
             with xpnn. Set it to False to stop inside of a layer, or to print from it.
+        precision: "float16" or "bfloat16", to compute in half precision beside float32 parameters;
+            a ``MixedPrecision`` for more settings; None for the network's dtype throughout.
+        accumulate: in how many parts a batch is gone through, one after another. Gradients are
+            added up, weighted so that a step is that of the whole batch, and need the memory of one
+            part. ``BatchNorm`` goes by each part, and ``Dropout`` draws a mask for each.
 
     Attributes:
         opt_state: the optimizer's state; None before the first step.
         epoch: epochs done, over all calls of ``fit``.
         steps: steps done, over all calls of ``fit``.
+        epoch_steps: steps done in the epoch that is running, 0 between epochs.
     """
 
+    @checked
     def __init__(
         self,
         network: Network,
@@ -58,20 +77,31 @@ class Trainer:
         seed: int | None = None,
         log_every: int = 100,
         compile: bool | None = None,
+        precision: str | MixedPrecision | None = None,
+        accumulate: int = 1,
     ):
-        _check_parts(network, loss, optimizer, metrics, callbacks)
+        check_parts(network, optimizer, metrics, callbacks)
         if log_every < 1:
             raise ValueError(f"log_every counts steps, at least 1, got {log_every}")
+        if accumulate < 1:
+            raise ValueError(
+                f"accumulate counts the parts of a batch, at least 1, got {accumulate}"
+            )
+        self.precision, self.accumulate = as_precision(precision, network), accumulate
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.metrics, self.callbacks = tuple(metrics), tuple(callbacks)
-        self.seed = network.seed if seed is None else seed
+        if seed is not None and seed < 0:
+            raise ValueError(f"seed is an integer of at least 0, got {seed}")
+        self.seed = network.seed if seed is None else int(seed)
         self.log_every, self.compile = log_every, compile
         self.opt_state: OptState | None = None
-        self.epoch, self.steps = 0, 0
-        self.batches: Batches | None = None
+        self.epoch, self.steps, self.epoch_steps = 0, 0, 0
+        self.batches: Batches | Stream | None = None
         self.stop_reason: str | None = None
+        self.run: Run | None = None
         self._train_step: Any = None
         self._made_for: Any = None
+        self._entrance = Entrance(network, loss)
         self._hyperparameters = hyperparameters(network)
         self._eval_step = make_eval_step(network, loss, self.metrics, compile=compile)
 
@@ -80,86 +110,131 @@ class Trainer:
     def step(self, x: Array, y: Array, weight: Array | None = None) -> Array:
         """Train on one batch of arrays of the network's backend; returns the loss, a 0-d array.
 
-        The value stays on the device; ``float(network.backend.to_numpy(value))`` waits for it.
+        Arrays of another library are moved. The value stays on the device;
+        ``float(network.backend.to_numpy(value))`` waits for it. What the numbers are is not looked
+        at here: NaN, or a class number that is too large, is for ``fit`` to find.
+
+        Raises:
+            ShapeError, DataError: shapes or dtypes do not fit; nothing was changed.
+            DeviceError: an array is of the network's library, but on another device.
+            OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
         network, backend = self.network, self.network.backend
+        x, y, weight = self._entrance(x, y, weight)
         wanted = training_choices(network)
         if self._made_for != wanted:
             self._made_for = wanted
             self._train_step = make_train_step(
-                network, self.loss, self.optimizer, compile=self.compile
+                network,
+                self.loss,
+                self.optimizer,
+                precision=self.precision,
+                accumulate=self.accumulate,
+                compile=self.compile,
             )
         with backend.on_device():
             if self.opt_state is None:
-                self.opt_state = self.optimizer.init(network.params, backend)
-            params, state, self.opt_state, value = self._train_step(
-                network.params, network.state, self.opt_state, x, y, weight
-            )
-            network.params, network.state = params, state
+                self.opt_state = self.fresh_opt_state()
+            value = within_memory(self._take_step, network, x, y, weight)
         self.steps += 1
         return value
 
+    def _take_step(self, *batch: Array | None) -> Array:
+        network = self.network
+        params, state, self.opt_state, value = self._train_step(
+            network.params, network.state, self.opt_state, *batch
+        )
+        network.params, network.state = params, state
+        return value
+
+    def fresh_opt_state(self) -> OptState:
+        """The optimizer's state before the first step."""
+        scaling = None if self.precision is None else self.precision.scaling
+        return self.optimizer.init(self.network.params, self.network.backend, scaling)
+
     # Epochs ---------------------------------------------------------------------------------------
 
+    @checked
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         validation: float | tuple[Any, ...] | None = None,
         sample_weight: Any = None,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
+        resume: str | Path | None = None,
     ) -> History:
         """Train for a number of epochs; a second call goes on where the first ended.
 
-        All data are looked at and moved to the network's backend once, before the first step: a
-        call that raises ShapeError or DataError has changed nothing.
+        Arrays are looked at and moved to the network's backend once, before the first step: a call
+        that raises ShapeError or DataError has changed nothing. An array of the backend is not
+        copied. Memory maps stay on the disk where the backend computes on the host; data that
+        would take more than half of a GPU's free memory stay on the host (CuPy). Then each batch is
+        brought over while the step before it runs, in the same order.
+
+        Instead of arrays, ``x`` may be an iterable of batches, and ``y`` left out. Each batch is
+        looked at when it comes, except for the numbers in arrays that lie on the device already;
+        an error then names the batch, and the steps before it are done.
+
+        With ``resume``, training goes on from a checkpoint with the same weights, order of batches
+        and history as if it had never ended, bit for bit on the same backend. Ctrl-C ends the
+        step that is running, saves a checkpoint if there is a ``Checkpoint`` among the callbacks,
+        and is raised then; a second one is raised at once.
 
         Args:
-            x: inputs (samples, *input_shape), of any library.
+            x: inputs (samples, *input_shape), of any library; or an iterable of (x, y) or
+                (x, y, sample_weight): a list, a loader, or a function that returns an iterator,
+                gone through once an epoch. A plain iterator serves one epoch.
             y: targets, as the loss takes them.
             epochs: passes over the data.
-            batch_size: samples a step; the last batch of an epoch may be smaller.
+            batch_size: samples a step, 32 unless given; the last batch of an epoch may be smaller.
+                For arrays only.
             validation: the share of the samples to hold out, drawn once by the seed; or
-                ``(x, y)`` or ``(x, y, sample_weight)``.
-            sample_weight: (samples,), at least 0.
-            shuffle: draw a new order for each epoch, by the seed.
+                ``(x, y)`` or ``(x, y, sample_weight)``; or an iterable of batches, but no list.
+            sample_weight: (samples,), at least 0. For arrays only.
+            shuffle: draw a new order for each epoch, by the seed; True unless given. For arrays
+                only.
             callbacks: for this call, after the trainer's own.
             progress: show a progress bar.
+            resume: what a ``Checkpoint`` or ``save`` has written: a file, or a folder, of which the
+                newest whole checkpoint is taken. Where a folder is empty or missing, training
+                begins, so that one command serves to start and to go on. All other arguments, the
+                data and the trainer have to be those of the first call; ``epochs`` counts from
+                there. Of an iterable, the batches that are done are drawn again and dropped.
 
         Returns:
             The history: ``history["loss"]`` lists the epochs' mean losses, weighted by samples;
             ``history["val_loss"]`` and ``history["val_accuracy"]`` follow, where there are such.
+
+        Raises:
+            ShapeError, DataError: the data do not fit the network or the loss.
+            ValueError: an argument that goes with arrays came with an iterable.
+            FileError: there is nothing whole to resume from, or it is of another run; the message
+                says what differs, and nothing was changed.
         """
-        _check_counts(epochs, batch_size)
-        train, held = self._admitted(x, y, sample_weight, validation)
-        whole, rest = divmod(train[0].shape[0], batch_size)
-        for size in {batch_size if whole else rest, rest or batch_size}:
-            for layer in self.network.all_layers:
-                layer.check_batch(size)
+        check_callbacks(callbacks)
+        sources = sources_of_fit(
+            self,
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation=validation,
+            sample_weight=sample_weight,
+            shuffle=shuffle,
+        )
         self._renew_steps()
         history = History()
         listed = [*self.callbacks, *callbacks, history, *([ProgressBar()] if progress else [])]
-        hooks = CallbackList(listed, self)
-        self.stop_reason = None
-        try:
-            hooks.fit_begin(epochs)
-            for _ in range(epochs):
-                self._epoch(train, held, batch_size, shuffle, hooks)
-                if self.stop_reason is not None:
-                    break
-        finally:
-            hooks.fit_end()
+        self.stop_reason, self.epoch_steps = None, 0
+        self.run = run = Run(self, sources, CallbackList(listed, self), epochs)
+        run.go(None if resume is None else resumed(run, resume))
         return history
-
-    def _admitted(
-        self, x: Any, y: Any, sample_weight: Any, validation: Any
-    ) -> tuple[Data, Data | None]:
-        return admit_all(self.network, self.loss, x, y, sample_weight, validation, seed=self.seed)
 
     def _renew_steps(self) -> None:
         """Make new steps where a layer's hyperparameters were changed since the last ``fit``."""
@@ -174,38 +249,62 @@ class Trainer:
         """End ``fit`` after the epoch that is running; for callbacks."""
         self.stop_reason = reason
 
-    def _epoch(
-        self, train: Data, held: Data | None, batch_size: int, shuffle: bool, hooks: CallbackList
-    ) -> None:
-        backend, losses = self.network.backend, RunningMean(self.network.backend)
-        with backend.on_device():
-            self.batches = Batches(
-                train, batch_size, backend, seed=self.seed, epoch=self.epoch, shuffle=shuffle
-            )
-            hooks.epoch_begin(len(self.batches))
-            for number, (x, y, weight) in enumerate(self.batches, start=1):
-                value = self.step(x, y, weight)
-                losses.add(value, x.shape[0] if weight is None else backend.xp.sum(weight))
-                hooks.step_end(number)
-                if number % self.log_every == 0 and number < len(self.batches):
-                    hooks.log(number, {"loss": losses.read()})
-            logs = {"loss": losses.read()}
-            hooks.log(len(self.batches), logs)
-            if held is not None:
-                logs |= {f"val_{name}": value for name, value in self._measure(held, 256).items()}
-        self.epoch += 1
-        watched = logs.get("val_loss", logs["loss"])
-        assert self.opt_state is not None
-        logs["rate"] = self.optimizer.hyper_at(self.steps, self.opt_state)["rate"]
-        self.opt_state = self.optimizer.observe(self.opt_state, watched, backend)
-        hooks.epoch_end(logs)
+    def to(self, backend: str | Backend) -> Self:
+        """The same training on another backend or device: a new trainer; this one stays as it is.
+
+        The network is moved by ``Network.to``, and the optimizer's state with it, so that training
+        goes on with the same curve. Epochs and steps go on counting. Loss, optimizer, metrics and
+        callbacks, such as a History among them, are the same objects.
+
+        Args:
+            backend: as for ``Network``.
+
+        Raises:
+            BackendUnavailable: the backend does not work here, or does not have the dtype.
+        """
+        return moved_trainer(self, backend)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Trainer is not pickled or copied, as its steps are compiled for its own network; "
+            "save it with trainer.save(path), or make a second one with trainer.to(backend)"
+        )
+
+    # Files ----------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint of the training as it is now, whole or not at all.
+
+        Raises:
+            OSError: it could not be written; an old file is unharmed.
+        """
+        with self.network.backend.on_device():
+            write_contents(Path(path), trainer_contents(self))
+
+    def load(self, path: str | Path) -> None:
+        """Take over network, optimizer state and counts from a checkpoint, of any backend.
+
+        Rates, batches and all else may differ from before. ``fit`` then trains on, and an epoch
+        that was not finished begins anew; ``fit(..., resume=path)`` goes on inside of it.
+
+        Raises:
+            FileError: it is no whole checkpoint, or a newer xpnn wrote it.
+            ShapeError: it does not fit the network or the optimizer. Nothing is changed either way.
+        """
+        put_back(self, read_contents(Path(path)), Path(path))
 
     # Measuring ------------------------------------------------------------------------------------
 
+    @checked
     def evaluate(
-        self, x: Any, y: Any, *, sample_weight: Any = None, batch_size: int = 256
+        self, x: Any, y: Any = None, *, sample_weight: Any = None, batch_size: int | None = None
     ) -> dict[str, float]:
         """The mean loss and all metrics over a data set, in prediction mode.
+
+        Args:
+            x, y: arrays; or an iterable of batches alone, as for ``fit``.
+            sample_weight: (samples,), at least 0. For arrays only.
+            batch_size: samples at a time, 256 unless given. For arrays only.
 
         >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
         >>> net = Network([Dense(1, use_bias=False)], input_shape=(1,))
@@ -213,50 +312,17 @@ class Trainer:
         >>> Trainer(net, mean_squared_error, SGD()).evaluate([[1.0], [2.0]], [[2.0], [5.0]])
         {'loss': 0.5}
         """
-        _check_counts(1, batch_size)
-        data, _ = self._admitted(x, y, sample_weight, None)
+        data = samples_to_measure(self, x, y, sample_weight, batch_size)
         with self.network.backend.on_device():
-            return self._measure(data, batch_size)
+            return measured(self.network, self._eval_step, self.metrics, data, batch_size or 256)
 
     def predict(self, x: Any, *, batch_size: int = 256) -> Array:
         """The network's outputs, ``batch_size`` at a time; see ``Network.predict``."""
         return self.network.predict(x, batch_size)
 
-    def _measure(self, data: Data, batch_size: int) -> dict[str, float]:
-        network, backend = self.network, self.network.backend
-        losses = RunningMean(backend)
-        rows: list[list[Array]] = [[] for _ in self.metrics]
-        params, state = network.params, network.state
-        for x, y, weight in Batches(data, batch_size, backend):
-            value, statistics = self._eval_step(params, state, x, y, weight)
-            losses.add(value, x.shape[0] if weight is None else backend.xp.sum(weight))
-            for kept, new in zip(rows, statistics, strict=True):
-                kept.append(new)
-        results = {"loss": losses.read()}
-        for metric, kept in zip(self.metrics, rows, strict=True):
-            stacked = backend.to_numpy(backend.xp.stack(kept))
-            results[metric.name] = metric.result(stacked.astype(np.float64))
-        return results
-
-
-def _check_counts(epochs: int, batch_size: int) -> None:
-    if epochs < 1 or batch_size < 1:
-        raise ValueError(
-            f"wanted epochs and batch_size of at least 1, got epochs={epochs}, "
-            f"batch_size={batch_size}"
-        )
-
-
-def _check_parts(network: Any, loss: Any, optimizer: Any, metrics: Any, callbacks: Any) -> None:
-    """Say at once which argument is of the wrong kind, and what it should be."""
-    wanted = [
-        ("network", network, Network, "Network([...], input_shape=...)"),
-        ("optimizer", optimizer, Optimizer, "an object such as Adam(1e-3)"),
-        *(("metrics", metric, Metric, "objects such as [Accuracy()]") for metric in metrics),
-        *(("callbacks", one, Callback, "objects such as [EarlyStopping()]") for one in callbacks),
-    ]
-    for name, value, kind, example in wanted:
-        if not isinstance(value, kind):
-            raise TypeError(f"{name}: wanted {example}, got {value!r}")
-    if not callable(loss):
-        raise TypeError(f"loss: wanted a function such as xpnn.cross_entropy, got {loss!r}")
+    def measure_held_out(
+        self, held: Samples | Stream, between: Callable[[], None]
+    ) -> dict[str, float]:
+        """What the history lists of the validation data; ``between`` is called between batches."""
+        found = measured(self.network, self._eval_step, self.metrics, held, 256, between)
+        return {f"val_{name}": value for name, value in found.items()}

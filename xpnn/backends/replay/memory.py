@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.replay.calls import Call, Memory, View, mapped
+from xpnn.backends.replay.stand_ins import cast
 
 ALIGNMENT = 64  # bytes: a cache line, and the width of the widest vector unit
 
@@ -70,6 +71,14 @@ def relocated(tree: Any, moved: dict[Memory, tuple[Memory, int]]) -> Any:
     return mapped(move, tree)
 
 
+SURE = {cast, np.concatenate, np.stack, np.matmul, np.reshape, np.where}
+
+
+def may_raise(call: Call) -> bool:
+    """Whether numbers in its arguments could end the call with an error, as ids out of range do."""
+    return not (isinstance(call.function, np.ufunc) or call.function in SURE)
+
+
 class MemoryPlan:
     """A block of bytes, and a place in it, for each memory of a tape.
 
@@ -98,6 +107,7 @@ class MemoryPlan:
         self.at_home: set[Memory] = set()
         self.last_use = dict.fromkeys(kept, len(calls))
         self._fixed, self._free = set(fixed), list(blocks)
+        self._sure_from = max((k + 1 for k, call in enumerate(calls) if may_raise(call)), default=0)
         self._find_last_uses()
         self._find_parts_of_stacks()
         self._assign()
@@ -188,7 +198,12 @@ class MemoryPlan:
         return memory
 
     def _can_go_home(self, number: int, call: Call, view: View) -> bool:
-        """Whether nobody reads the donated argument after this call, and this call may write it."""
+        """Whether nobody reads the donated argument after this call, and this call may write it.
+
+        Before the last call that may raise, nothing is written over: an error changes nothing.
+        """
+        if number < self._sure_from:
+            return False
         home = self.homes[self._outermost(view.memory)]
         last = self.last_use.get(home, -1)
         return last < number or (last == number and call.may_overwrite(home, view))

@@ -33,7 +33,8 @@ class Replayed:
 
     A recording belongs to the shapes of all arguments and to the donated arrays themselves, which
     it writes over at every run. Arrays that are donated for the first time get a recording of their
-    own. An error in the middle of a run leaves donated arrays half changed.
+    own. Donated arrays are written over behind the last call that may raise an error: one that does
+    leaves them as they were.
 
     Args:
         step: pure: what it returns depends on its arguments alone, and it changes nothing else.

@@ -1,0 +1,51 @@
+"""A replayed step that ends with an error has changed nothing."""
+
+import numpy as np
+import pytest
+
+import xpnn
+from xpnn import (
+    Adam,
+    BatchNorm,
+    Dense,
+    Embedding,
+    Flatten,
+    Network,
+    Parallel,
+    Sequential,
+    Trainer,
+)
+
+
+def test_ids_out_of_range_leave_parameters_and_state_alone():
+    first = Sequential([Embedding(7, 4), BatchNorm(), Flatten()])
+    second = Sequential([Embedding(5, 4), Flatten()])  # looks up behind the first one's statistics
+    network = Network([Parallel([first, second]), Dense(3)], (6,), "numpy")
+    trainer = Trainer(network, xpnn.cross_entropy, Adam(0.1))
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (8, 6)), rng.integers(0, 3, 8)
+    for _ in range(3):
+        trainer.step(x, y)
+    assert trainer._train_step.programs, "the step was not replayed"
+    before, slots = network.numpy_arrays(), dict(trainer.opt_state)
+    bad = x.copy()
+    bad[0, 0] = 6  # which only the first one knows
+    with pytest.raises(IndexError, match="out of bounds"):
+        trainer.step(bad, y)
+    for name, value in network.numpy_arrays().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert trainer.opt_state == slots
+    assert trainer.steps == 3
+    trainer.step(x, y)
+    assert trainer.opt_state["step"] == 4
+
+
+def test_updates_still_take_the_place_of_what_they_update():
+    network = Network([Embedding(300, 80), Flatten(), Dense(200), BatchNorm(), Dense(3)], (6,))
+    trainer = Trainer(network, xpnn.cross_entropy, Adam(0.1))
+    rng = np.random.default_rng(0)
+    trainer.step(rng.integers(0, 300, (8, 6)), rng.integers(0, 3, 8))
+    (program,) = trainer._train_step.programs
+    copied = [call for call in program._calls if getattr(call, "func", None) is np.copyto]
+    targets = {id(call.args[0]) for call in copied}
+    assert not any(id(value) in targets for value in network.params.values())

@@ -1,0 +1,145 @@
+"""How many kernels, copies and products layers launch on a GPU, counted in a captured graph.
+
+A small network spends its time on them. Where a number here goes down, write it down; where it goes
+up, something has come apart that was one kernel.
+"""
+
+import numpy as np
+import pytest
+
+from tests.conftest import needs
+from xpnn import (
+    GELU,
+    GRU,
+    LSTM,
+    SGD,
+    Adam,
+    AveragePool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    GroupNorm,
+    LayerNorm,
+    LearnedPositions,
+    MaxPool2D,
+    MultiHeadAttention,
+    Network,
+    ReLU,
+    RMSNorm,
+    SimpleRNN,
+    Softmax,
+    cross_entropy,
+    get_backend,
+    mean_squared_error,
+)
+from xpnn.training.step import make_train_step
+
+pytestmark = needs("cupy")
+
+# the layer, its input shape, and (launches, products among them) forward and backward
+LAYERS = {
+    "dense": (lambda: Dense(8), (5,), (2, 1), (3, 2)),
+    "relu": (ReLU, (5,), (1, 0), (1, 0)),
+    "gelu": (GELU, (5,), (1, 0), (1, 0)),
+    "softmax": (Softmax, (5,), (3, 0), (2, 0)),
+    "dropout": (lambda: Dropout(0.5), (5,), (3, 0), (1, 0)),
+    "batch norm": (BatchNorm, (5,), (6, 0), (3, 0)),
+    "batch norm of images": (BatchNorm, (8, 8, 2), (8, 0), (5, 0)),
+    "layer norm": (LayerNorm, (5,), (4, 0), (6, 0)),
+    "RMS norm": (RMSNorm, (5,), (2, 0), (4, 0)),
+    "group norm of images": (lambda: GroupNorm(2), (4, 4, 6), (14, 0), (17, 0)),
+    "conv 3x3": (lambda: Conv2D(4, 3), (8, 8, 2), (6, 1), (18, 10)),
+    "conv 3x3, same": (lambda: Conv2D(4, 3, padding="same"), (8, 8, 2), (8, 1), (18, 10)),
+    "conv 3x3, 16 channels": (lambda: Conv2D(4, 3), (8, 8, 16), (6, 1), (18, 10)),
+    "max pool": (lambda: MaxPool2D(2), (8, 8, 2), (3, 0), (5, 0)),
+    "average pool": (lambda: AveragePool2D(2), (8, 8, 2), (5, 0), (5, 0)),
+    "embedding": (lambda: Embedding(7, 8), (6,), (1, 0), (2, 0)),
+    "learned positions": (LearnedPositions, (6, 8), (1, 0), (2, 0)),
+    "attention": (lambda: MultiHeadAttention(2), (6, 8), (13, 4), (20, 8)),
+    "causal attention": (lambda: MultiHeadAttention(2, causal=True), (6, 8), (14, 4), (20, 8)),
+    "LSTM, 4 steps": (lambda: LSTM(6), (4, 3), (25, 5), (35, 7)),
+    "LSTM, 8 steps": (lambda: LSTM(6), (8, 3), (37, 9), (55, 11)),
+    "GRU, 4 steps": (lambda: GRU(6), (4, 3), (22, 5), (46, 7)),
+    "RNN, 4 steps": (lambda: SimpleRNN(6), (4, 3), (15, 5), (28, 7)),
+}
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """A function that counts what a function launches: (in all, products among them)."""
+    from xpnn.backends.cupy_graph import count_launches
+    from xpnn.backends.cupy_products import Products
+
+    own, products = Products.product, []
+
+    def product(self, a, b):
+        products.append((a.shape, b.shape))
+        return own(self, a, b)
+
+    monkeypatch.setattr(Products, "product", product)
+
+    def counted(function):
+        products.clear()
+        launches = count_launches(function)
+        return launches, len(products)
+
+    return counted
+
+
+def batch_of(network, rng, size=4):
+    backend = network.backend
+    if isinstance(network.layers[0], Embedding):
+        return backend.asarray(rng.integers(0, 5, (size, *network.input_shape)))
+    return backend.asarray(rng.standard_normal((size, *network.input_shape)), "float32")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_launches_no_more_than_that(rng, count, name):
+    make, shape, forward, backward = LAYERS[name]
+    network = Network([make()], shape, "cupy", seed=0)
+    x, root = batch_of(network, rng), network.root
+    delta = network.backend.asarray(rng.standard_normal((4, *network.output_shape)), "float32")
+    assert count(lambda: root.forward(x, True)) == forward
+    root.forward(x, True)  # what a captured forward has kept was never worked out
+    assert count(lambda: root.backward(delta)) == backward
+
+
+@pytest.mark.parametrize(("loss", "launches"), [(cross_entropy, 5), (mean_squared_error, 2)])
+def test_a_loss_launches_no_more_than_that(rng, count, loss, launches):
+    backend = get_backend("cupy")
+    predictions = backend.asarray(rng.standard_normal((4, 3)), "float32")
+    if loss is cross_entropy:
+        targets = backend.asarray(rng.integers(0, 3, 4))
+    else:
+        targets = backend.asarray(rng.standard_normal((4, 3)), "float32")
+    assert count(lambda: loss(predictions, targets, backend=backend)) == (launches, 0)
+
+
+def updating(optimizer, layers):
+    """What an update of so many dense layers does, once parameters lie where updates leave them."""
+    network = Network([Dense(6) for _ in range(layers)], (6,), "cupy", seed=0)
+    backend = network.backend
+    update = optimizer.make_update(backend)
+    grads = {name: param * 0.1 for name, param in network.params.items()}
+    params, state = update(network.params, grads, optimizer.init(network.params, backend))
+    return lambda: update(params, grads, state)
+
+
+@pytest.mark.parametrize(("optimizer", "launches"), [(SGD(0.1), 3), (Adam(), 3)])
+@pytest.mark.parametrize("layers", [2, 8, 16])
+def test_an_update_launches_as_much_for_many_layers_as_for_few(count, optimizer, launches, layers):
+    assert count(updating(optimizer, layers)) == (launches, 0)
+
+
+def test_a_step_of_a_small_network_launches_at_most_14_kernels(rng, count):
+    network = Network([Dense(128), ReLU(), Dense(10)], (784,), "cupy", seed=0)
+    backend, optimizer = network.backend, Adam()
+    step = make_train_step(network, cross_entropy, optimizer, compile=False)
+    x, y = batch_of(network, rng, 32), backend.asarray(rng.integers(0, 10, 32).astype(np.int32))
+    start = network.params, network.state, optimizer.init(network.params, backend)
+    params, state, opt_state, _ = step(*start, x, y)
+    launches, products = count(lambda: step(params, state, opt_state, x, y))
+    assert products == 5
+    assert launches - products <= 14

@@ -1,0 +1,131 @@
+"""Command lines of any words: exit status 0, 1 or 2 with a text on stderr, never a traceback."""
+
+import importlib.util
+import os
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import xpnn.cli
+from tests.reliability.conduct import fuzz, in_time
+from tests.reliability.tally import attempt
+
+WORDS = [
+    *(
+        "train",
+        "doctor",
+        "--backend",
+        "--epochs",
+        "--batch-size",
+        "--seed",
+        "--out",
+        "--quiet",
+        "--resume",
+    ),
+    *("numpy", "numpi", "torch:xpu", "numpy:1", "array-api-strict", "", "auto:x", "jax:", "\0"),
+    *("1", "2", "0", "-1", "1.5", "nan", "1e3", "x", "٣", "9" * 40, "-" + "9" * 40, "--", "-h"),
+    *(
+        "{folder}",
+        "{file}",
+        "{file}/below",
+        "/proc/nowhere",
+        "{folder}/\udcff",
+        "{long}",
+        "--epoch",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    (folder / "file").write_text("kept")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_runs(folder):
+    """A few digits, and no pictures."""
+    rng, find = np.random.default_rng(0), importlib.util.find_spec
+    digits = rng.random((40, 64), dtype=np.float32), np.arange(40) % 10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xpnn.cli.datasets, "digits", lambda: digits)
+        patch.setattr(
+            importlib.util, "find_spec", lambda name: find(name) if name != "matplotlib" else None
+        )
+        patch.setattr(xpnn.cli, "examine", lambda name: "works")  # which the other tests look at
+        patch.chdir(folder)  # where paths without a folder lead
+        yield
+
+
+def run(arguments, capsys):
+    """The exit status, and what was printed to stderr, which takes any text, as Python's own."""
+    sys.stderr.reconfigure(errors="backslashreplace")
+    with in_time():
+        try:
+            status = xpnn.cli.main(arguments)
+        except SystemExit as stop:
+            status = stop.code
+    return status, capsys.readouterr().err
+
+
+def check(arguments, capsys):
+    status, said = run(arguments, capsys)
+    assert status in (0, 1, 2), arguments
+    assert "Traceback" not in said
+    if status:
+        assert said.startswith(("xpnn: ", "usage: xpnn")), (arguments, said)
+        assert len(said.strip()) > 20
+
+
+def filled_in(words, folder):
+    names = {"{folder}": folder, "{file}": folder / "file", "{long}": folder / ("x" * 400)}
+    for name, path in names.items():
+        words = [word.replace(name, str(path)) for word in words]
+    return words
+
+
+@pytest.mark.fault("command lines of any words")
+@fuzz(150)
+@given(words=st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=6))
+def test_any_words(words, folder, capsys):
+    with attempt():
+        check(filled_in(words, folder), capsys)
+    assert (folder / "file").read_text() == "kept"
+
+
+@pytest.mark.fault("command lines of any words")
+@fuzz(60)
+@given(data=st.data())
+def test_options_of_any_values(data, folder, capsys):
+    """What begins like a right command, so that most get past the parser."""
+    words = ["train", "--epochs", "1", "--quiet", "--out", "{folder}"]
+    for option in ("--backend", "--batch-size", "--seed", "--out"):
+        if data.draw(st.booleans()):
+            words += [option, data.draw(st.sampled_from(WORDS))]
+    with attempt():
+        check(filled_in(words, folder), capsys)
+    assert (folder / "file").read_text() == "kept"
+
+
+@pytest.mark.fault("results that cannot be written")
+@pytest.mark.parametrize("out", ["a file", "a read-only folder", "a name too long", "a full disk"])
+def test_results_that_cannot_be_written(out, tmp_path, capsys, monkeypatch):
+    place = tmp_path / "results"
+    if out == "a file":
+        place.write_text("kept")
+    elif out == "a read-only folder":
+        place = tmp_path / "locked"
+        place.mkdir(mode=0o500)
+        if os.access(place, os.W_OK):  # root may write everywhere but here
+            place = "/proc"
+    elif out == "a name too long":
+        place = tmp_path / ("x" * 300)
+    else:
+        place = "/dev/full/results" if os.path.exists("/dev/full") else tmp_path / "\0"
+    status, said = run(["train", "--epochs", "1", "--quiet", "--out", str(place)], capsys)
+    assert status == 1
+    assert said.startswith("xpnn: ")

@@ -1,0 +1,364 @@
+"""The Checkpoint callback and its files: what is in them, which of them stay, what can go wrong."""
+
+import contextlib
+import errno
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import xpnn
+from tests.conftest import needs
+from tests.training.test_sync import CountingBackend
+from xpnn import Adam, Callback, Checkpoint, Dense, Dropout, Network, ReLU, Trainer
+from xpnn.backends import get_backend
+from xpnn.errors import FileError
+from xpnn.saving.tensor_file import TensorFile
+from xpnn.training.checkpoint_file import contents_of, read_contents, write_contents
+from xpnn.training.resuming import numbered
+from xpnn.training.running_mean import RunningMean
+
+WRITE = "xpnn.training.checkpoint_file.write_tensors"
+
+
+def data(count=96):
+    x, y = xpnn.datasets.digits()
+    return x[:count], y[:count]
+
+
+def make_trainer(backend="numpy", dtype="float32"):
+    layers = [Dense(16), ReLU(), Dropout(0.2), Dense(10)]
+    return Trainer(
+        Network(layers, (64,), backend, seed=1, dtype=dtype), xpnn.cross_entropy, Adam(1e-2)
+    )
+
+
+def fit(trainer, *callbacks, **settings):
+    settings = {"epochs": 3, "batch_size": 16, "progress": False} | settings
+    return trainer.fit(*data(), callbacks=callbacks, **settings)
+
+
+def names(folder):
+    return [int(path.stem[-9:]) for path in numbered(folder)]
+
+
+class Scripted(Callback):
+    """Replaces the validation loss by a given series."""
+
+    def __init__(self, values):
+        self.values = iter(values)
+
+    def on_epoch_end(self, trainer, logs):
+        logs["val_loss"] = next(self.values)
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [6, 12, 18]),
+        ({"keep": 2}, [12, 18]),
+        ({"every_steps": 4, "keep": None}, [4, 6, 8, 12, 16, 18]),
+        ({"every_steps": 5, "every_epochs": None, "keep": 4}, [5, 10, 15, 18]),
+        ({"every_epochs": 2}, [12, 18]),
+        ({"every_epochs": None, "keep": 1}, [18]),
+    ],
+)
+def test_the_newest_ones_stay(tmp_path, settings, expected, background):
+    fit(make_trainer(), Checkpoint(tmp_path, background=background, **settings))
+    assert names(tmp_path) == expected
+    assert [path for path in tmp_path.iterdir() if path not in numbered(tmp_path)] == []
+
+
+def test_the_best_one_stays_besides(tmp_path):
+    script, checkpoint = Scripted([0.5, 0.3, 0.4, 0.6]), Checkpoint(tmp_path, keep=1, best="loss")
+    checkpoint.monitor = "val_loss"
+    fit(make_trainer(), script, checkpoint, epochs=4)
+    assert names(tmp_path) == [24]
+    assert read_contents(checkpoint.best_path)["trainer"] == {"epoch": 2, "steps": 12}
+    again = make_trainer()
+    history = fit(again, Scripted([0.4, 0.6]), epochs=4, resume=checkpoint.best_path)
+    assert history["val_loss"] == [0.5, 0.3, 0.4, 0.6]
+
+
+def test_the_best_one_is_there_if_writing_ends_behind_any_file(tmp_path, monkeypatch):
+    """A newest checkpoint that knows of a best one is never without the file of that one."""
+    for dies_at in range(1, 9):
+        folder, written = tmp_path / str(dies_at), []
+
+        def write(path, contents, dies_at=dies_at, written=written):
+            if len(written) == dies_at:
+                raise InterruptedError
+            written.append(path)
+            write_contents(path, contents)
+
+        monkeypatch.setattr("xpnn.training.checkpoints.write_contents", write)
+        checkpoint = Checkpoint(folder, best="val_loss")
+        with contextlib.suppress(InterruptedError):
+            fit(make_trainer(), Scripted([0.5, 0.3, 0.4, 0.2, 0.6]), checkpoint, epochs=5)
+        if numbered(folder):
+            newest, best = (
+                dict(read_contents(path)["callbacks"])["Checkpoint"]["best"]
+                for path in (numbered(folder)[-1], checkpoint.best_path)
+            )
+            assert best <= newest
+
+
+def test_a_best_that_is_not_measured_says_what_is(tmp_path):
+    with pytest.raises(ValueError, match=r"Checkpoint watches 'val_loss', which is not measured"):
+        fit(make_trainer(), Checkpoint(tmp_path, best="val_loss"))
+
+
+@pytest.mark.parametrize("setting", ["every_steps", "every_epochs", "keep"])
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_counts_are_at_least_one(setting, value):
+    with pytest.raises(ValueError, match=f"needs {setting} of at least 1, or None, got {value}"):
+        Checkpoint("runs", **{setting: value})
+
+
+def test_a_folder_with_later_checkpoints_is_not_written_over(tmp_path):
+    fit(make_trainer(), Checkpoint(tmp_path))
+    trainer = make_trainer()
+    with pytest.raises(FileError, match=r"has checkpoint-0+6.*, which is later than the 0 steps"):
+        fit(trainer, Checkpoint(tmp_path))
+    assert trainer.steps == 0
+    assert names(tmp_path) == [6, 12, 18]
+    fit(trainer, Checkpoint(tmp_path), resume=tmp_path)
+    fit(trainer, Checkpoint(tmp_path))  # the same trainer goes on
+    assert names(tmp_path) == [24, 30, 36]
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    torn = tmp_path / "checkpoint-000000006.safetensors.123.456.part"
+    torn.write_bytes(b"half")
+    fit(make_trainer(), Checkpoint(tmp_path))
+    assert not torn.exists()
+
+
+# What is in a file --------------------------------------------------------------------------------
+
+
+def test_the_file_is_plain_safetensors_with_json(backend, tmp_path):
+    fit(make_trainer(backend), Checkpoint(tmp_path))
+    with TensorFile(numbered(tmp_path)[-1]) as file:
+        file.check_sum()
+        assert file.metadata["format"] == "xpnn-checkpoint"
+        tree = json.loads(file.metadata["contents"])
+        assert file.entries["network.0.dense.weight"].dtype == "float32"
+        assert file.entries["optimizer.m.0.dense.weight"].shape == (64, 16)
+    assert tree["network"]["2.dropout.draw"] == 18
+    assert tree["optimizer"]["step"] == 18
+    assert tree["trainer"] == {"epoch": 3, "steps": 18}
+    assert tree["must_agree"]["data"]["samples"] == 96
+    kind, history = tree["callbacks"][0]
+    assert kind == "History"
+    assert history["epochs"][2]["epoch"] == 3
+
+
+DTYPES = [
+    *(pytest.param("numpy", one, id=one) for one in ("float16", "float32", "float64")),
+    pytest.param("torch", "bfloat16", marks=needs("torch"), id="bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("spec", "dtype"), DTYPES)
+def test_dtypes_are_kept(tmp_path, spec, dtype):
+    trainer, again = (make_trainer(spec, dtype) for _ in range(2))
+    trainer.fit(*data(), progress=False)
+    path = tmp_path / "one.safetensors"
+    trainer.save(path)
+    with TensorFile(path) as file:
+        assert file.entries["network.0.dense.weight"].dtype == dtype
+    again.load(path)
+    for name, value in trainer.network.params.items():
+        other = again.network.params[name]
+        assert other.dtype == value.dtype
+        assert bool((other == value).all())
+
+
+def test_any_nesting_comes_back(backend, tmp_path):
+    xp, values = backend.xp, np.arange(6, dtype=np.float32)
+    with backend.on_device():
+        tree = {
+            "arrays": [backend.asarray(values), {"x": backend.asarray(values.reshape(2, 3))}],
+            "large": backend.asarray(np.zeros((0, 3), np.float32)),
+            "number": xp.asarray(2.5, dtype=xp.float32, device=backend.device),
+            "count": backend.counter(7),
+            "host": np.arange(3, dtype=np.int64),
+            "texts": ["a", None, True, -1, 1e300, np.inf, -np.inf],
+        }
+    write_contents(tmp_path / "x", contents_of(tree, backend))
+    found = read_contents(tmp_path / "x")
+    np.testing.assert_array_equal(found["arrays"][0], values)
+    np.testing.assert_array_equal(found["arrays"][1]["x"], values.reshape(2, 3))
+    assert found["large"].shape == (0, 3)
+    assert (found["number"], found["count"]) == (2.5, 7)
+    assert found["host"].dtype == np.int64
+    assert found["texts"] == ["a", None, True, -1, 1e300, np.inf, -np.inf]
+
+
+def test_pieces_of_what_is_too_large_for_one_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr("xpnn.training.checkpoint_file.TOGETHER", 10)
+    backend = CountingBackend()
+    arrays = {str(n): backend.xp.arange(n, device=backend.device) for n in (3, 4, 5, 30, 1, 6)}
+    contents = contents_of(arrays, backend)
+    for name, one in contents.tensors.items():
+        np.testing.assert_array_equal(one.values, np.arange(int(name)))
+    assert backend.copies_to_host == 4
+
+
+@pytest.mark.parametrize("state", [{"x": object()}, {"x": {1, 2}}, {3: 4}, {"x": b"bytes"}])
+def test_a_state_that_no_file_can_hold_is_refused(tmp_path, state):
+    class Odd(Callback):
+        def state(self):
+            return state
+
+    with pytest.raises(TypeError, match=r"callbacks.0.1.*: wanted "):
+        fit(make_trainer(), Odd(), Checkpoint(tmp_path))
+
+
+def test_callbacks_that_come_or_go_are_named(tmp_path, caplog):
+    class Counting(Callback):
+        count = 0
+
+        def on_step_end(self, trainer, step):
+            self.count += 1
+
+        def state(self):
+            return {"count": self.count}
+
+        def load_state(self, state):
+            self.count = state["count"]
+
+    one, other = Counting(), Counting()
+    fit(make_trainer(), one, Checkpoint(tmp_path))
+    fit(make_trainer(), other, resume=tmp_path)
+    assert other.count == one.count == 18
+    fit(make_trainer(), Counting(), Counting(), resume=tmp_path)
+    assert "the checkpoint knows of no Counting more; it starts anew" in caplog.text
+    fit(make_trainer(), resume=tmp_path)
+    assert "there is no Counting that takes up what the checkpoint has of one" in caplog.text
+
+
+# Waiting ------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_waits_for_the_device_once(tmp_path):
+    backend = CountingBackend()
+    backend.indices(10)
+    counts = []
+
+    class Probe(Callback):
+        def on_step_end(self, trainer, step):
+            counts.append(backend.copies_to_host)
+
+    fit(make_trainer(backend), Probe(), Checkpoint(tmp_path, every_steps=2), epochs=1)
+    assert np.diff(counts).tolist() == [0, 1, 0, 1, 0]
+
+
+def test_the_mean_of_an_epoch_does_not_depend_on_when_it_was_read(tmp_path):
+    histories = [
+        fit(make_trainer(), *callbacks).epochs
+        for callbacks in ([], [Checkpoint(tmp_path / "a", every_steps=1)])
+    ]
+    trainer = make_trainer()
+    trainer.log_every = 2
+    assert histories[0] == histories[1] == fit(trainer).epochs
+    values, weights = np.random.default_rng(0).random((2, 3000))
+    means = []
+    for every in (1, 7, 3000):
+        mean = RunningMean(get_backend("numpy"))
+        for number, (value, weight) in enumerate(zip(values, weights, strict=True), start=1):
+            mean.add(np.asarray(value), np.asarray(weight))
+            if number % every == 0:
+                mean.read()
+        means.append(mean.read())
+    assert means == [means[0]] * 3
+
+
+def test_training_goes_on_while_a_thread_writes(backend, tmp_path, monkeypatch):
+    fit(make_trainer(backend), Checkpoint(tmp_path / "now", every_steps=2, keep=None), epochs=1)
+    from xpnn.training.checkpoint_file import write_tensors
+
+    may_write, at_once, under_way = threading.Event(), [], []
+
+    def slow(*arguments):
+        under_way.append(1)
+        at_once.append(len(under_way))
+        assert may_write.wait(30)
+        write_tensors(*arguments)
+        under_way.pop()
+
+    class Release(Callback):
+        def on_step_end(self, trainer, step):
+            if step == 4:  # its checkpoint has to wait for that of step 2
+                assert names(tmp_path / "later") == []
+                may_write.set()
+
+    monkeypatch.setattr(WRITE, slow)
+    late = Checkpoint(tmp_path / "later", every_steps=2, keep=None, background=True)
+    fit(make_trainer(backend), Release(), late, epochs=1)
+    assert names(tmp_path / "later") == [2, 4, 6]
+    assert set(at_once) == {1}
+    for one, other in zip(numbered(tmp_path / "now"), numbered(tmp_path / "later"), strict=True):
+        np.testing.assert_equal(read_contents(one), read_contents(other))
+
+
+# What goes wrong ----------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("disk full at a checkpoint")
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_is_told_and_old_files_are_whole(tmp_path, monkeypatch, background, call):
+    trainer, checkpoint = make_trainer(), Checkpoint(tmp_path, every_steps=1, background=background)
+    plain, written = getattr(os, call), []
+
+    def full(*arguments):
+        if len(written) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(1)
+        return plain(*arguments)
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match=r"No space left on device: this checkpoint was not") as error:
+        fit(trainer, checkpoint)
+    assert error.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    done = 3 if call == "fsync" else 5  # fsync is called for the file and for its folder
+    assert names(tmp_path)[-1] == done
+    assert done < trainer.steps <= done + 2
+    for path in numbered(tmp_path):
+        read_contents(path)
+    assert not list(tmp_path.glob("*.part"))
+    again = make_trainer()
+    assert fit(again, Checkpoint(tmp_path), resume=tmp_path).epochs == fit(make_trainer()).epochs
+
+
+@pytest.mark.fault("folder that cannot be written to")
+@pytest.mark.parametrize("background", [False, True])
+def test_a_folder_that_cannot_be_written_to(tmp_path, background):
+    place = tmp_path / "file"
+    place.write_text("in the way")
+    with pytest.raises(OSError, match="this checkpoint was not written"):
+        fit(make_trainer(), Checkpoint(place, background=background))
+    assert place.read_text() == "in the way"
+
+
+@pytest.mark.fault("disk full while a file is saved")
+def test_save_to_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
+    trainer, path = make_trainer(), tmp_path / "one.safetensors"
+    fit(trainer, epochs=1)
+    trainer.save(path)
+    old = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    fit(trainer, epochs=1)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save(path)
+    assert path.read_bytes() == old

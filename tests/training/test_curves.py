@@ -1,0 +1,53 @@
+"""Loss curves of whole networks: the same on every backend, compiled or not."""
+
+import numpy as np
+import pytest
+
+from xpnn import (
+    GELU,
+    LSTM,
+    Adam,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    LayerNorm,
+    LearnedPositions,
+    MaxPool2D,
+    ReLU,
+    TransformerBlock,
+    cross_entropy,
+)
+from xpnn.testing import training_curve
+
+NETWORKS = {
+    "mlp": (lambda: [Dense(16), ReLU(), Dropout(0.2), Dense(4)], (12,)),
+    "cnn": (
+        lambda: [
+            *(Conv2D(4, 3, padding="same"), BatchNorm(), ReLU(), MaxPool2D(2)),
+            *(Conv2D(8, 3), GELU(), Flatten(), Dense(4)),
+        ],
+        (8, 8, 1),
+    ),
+    "lstm": (lambda: [LSTM(6, return_sequences=True), LSTM(5), Dense(4)], (5, 3)),
+    "transformer": (
+        lambda: [
+            *(Dense(8), LearnedPositions(), TransformerBlock(8, 2, causal=True, dropout=0.1)),
+            *(LayerNorm(), GlobalAveragePool(), Dense(4)),
+        ],
+        (5, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("compile", [None, False], ids=["as-the-backend-does", "call-by-call"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_curves_are_those_of_numpy(backend, name, compile):
+    layers, shape = NETWORKS[name]
+    options = {"steps": 50, "loss": cross_entropy, "optimizer": Adam(0.01), "batch": 8}
+    curve = training_curve(layers, shape, backend, compile=compile, **options)
+    wanted = training_curve(layers, shape, compile=False, **options)
+    np.testing.assert_allclose(curve, wanted, rtol=1e-4)
+    assert curve[-1] < 0.97 * curve[0]

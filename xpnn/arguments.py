@@ -1,0 +1,90 @@
+"""Arguments held against their annotations, so that no constructor has to do it by hand."""
+
+import functools
+import inspect
+import math
+import types
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+DESCRIBED = {
+    bool: "True or False",
+    int: "an integer",
+    float: "a finite number",
+    str: "a name",
+    type(None): "None",
+    Callable: "a function",
+}
+"""What is looked at, in words; all other annotations are left to the function."""
+
+
+def checked(method: Function) -> Function:
+    """A decorator: the method, or constructor, looks at the types of its arguments first.
+
+    NumPy's integers and floats are numbers like any other; True and False are none.
+
+    Raises:
+        TypeError: an argument is not of the type that the signature says.
+
+    >>> class Coin:
+    ...     @checked
+    ...     def __init__(self, sides: int = 2):
+    ...         pass
+    >>> Coin("two")
+    Traceback (most recent call last):
+    TypeError: Coin wants sides to be an integer, got 'two'
+    """
+
+    @functools.wraps(method)
+    def looked_at(self: Any, /, *given: Any, **named: Any) -> Any:
+        signature, wanted = _described(method)
+        try:
+            arguments = signature.bind_partial(self, *given, **named).arguments
+        except TypeError:  # too many, or unknown: Python says so below
+            arguments = {}
+        for name, kinds in wanted.items():
+            if name in arguments and not any(_is(arguments[name], kind) for kind in kinds):
+                whose = type(self).__name__ if method.__name__ == "__init__" else method.__name__
+                words = " or ".join(DESCRIBED[kind] for kind in kinds)
+                raise TypeError(f"{whose} wants {name} to be {words}, got {arguments[name]!r}")
+        return method(self, *given, **named)
+
+    return looked_at  # type: ignore[return-value]
+
+
+@functools.cache
+def _described(method: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, tuple[Any, ...]]]:
+    """The signature, and the kinds of those arguments that can be told from their annotations."""
+    found = {}
+    for name, hint in get_type_hints(method).items():
+        union = get_origin(hint) in (Union, types.UnionType)
+        kinds = tuple(_origin(one) for one in (get_args(hint) if union else (hint,)))
+        if name != "return" and all(kind in DESCRIBED for kind in kinds):
+            found[name] = kinds
+    return inspect.signature(method), found
+
+
+def _origin(hint: Any) -> Any:
+    if get_origin(hint) is Literal and all(isinstance(one, str) for one in get_args(hint)):
+        return str  # which names there are the function says itself
+    return Callable if get_origin(hint) is get_origin(Callable[[], None]) else hint
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if kind is Callable:
+        return callable(value)
+    if kind is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if kind is float:
+        return isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value)
+    return isinstance(value, kind)
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False

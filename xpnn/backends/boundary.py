@@ -1,0 +1,199 @@
+"""How arrays of any library get onto a backend, and back to the host."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+import numpy as np
+from array_api_compat import to_device
+
+from xpnn.errors import BackendUnavailable, DataError, DeviceError
+from xpnn.typing import Array, Namespace, Shape
+
+_NOWHERE = nullcontext()
+
+CPU, CUDA, ROCM = 1, 2, 10
+"""Kinds of devices, as DLPack counts them."""
+
+EXCHANGED = {
+    *("bool", "int8", "int16", "int32", "int64", "uint8"),
+    *("float16", "bfloat16", "float32", "float64"),
+}
+"""The dtypes that every library with DLPack knows and can count in."""
+
+
+class Boundary:
+    """The part of a backend that arrays pass on their way in and out."""
+
+    name: ClassVar[str]
+    xp: Namespace
+    device: Any
+
+    # What a subclass says about its library -------------------------------------------------
+
+    def owns(self, array: Any) -> bool:
+        """Whether ``array`` is of this library and lies on this device."""
+        raise NotImplementedError
+
+    def device_of(self, array: Any) -> Any:
+        """The device of an array of this library; None for all else, and where there is but one."""
+        return None
+
+    def device_name(self, device: Any) -> str:
+        """A device of this library, as it stands behind the colon of a spec."""
+        return str(device)
+
+    def read_in_place(self, values: Any) -> Array | None:
+        """Values of any library in the memory they have, if this library can; never written to."""
+        return None
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        """A NumPy array as an array of this backend; may share memory, is never written to."""
+        return self.xp.asarray(array, device=self.device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """The values on the host, bfloat16 as float32; waits for the device."""
+        return in_plain_floats(np.asarray(array))
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        """The context in which this backend's operations run: CuPy's device, switches for TF32."""
+        return _NOWHERE
+
+    # Crossing the boundary ------------------------------------------------------------------
+
+    def dtype(self, name: str) -> Any:
+        """The library's dtype of that name, such as ``"float32"``."""
+        found = getattr(self.xp, name, None)
+        if found is None:
+            raise BackendUnavailable(f"{self.name} has no dtype {name!r}; choose another one")
+        return found
+
+    def asarray(self, values: Any, dtype: str | None = None) -> Array:
+        """Values of any library, or nested lists of numbers, as an array of this backend.
+
+        Nothing is copied where ``values`` already fit. Other libraries' arrays on the same device
+        are taken over in the memory they have, through DLPack, where that can be; all else travels
+        through the host. Big-endian, read-only and non-contiguous arrays all work. Whatever memory
+        the result shares is never written to.
+
+        Raises:
+            DataError: the values are not numbers (strings, objects, ragged lists).
+            DeviceError: an array of this library, on another device; ``move`` takes it.
+        """
+        if not self.owns(values):
+            self._check_device(values)
+            with self.on_device():
+                shared = self.read_in_place(values)
+                if shared is not None and self.owns(shared):
+                    values = shared
+                else:
+                    values = self.from_numpy(as_native_numbers(host_array(values)))
+        if dtype is None or values.dtype == self.dtype(dtype):
+            return values
+        with self.on_device():
+            return self.xp.astype(values, self.dtype(dtype))
+
+    def move(self, values: Any, dtype: str | None = None) -> Array:
+        """``asarray``, for arrays on other devices of this library, too; these are copied.
+
+        Raises:
+            DataError: the values are not numbers.
+        """
+        if self.device_of(values) not in (None, self.device):
+            with self.on_device():
+                values = to_device(values, self.device)
+        return self.asarray(values, dtype)
+
+    def _check_device(self, values: Any) -> None:
+        found = self.device_of(values)
+        if found not in (None, self.device):
+            own, other = (f"{self.name}:{self.device_name(one)}" for one in (self.device, found))
+            raise DeviceError(
+                f"wanted arrays on {own!r}, got one on {other!r}; move the array, "
+                f"get_backend({own!r}).move(x), or the network, network.to({other!r})"
+            )
+
+    def zeros(self, shape: Shape, dtype: str) -> Array:
+        """Zeros on this backend's device."""
+        with self.on_device():
+            return self.xp.zeros(shape, dtype=self.dtype(dtype), device=self.device)
+
+
+def read_in_place(
+    values: Any, read: Callable[[Any], Array], place: tuple[int, int] | None
+) -> Array | None:
+    """``values`` of another library, in the memory that they have, or None where that cannot be.
+
+    Args:
+        values: anything.
+        read: the library's own ``from_dlpack``.
+        place: the device that ``values`` have to be on, as ``__dlpack_device__`` tells it.
+    """
+    if _library(values) == "torch":
+        values = values.detach()
+    if place is None or _place(values) != place or _dtype_name(values) not in EXCHANGED:
+        return None
+    try:
+        return read(values)
+    except (BufferError, RuntimeError, TypeError, ValueError):  # such as strides it does not take
+        return None
+
+
+def _place(values: Any) -> tuple[int, int] | None:
+    """The kind of device and its number, as ``__dlpack_device__`` tells them, or None."""
+    try:
+        kind, number = values.__dlpack_device__()
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
+        return None
+    return int(kind), int(number)
+
+
+def _dtype_name(values: Any) -> str:
+    return str(getattr(values, "dtype", "")).rpartition(".")[2]
+
+
+def _library(values: Any) -> str:
+    return type(values).__module__.partition(".")[0]
+
+
+def host_array(values: Any) -> np.ndarray:
+    """Values of any library as a NumPy array: a view where they lie on the host, or a copy.
+
+    Raises:
+        DataError: NumPy cannot read them.
+    """
+    library = _library(values)
+    if library == "torch":
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    elif library == "cupy":
+        return values.get()
+    elif library == "array_api_strict":
+        import array_api_strict
+
+        values = array_api_strict.from_dlpack(values, device=array_api_strict.Device("CPU_DEVICE"))
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(
+            f"wanted an array of numbers, got a {type(values).__name__} that NumPy cannot read "
+            f"({error}); pass an array, or nested lists of equal length"
+        ) from None
+
+
+def in_plain_floats(array: np.ndarray) -> np.ndarray:
+    """Floats that only some libraries know in one that all do: bfloat16, long double."""
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    return array.astype(np.float64) if array.dtype.char == "g" else array
+
+
+def as_native_numbers(array: np.ndarray) -> np.ndarray:
+    """Refuse what is not a number; put bytes in the order of this machine."""
+    array = in_plain_floats(array)
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"wanted numbers (floats, integers or booleans), got dtype {array.dtype}; convert the "
+            f"data first, for example with .astype('float32')"
+        )
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

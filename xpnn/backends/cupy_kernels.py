@@ -1,0 +1,122 @@
+"""Kernels for CuPy: what would otherwise be several launches, or a copy from the host."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn.typing import Array, Shape
+
+MOST_ARRAYS = 32  # of one launch, whose arguments may take 4 KiB
+
+MIX = """
+    __device__ unsigned int xpnn_mix(unsigned int word) {
+        word = (word ^ (word >> 16)) * 0x45d9f3bu;
+        word = (word ^ (word >> 16)) * 0x45d9f3bu;
+        return word ^ (word >> 16);
+    }
+"""
+WORD = "xpnn_mix(xpnn_mix(i) ^ xpnn_mix(xpnn_mix(xpnn_mix(draw) ^ low) ^ high))"
+
+
+def random_bits(seed: int, draw: Any, shape: Shape) -> Array:
+    """``Backend.random_bits`` in one launch, which needs no array of positions."""
+    kernel = _random("uint32 out", f"out = {WORD}", "bits")
+    return kernel(*_halves(seed), draw, 0, _empty(shape, "I"))
+
+
+def random_mask(limit: int, seed: int, draw: Any, shape: Shape) -> Array:
+    """Where these words are below ``limit``, in one launch."""
+    kernel = _random("bool out", f"out = {WORD} < limit", "mask")
+    return kernel(*_halves(seed), draw, limit, _empty(shape, "?"))
+
+
+def _halves(seed: int) -> tuple[int, int]:
+    return seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+
+
+def _empty(shape: Shape, dtype: str) -> Array:
+    import cupy
+
+    return cupy.empty(shape, dtype)
+
+
+@functools.cache
+def _random(out: str, code: str, name: str) -> Any:
+    import cupy
+
+    words = "uint32 low, uint32 high, int32 draw, uint32 limit"
+    return cupy.ElementwiseKernel(words, out, code, f"xpnn_random_{name}", preamble=MIX)
+
+
+def concat(arrays: Sequence[Array], *, axis: int | None = 0) -> Array:
+    """Arrays along one axis, one launch for up to 32 of them.
+
+    CuPy's own takes a launch for each, or, of more than eight, copies a table of their addresses
+    from the host, which has no place in a captured step.
+    """
+    import cupy
+
+    if axis is None:
+        arrays, axis = [cupy.ravel(array) for array in arrays], 0
+    dtype = cupy.result_type(*arrays)
+    arrays = [array.astype(dtype, copy=False) for array in arrays]
+    axis = axis % arrays[0].ndim
+    for array in arrays:
+        if _without(array.shape, axis) != _without(arrays[0].shape, axis):
+            return cupy.concatenate(arrays, axis)  # which says what is wrong
+    before, after = arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]
+    lengths = [array.shape[axis] for array in arrays]
+    out = cupy.empty((*before, sum(lengths), *after), dtype)
+    inner, start = int(np.prod(after)), 0
+    for first in range(0, len(arrays), MOST_ARRAYS):
+        part = slice(first, first + MOST_ARRAYS)
+        stop = start + sum(lengths[part])
+        target = out[(*[slice(None)] * axis, slice(start, stop))]
+        if target.size:
+            widths = [length * inner for length in lengths[part]]
+            _gather(len(widths))(*arrays[part], *np.cumsum(widths).tolist(), target)
+        start = stop
+    return out
+
+
+def stack(arrays: Sequence[Array], *, axis: int = 0) -> Array:
+    """Arrays of one shape along a new axis, one launch for up to 32 of them."""
+    import cupy
+
+    return concat([cupy.expand_dims(array, axis) for array in arrays], axis=axis)
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
+@functools.cache
+def _gather(count: int) -> Any:
+    """Rows of ``count`` arrays side by side; the k-th array's part of a row ends at ``end_k``."""
+    import cupy
+
+    arrays = ", ".join(f"raw T x{k}" for k in range(count))
+    ends = ", ".join(f"int64 end{k}" for k in range(count))
+    cases = [
+        f"if (column < end{k}) out = x{k}[row * (end{k} - {start}) + column - {start}];"
+        for k, start in enumerate(["0", *(f"end{k}" for k in range(count - 1))])
+    ]
+    code = f"ptrdiff_t row = i / end{count - 1}, column = i % end{count - 1};\n"
+    code += "\nelse ".join(cases)
+    return cupy.ElementwiseKernel(f"{arrays}, {ends}", "T out", code, f"xpnn_gather_{count}")
+
+
+def side_by_side(arrays: Sequence[Array]) -> Array | None:
+    """The one array that these, each in one piece, are the parts of; None if there is none."""
+    import cupy
+
+    first, end = arrays[0], arrays[0].data.ptr
+    for array in arrays:
+        here, memory = array.data.ptr == end, array.data.mem is first.data.mem
+        if not (here and memory and array.flags.c_contiguous and array.dtype == first.dtype):
+            return None
+        end += array.nbytes
+    count = (end - first.data.ptr) // first.dtype.itemsize
+    return cupy.ndarray((count,), first.dtype, memptr=first.data)

@@ -1,0 +1,147 @@
+"""Matrix products on the GPU while a step is captured.
+
+cuBLAS can be part of a CUDA graph, but CuPy, which calls it for ``@``, refuses to while a stream is
+captured. So as long as a capture lasts, ``@`` calls cuBLAS itself here, with a handle of its own
+whose workspace is fixed, as an allocation inside of a graph would be made at every launch.
+"""
+
+import ctypes
+import math
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+from xpnn.typing import Array, Shape
+
+WORKSPACE = 32 * 2**20  # bytes: what NVIDIA recommends for its largest GPUs
+NORMAL, TRANSPOSED, DEFAULT_ALGORITHM = 0, 1, -1
+TYPES = {"e": 2, "f": 0, "d": 1}  # cudaDataType
+COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F = 68, 77, 70
+ONE_AT_A_TIME = threading.Lock()  # ``@`` belongs to CuPy's class, and so to all threads
+
+
+class Products:
+    """cuBLAS on one device and stream."""
+
+    def __init__(self, stream: Any):
+        import cupy
+        from cupy_backends.cuda.libs import cublas
+
+        self.stream, self.handle = stream, cublas.create()
+        self.workspace = cupy.cuda.alloc(WORKSPACE)
+        major = cublas.getVersion(self.handle) // 10000
+        name = f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}"
+        self.library = ctypes.CDLL(name)  # the one that CuPy has loaded
+        self._call("cublasSetStream_v2", ctypes.c_void_p(stream.ptr))
+        workspace = ctypes.c_void_p(self.workspace.ptr), ctypes.c_size_t(WORKSPACE)
+        self._call("cublasSetWorkspace_v2", *workspace)
+        weakref.finalize(self, cublas.destroy, self.handle).atexit = False
+
+    @contextmanager
+    def instead_of_cupy(self) -> Iterator[None]:
+        """While this lasts, ``@`` on this stream comes here; on other streams it stays CuPy's."""
+        import cupy
+
+        with ONE_AT_A_TIME:
+            own = cupy.ndarray.__matmul__
+
+            def product(a: Array, b: Array) -> Array:
+                here = cupy.cuda.get_current_stream().ptr == self.stream.ptr
+                return self.product(a, b) if here else own(a, b)
+
+            cupy.ndarray.__matmul__ = product
+            try:
+                yield
+            finally:
+                cupy.ndarray.__matmul__ = own
+
+    def product(self, a: Array, b: Array) -> Array:
+        """``a @ b`` of arrays with at least two axes and one float dtype."""
+        import cupy
+
+        if a.dtype != b.dtype or a.dtype.char not in TYPES or min(a.ndim, b.ndim) < 2:
+            raise NotImplementedError(
+                f"a captured product is one of matrices of one float dtype, not of {a.dtype} "
+                f"{a.shape} and {b.dtype} {b.shape}"
+            )
+        stacks = cupy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        (rows, inner), columns = a.shape[-2:], b.shape[-1]
+        if inner != b.shape[-2]:
+            raise ValueError(f"shapes {a.shape} and {b.shape} do not fit for a product")
+        out = cupy.empty((*stacks, rows, columns), a.dtype)
+        if out.size == 0 or inner == 0:
+            out.fill(0)
+            return out
+        # cuBLAS counts along columns first, and so sees each matrix transposed: out^T = b^T a^T
+        (left, left_as, left_row, left_stack), (right, right_as, right_row, right_stack) = (
+            _layout(one, stacks) for one in (b, a)
+        )
+        kind, compute = TYPES[a.dtype.char], _compute_type(a.dtype)
+        number = ctypes.c_double if compute == COMPUTE_64F else ctypes.c_float
+        step = ctypes.c_longlong
+        self._call(
+            "cublasGemmStridedBatchedEx",
+            *(left_as, right_as, columns, rows, inner, ctypes.byref(number(1.0))),
+            *(ctypes.c_void_p(left.data.ptr), kind, left_row, step(left_stack)),
+            *(ctypes.c_void_p(right.data.ptr), kind, right_row, step(right_stack)),
+            ctypes.byref(number(0.0)),
+            *(ctypes.c_void_p(out.data.ptr), kind, columns, step(rows * columns)),
+            *(math.prod(stacks), compute, DEFAULT_ALGORITHM),
+        )
+        return out
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self.library, name)(ctypes.c_void_p(self.handle), *arguments)
+        if status:
+            raise RuntimeError(f"{name} failed with status {status}")
+
+
+def _compute_type(dtype: Any) -> int:
+    """What products are worked out in, as CuPy itself decides it for its own."""
+    from cupy import _core
+    from cupy._core import _routines_linalg as linalg
+
+    if dtype.char == "d":
+        return COMPUTE_64F
+    fast = dtype.char == "f" and _core.get_compute_type(dtype) == linalg.COMPUTE_TYPE_TF32
+    return COMPUTE_32F_FAST_TF32 if fast else COMPUTE_32F
+
+
+def _layout(x: Array, stacks: Shape) -> tuple[Array, int, int, int]:
+    """``x``, copied if it has to be, how its matrices lie, and items to the next row and matrix.
+
+    A matrix lies row by row (normal) or column by column (transposed); stacks at one distance.
+    """
+    import cupy
+
+    x = cupy.broadcast_to(x, (*stacks, *x.shape[-2:]))
+    stack = _distance(x)
+    matrix = None if stack is None else _matrix(x)
+    if matrix is None:
+        x = cupy.ascontiguousarray(x)
+        return x, NORMAL, x.shape[-1], x.shape[-2] * x.shape[-1]
+    return x, *matrix, stack or 0
+
+
+def _matrix(x: Array) -> tuple[int, int] | None:
+    """How each matrix of ``x`` lies, and the items from one row (or column) to the next."""
+    (rows, columns), item = x.shape[-2:], x.dtype.itemsize
+    down, right = (stride // item for stride in x.strides[-2:])
+    if (right == 1 or columns == 1) and (down >= columns or rows == 1):
+        return NORMAL, down if rows > 1 else columns
+    if (down == 1 or rows == 1) and (right >= rows or columns == 1):
+        return TRANSPOSED, right if columns > 1 else rows
+    return None
+
+
+def _distance(x: Array) -> int | None:
+    """The items from one matrix of a stack to the next, if that is always the same."""
+    axes = zip(x.shape[:-2], x.strides[:-2], strict=True)
+    steps = [(count, stride) for count, stride in axes if count > 1]
+    if any(outer != count * inner for (_, outer), (count, inner) in pairwise(steps)):
+        return None
+    return steps[-1][1] // x.dtype.itemsize if steps else 0

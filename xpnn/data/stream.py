@@ -1,0 +1,140 @@
+"""Stream: batches that somebody else makes, one pass over them for each epoch."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any, Self
+
+from xpnn.backends import Backend
+from xpnn.errors import DataError
+
+WANTED = (
+    "an iterable of batches, (x, y) or (x, y, sample_weight) each, or a function that returns one"
+)
+
+END = object()
+
+
+def check_source(source: Any) -> None:
+    """Raise TypeError if ``source`` is nothing to iterate over."""
+    if isinstance(source, Mapping | str | bytes) or not (
+        isinstance(source, Iterable) or hasattr(source, "__getitem__") or callable(source)
+    ):
+        raise TypeError(f"wanted {WANTED}, got {type(source).__name__}")
+
+
+def one_pass(source: Any, epoch: int = 0, start: int = 0) -> Iterator[Any]:
+    """The batches of an epoch, from batch ``start`` on; both are counted from 0.
+
+    A source with a method ``batches(epoch, start)``, such as ``Shards``, is asked for them. Of
+    another one the first ``start`` batches are drawn and dropped.
+
+    Raises:
+        DataError: there are fewer than ``start`` batches.
+    """
+    if callable(batches := getattr(source, "batches", None)):
+        return iter(batches(epoch, start))
+    if callable(source) and not isinstance(source, Iterable):
+        source = source()
+        if not (isinstance(source, Iterable) or hasattr(source, "__getitem__")):
+            raise TypeError(f"wanted {WANTED}, got one that returns {source!r}")
+    found = iter(source)
+    for number in range(start):
+        if next(found, END) is END:
+            raise DataError(
+                f"wanted at least {start} batches, after which training was interrupted, got "
+                f"{number}; pass the same batches as before"
+            )
+    return found
+
+
+class Stream:
+    """Batches of an iterable, each looked at when it comes, on the device one step ahead.
+
+    Args:
+        source: a list, a loader, an object with ``__iter__``, or a function that returns an
+            iterator, gone through once an epoch; an object with ``batches(epoch, start)`` is told
+            which epoch it is. An iterator serves one epoch.
+        backend: where the batches are wanted.
+        look: takes a batch and its number, from 1; returns its arrays, (x, y, sample_weight), as
+            NumPy arrays or of the backend. It raises if they cannot be trained on.
+        finish: makes of the arrays of a batch, on the backend, what is handed out.
+
+    Raises:
+        TypeError: ``source`` is nothing to iterate over.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        backend: Backend,
+        look: Callable[[Any, int], tuple[Any, ...]],
+        finish: Callable[..., tuple[Any, ...]],
+    ):
+        check_source(source)
+        self.source, self.look, self.finish = source, look, finish
+        self.staging = backend.staging()
+        self.epoch = 0
+
+    def at(self, epoch: int) -> Self:
+        """The same stream in an epoch, counted from 0."""
+        other = copy.copy(self)
+        other.epoch = epoch
+        return other
+
+    @property
+    def one_shot(self) -> bool:
+        """Whether a second pass would find nothing."""
+        return isinstance(self.source, Iterator)
+
+    @property
+    def steps(self) -> int | None:
+        """How many batches a pass has; None where the source does not say."""
+        try:
+            return len(self.source) if isinstance(self.source, Sized) else None
+        except TypeError:  # as PyTorch's DataLoader over a data set without a length
+            return None
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What the order of the batches depends on, as far as the source says so."""
+        source = self.source
+        while not isinstance(source, Iterator) and hasattr(source, "source"):  # such as Prefetch
+            source = source.source
+        known = {name: getattr(source, name, None) for name in ("batch_size", "window", "seed")}
+        return {name: value for name, value in known.items() if isinstance(value, int)}
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self.starting_at(0)
+
+    def starting_at(self, number: int) -> Iterator[tuple[Any, ...]]:
+        """The batches from ``number`` on, counted from 0; see ``one_pass``.
+
+        Closing this iterator closes what was started for it, such as a generator or a thread.
+        """
+        batches = one_pass(self.source, self.epoch, number)
+        try:
+            looked_at = self._looked_at(batches, number)
+            for batch in self.staging.one_ahead((parts, None) for parts in looked_at):
+                yield self.finish(*batch)
+        finally:  # but an iterator that was passed in may be gone on with
+            if batches is not self.source and hasattr(batches, "close"):
+                batches.close()
+
+    def _looked_at(self, batches: Iterator[Any], dropped: int) -> Iterator[tuple[Any, ...]]:
+        weighted, number = False, dropped
+        for number, batch in enumerate(batches, start=dropped + 1):
+            parts = self.look(batch, number)
+            if number > dropped + 1 and (parts[2] is not None) != weighted:
+                raise DataError(
+                    f"batch {number}: wanted a sample_weight with all batches or with none, got "
+                    f"{'one' if not weighted else 'none'} here and {'one' if weighted else 'none'} "
+                    f"before; give all samples a weight"
+                )
+            weighted = parts[2] is not None
+            yield parts
+        if not number:
+            raise DataError(
+                "wanted at least one batch in each epoch, got none; an iterator that was gone "
+                "through before is empty: pass a list, an object whose __iter__ starts anew, or a "
+                "function that returns a new iterator"
+            )

@@ -1,0 +1,79 @@
+"""From one backend to another: layers built anew, and values in the kind that they have there."""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from xpnn.backends import Backend
+from xpnn.errors import DataError, ShapeError
+from xpnn.layers import Layer
+
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
+
+
+def unbuilt_copy(root: AnyLayer) -> AnyLayer:
+    """A copy of ``root`` and of all layers inside, as they were before they were built.
+
+    Hyperparameters, as they are now, whether a layer is frozen, regularizers and ties between these
+    layers are kept; arrays and the backend are not.
+    """
+    known: dict[int, Any] = {}
+    for _, layer in root.walk():
+        known |= {id(value): value for value in vars(layer).values() if _is_code(value)}
+        known |= {id(arrays): {} for arrays in (layer.params, layer.grads, layer.state)}
+        known |= {id(layer.cache): {}, id(layer.backend): None}
+    copied = copy.deepcopy(root, known)
+    for _, layer in copied.walk():
+        for name in layer.fused:
+            vars(layer).pop(name, None)
+        layer.fused = set()
+        layer.forward = layer._not_built  # type: ignore[method-assign]
+    return copied
+
+
+def _is_code(value: Any) -> bool:
+    """Whether it is a function, or was made by ``fuse``, which is called again."""
+    return callable(value) and not isinstance(value, Layer)
+
+
+def moved(values: Any, like: Any, backend: Backend) -> Any:
+    """Copies of ``values``, from any backend, in the kind, shape and dtype of ``like``.
+
+    Args:
+        values, like: arrays, counters, numbers, or dictionaries of such with the same keys.
+        backend: where ``like`` lies.
+
+    Raises:
+        ShapeError: a key is missing or unknown, or a shape differs.
+    """
+    return copied_like(values, like, backend, take=backend.move)
+
+
+def copied_like(
+    values: Any, like: Any, backend: Backend, take: Callable[[Any], Any], name: str = ""
+) -> Any:
+    """``moved``, with ``take`` to say which arrays are taken."""
+    if isinstance(like, Mapping):
+        if values.keys() != like.keys():
+            raise ShapeError(f"wanted values for {', '.join(like)}, got {', '.join(values)}")
+        below = functools.partial(copied_like, backend=backend, take=take)
+        return {key: below(values[key], like[key], name=key) for key in like}
+    if isinstance(like, int | float):
+        if shape := tuple(getattr(values, "shape", ())):
+            raise ShapeError(
+                f"{name} is a single number, got the shape {shape}; nothing was loaded"
+            )
+        try:
+            return type(like)(values)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(
+                f"{name} is a single number, got {values!r}; nothing was loaded"
+            ) from None
+    value = take(values)
+    if value.shape != like.shape:
+        raise ShapeError(
+            f"{name} has the shape {tuple(like.shape)}, got {tuple(value.shape)}; "
+            f"nothing was loaded"
+        )
+    return backend.xp.astype(value, like.dtype, copy=True)

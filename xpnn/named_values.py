@@ -1,0 +1,154 @@
+"""The arrays of a tree of layers, under names such as "2.residual.body.0.dense.weight"."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xpnn.backends import Backend
+from xpnn.errors import ShapeError
+from xpnn.layers import Layer, Sequential
+from xpnn.layers.regularization import Rules
+from xpnn.layers.tying import joined
+from xpnn.moving import copied_like
+from xpnn.typing import Params, State
+
+
+class NamedValues:
+    """The part of a network that knows its parameters and its state by name."""
+
+    backend: Backend
+    root: Sequential
+    _ties: dict[str, str]
+    _known_places: dict[str, list[tuple[str, dict[str, Any], str]]]
+
+    @functools.cached_property
+    def all_layers(self) -> list[Layer]:
+        """The layers at every depth, containers before their contents."""
+        return [layer for _, layer in self.walk()]
+
+    def walk(self) -> Iterator[tuple[str, Layer]]:
+        """Every layer at every depth with its full name, containers before their contents."""
+        yield from self.root.walk()
+
+    # Parameters and state by name -------------------------------------------------------------
+
+    @property
+    def params(self) -> Params:
+        """All parameters, such as ``params["0.dense.weight"]``. Set it to replace their values."""
+        return self._collect("params")
+
+    @params.setter
+    def params(self, values: Params) -> None:
+        self._spread("params", values)
+
+    @property
+    def state(self) -> State:
+        """All that layers carry from batch to batch: draw counters, running means."""
+        return self._collect("state")
+
+    @state.setter
+    def state(self, values: State) -> None:
+        self._spread("state", values)
+
+    @property
+    def grads(self) -> Params:
+        """The gradients that the last ``backward`` left, under the names of ``params``."""
+        found = {
+            f"{name}.{key}": grad
+            for name, layer in self._leaves
+            for key, grad in layer.grads.items()
+        }
+        return joined(found, self._ties)
+
+    def trainable(self) -> set[str]:
+        """The names of the parameters that training changes: not those of frozen layers.
+
+        What is inside of a frozen layer is frozen with it.
+        """
+        frozen = [name for name, layer in self.walk() if not layer.trainable]
+        return {
+            f"{name}.{key}"
+            for name, layer in self._leaves
+            if not any(name == one or name.startswith(f"{one}." if one else "") for one in frozen)
+            for key in layer.params
+        }
+
+    def regularizers(self) -> Rules:
+        """The rules for each trained parameter that has some; see ``Layer.regularize``."""
+        trained = self.trainable()
+        return {
+            f"{name}.{key}": layer.regularizers
+            for name, layer in self._leaves
+            for key, param in layer.params.items()
+            if layer.regularizers and f"{name}.{key}" in trained and len(param.shape) > 1
+        }
+
+    @functools.cached_property
+    def _leaves(self) -> list[tuple[str, Layer]]:
+        """The layers with arrays, by name."""
+        return [(n, one) for n, one in self.walk() if one.params or one.state or one.ties]
+
+    def _places(self, kind: str) -> list[tuple[str, dict[str, Any], str]]:
+        """Where each array lies: its full name, the dictionary of its layer and the key there."""
+        if kind not in self._known_places:
+            self._known_places[kind] = [
+                (f"{name}.{key}", getattr(layer, kind), key)
+                for name, layer in self._leaves
+                for key in getattr(layer, kind)
+            ]
+        return self._known_places[kind]
+
+    def _collect(self, kind: str) -> dict[str, Any]:
+        return {name: own[key] for name, own, key in self._places(kind)}
+
+    def _spread(self, kind: str, values: dict[str, Any]) -> None:
+        places = self._places(kind)
+        for name, _, _ in places:
+            if name not in values:
+                raise ShapeError(f"no value came for {name!r}; nothing was changed")
+        for name, own, key in places:
+            own[key] = values[name]
+
+    def load(self, values: dict[str, Any]) -> None:
+        """Replace parameters and state by copies of ``values``, arrays of any library by name.
+
+        Raises:
+            ShapeError: a name is missing or unknown, or a shape differs; nothing is changed.
+            DataError: values that are no numbers, or on another device (DeviceError); nothing is
+                changed.
+        """
+        own = {**self.params, **self.state}
+        if missing := own.keys() - values.keys():
+            raise ShapeError(f"no values came for {', '.join(sorted(missing))}; nothing was loaded")
+        if unknown := values.keys() - own.keys():
+            raise ShapeError(
+                f"this network has no {', '.join(sorted(unknown))}, only {', '.join(own)}; "
+                f"nothing was loaded"
+            )
+        with self.backend.on_device():
+            fresh = copied_like(values, own, self.backend, take=self.backend.asarray)
+        self.params, self.state = fresh, fresh
+
+    def numpy_arrays(self) -> dict[str, Any]:
+        """Copies of all parameters and state on the host, by name: what ``load`` takes."""
+        arrays = {**self.params, **self.state}
+        return {
+            name: value if isinstance(value, int | float) else self.backend.to_numpy(value).copy()
+            for name, value in arrays.items()
+        }
+
+    @contextmanager
+    def holding(self, params: Params, state: State) -> Iterator[None]:
+        """Lend the layers other arrays for a while, and clear what they kept on the way out.
+
+        So a training step is a function of arrays alone, and nothing that a compiler traced
+        outlives the trace.
+        """
+        kept_params, kept_state = self.params, self.state
+        try:
+            self.params, self.state = params, state
+            yield
+        finally:
+            self.params, self.state = kept_params, kept_state
+            self.root.clear()

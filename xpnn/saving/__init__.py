@@ -1,0 +1,19 @@
+"""Files: whole networks, weights alone, and the weights of PyTorch's layers.
+
+``network.save(path)`` and ``xpnn.load(path)`` are for networks, ``xpnn.save_weights`` and
+``xpnn.load_weights`` for weights alone. Here is what these are made of.
+"""
+
+from xpnn.saving.tensor_file import Entry, TensorFile
+from xpnn.saving.tensors import Tensor, tensor, write_tensors
+from xpnn.saving.torch_weights import load_torch_weights, save_torch_weights
+
+__all__ = [
+    "Entry",
+    "Tensor",
+    "TensorFile",
+    "load_torch_weights",
+    "save_torch_weights",
+    "tensor",
+    "write_tensors",
+]

@@ -1,0 +1,196 @@
+"""A whole network in one file: what it is made of, its parameters and its state."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnn.backends import get_backend
+from xpnn.errors import BackendUnavailable, FileError, XpnnError
+from xpnn.initializers import zeros_for
+from xpnn.layers import Layer, Sequential
+from xpnn.layers.registration import name_of
+from xpnn.saving.description import Describer, describe
+from xpnn.saving.making import plan_from
+from xpnn.saving.tensor_file import Entry, TensorFile, strict_json
+from xpnn.saving.tensors import dtype_name, tensor, write_tensors
+from xpnn.saving.versions import MODEL, MODEL_UPGRADES, MODEL_VERSION, upgraded, version_of
+
+if TYPE_CHECKING:
+    from xpnn.network import Network
+
+MAX_DESCRIPTION = 2_000_000
+"""Characters of JSON; what 10,000 layers need."""
+
+
+def save(network: "Network", path: str | Path) -> None:
+    """What ``Network.save`` does."""
+    text = json.dumps(describe(network), allow_nan=False)
+    if len(text) > MAX_DESCRIPTION:
+        raise XpnnError(f"the network has too many layers for a file: {len(network.all_layers):,}")
+    _check_made_again(network, text)
+    values = {**network.params, **network.state}
+    tensors = {name: tensor(value, network.backend) for name, value in values.items()}
+    metadata = {"format": MODEL, "version": str(MODEL_VERSION), "network": text}
+    write_tensors(path, tensors, metadata)
+
+
+def read_model(
+    path: str | Path, make: Callable[..., "Network"], dtype: str | None = None
+) -> "Network":
+    """What ``xpnn.load`` does.
+
+    Args:
+        path: of the file.
+        make: a network from layers, their input shape, and ``seed`` and ``dtype`` by name.
+        dtype: in place of that in the file.
+    """
+    with TensorFile(path) as file:
+        try:
+            version = version_of(file, MODEL, MODEL_VERSION)
+            file.check_sum()
+            plan = plan_from(_description(file, version))
+            with zeros_for(file.elements):
+                network = make(
+                    plan.layers, plan.input_shape, seed=plan.seed, dtype=dtype or plan.dtype
+                )
+            plan.choose(network.root)
+            network.load(_values(file, network, exact=dtype is None))
+        except FileError as error:
+            said = str(error)
+            raise FileError(said if str(path) in said else f"{path}: {said}") from error
+        except BackendUnavailable:
+            raise
+        except Exception as error:  # whatever layers make of arguments that do not fit together
+            raise FileError(
+                f"{path}: its layers cannot be built: {type(error).__name__}: {str(error)[:500]}"
+            ) from error
+    return network
+
+
+def _description(file: TensorFile, version: int) -> dict[str, Any]:
+    text = file.metadata.get("network", "")
+    if len(text) > MAX_DESCRIPTION:
+        raise FileError(f"its description has {len(text):,} characters, too many")
+    try:
+        description = strict_json(text)
+    except ValueError as error:
+        raise FileError(f"its description is not JSON: {str(error)[:200]}") from None
+    return upgraded(description, version, MODEL_VERSION, MODEL_UPGRADES)
+
+
+def _values(file: TensorFile, network: "Network", exact: bool) -> dict[str, np.ndarray]:
+    """The arrays of the file, in the dtypes of the network; ``exact`` if those have to be equal."""
+    own = {**network.params, **network.state}
+    check_names(own, file)
+    for name, value in own.items():
+        _check_entry(name, value, file.entries[name], exact)
+    return {name: fitted(name, file.read(name), value) for name, value in own.items()}
+
+
+def check_names(own: dict[str, Any], file: TensorFile) -> None:
+    """Refuse a file that does not hold exactly these arrays."""
+    missing, unknown = sorted(own.keys() - file.entries), sorted(file.entries.keys() - own)
+    if missing or unknown:
+        wrong = f"lacks {', '.join(missing)[:300]}" if missing else ""
+        more = f"has {', '.join(unknown)[:300]} besides" if unknown else ""
+        raise FileError(f"it {' and '.join(filter(None, (wrong, more)))}; nothing was loaded")
+
+
+def _check_entry(name: str, value: Any, entry: Entry, exact: bool) -> None:
+    shape, dtype = tuple(getattr(value, "shape", ())), dtype_name(value)
+    if entry.shape != shape:
+        raise FileError(f"{name} has the shape {entry.shape}, and its layer wants {shape}")
+    counts = "int" in dtype
+    if counts != ("int" in entry.dtype) or (exact and not counts and dtype != entry.dtype):
+        raise FileError(f"{name} is of dtype {entry.dtype}, and its layer wants {dtype}")
+
+
+def fitted(name: str, values: np.ndarray, like: Any) -> np.ndarray:
+    """Integers in the dtype of ``like``, which may be narrower; all else as it is."""
+    dtype = dtype_name(like)
+    if "int" not in dtype:
+        return values
+    if values.dtype.kind not in "iu":
+        raise FileError(f"{name} counts, and so holds integers, got {values.dtype}")
+    kept = np.iinfo(dtype)
+    if values.size and not (kept.min <= int(values.min()) and int(values.max()) <= kept.max):
+        raise FileError(f"{name} does not fit into {dtype}, the widest integers here")
+    return values.astype(dtype)
+
+
+# Before a file is written -------------------------------------------------------------------------
+
+
+def _check_made_again(network: "Network", text: str) -> None:
+    """Make the layers from their description and compare them with those that are there.
+
+    Raises:
+        XpnnError: one differs; the message names it.
+    """
+    try:
+        plan = plan_from(json.loads(text))
+    except FileError as error:
+        raise XpnnError(f"what a file would hold cannot be loaded again: {error}") from error
+    twin = Sequential(plan.layers)
+    ours, theirs = dict(network.walk()), dict(twin.walk())
+    if ours.keys() != theirs.keys():
+        names = sorted(ours.keys() ^ theirs.keys())
+        raise XpnnError(f"made again from their arguments, layers differ: {', '.join(names)[:300]}")
+    for name, layer in ours.items():
+        _check_same(name, layer, theirs[name], network.root, twin)
+    _check_arrays(network, twin)
+
+
+def _check_same(name: str, layer: Layer, other: Layer, root: Layer, twin: Layer) -> None:
+    if type(layer) is not type(other):
+        raise XpnnError(
+            f"layer {name!r} is a {type(layer).__name__}, but made again from its arguments a "
+            f"{type(other).__name__}"
+        )
+    if not name or name_of(type(layer)) is None:
+        return
+    one, again = (
+        Describer(top, nested=False).layer(x)["arguments"]
+        for top, x in ((root, layer), (twin, other))
+    )
+    if changed := sorted(key for key in one.keys() & again if one[key] != again[key]):
+        key = changed[0]
+        raise XpnnError(
+            f"layer {name!r} has {key}={one[key]!r}, but made again from the arguments of the "
+            f"layer around it {key}={again[key]!r}; a value that was changed inside of a layer is "
+            f"lost in a file: put it together from single layers"
+        )
+
+
+def _check_arrays(network: "Network", twin: Layer) -> None:
+    own = {**network.params, **network.state}
+    room = sum(math.prod(getattr(value, "shape", ())) for value in own.values())
+    try:
+        with zeros_for(room):
+            twin.build(network.input_shape, get_backend("numpy"))
+    except Exception as error:
+        raise XpnnError(f"made again from its arguments, a layer fails: {error}") from error
+    made = {
+        f"{name}.{key}": value
+        for name, layer in twin.walk()
+        for key, value in {**layer.params, **layer.state}.items()
+    }
+    for name in own.keys() | made:
+        ours, theirs = (tuple(getattr(of.get(name), "shape", ())) for of in (own, made))
+        if name not in own or name not in made or ours != theirs:
+            raise XpnnError(
+                f"{name} has the shape {ours if name in own else 'of nothing'}, but that of a "
+                f"layer made again from its arguments is "
+                f"{theirs if name in made else 'missing'}; let the shapes of what a layer learns "
+                f"depend on its arguments and its input shape alone"
+            )
+    for name, param in network.params.items():
+        if dtype_name(param) != network.dtype:
+            raise XpnnError(
+                f"{name} is of dtype {dtype_name(param)} in a network of dtype {network.dtype}; "
+                f"network.load(network.numpy_arrays()) brings all to the latter"
+            )

@@ -1,0 +1,190 @@
+"""Reading safetensors files, of which nothing is believed.
+
+All that a header says is checked against itself and against the size of the file, before memory
+for an array is asked for: arrays lie one behind the other, without gaps or overlaps, each as long
+as its dtype and shape say, and end where the file ends.
+"""
+
+import json
+import math
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from xpnn.errors import FileError
+from xpnn.saving.tensors import BFLOAT16, CODES, MAX_HEADER, NAMES, width, with_sum
+
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an array lies in the data of a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class TensorFile:
+    """A safetensors file that is open for reading, its header checked; a context manager.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        metadata: texts by name.
+        entries: what the file holds, by name; read one with ``read``.
+
+    Raises:
+        OSError: the file is not there, or cannot be read.
+        FileError: it is not a whole safetensors file.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._file = self.path.open("rb")
+        try:
+            self._header, self._data = self._read_header()
+            fields = self._parsed(self._header)
+            self.metadata = self._texts(fields.pop("__metadata__", {}))
+            size = os.fstat(self._file.fileno()).st_size - self._data
+            self.entries = dict(self._laid_out(fields, size))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def elements(self) -> int:
+        """How many numbers the file holds."""
+        return sum(math.prod(entry.shape) for entry in self.entries.values())
+
+    def read(self, name: str) -> np.ndarray:
+        """A copy of an array; bfloat16 comes as float32."""
+        entry = self.entries[name]
+        buffer = np.empty(entry.stop - entry.start, dtype=np.uint8)
+        self._file.seek(self._data + entry.start)
+        if self._file.readinto(buffer.data) != buffer.nbytes:
+            raise self._torn("it ends too early")
+        if entry.dtype == BFLOAT16:
+            wide = buffer.view("<u2").astype(np.uint32) << 16
+            return wide.view(np.float32).reshape(entry.shape)
+        if entry.dtype == "bool":
+            return (buffer != 0).reshape(entry.shape)
+        stored = buffer.view(np.dtype(entry.dtype).newbyteorder("<"))
+        return stored.astype(entry.dtype, copy=False).reshape(entry.shape)
+
+    def check_sum(self) -> None:
+        """Compare the file with its checksum.
+
+        Raises:
+            FileError: a byte has changed, or there is no checksum.
+        """
+        said = self.metadata.get("crc32", "")
+        total = zlib.crc32(with_sum(self._header, said, "00000000", self.path))
+        self._file.seek(self._data)
+        while chunk := self._file.read(CHUNK):
+            total = zlib.crc32(chunk, total)
+        if f"{total:08x}" != said:
+            raise FileError(
+                f"{self.path} is damaged: its bytes do not give the checksum {said!r} that they "
+                f"had when it was written; get or save it again"
+            )
+
+    # The header -----------------------------------------------------------------------------------
+
+    def _torn(self, why: str) -> FileError:
+        return FileError(f"{self.path} is not a whole safetensors file ({why}); save it again")
+
+    def _read_header(self) -> tuple[bytes, int]:
+        size, start = os.fstat(self._file.fileno()).st_size, self._file.read(8)
+        if len(start) < 8:
+            raise self._torn(f"it has {size} bytes")
+        (length,) = struct.unpack("<Q", start)
+        if length > min(MAX_HEADER, size - 8):
+            raise self._torn(f"its header would be {length} bytes long")
+        header = self._file.read(length)
+        if len(header) != length:
+            raise self._torn("its header ends too early")
+        return header, 8 + length
+
+    def _parsed(self, header: bytes) -> dict[str, Any]:
+        try:
+            fields = strict_json(header.decode())
+        except ValueError as error:
+            raise self._torn(f"its header is not JSON: {str(error)[:200]}") from None
+        if not isinstance(fields, dict):
+            raise self._torn("its header is not a dictionary")
+        return fields
+
+    def _texts(self, metadata: Any) -> dict[str, str]:
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            raise self._torn("its metadata are not texts by name")
+        return metadata
+
+    def _laid_out(self, fields: dict[str, Any], size: int) -> Iterator[tuple[str, Entry]]:
+        """The entries in the order of the data, without gaps or overlaps, up to the file's end."""
+        entries = [(name, self._entry(name, field)) for name, field in fields.items()]
+        end = 0
+        for name, entry in sorted(entries, key=lambda item: (item[1].start, item[1].stop)):
+            if entry.start != end:
+                raise self._torn(f"{name[:100]!r} lies at {entry.start}, wanted {end}")
+            end = entry.stop
+            yield name, entry
+        if end != size:
+            raise self._torn(f"its arrays take {end} bytes, and there are {size}")
+
+    def _entry(self, name: str, field: Any) -> Entry:
+        try:
+            if field.keys() != {"dtype", "shape", "data_offsets"}:
+                raise ValueError
+            dtype, shape = NAMES.get(field["dtype"]), tuple(field["shape"])
+            start, stop = field["data_offsets"]
+            if not all(type(n) is int and 0 <= n < 2**60 for n in (start, stop, *shape)):
+                raise ValueError
+        except (AttributeError, TypeError, ValueError):
+            raise self._torn(f"what it says of {name[:100]!r} makes no sense") from None
+        if dtype is None:
+            raise FileError(
+                f"{self.path}: {name[:100]!r} is of a dtype that xpnn does not read, "
+                f"{str(field['dtype'])[:20]!r}; save it as one of {', '.join(NAMES)}"
+            )
+        large = len(shape) > 32 or math.prod(n or 1 for n in shape) >= 2**60
+        if large or math.prod(shape) * width(CODES[dtype]) != stop - start:
+            raise self._torn(f"{name[:100]!r} has {stop - start} bytes, which is not its shape")
+        return Entry(dtype, shape, start, stop)
+
+
+def strict_json(text: str) -> Any:
+    """JSON without repeated names, NaN and infinities, which the standard does not have.
+
+    Raises:
+        ValueError: it is not that, or nested too deep.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name comes twice")
+        return found
+
+    def none(name: str) -> Any:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=none)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None

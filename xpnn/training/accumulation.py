@@ -1,0 +1,118 @@
+"""A batch gone through in parts, whose gradients are added up: the memory of a part is enough."""
+
+from collections.abc import Callable
+from typing import Any
+
+from xpnn.backends import Backend
+from xpnn.losses import total_weight
+from xpnn.network import Network
+from xpnn.numerics import widened
+from xpnn.typing import Array, Loss, Number, Params, Shape, State
+
+Gradients = Callable[..., tuple[Array, Params, State]]
+"""``gradients(params, state, x, y, weight, factor) -> (value, grads, state)``, of one batch.
+
+``factor`` multiplies the first delta, and with it all gradients; None stands for 1.
+"""
+
+
+def part_sizes(size: int, parts: int) -> list[int]:
+    """The lengths of at most so many parts of a batch: all equal, but for a shorter last one.
+
+    >>> part_sizes(10, 4), part_sizes(2, 4)
+    ([3, 3, 3, 1], [1, 1])
+    """
+    length = -(-size // parts)
+    return [min(length, size - start) for start in range(0, size, length)]
+
+
+def accumulated(one: Gradients, network: Network, loss: Loss, parts: int) -> Gradients:
+    """The gradients of a batch, worked out in ``parts`` parts, one after another.
+
+    With W_p the weight of part p among the losses' items, all weights being 1 unless given::
+
+        value = sum_p W_p / W value_p        dL/dw = sum_p W_p / W dL_p/dw         W = sum_p W_p
+
+    which is what the whole batch would give, but for rounding. Sums are in at least float32. What
+    layers carry from batch to batch goes on from part to part.
+    """
+    backend = network.backend
+
+    def gradients(
+        params: Params, state: State, x: Array, y: Array, weight: Array | None, factor: Any
+    ) -> tuple[Array, Params, State]:
+        size, *more = sizes = part_sizes(x.shape[0], parts)
+        if not more:
+            return one(params, state, x, y, weight, factor)
+        arrays = [x, y] if weight is None else [x, y, weight]
+        cut = [_cut(array, sizes) for array in arrays]
+        shares = part_shares(loss, cut[1], cut[2] if len(cut) > 2 else None, network)
+
+        def part(state: State, share: Number, *rows: Array) -> tuple[Array, Params, State]:
+            by = share if factor is None else share * factor
+            value, grads, state = one(params, state, *rows, *[None] * (3 - len(rows)), by)
+            wide = {name: widened(grad, backend.xp) for name, grad in grads.items()}
+            return value * share, wide, state
+
+        def add(sums: tuple[Any, ...], share: Number, *rows: Array) -> tuple[Any, ...]:
+            """The sums (value, *gradients, *state) with one more part in them."""
+            before = dict(zip(state, sums[1 + len(grads) :], strict=True))
+            value, found, after = part(before, share, *rows)
+            new = (value, *(found[name] for name in grads))
+            added = [a + b for a, b in zip(sums, new, strict=False)]
+            return (*added, *(after[name] for name in state))
+
+        value, grads, after = part(state, shares[0], *(pieces[0] for pieces in cut))
+        sums = (value, *grads.values(), *(after[name] for name in state))
+        equal = len([one for one in more if one == size])
+        if equal:  # a loop, and not one part after another written out, where that matters
+            rows = [_stacked(array, size, equal, backend) for array in arrays]
+            if isinstance(shares[0], float):
+                sums, _ = backend.scan(lambda c, *now: (add(c, shares[0], *now), ()), sums, rows)
+            else:
+                rows = [backend.stack(shares[1 : equal + 1]), *rows]
+                sums, _ = backend.scan(lambda c, *now: (add(c, *now), ()), sums, rows)
+        if equal < len(more):
+            left, value, *rest = backend.barrier(cut[0][-1], *sums[: 1 + len(grads)])
+            sums = (value, *rest, *sums[1 + len(grads) :])
+            sums = add(sums, shares[-1], left, *(pieces[-1] for pieces in cut[1:]))
+        value, *rest = sums
+        added, states = rest[: len(grads)], rest[len(grads) :]
+        return (
+            value,
+            dict(zip(grads, added, strict=True)),
+            dict(zip(state, states, strict=True)),
+        )
+
+    return gradients
+
+
+def part_shares(
+    loss: Loss, targets: list[Array], weights: list[Array] | None, network: Network
+) -> list[Number]:
+    """W_p / W for each part, given its targets and, where there are such, its sample weights.
+
+    Numbers where all items count alike, else 0-d arrays, which are zeros where W is zero.
+    """
+    backend, shape = network.backend, network.output_shape
+    given = [None] * len(targets) if weights is None else weights
+    found = [
+        total_weight(loss, y, weight, shape, backend)
+        for y, weight in zip(targets, given, strict=True)
+    ]
+    whole = sum(found[1:], start=found[0])
+    if not isinstance(whole, float):
+        whole = backend.xp.where(whole > 0, whole, 1.0)
+    return [weight / whole for weight in found]
+
+
+def _cut(array: Array, sizes: list[int]) -> list[Array]:
+    """The array in parts of those lengths."""
+    stops = [sum(sizes[: k + 1]) for k in range(len(sizes))]
+    return [array[stop - size : stop, ...] for size, stop in zip(sizes, stops, strict=True)]
+
+
+def _stacked(array: Array, size: int, count: int, backend: Backend) -> Array:
+    """The ``count`` parts behind the first, (count, size, ...)."""
+    shape: Shape = (count, size, *array.shape[1:])
+    return backend.xp.reshape(array[size : size * (count + 1), ...], shape)

@@ -1,0 +1,95 @@
+"""What has to be the same where a run goes on from a checkpoint, for it to be the same run."""
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xpnn.errors import FileError
+from xpnn.saving.tensors import dtype_name
+from xpnn.training.step import hyperparameters
+
+if TYPE_CHECKING:
+    from xpnn.training.trainer import Trainer
+
+MOST_NAMED = 5  # differences in an error message
+MISSING = "missing"
+
+
+def what_must_agree(trainer: "Trainer", data: dict[str, Any] | None) -> dict[str, Any]:
+    """All on which the next steps depend, beside the values of arrays and counters.
+
+    Args:
+        trainer: whose steps they are.
+        data: what is known of the data, or None.
+    """
+    network = trainer.network
+    kinds = [type(layer).__name__ for layer in network.all_layers]
+    layers = zip(kinds, hyperparameters(network), strict=True)
+    return {
+        "parameters": {
+            name: f"{dtype_name(one)} {tuple(one.shape)}" for name, one in network.params.items()
+        },
+        "layers": {f"{k} {kind}": _described(own) for k, (kind, own) in enumerate(layers)},
+        "network": {"seed": network.seed, "dtype": network.dtype},
+        "trainer": {"seed": trainer.seed, "accumulate": trainer.accumulate},
+        "optimizer": _described(trainer.optimizer),
+        "loss": _described(trainer.loss),
+        "precision": _described(trainer.precision),
+        "data": data,
+    }
+
+
+def check_agreement(here: dict[str, Any], there: dict[str, Any], path: Path) -> None:
+    """Compare what must agree with what stands in a checkpoint.
+
+    Raises:
+        FileError: they differ; the message says in what.
+    """
+    if here["data"] is None or there["data"] is None:
+        here, there = here | {"data": None}, there | {"data": None}
+    differing = list(_differences(json.loads(json.dumps(here)), there))
+    if differing:
+        more = len(differing) - MOST_NAMED
+        raise FileError(
+            f"{path} is a checkpoint of another run: {'; '.join(differing[:MOST_NAMED])}"
+            f"{f'; and {more} more' if more > 0 else ''}. To resume, make them the same; to go on "
+            f"from its values in another way, call trainer.load({str(path)!r}) and fit without "
+            f"resume"
+        )
+
+
+def _described(value: Any) -> Any:
+    """What an object was made with, in JSON's words: its kind, and its public attributes."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _described(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(one) for one in value]
+    if isinstance(value, functools.partial):
+        kept = {"function": _described(value.func), "arguments": _described(value.args)}
+        return kept | _described(value.keywords)
+    if isinstance(value, type) or hasattr(value, "__qualname__"):
+        return value.__qualname__
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"an array of {dtype_name(value)} {tuple(value.shape)}"
+    public = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
+    return {"kind": type(value).__name__, **_described(public)}
+
+
+def _differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
+    if isinstance(here, dict) and isinstance(there, dict):
+        for key in dict.fromkeys((*here, *there)):
+            below = f"{name}.{key}" if name else key
+            yield from _differences(here.get(key, MISSING), there.get(key, MISSING), below)
+    elif here != there:
+        yield f"{name} is {_shown(here)} here and {_shown(there)} in the checkpoint"
+
+
+def _shown(value: Any) -> str:
+    """A value in few words."""
+    if isinstance(value, dict):
+        return str(value.get("kind") or value.get("function") or "something else")
+    return value if isinstance(value, str) else repr(value)

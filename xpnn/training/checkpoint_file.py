@@ -1,0 +1,185 @@
+"""A nesting of arrays, numbers and texts in a file: what a checkpoint is made of.
+
+Arrays become tensors of a safetensors file, in their exact dtypes; all else, 0-d arrays included,
+is JSON in the file's metadata.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends import Backend
+from xpnn.errors import FileError
+from xpnn.saving.tensor_file import TensorFile, strict_json
+from xpnn.saving.tensors import Tensor, dtype_name, write_tensors
+from xpnn.saving.versions import version_of
+from xpnn.typing import Array
+
+CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 1
+TOGETHER = 1 << 24  # numbers: more are copied in several pieces, as joining them takes memory
+TENSOR, FLOAT = "$tensor", "$float"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a file, all of it on the host, where no later step can touch it."""
+
+    tree: Any
+    tensors: dict[str, Tensor]
+
+
+def contents_of(tree: Any, backend: Backend) -> Contents:
+    """The nesting ``tree`` as a file holds it: copies, for which the device is waited for once.
+
+    Args:
+        tree: dicts with texts as keys, lists and tuples, which come back as lists, of arrays,
+            numbers, texts and None.
+        backend: of the arrays in it; NumPy arrays may be there besides.
+
+    Raises:
+        TypeError: something else is in it.
+    """
+    leaves: dict[str, Array] = {}
+
+    def collect(leaf: Any, name: str) -> Any:
+        if name in leaves:
+            raise TypeError(f"two things in what a file holds have the name {name!r}; rename one")
+        leaves[name] = leaf
+        return leaf
+
+    _mapped(collect, tree)
+    arrays = {name: leaf for name, leaf in leaves.items() if hasattr(leaf, "dtype")}
+    copies = dict(zip(arrays, host_copies(list(arrays.values()), backend), strict=True))
+    tensors = {name: one for name, one in copies.items() if one.values.ndim}
+
+    def described(leaf: Any, name: str) -> Any:
+        if name in tensors:
+            return {TENSOR: name}
+        return _as_json(copies[name].values.item() if name in copies else leaf, name)
+
+    return Contents(_mapped(described, tree), tensors)
+
+
+def host_copies(arrays: Sequence[Array], backend: Backend) -> list[Tensor]:
+    """Copies of the arrays on the host: those of one dtype in one transfer, or in a few."""
+    copies: dict[int, Tensor] = {}
+    groups: dict[str, list[list[int]]] = {}
+    sizes = [math.prod(one.shape) for one in arrays]
+    for place, one in enumerate(arrays):
+        dtype = dtype_name(one)
+        if isinstance(one, np.ndarray | np.generic) or backend.on_host:
+            host = one if isinstance(one, np.ndarray | np.generic) else backend.to_numpy(one)
+            copies[place] = Tensor(dtype, np.array(host))
+            continue
+        pieces = groups.setdefault(dtype, [[]])
+        if sum(sizes[k] for k in pieces[-1]) + sizes[place] > TOGETHER:
+            pieces.append([])
+        pieces[-1].append(place)
+    with backend.on_device():
+        for dtype, pieces in groups.items():
+            for places in filter(None, pieces):
+                host = backend.to_numpy(backend.join([arrays[k] for k in places])).reshape(-1)
+                stops = np.cumsum([sizes[k] for k in places])
+                for k, stop in zip(places, stops, strict=True):
+                    part = host[stop - sizes[k] : stop].reshape(tuple(arrays[k].shape))
+                    copies[k] = Tensor(dtype, part.copy() if len(places) == 1 else part)
+    return [copies[place] for place in range(len(arrays))]
+
+
+def write_contents(path: Path, contents: Contents) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        OSError: it could not be written; an old file is unharmed.
+    """
+    metadata = {
+        "format": CHECKPOINT,
+        "version": str(CHECKPOINT_VERSION),
+        "contents": json.dumps(contents.tree, allow_nan=False),
+    }
+    try:
+        write_tensors(path, contents.tensors, metadata)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: this checkpoint was not written, those before it are whole; make "
+            f"room, or choose a folder that can be written to",
+            str(path),
+        ) from error
+
+
+def read_contents(path: Path) -> Any:
+    """The nesting that a checkpoint holds, its arrays as NumPy arrays.
+
+    Raises:
+        OSError: the file is not there, or cannot be read.
+        NoCheckpointError: it is torn, damaged, or another kind of file.
+        FileError: it is of a newer version.
+    """
+    try:
+        file = TensorFile(path)
+    except FileError as error:
+        raise NoCheckpointError(str(error)) from None
+    with file:
+        kind = file.metadata.get("format")
+        if kind != CHECKPOINT:
+            raise NoCheckpointError(
+                f"{path} is of the format {kind!r}, wanted {CHECKPOINT!r}; give resume what a "
+                f"Checkpoint or trainer.save has written"
+            )
+        version_of(file, CHECKPOINT, CHECKPOINT_VERSION)
+        try:
+            file.check_sum()
+            tree = strict_json(file.metadata["contents"])
+            return _restored(tree, file)
+        except (FileError, KeyError, ValueError) as error:
+            raise NoCheckpointError(f"{path} is no whole checkpoint: {error}") from None
+
+
+class NoCheckpointError(FileError):
+    """A file that is torn, damaged, or of another kind."""
+
+
+def _mapped(change: Callable[[Any, str], Any], tree: Any, name: str = "") -> Any:
+    """The same nesting with every leaf changed, which is told its name, such as "a.b.0"."""
+    if isinstance(tree, dict):
+        for key in tree:
+            if not isinstance(key, str):
+                raise TypeError(f"{name}: wanted texts as keys in what a file holds, got {key!r}")
+        return {key: _mapped(change, one, _below(name, key)) for key, one in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_mapped(change, one, _below(name, k)) for k, one in enumerate(tree)]
+    return change(tree, name)
+
+
+def _below(name: str, key: Any) -> str:
+    return f"{name}.{key}" if name else str(key)
+
+
+def _as_json(leaf: Any, name: str) -> Any:
+    """A number, a text or None as strict JSON has it, which knows no infinities."""
+    if isinstance(leaf, float) and not math.isfinite(leaf):
+        return {FLOAT: repr(float(leaf))}
+    if leaf is None or isinstance(leaf, bool | int | str):
+        return leaf
+    if isinstance(leaf, float):
+        return float(leaf)
+    raise TypeError(
+        f"{name}: wanted arrays, numbers, texts, None, and dicts and lists of such, got a "
+        f"{type(leaf).__name__}; let state() return these only"
+    )
+
+
+def _restored(tree: Any, file: TensorFile) -> Any:
+    if isinstance(tree, dict):
+        if tree.keys() == {TENSOR}:
+            return file.read(tree[TENSOR])
+        if tree.keys() == {FLOAT}:
+            return float(tree[FLOAT])
+        return {key: _restored(one, file) for key, one in tree.items()}
+    return [_restored(one, file) for one in tree] if isinstance(tree, list) else tree

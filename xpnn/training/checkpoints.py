@@ -1,0 +1,187 @@
+"""Checkpoint: a run in files, from which it goes on as if nothing had happened."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from xpnn.errors import FileError
+from xpnn.training.callbacks import Watching
+from xpnn.training.checkpoint_file import Contents, NoCheckpointError, read_contents, write_contents
+from xpnn.training.hooks import Logs
+from xpnn.training.resuming import SUFFIX, number_of, numbered, trainer_contents
+
+if TYPE_CHECKING:
+    from xpnn.training.trainer import Trainer
+
+logger = logging.getLogger("xpnn")
+
+
+class Checkpoint(Watching):
+    """Saves the run as it goes, so that ``fit(..., resume=folder)`` goes on from where it was.
+
+    A checkpoint holds all that the rest of the run depends on: parameters, optimizer state, counts
+    of random draws, the place inside of the epoch, callbacks and history. A run that goes on from
+    one ends with the same weights and the same history as one that was never interrupted, bit for
+    bit on the same backend. It is a safetensors file named by the number of steps, and it is
+    written whole or not at all, whatever moment the process dies at.
+
+    Ctrl-C saves a checkpoint, too, and so does the end of ``fit``.
+
+    Args:
+        folder: for the files of one run; made if it is missing.
+        every_steps: steps between two checkpoints, counted over all epochs; None for none inside
+            of an epoch.
+        every_epochs: epochs between two checkpoints; None for none at the end of an epoch.
+        keep: how many of the newest stay; None for all of them.
+        best: a number in the history, such as "val_loss" or "val_accuracy"; the checkpoint of the
+            epoch with the best one stays in ``best.safetensors`` besides.
+        higher_is_better: see ``Watching``.
+        background: write in a thread, while training goes on. Values are copied before, and a
+            second writing waits for the first. What goes wrong is raised at the next step.
+
+    Raises:
+        OSError: from ``fit``: a file could not be written. Those before it are whole.
+        FileError: from ``fit``: the folder has later checkpoints, of another run or of this one.
+
+    >>> Checkpoint("runs/digits", every_steps=500, best="val_accuracy").folder.name
+    'digits'
+    """
+
+    runs_last: ClassVar[bool] = True  # what the others know has to be in it
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        every_steps: int | None = None,
+        every_epochs: int | None = 1,
+        keep: int | None = 3,
+        best: str | None = None,
+        higher_is_better: bool | None = None,
+        background: bool = False,
+    ):
+        super().__init__(best or "", higher_is_better)
+        counts = {"every_steps": every_steps, "every_epochs": every_epochs, "keep": keep}
+        for name, count in counts.items():
+            if count is not None and (not isinstance(count, int) or count < 1):
+                raise ValueError(f"Checkpoint needs {name} of at least 1, or None, got {count!r}")
+        self.folder, self.keep = Path(folder), keep
+        self.every_steps, self.every_epochs = every_steps, every_epochs
+        self._writer = Writer(background)
+        self._saved: tuple[int, int] | None = None
+
+    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
+        super().on_fit_begin(trainer, epochs)
+        self._saved = None
+        for torn in self.folder.glob(f"*{SUFFIX}.*.part"):  # of a process that was killed
+            with contextlib.suppress(OSError):
+                torn.unlink()
+        for path in numbered(self.folder):
+            if (number_of(path) or 0) > trainer.steps and _is_whole(path):
+                raise FileError(
+                    f"{self.folder} has {path.name}, which is later than the {trainer.steps} steps "
+                    f"that this training has done; go on from it with fit(..., "
+                    f"resume={str(self.folder)!r}), choose another folder, or delete it"
+                )
+
+    def on_step_end(self, trainer: "Trainer", step: int) -> None:
+        self._writer.check()
+        if self.every_steps and trainer.steps % self.every_steps == 0:
+            self._save(trainer)
+
+    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
+        self._writer.check()
+        is_best = bool(self.monitor) and self.is_new_best(logs)
+        due = self.every_epochs and trainer.epoch % self.every_epochs == 0
+        last = trainer.run is not None and trainer.run.ends
+        if is_best:
+            # the best one first: if it is all that gets written, the next attempt makes it again
+            self._save(trainer, self.best_path, *([self._path(trainer)] if due or last else []))
+        elif due or last:
+            self._save(trainer)
+
+    def on_interrupt(self, trainer: "Trainer") -> None:
+        if self._saved != (trainer.epoch, trainer.epoch_steps):
+            self._save(trainer)
+        self._writer.wait()
+        logger.warning("go on from here with fit(..., resume=%r)", str(self.folder))
+
+    def on_fit_end(self, trainer: "Trainer") -> None:
+        self._writer.wait()
+
+    def state(self) -> dict[str, Any] | None:
+        return super().state() if self.monitor else None
+
+    @property
+    def best_path(self) -> Path:
+        """Where the checkpoint of the best epoch lies."""
+        return self.folder / f"best{SUFFIX}"
+
+    def _path(self, trainer: "Trainer") -> Path:
+        return self.folder / f"checkpoint-{trainer.steps:09d}{SUFFIX}"
+
+    def _save(self, trainer: "Trainer", *paths: Path) -> None:
+        self._writer.wait()  # before more copies are made
+        contents, places = trainer_contents(trainer), paths or (self._path(trainer),)
+        self._writer.run(lambda: self._write(contents, places))
+        self._saved = trainer.epoch, trainer.epoch_steps
+
+    def _write(self, contents: Contents, places: tuple[Path, ...]) -> None:
+        for path in places:
+            write_contents(path, contents)
+        if self.keep is not None:
+            steps = contents.tree["trainer"]["steps"]
+            past = [path for path in numbered(self.folder) if (number_of(path) or 0) <= steps]
+            for path in past[: -self.keep]:
+                path.unlink(missing_ok=True)
+
+
+class Writer:
+    """Runs one thing after another, in a thread of its own if that is wanted.
+
+    The process does not end before the thread has.
+    """
+
+    def __init__(self, background: bool):
+        self.background = background
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def run(self, write: Callable[[], None]) -> None:
+        """Do it now, or begin with it once what came before is done."""
+        self.wait()
+        if not self.background:
+            write()
+            return
+        self._thread = threading.Thread(target=self._try, args=(write,), name="xpnn-checkpoint")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what went wrong in the thread, without waiting for it."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def wait(self) -> None:
+        """Wait until it is done, and raise what went wrong."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as error:
+            self._error = error
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_contents(path)
+    except NoCheckpointError:
+        return False
+    return True

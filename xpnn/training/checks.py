@@ -1,0 +1,108 @@
+"""What samples have to be before a step sees them; errors say what to change."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends import Backend, get_backend
+from xpnn.data.splits import same_length
+from xpnn.errors import DataError, ShapeError
+from xpnn.layers.embedding import as_ids
+from xpnn.losses import check_targets
+from xpnn.network import Network
+from xpnn.typing import Array, Loss
+
+BLOCK = 1 << 24  # bytes of a data set that are looked at in one go
+
+
+def check_samples(
+    network: Network,
+    loss: Loss,
+    x: Array,
+    y: Array,
+    weight: Array | None,
+    whose: str = "",
+    *,
+    values: bool = True,
+) -> None:
+    """Look at inputs, targets and weights: NumPy arrays, or arrays of the network's backend.
+
+    Nothing is copied, and what is worked out on the way is of bounded size, so that memory maps
+    stay on the disk.
+
+    Args:
+        whose: what stands before the names of the arrays in an error.
+        values: whether to look at the numbers, too, for which a device has to be waited for.
+
+    Raises:
+        ShapeError, DataError: these samples cannot be trained on.
+    """
+    arrays = {f"{whose}x": x, f"{whose}y": y, f"{whose}sample_weight": weight}
+    _check_input_form(network, x)
+    same_length(**arrays)
+    if values:
+        network.root.check_inputs(x)
+        for name, array in arrays.items():
+            if array is not None:
+                _check_finite(name, array, _home(array, network), network.dtype)
+        if weight is not None and not math.prod(weight.shape):
+            raise ShapeError(
+                f"wanted {whose}sample_weight of shape (samples,), got {tuple(weight.shape)}"
+            )
+        if weight is not None and _least(weight, _home(weight, network)) < 0:
+            raise DataError(f"wanted {whose}sample_weight of at least 0, got negative weights")
+    check_targets(loss, y, network.output_shape, _home(y, network), values)
+
+
+def _home(array: Array, network: Network) -> Backend:
+    return get_backend("numpy") if isinstance(array, np.ndarray) else network.backend
+
+
+def _check_input_form(network: Network, x: Array) -> None:
+    """Shape and kind of the inputs, as ``Network.asarray`` wants them."""
+    shape = tuple(x.shape)
+    if not shape or shape[1:] != network.input_shape:
+        wanted = ", ".join(["batch", *map(str, network.input_shape)])
+        single = shape == network.input_shape
+        raise ShapeError(
+            f"wanted inputs of shape ({wanted}), got {shape}; "
+            + (
+                "for a single sample add the batch axis: x[None, ...]"
+                if single
+                else "reshape the inputs, or give the network another input_shape"
+            )
+        )
+    if network.root.takes == "integers":
+        as_ids(x[:0, ...], _home(x, network))
+
+
+def _least(array: Array, home: Backend) -> float:
+    return float(home.to_numpy(home.xp.min(array)))
+
+
+def _check_finite(name: str, array: Array, home: Backend, dtype: str) -> None:
+    """Refuse NaN and infinities, and what becomes one in the network's dtype."""
+    if not home.xp.isdtype(array.dtype, "real floating"):
+        return
+    rows = array.shape[0]
+    step = max(1, BLOCK * rows // max(1, math.prod(array.shape) * 8))
+    bad = sum(
+        _count_bad(array[start : min(start + step, rows), ...], home, dtype)
+        for start in range(0, rows, step)
+    )
+    if bad:
+        raise DataError(
+            f"wanted finite numbers, but {bad} of {math.prod(array.shape)} in {name} are "
+            f"NaN or infinite; remove these samples or fill them in"
+        )
+
+
+def _count_bad(block: Any, home: Backend, dtype: str) -> int:
+    if isinstance(block, np.ndarray):
+        wanted = np.dtype({"float16": "f2", "float64": "f8"}.get(dtype, "f4"))
+        if wanted.itemsize < block.dtype.itemsize:
+            with np.errstate(over="ignore"):
+                block = block.astype(wanted)
+        return int(block.size - np.count_nonzero(np.isfinite(block)))
+    return int(home.to_numpy(home.xp.count_nonzero(~home.xp.isfinite(block))))
