@@ -8,6 +8,7 @@ stay asked for, as the other side of a comparison, but are no longer gone throug
 """
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -41,6 +42,13 @@ def _was_tested(item: pytest.Item) -> bool:
     return not any(
         isinstance(value, str) and value.partition(":")[0] in libraries for value in params.values()
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Ctrl-C as in a terminal: a shell starts what runs in the background with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
