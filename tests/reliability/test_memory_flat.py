@@ -9,7 +9,7 @@ from tests.backends.process import python
 from tests.reliability.tally import tell
 
 EPOCHS, WARM_UP = 20, 5
-GROWTH = 4.0  # MiB from the warm-up on: the weights once an epoch would be 28 MiB
+GROWTH = 4.0  # MiB in ten epochs: the weights once an epoch would be 280, and pools swing by 8
 
 TRAINING = """
     import json
@@ -48,4 +48,4 @@ def test_twenty_epochs(backend):
         + ", ".join(f"{seen[k - 1]:.0f}" for k in (1, WARM_UP, 10, 15, EPOCHS))
         + " MiB."
     )
-    assert max(seen[WARM_UP:]) - max(seen[:WARM_UP]) < GROWTH, seen
+    assert max(seen[-5:]) - max(seen[WARM_UP:10]) < GROWTH, seen
