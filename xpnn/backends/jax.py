@@ -34,13 +34,15 @@ class JaxBackend(Backend):
 
         platform, _, number = (device or "").partition(":")
         try:
-            devices = jax.devices(platform or None)
-            return devices[int(number or 0)]
+            chosen = jax.devices(platform or None)[int(number or 0)]
         except (RuntimeError, ValueError, IndexError):
             raise BackendUnavailable(
                 f"JAX has no device {device!r} here, only {', '.join(self.describe_devices())}; "
                 f"for an NVIDIA GPU type: pip install 'jax[cuda12]'"
             ) from None
+        self._devices, self._plain = {chosen}, type(jax.device_put(0.0, chosen))
+        self.only_device = chosen.platform == "cpu" and len(jax.devices()) == 1
+        return chosen
 
     def describe_devices(self) -> list[str]:
         import jax
@@ -50,9 +52,9 @@ class JaxBackend(Backend):
     def owns(self, array: Any) -> bool:
         import jax
 
-        if isinstance(array, jax.core.Tracer):
-            return True
-        return isinstance(array, jax.Array) and array.devices() == {self.device}
+        if type(array) is self._plain:  # the common case, as jax.Array is slow to ask
+            return array.devices() == self._devices
+        return isinstance(array, jax.core.Tracer)
 
     def device_of(self, array: Any) -> Any:
         import jax
