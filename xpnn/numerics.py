@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 from xpnn.typing import Array, Namespace
@@ -78,6 +79,18 @@ def wide_sum(x: Array, xp: Namespace, axis: int, keepdims: bool = False) -> Arra
 def sum_over(x: Array, xp: Namespace, axis: int, keepdims: bool = False) -> Array:
     """``wide_sum``, rounded to the dtype of ``x`` in the end."""
     return xp.astype(wide_sum(x, xp, axis, keepdims), x.dtype, copy=False)
+
+
+def add_up(terms: Iterable[Array]) -> Array:
+    """The sum of arrays of one shape, none of which is written to."""
+    terms = iter(terms)
+    total = next(terms)
+    for count, term in enumerate(terms):
+        if count:
+            total += term
+        else:
+            total = total + term
+    return total
 
 
 def widened(x: Array, xp: Namespace) -> Array:

@@ -71,6 +71,15 @@ ENTRIES = [
 ]
 
 
+def test_a_batch_of_the_known_form_on_another_device_is_refused():
+    trained = trainer(ONE)
+    trained.step(ONE.asarray(X), ONE.asarray(Y))
+    for batch in [(TWO.asarray(X), ONE.asarray(Y)), (ONE.asarray(X), TWO.asarray(Y))]:
+        with pytest.raises(DeviceError, match=WORDS):
+            trained.step(*batch)
+    assert trained.steps == 1
+
+
 @pytest.mark.parametrize("enter", ENTRIES)
 def test_an_array_on_another_device_is_refused(enter):
     one = trainer(ONE)

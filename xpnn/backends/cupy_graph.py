@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xpnn.backends.cupy_products import Products
-from xpnn.backends.structure import Structure
+from xpnn.backends.structure import Structure, successors
 
 logger = logging.getLogger("xpnn")
 
@@ -180,11 +180,8 @@ class Graph:
             if not own and k not in self._held:
                 self.leaves[k] = cupy.array(given[k], order="C")
         self._addresses = {k: self.leaves[k].data.ptr for k in self._arrays}
-        rank = {number: k for k, number in enumerate(donate)}
-        paths = ((k, self.form.paths[k]) for k in self._arrays if numbers[k] in donate)
-        self._replaced = {(rank[number], *path): k for k, (number, *path) in paths}
         place.rehearse(lambda: step(*self.form.rebuild(self._copies(donate))))
-        self.graph, self.results = place.capture(lambda: self._captured(step))
+        self.graph, self.results = place.capture(lambda: self._captured(step, donate))
 
     def _copies(self, donate: list[int]) -> list[Any]:
         """The leaves, but copies of those that a step writes over."""
@@ -193,13 +190,20 @@ class Graph:
             for k, (leaf, path) in enumerate(zip(self.leaves, self.form.paths, strict=True))
         ]
 
-    def _captured(self, step: Callable[..., Any]) -> list[Any]:
+    def _captured(self, step: Callable[..., Any], donate: list[int]) -> list[Any]:
         """Run the step on the fixed memory, and put results back to where the next step reads."""
+        import cupy
+
         results = (step(*self.form.rebuild(self.leaves)),)
         self.result_form = Structure(results)
         new = self.result_form.flatten(results)
-        olds = [self._replaced.get(path[1:]) for path in self.result_form.paths]
-        self._fresh = [k for k, old in enumerate(olds) if old is None and hasattr(new[k], "data")]
+        olds = [
+            old if old in self._addresses else None
+            for old in successors(self.form, self.result_form, donate)
+        ]
+        self._fresh = [
+            k for k, old in enumerate(olds) if old is None and isinstance(new[k], cupy.ndarray)
+        ]
         taken = set(self._addresses.values())
         moves = [
             (self.leaves[old], new[k].copy() if new[k].data.ptr in taken else new[k])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from xpnn.numerics import add_up
 from xpnn.typing import Array, Namespace
 
 
@@ -68,19 +69,12 @@ class Sliding:
         for k, one in enumerate(parts):
             behind, phase = divmod(k * dilation, stride)
             rounds.setdefault(behind, {})[phase] = one
-        terms = (
+        return add_up(
             self.place(
                 _interleave(phases, axis, stride, self.xp), axis, behind * stride - low, length
             )
             for behind, phases in rounds.items()
         )
-        total = next(terms)
-        for count, term in enumerate(terms):
-            if count:
-                total += term
-            else:
-                total = total + term
-        return total
 
 
 def part(x: Array, axis: int, start: int, stop: int, step: int = 1) -> Array:

@@ -1,7 +1,7 @@
 """Nested dicts and tuples as a flat list of leaves, and back, by a form that is worked out once."""
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 Path = tuple[Any, ...]
@@ -45,6 +45,24 @@ class Structure:
         if self.kind is dict:
             return {key: found[key] for key, _ in self.parts} if self.branches else found
         return self.kind(found[key] for key, _ in self.parts)
+
+
+def successors(arguments: Structure, results: Structure, donate: Iterable[int]) -> list[int | None]:
+    """For each leaf of the results, the leaf of the arguments whose place it takes, if any.
+
+    Args:
+        arguments: the form of a tuple of arguments.
+        results: the form of ``(results,)``; the first of them, in their order, take the place of
+            the donated arguments, leaf by leaf.
+        donate: positions of the donated arguments.
+    """
+    rank = {number: k for k, number in enumerate(sorted(donate))}
+    places = {
+        (rank[number], *path): k
+        for k, (number, *path) in enumerate(arguments.paths)
+        if number in rank
+    }
+    return [places.get(path[1:]) for path in results.paths]
 
 
 def _part(tree: Any, path: Path) -> Structure | None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xpnn.backends.structure import Structure
+from xpnn.backends.structure import Structure, successors
 
 logger = logging.getLogger("xpnn")
 
@@ -70,12 +70,6 @@ class Unit:
         leaves = form.flatten(arguments)
         self._fixed = [None if _varies(leaf) else leaf for leaf in leaves]
         self._varying = [place for place, leaf in enumerate(leaves) if _varies(leaf)]
-        rank = {number: k for k, number in enumerate(donate)}
-        numbers = {
-            (rank[number], *path)
-            for (number, *path), leaf in zip(form.paths, leaves, strict=True)
-            if _is_number(leaf) and number in rank
-        }
 
         def flat(*given: Any) -> list[Any]:
             filled = list(self._fixed)
@@ -89,8 +83,9 @@ class Unit:
             return [outputs[k] for k in self._tensors]
 
         graph = make_fx(flat)(*self._tensors_of(leaves))
-        paths = self.result_form.paths
-        self._numbers = [k for k in self._tensors if paths[k][1:] in numbers]
+        olds = successors(form, self.result_form, donate)
+        numbers = {k for k, leaf in enumerate(leaves) if _is_number(leaf)}
+        self._numbers = [k for k in self._tensors if olds[k] in numbers]
         self._run = torch.compile(graph, dynamic=False)
 
     def __call__(self, leaves: list[Any]) -> Any:

@@ -17,8 +17,8 @@ import math
 from collections.abc import Sequence
 
 from xpnn.backends import Backend
-from xpnn.layers.windows import Slide, add_up, entries, fold, in_one_piece, padded
-from xpnn.numerics import sum_over
+from xpnn.layers.windows import Slide, entries, fold, in_one_piece, padded
+from xpnn.numerics import add_up, sum_over
 from xpnn.typing import Array, Namespace, Shape
 
 FEW_CHANNELS = 6  # below, one product for all entries of the kernel beats one for each: measured

@@ -14,7 +14,6 @@ from xpnn.layers.base import Layer
 from xpnn.layers.windows import (
     Padding,
     Slide,
-    add_up,
     batch_first,
     check_axes,
     cut,
@@ -25,7 +24,7 @@ from xpnn.layers.windows import (
     positions_first,
     slide,
 )
-from xpnn.numerics import widened
+from xpnn.numerics import add_up, widened
 from xpnn.typing import Array, Namespace, Shape
 
 

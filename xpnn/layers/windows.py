@@ -6,7 +6,7 @@ slices back and adds where they overlap. Both work on one axis at a time.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -137,18 +137,6 @@ def batch_first(S: Array, xp: Namespace) -> Array:
 def in_one_piece(x: Array, xp: Namespace) -> Array:
     """The same values, in memory in the order of the axes; copied only where they are not yet."""
     return xp.reshape(xp.reshape(x, (-1,)), x.shape)
-
-
-def add_up(terms: Iterable[Array]) -> Array:
-    """The sum of arrays of one shape, none of which is written to."""
-    terms = iter(terms)
-    total = next(terms)
-    for count, term in enumerate(terms):
-        if count:
-            total += term
-        else:
-            total = total + term
-    return total
 
 
 # Moves along one axis -----------------------------------------------------------------------------

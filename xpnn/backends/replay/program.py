@@ -18,7 +18,7 @@ from xpnn.backends.replay.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.replay.memory import MemoryPlan, aligned_bytes, join_arguments, relocated
 from xpnn.backends.replay.stand_ins import Recorded, RecordedNumber, address_of
 from xpnn.backends.replay.tape import Tape
-from xpnn.backends.structure import Path, Structure
+from xpnn.backends.structure import Structure, successors
 
 logger = logging.getLogger("xpnn")
 
@@ -116,10 +116,10 @@ class Program:
         self._constant = [k for k in range(len(given)) if k not in known]
         self._own = [self.leaves[k] for k in self._donated]
 
-        rank = {number: k for k, number in enumerate(sorted(donate))}
-        paths = ((k, self.form.paths[k]) for k in self._donated)
-        replaced = {(rank[number], *path): k for k, (number, *path) in paths}
-        self._settle(tape.calls, outputs, views, replaced, fixed, blocks, bind)
+        olds = [
+            old if old in views else None for old in successors(self.form, self.result_form, donate)
+        ]
+        self._settle(tape.calls, outputs, views, olds, fixed, blocks, bind)
         for place, slot in self._slots:
             self._numbers.set(slot, given[place])
 
@@ -147,13 +147,12 @@ class Program:
         calls: Sequence[Call],
         outputs: list[Any],
         views: dict[int, View],
-        replaced: dict[Path, int],
+        olds: list[int | None],
         fixed: dict[Memory, np.ndarray],
         blocks: list[np.ndarray],
         bind: Bind,
     ) -> None:
         """Give every array its place and every call its operands; settle where results lie."""
-        olds = [replaced.get(path[1:]) for path in self.result_form.paths]
         pairs = [
             (one, None if old is None else views[old])
             for one, old in zip(outputs, olds, strict=True)
