@@ -109,28 +109,20 @@ def examine(name: str) -> str:
 # train ------------------------------------------------------------------------------------------
 
 
-def _train(options: argparse.Namespace) -> int:
-    """Train on the digits; curves, history and weights go to a folder."""
-    x, y = datasets.digits()
-    x_train, x_test, y_train, y_test = split(x, y, share=0.25, seed=options.seed, stratify=y)
+def _trainer(options: argparse.Namespace, samples: int, checkpoints: Path) -> Trainer:
+    """The network that is trained on the digits, and how."""
     network = Network(
         [Dense(256), ReLU(), Dropout(0.4), Dense(10)],
         input_shape=(64,),
         backend=options.backend,
         seed=options.seed,
     )
-    print(network.summary())
-    steps = options.epochs * -(-len(x_train) // options.batch_size)
+    steps = options.epochs * -(-samples // options.batch_size)
     rate = WarmUp(steps // 20 + 1, Cosine(3e-3, steps=steps))
-    optimizer = AdamW(rate, weight_decay=1e-2, decays=matrices_only)
-    checkpoints = options.out / "checkpoints"
-    if not options.resume:
-        for path in numbered(checkpoints):
-            path.unlink()
-    trainer = Trainer(
+    return Trainer(
         network,
         functools.partial(cross_entropy, label_smoothing=0.1),
-        optimizer,
+        AdamW(rate, weight_decay=1e-2, decays=matrices_only),
         metrics=[Accuracy()],
         callbacks=[
             CSVLogger(options.out / "history.csv"),
@@ -138,6 +130,19 @@ def _train(options: argparse.Namespace) -> int:
             Checkpoint(checkpoints, keep=2),
         ],
     )
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Train on the digits; curves, history and weights go to a folder."""
+    x, y = datasets.digits()
+    x_train, x_test, y_train, y_test = split(x, y, share=0.25, seed=options.seed, stratify=y)
+    checkpoints = options.out / "checkpoints"
+    if not options.resume:
+        for path in numbered(checkpoints):
+            path.unlink()
+    trainer = _trainer(options, len(x_train), checkpoints)
+    network = trainer.network
+    print(network.summary())
     started = time.perf_counter()
     history = trainer.fit(
         x_train,

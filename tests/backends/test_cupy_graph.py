@@ -120,6 +120,15 @@ def test_replayed_steps_equal_steps_kernel_by_kernel(cupy, captured, rng):
     assert len(step.graphs) == 3  # two shapes, and another rate for one of them
 
 
+def test_donated_arrays_stay_where_they_are(cupy, captured, rng):
+    step = captured(learn, donate=(0,))
+    held, seen = start(cupy), []
+    for _ in range(5):
+        held, _ = step(held, cupy.asarray(rng.normal(size=(5, 4)).astype("float32")), 0.1)
+        seen.append([array.data.ptr for array in held.values()])
+    assert seen[1] == seen[2] == seen[3] == seen[4]  # captured at the second call
+
+
 def test_donated_arrays_in_other_memory_are_read(cupy, captured, rng):
     step = captured(learn, donate=(0,))
     ours, theirs = start(cupy), start(cupy)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import needs
 from tests.layers.table import draw, each_layer
+from tests.saving.conftest import same_values
 from xpnn import SGD, Trainer, get_backend, mean_squared_error
 from xpnn.layers import L2, BatchNorm, Dense, Dropout, Embedding, Tanh, TiedDense
 from xpnn.network import Network
@@ -20,13 +21,6 @@ def by_pickle(value):
 
 
 each_way = pytest.mark.parametrize("copied", [copy.deepcopy, by_pickle], ids=["deepcopy", "pickle"])
-
-
-def same_values(one, other):
-    values, wanted = one.numpy_arrays(), other.numpy_arrays()
-    assert values.keys() == wanted.keys()
-    for name in wanted:
-        np.testing.assert_array_equal(values[name], wanted[name], err_msg=name)
 
 
 @each_layer

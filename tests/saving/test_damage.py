@@ -41,11 +41,6 @@ def original(tmp_path_factory):
     return path.read_bytes(), *parts_of(path)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.safetensors"
-
-
 # Accidents ----------------------------------------------------------------------------------------
 
 

@@ -13,11 +13,6 @@ from xpnn.network import Network
 from xpnn.saving import TensorFile
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.safetensors"
-
-
 def model(layers, input_shape=(3,), **more):
     """A description, of layers given as (kind, arguments)."""
     described = [{"kind": kind, "arguments": arguments} for kind, arguments in layers]

@@ -1,7 +1,6 @@
 """Whole networks in files: every kind of layer comes back, on every backend, in its dtype."""
 
 import contextlib
-import json
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import pytest
 import xpnn
 from tests.conftest import SPECS, needs
 from tests.layers.table import LAYERS, draw, each_layer
+from tests.saving.conftest import description_in, same_values
 from xpnn.errors import BackendUnavailable, FileError, XpnnError
 from xpnn.initializers import constant
 from xpnn.layers import (
@@ -34,24 +34,6 @@ from xpnn.layers import (
 )
 from xpnn.network import Network
 from xpnn.saving import TensorFile, versions
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.safetensors"
-
-
-def same_values(one, other):
-    values, wanted = one.numpy_arrays(), other.numpy_arrays()
-    assert values.keys() == wanted.keys()
-    for name in wanted:
-        np.testing.assert_array_equal(values[name], wanted[name], err_msg=name)
-
-
-def description_in(path):
-    with TensorFile(path) as file:
-        return json.loads(file.metadata["network"])
-
 
 # Every layer --------------------------------------------------------------------------------------
 

@@ -1,35 +1,15 @@
 """Layers of users in files, and what cannot be put into one."""
 
-import json
-
 import numpy as np
 import pytest
 
 import xpnn
+from tests.saving.conftest import description_in, same_values
 from xpnn.errors import FileError, XpnnError
 from xpnn.initializers import constant, normal
 from xpnn.layers import GELU, KINDS, Dense, Layer, Sequential, Tanh, TiedDense, TransformerBlock
 from xpnn.layers.regularization import Penalty
 from xpnn.network import Network
-from xpnn.saving import TensorFile
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "net.safetensors"
-
-
-def same_values(one, other):
-    values, wanted = one.numpy_arrays(), other.numpy_arrays()
-    assert values.keys() == wanted.keys()
-    for name in wanted:
-        np.testing.assert_array_equal(values[name], wanted[name], err_msg=name)
-
-
-def description_in(path):
-    with TensorFile(path) as file:
-        return json.loads(file.metadata["network"])
-
 
 SCALE, DRAW = constant(1.0), normal(0.1)
 

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import needs
 from xpnn import SGD, Dense, Network, OutOfMemory, ReLU, Trainer, XpnnError, mean_squared_error
 from xpnn.backends import get_backend
-from xpnn.backends.base import bytes_named
+from xpnn.backends.device_memory import bytes_named
 
 
 def trainer_on(backend):

@@ -1,8 +1,6 @@
 """Backend: the portable version of every operation that the array API standard lacks."""
 
 import math
-import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -11,15 +9,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from xpnn.backends.boundary import Boundary
+from xpnn.backends.device_memory import DeviceMemory
+from xpnn.backends.random_words import RandomWords
 from xpnn.backends.reductions import Reductions
 from xpnn.backends.sliding import Sliding
 from xpnn.backends.staging import Staging
 from xpnn.errors import BackendUnavailable
-from xpnn.numerics import HOST, erf_by_chebyshev, mix_bits, stream_key
+from xpnn.numerics import HOST, erf_by_chebyshev
 from xpnn.typing import Array, Namespace, Shape
 
 
-class Backend(Reductions, Sliding, Boundary):
+class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
     """One array library on one device.
 
     Layers do their math on ``xp``, the library under the names of the array API standard. What the
@@ -58,8 +58,6 @@ class Backend(Reductions, Sliding, Boundary):
     def __init__(self, device: str | None = None):
         self.xp = self.load_namespace()
         self.device = self.resolve_device(device)
-        self._hash = self.elementwise(_hash_words)
-        self._join = self.elementwise(_join_words)
         self._constants: dict[tuple[float, ...], Array] = {}
         self._indices: dict[int, Array] = {}
         self.spec = self.name if device is None else f"{self.name}:{device}"
@@ -109,10 +107,6 @@ class Backend(Reductions, Sliding, Boundary):
     def on_host(self) -> bool:
         """Whether its arrays lie in the host's memory, where NumPy reads them as they are."""
         return False
-
-    def fits(self, nbytes: int) -> bool:
-        """Whether data of so many bytes may stay on the device; only CuPy ever says no."""
-        return True
 
     def staging(self) -> Staging:
         """A way for batches from the host to the device, beside the steps that compute."""
@@ -267,84 +261,9 @@ class Backend(Reductions, Sliding, Boundary):
             self._constants[values] = self.from_numpy(np.asarray(values, dtype=np.float32))
         return self._constants[values]
 
-    def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
-        """Random 32-bit words, the same on every backend for the same (seed, draw, shape).
-
-        Word number i is a hash of (i, seed, draw), so that there is no hidden state, nothing to
-        copy from the host, and any draw can be made again: ``mix(mix(i) ^ key)`` with
-        ``numerics.mix_bits`` and ``numerics.stream_key``.
-
-        Args:
-            seed: 64 bits that name the stream (a network's seed and a layer's name).
-            draw: how many draws the stream has seen, from ``counter``.
-            shape: of the words, unsigned 32-bit integers (int64 where a library has none).
-        """
-        xp = self.xp
-        low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
-        if self.counters_on_device:
-            key = self._join(draw, self._word(low), self._word(high))
-        else:
-            key = self._word(stream_key(draw & 0xFFFFFFFF, low, high, xp))
-        index = xp.arange(math.prod(shape), dtype=self._words, device=self.device)
-        return xp.reshape(self._hash(index, key), shape)
-
-    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
-        """Booleans that are true with probability ``keep``, from ``random_bits``."""
-        with self.on_device():
-            bits = self.random_bits(seed, draw, shape)
-            return bits < self.xp.asarray(mask_limit(keep), dtype=bits.dtype, device=self.device)
-
-    @property
-    def _words(self) -> Any:
-        return self.xp.uint32
-
-    def _word(self, value: int) -> Array:
-        return self.xp.asarray(value, dtype=self._words, device=self.device)
-
-    def free_memory(self) -> None:
-        """Give memory that is cached but unused back to the system."""
-
-    def free_bytes(self) -> int | None:
-        """How much memory new arrays can have on the device; None where the system does not say."""
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return None
-
-    def ran_out_of_memory(self, error: BaseException) -> bool:
-        """Whether the error says that an array did not fit into the device's memory."""
-        return isinstance(error, MemoryError)
-
     def describe(self) -> str:
         """One line: library, version and device."""
         import importlib.metadata
 
         version = importlib.metadata.version(self.library)
         return f"{self.name} {version} on {self.device or 'cpu'}"
-
-
-def bytes_named(text: str) -> int:
-    """The size that an error message speaks of first, in bytes; 0 if there is none.
-
-    >>> bytes_named("Tried to allocate 2.50 GiB."), bytes_named("allocating 1,024 bytes")
-    (2684354560, 1024)
-    """
-    found = re.search(r"(\d[\d,.]*) ?(bytes|[KMGTP]iB)", text)
-    if not found:
-        return 0
-    number, unit = found.groups()
-    scale = 1024 ** (" KMGTP".index(unit[0]) if unit != "bytes" else 0)
-    return int(float(number.replace(",", "")) * scale)
-
-
-def mask_limit(keep: float) -> int:
-    """What a share ``keep`` of all 32-bit words is below."""
-    return min(round(keep * 2**32), 2**32 - 1)
-
-
-def _hash_words(xp: Namespace, index: Array, key: Array) -> Array:
-    return mix_bits(mix_bits(index, xp) ^ key, xp)
-
-
-def _join_words(xp: Namespace, draw: Array, low: Array, high: Array) -> Array:
-    return stream_key(xp.astype(draw, low.dtype), low, high, xp)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends import cupy_windows
-from xpnn.backends.base import Backend, mask_limit
+from xpnn.backends.base import Backend
 from xpnn.backends.boundary import CUDA, ROCM, in_plain_floats, read_in_place
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.cupy_graph import CapturedStep
@@ -18,6 +18,7 @@ from xpnn.backends.cupy_kernels import concat, random_bits, random_mask, side_by
 from xpnn.backends.cupy_reductions import Softmax, fusable, fused, reduced
 from xpnn.backends.cupy_staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy_switches import add_in_order, with_tf32
+from xpnn.backends.random_words import mask_limit
 from xpnn.backends.staging import Staging
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace, Shape

@@ -22,7 +22,8 @@ from xpnn.layers.dense import Dense
 from xpnn.layers.dropout import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
 from xpnn.layers.embedding import Embedding
 from xpnn.layers.global_pooling import GlobalAveragePool, GlobalMaxPool
-from xpnn.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from xpnn.layers.group_norm import GroupNorm
+from xpnn.layers.normalization import BatchNorm, LayerNorm, RMSNorm
 from xpnn.layers.padding import Masked
 from xpnn.layers.pooling import AveragePool1D, AveragePool2D, MaxPool1D, MaxPool2D
 from xpnn.layers.positions import LearnedPositions, SinusoidalPositions

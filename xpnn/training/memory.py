@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from xpnn.backends.base import bytes_named
+from xpnn.backends.device_memory import bytes_named
 from xpnn.errors import OutOfMemory
 from xpnn.network import Network
 from xpnn.summary import summarize, with_unit

@@ -1,0 +1,40 @@
+"""Memory of the device: what is free of it, and how a library says that there is too little."""
+
+import os
+import re
+
+
+class DeviceMemory:
+    """The part of a backend that knows about memory."""
+
+    def fits(self, nbytes: int) -> bool:
+        """Whether data of so many bytes may stay on the device; only CuPy ever says no."""
+        return True
+
+    def free_memory(self) -> None:
+        """Give memory that is cached but unused back to the system."""
+
+    def free_bytes(self) -> int | None:
+        """How much memory new arrays can have on the device; None where the system does not say."""
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):
+            return None
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the error says that an array did not fit into the device's memory."""
+        return isinstance(error, MemoryError)
+
+
+def bytes_named(text: str) -> int:
+    """The size that an error message speaks of first, in bytes; 0 if there is none.
+
+    >>> bytes_named("Tried to allocate 2.50 GiB."), bytes_named("allocating 1,024 bytes")
+    (2684354560, 1024)
+    """
+    found = re.search(r"(\d[\d,.]*) ?(bytes|[KMGTP]iB)", text)
+    if not found:
+        return 0
+    number, unit = found.groups()
+    scale = 1024 ** (" KMGTP".index(unit[0]) if unit != "bytes" else 0)
+    return int(float(number.replace(",", "")) * scale)
