@@ -1,6 +1,8 @@
 """Steps captured as CUDA graphs, and the products that are part of them."""
 
+import gc
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -145,6 +147,19 @@ def test_donated_arrays_in_other_memory_are_read(cupy, captured, rng):
     assert len(step.graphs) == 1
 
 
+def test_donated_arrays_that_changed_places_are_read(cupy, captured):
+    """A graph's own memory, given in another order, is not written over before it is read."""
+    step = captured(lambda pair: ({"a": pair["a"] + 1, "b": pair["b"] + 2},), donate=(0,))
+    pair, wanted = {"a": cupy.zeros(3), "b": cupy.full(3, 10.0)}, [0.0, 10.0]
+    for k in range(6):
+        if k > 2:
+            pair, wanted = {"a": pair["b"], "b": pair["a"]}, wanted[::-1]
+        (pair,) = step(pair)
+        wanted = [wanted[0] + 1, wanted[1] + 2]
+        assert [float(pair[name][0]) for name in "ab"] == wanted
+    assert len(step.graphs) == 1
+
+
 def test_results_that_change_places(cupy, captured):
     step = captured(lambda pair: (pair[1], pair[0] + 1), donate=(0,))
     step.step = lambda pair: ((pair[1], pair[0] + 1),)
@@ -168,6 +183,16 @@ def test_held_arrays_are_read_where_they_lie(cupy, captured):
             assert float(step(w, x)[0, 0]) == 2 * round_ + 2
             w -= 1
     assert len(step.graphs) == 2  # of the newest arrays
+
+
+def test_graphs_that_are_not_used_again_are_freed(cupy, captured):
+    step = captured(lambda w, x: x @ w, held=(0,))
+    x, known = cupy.ones((2, 2), "float32"), []
+    for k in range(6):
+        step(cupy.full((2, 2), k, "float32"), x)
+        known += [weakref.ref(graph) for graph in step.graphs]
+    gc.collect()
+    assert len({ref() for ref in known} - {None}) == len(step.graphs) == 2
 
 
 def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured, caplog):
@@ -221,3 +246,56 @@ def test_an_error_of_the_step_is_the_step_s(cupy, captured):
     for _ in range(3):
         with pytest.raises(ValueError, match="no"):
             replayed(cupy.ones(2))
+
+
+# Memory that runs out -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refuse_memory(cupy, monkeypatch):
+    """A function that lets the next so many requests of graphs for memory fail."""
+    from xpnn.backends import cupy_graph
+
+    left, memory = [0], cupy.cuda.Memory
+
+    def allocate(size):
+        if left[0] > 0:
+            left[0] -= 1
+            raise cupy.cuda.runtime.CUDARuntimeError(cupy_graph.OUT_OF_MEMORY)
+        return memory(size)
+
+    monkeypatch.setattr(cupy.cuda, "Memory", allocate)
+    return lambda times: left.__setitem__(0, times), cupy_graph.Place
+
+
+def test_blocks_that_a_graph_works_in_are_kept_when_memory_runs_out(cupy, refuse_memory):
+    refuse, place = refuse_memory
+    pool = place().pool
+    pool.malloc(4096)  # and freed at once: a graph would go on to use it
+    held = pool.total_bytes()
+    assert held >= 4096
+    refuse(3)
+    with pytest.raises(MemoryError, match="asked for 100,352 bytes more"):
+        pool.malloc(100_000)
+    assert pool.total_bytes() == held
+
+
+@pytest.mark.parametrize(("times", "graphs"), [(1, 1), (2, 0)])
+def test_a_capture_without_memory_is_tried_once_more(
+    cupy, captured, refuse_memory, rng, times, graphs
+):
+    refuse, _ = refuse_memory
+    step = captured(learn, donate=(0,))
+    ours, theirs = start(cupy), start(cupy)
+    for k in range(8):
+        rows = 5 if k < 3 else 500
+        if k == 4:
+            assert len(step.graphs) == 1
+            refuse(times)
+        x = cupy.asarray(rng.normal(size=(rows, 4)).astype("float32") / rows)
+        ours, _ = step(ours, x, 0.1)
+        theirs, _ = learn(theirs, x, 0.1)
+        np.testing.assert_array_equal(ours["w"].get(), theirs["w"].get())
+        assert int(ours["count"]) == k + 1
+    assert len(step.graphs) == graphs
+    assert step.capturable == (graphs > 0)

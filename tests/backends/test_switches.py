@@ -9,6 +9,7 @@ import xpnn
 from tests.conftest import needs
 from xpnn import Adam, Dense, Embedding, Flatten, Network, Trainer, get_backend
 from xpnn.backends.base import Backend as Base
+from xpnn.backends.cupy_switches import TF32_MATH
 
 SCATTERS = [
     pytest.param((5, 3), [0, 2, 2, 4, 2], id="repeats"),
@@ -175,8 +176,9 @@ def test_torch_is_switched_for_a_gpu_and_back(monkeypatch, tf32):
 @pytest.mark.filterwarnings("ignore:COMPUTE_TYPE_BF16 and COMPUTE_TYPE_TF32:UserWarning")
 @pytest.mark.parametrize("tf32", [True, False])
 def test_cupy_is_switched_and_back(monkeypatch, tf32):
-    from cupy import _core, float32
+    from cupy import _core, cuda, float32
     from cupy._core import _routines_linalg as linalg
+    from cupy_backends.cuda.libs import cublas
 
     set_types, set_type = [], _core.set_compute_type
 
@@ -187,6 +189,12 @@ def test_cupy_is_switched_and_back(monkeypatch, tf32):
     monkeypatch.setattr(_core, "set_compute_type", watched)
     before = _core.get_compute_type(float32)
     place = get_backend("cupy", tf32=tf32)
+    handle, opposite = cuda.get_cublas_handle(), 0 if tf32 else TF32_MATH
+    cublas.setMathMode(handle, opposite)
+    with place.on_device():
+        assert cublas.getMathMode(handle) == (TF32_MATH if tf32 else 0)
+    assert cublas.getMathMode(handle) == opposite
+    cublas.setMathMode(handle, 0)
     Network([Dense(2)], (3,), place).predict(np.ones((2, 3)))
     wanted = linalg.COMPUTE_TYPE_TF32 if tf32 else linalg.COMPUTE_TYPE_FP32
     assert wanted in set_types

@@ -17,11 +17,19 @@ from tests.layers.table import (
 from xpnn.backends import get_backend
 from xpnn.errors import NotBuiltError, XpnnError
 from xpnn.layers import (
+    ELU,
+    AlphaDropout,
+    BatchNorm,
     Conv1D,
     Conv2D,
     ConvTranspose2D,
     Dense,
+    Dropout,
+    GaussianNoise,
+    LayerNorm,
+    LeakyReLU,
     MultiHeadAttention,
+    RMSNorm,
     Sequential,
     TiedDense,
 )
@@ -107,6 +115,40 @@ def test_starting_weights_are_those_of_numpy(backend, make, input_shape):
     assert here.keys() == there.keys()
     for name, array in here.items():
         np.testing.assert_array_equal(array, there[name])
+
+
+# Hyperparameters that are changed after building --------------------------------------------------
+
+CHANGED = [  # how to make it, the hyperparameter, its value at first and later
+    pytest.param(LeakyReLU, "negative_slope", 0.01, 0.5, id="leaky-relu"),
+    pytest.param(ELU, "alpha", 1.0, 0.3, id="elu"),
+    pytest.param(Dropout, "rate", 0.2, 0.7, id="dropout"),
+    pytest.param(AlphaDropout, "rate", 0.2, 0.7, id="alpha-dropout"),
+    pytest.param(GaussianNoise, "spread", 0.1, 3.0, id="gaussian-noise"),
+    pytest.param(BatchNorm, "momentum", 0.1, 0.9, id="batch-norm"),
+    pytest.param(BatchNorm, "epsilon", 1e-5, 0.5, id="batch-norm-epsilon"),
+    pytest.param(LayerNorm, "epsilon", 1e-5, 0.5, id="layer-norm"),
+    pytest.param(RMSNorm, "epsilon", 1e-6, 0.5, id="rms-norm"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "first", "later"), CHANGED)
+def test_a_hyperparameter_is_used_as_it_stands(backend, kind, name, first, later):
+    """Also where the sweeps were compiled with the value that it had before."""
+    shape = (6,)
+    network = build(lambda: kind(**{name: first}), shape, backend)
+    start = network.state
+    before = run(network, draw(shape))
+    (layer,) = network.root.layers
+    setattr(layer, name, later)
+    network.state = start
+    fresh = build(lambda: kind(**{name: later}), shape, backend)
+    found, expected = run(network, draw(shape)), run(fresh, draw(shape))
+    if name != "momentum":
+        assert not np.array_equal(found["output"], before["output"])
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array, err_msg=key)
+    assert host_state(network) == host_state(fresh)
 
 
 # Belonging ----------------------------------------------------------------------------------------

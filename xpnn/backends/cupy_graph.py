@@ -19,6 +19,7 @@ logger = logging.getLogger("xpnn")
 
 MOST_GRAPHS = 16  # of one step; then the one that was used longest ago makes room
 MOST_ALIKE = 2  # of these, for arguments of the same form
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 RELAXED = 2  # cudaStreamCaptureModeRelaxed: the pool may ask for memory meanwhile
 
 
@@ -42,7 +43,7 @@ class CapturedStep:
     ):
         self.step, self.donate, self.held = step, sorted(donate), frozenset(held)
         self.graphs: list[Graph] = []  # the last used one first
-        self.seen: dict[Any, list[Graph]] = {}  # the graphs for each form of arguments
+        self.seen: set[Any] = set()  # forms of arguments
         self.capturable = True
         self._place: Place | None = None
 
@@ -56,22 +57,33 @@ class CapturedStep:
         if key not in self.seen:
             results = self.step(*arguments)
             if key is not None:
-                self.seen[key] = []
+                self.seen.add(key)
             return results
-        alike = self.seen[key]
         try:
-            self._place = self._place or Place()
-            graph = Graph(self.step, arguments, self.donate, self.held, self._place)
+            graph = self._capture(arguments, key)
         except Exception as reason:  # the step itself decides whether it is an error
+            self.graphs, self._place = [], None  # whose memory may be what is lacking
             results = self.step(*arguments)
             self.capturable = False
             logger.info("steps run kernel by kernel, as capturing one failed: %s", reason)
             return results
-        alike.insert(0, graph)
-        dropped = alike[MOST_ALIKE:]
-        del alike[MOST_ALIKE:]
-        self.graphs = [graph, *(one for one in self.graphs if one not in dropped)][:MOST_GRAPHS]
+        alike = [one for one in self.graphs if one.key == key]
+        kept = [one for one in self.graphs if one not in alike[MOST_ALIKE - 1 :]]
+        self.graphs = [graph, *kept][:MOST_GRAPHS]
         return graph.run()
+
+    def _capture(self, arguments: tuple[Any, ...], key: Any) -> "Graph":
+        """A graph of the step; where memory runs out, once more with all that CuPy keeps free."""
+        import cupy
+
+        try:
+            self._place = self._place or Place()
+            return Graph(self.step, arguments, self.donate, self.held, self._place, key)
+        except MemoryError:  # CuPy's pool has kept what the step took when it ran kernel by kernel
+            self.graphs, self._place = [], None
+            cupy.get_default_memory_pool().free_all_blocks()
+        self._place = Place()
+        return Graph(self.step, arguments, self.donate, self.held, self._place, key)
 
 
 def _form_key(arguments: tuple[Any, ...]) -> Any:
@@ -96,7 +108,7 @@ class Place:
         import cupy
 
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.pool = cupy.cuda.MemoryPool()
+        self.pool = cupy.cuda.MemoryPool(_allocated)
         self.products = Products(self.stream)
 
     @contextmanager
@@ -105,13 +117,15 @@ class Place:
 
         outside = cupy.cuda.get_current_stream()
         self.stream.wait_event(outside.record())
-        with (
-            self.stream,
-            cupy.cuda.using_allocator(self.pool.malloc),
-            self.products.instead_of_cupy(),
-        ):
-            yield
-        outside.wait_event(self.stream.record())
+        try:
+            with (
+                self.stream,
+                cupy.cuda.using_allocator(self.pool.malloc),
+                self.products.instead_of_cupy(),
+            ):
+                yield
+        finally:
+            outside.wait_event(self.stream.record())
 
     def rehearse(self, function: Callable[[], Any]) -> None:
         """Run it here once, so that the pool has its blocks and cuBLAS has loaded its kernels."""
@@ -137,6 +151,22 @@ class Place:
             self.stream.end_capture()
         except cupy.cuda.runtime.CUDARuntimeError:
             logger.debug("the stream was left by a failed capture", exc_info=True)
+
+
+def _allocated(size: int) -> Any:
+    """Memory for the pool of a place; MemoryError if there is none.
+
+    CuPy's own allocator raises another error, at which the pool gives all its free blocks back to
+    the device and tries again. But these are what graphs captured earlier work in.
+    """
+    import cupy
+
+    try:
+        return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        if error.status != OUT_OF_MEMORY:
+            raise
+        raise MemoryError(f"a graph asked for {size:,} bytes more: {error}") from error
 
 
 def count_launches(function: Callable[[], Any]) -> int:
@@ -165,10 +195,11 @@ class Graph:
         donate: list[int],
         held: frozenset[int],
         place: Place,
+        key: Any = None,
     ):
         import cupy
 
-        self.form, self.place = Structure(arguments), place
+        self.form, self.place, self.key = Structure(arguments), place, key
         given = self.form.flatten(arguments)
         numbers = [path[0] for path in self.form.paths]
         self._arrays = [k for k, leaf in enumerate(given) if isinstance(leaf, cupy.ndarray)]
@@ -180,6 +211,7 @@ class Graph:
             if not own and k not in self._held:
                 self.leaves[k] = cupy.array(given[k], order="C")
         self._addresses = {k: self.leaves[k].data.ptr for k in self._arrays}
+        self._memory = {self.leaves[k].data.mem.ptr for k in self._arrays}
         place.rehearse(lambda: step(*self.form.rebuild(self._copies(donate))))
         self.graph, self.results = place.capture(lambda: self._captured(step, donate))
 
@@ -240,9 +272,13 @@ class Graph:
                 return False
             if k in self._held and not self._lies_there(k, one):
                 return False
-        for k in self._arrays:
-            if not self._lies_there(k, given[k]):
-                own[k][...] = given[k]
+        moved = [  # copies of what one of these writes could change before it is read
+            (k, given[k].copy() if given[k].data.mem.ptr in self._memory else given[k])
+            for k in self._arrays
+            if not self._lies_there(k, given[k])
+        ]
+        for k, one in moved:
+            own[k][...] = one
         return True
 
     def _lies_there(self, k: int, array: Any) -> bool:

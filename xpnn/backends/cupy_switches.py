@@ -46,12 +46,13 @@ def with_tf32(device: Any, wanted: bool) -> Iterator[None]:
         _core.set_compute_type(
             float32, linalg.COMPUTE_TYPE_TF32 if wanted else linalg.COMPUTE_TYPE_FP32
         )
+        mode = cublas.getMathMode(handle)
         cublas.setMathMode(handle, TF32_MATH if wanted else DEFAULT_MATH)
         try:
             yield
         finally:
             _core.set_compute_type(float32, before)
-            cublas.setMathMode(handle, DEFAULT_MATH)
+            cublas.setMathMode(handle, mode)
 
 
 def add_in_order(array: Array, indices: Array, updates: Array) -> Array:

@@ -28,7 +28,9 @@ class Structure:
             LookupError: the tree has another form.
         """
         if type(tree) is not self.kind or len(tree) != len(self.parts):
-            raise LookupError(f"wanted a {self.kind.__name__} of {len(self.parts)}, got {tree!r}")
+            raise LookupError(
+                f"wanted a {self.kind.__name__} of {len(self.parts)}, got a {type(tree).__name__}"
+            )
         leaves = list(self._leaves(tree))
         for key, branch in self.branches:
             leaves += branch.flatten(tree[key])

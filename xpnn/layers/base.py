@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self, cast
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
@@ -11,9 +11,11 @@ from xpnn.arguments import checked
 from xpnn.backends import Backend
 from xpnn.errors import NotBuiltError, OutOfMemory, XpnnError
 from xpnn.initializers import check_room
-from xpnn.layers.registration import arguments_of
+from xpnn.layers.registration import arguments_of, hyperparameters_of
 from xpnn.layers.regularization import Constraint, Penalty
 from xpnn.typing import Array, Namespace, Params, Shape, State
+
+CHOICES = ("trainable", "regularizers")
 
 
 class Layer:
@@ -38,12 +40,16 @@ class Layer:
         ties: layers whose array of that name this layer uses too: ``{"weight": embedding}``. What
             ``backward`` writes into ``grads`` under the name is added to that layer's gradient.
         trainable: set it to False to freeze this layer: gradients still pass, weights stay.
+        changes: how many times, over all layers, a hyperparameter, ``trainable`` or
+            ``regularizers`` was changed after ``build``: then training steps may have to be made
+            anew.
         fused: names of the attributes that ``fuse`` has made, and will make again elsewhere.
         passes_back: a training step sets it to False on the layer that sees the data, whose
             dL/d(input) nobody reads; ``backward`` may then return None. A layer may ignore it.
     """
 
     takes: Literal["floats", "integers"] = "floats"
+    changes: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -64,6 +70,21 @@ class Layer:
         self.input_shape: Shape | None = None
         self.dtype, self.seed = "float32", 0
         self.forward = self._not_built  # type: ignore[method-assign]  # until build takes it away
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A hyperparameter that is changed after ``build`` is worked into the sweeps anew.
+
+        A hyperparameter is an attribute with the name of a constructor's argument. Where sweeps
+        are compiled, they hold the value that it had when they were made.
+        """
+        own, kind = self.__dict__, cast(type, type(self))
+        changed = own.get("backend") is not None and own.get(name, value) is not value
+        super().__setattr__(name, value)
+        if changed and name in hyperparameters_of(kind):
+            self.fuse(self.backend.elementwise)  # type: ignore[union-attr]
+            Layer.changes += 1
+        elif changed and name in CHOICES:
+            Layer.changes += 1
 
     # What a kind of layer says about itself ---------------------------------------------------
 

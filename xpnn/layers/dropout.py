@@ -129,9 +129,17 @@ class AlphaDropout(Masking):
 
     def __init__(self, rate: float = 0.1):
         super().__init__(rate)
+
+    @property
+    def scale(self) -> float:
+        """``a``."""
         q = 1 - self.rate
-        self.scale = 1 / math.sqrt(q + self.DROPPED**2 * q * (1 - q))
-        self.shift = -self.scale * self.DROPPED * (1 - q)
+        return 1 / math.sqrt(q + self.DROPPED**2 * q * (1 - q))
+
+    @property
+    def shift(self) -> float:
+        """``b``."""
+        return -self.scale * self.DROPPED * self.rate
 
     def rule(self, xp: Namespace, Z: Array, kept: Array) -> Array:
         m = xp.astype(kept, Z.dtype)

@@ -1,5 +1,6 @@
 """Names of kinds of layers, by which a file says what a network is made of."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -70,6 +71,15 @@ def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
             break
     return found
+
+
+@functools.cache
+def hyperparameters_of(kind: type) -> frozenset[str]:
+    """The names of a constructor's arguments; none where they cannot be told."""
+    try:
+        return frozenset(parameters_of(kind))
+    except XpnnError:
+        return frozenset()
 
 
 def arguments_of(made: object) -> dict[str, Any]:

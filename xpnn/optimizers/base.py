@@ -129,18 +129,19 @@ class Optimizer:
         advance = self._make_advance(backend, scaling)
 
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
-            counted, guard, changing = advance(opt_state, grads)
-            scale: Number = 1.0
-            if self.clip:
-                scale = self.clip.scale_of(grads, guard[1] if guard else None, backend.xp)
-            numbers = [*guard, scale, *changing]
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in self.slots}
             groups = self._updated_together(params, grads, backend)
             read, written = [params, grads, *slots.values()], [params, *slots.values()]
-            joint = [  # all of them before the first sweep: only here can memory run out
+            scale: Number = 1.0
+            if self.clip:
+                share = None if scaling is None else 1.0 / opt_state["loss_scale"]
+                scale = self.clip.scale_of(grads, share, backend.xp)
+            joint = [  # only so far can memory run out: what follows writes over what is donated
                 [backend.join([held[name] for name in names]) for held in read]
                 for names in groups.values()
             ]
+            counted, guard, changing = advance(opt_state, grads)
+            numbers = [*guard, scale, *changing]
             for (decay, *_), names, columns in zip(groups, groups.values(), joint, strict=True):
                 shapes = [params[name].shape for name in names]
                 for held, new in zip(written, sweep[decay](*columns, *numbers), strict=True):

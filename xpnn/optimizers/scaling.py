@@ -115,8 +115,8 @@ class LossScaling:
 def all_finite(grads: Params, backend: Backend) -> Array:
     """Whether no number of any gradient is NaN or infinite: one 0-d boolean on the device.
 
-    The sum of an array in float32 is finite if all of it is: half precision ends long before a sum
-    of finite numbers could overflow.
+    It is told from the sum of all in float32, in which no float16 could overflow. Numbers of 1e30
+    and more, as bfloat16 and float32 hold, may: such gradients count as infinite.
     """
     xp = backend.xp
     total = xp.zeros((), dtype=xp.float32, device=backend.device)
