@@ -31,9 +31,13 @@ def test_train_on_each_backend(backend, tmp_path, capsys):
 
 
 def test_a_backend_that_does_not_work_is_explained_and_fails(tmp_path, capsys):
+    kept = tmp_path / "checkpoints" / "checkpoint-000000042.safetensors"  # of an earlier run
+    kept.parent.mkdir()
+    kept.write_bytes(b"of an earlier run")
     assert main(["train", "--backend", "numpi", "--out", str(tmp_path)]) == 1
     assert "there is no backend 'numpi'; choose one of 'numpy', 'cupy'" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [kept.parent]
+    assert kept.exists()
 
 
 def test_doctor_reports_on_every_library(capsys):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from xpnn import SGD, Identity, Network, Trainer, mean_squared_error
 from xpnn.errors import BackendUnavailable
 from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
 
@@ -133,6 +134,69 @@ def test_batches_do_not_matter(backend, metric, parts):
         split = measured(metric, backend, predictions, targets, w, parts)
         assert split == pytest.approx(whole, rel=1e-5)
         assert 0 < whole < 1
+
+
+class Spread(Metric):
+    """One that has no ``merged``: the largest mean of a batch less the smallest."""
+
+    name = "spread"
+
+    def statistics(self, predictions, targets, weight, xp):
+        return xp.reshape(xp.mean(predictions), (1,))
+
+    def result(self, rows):
+        return float(rows.max() - rows.min())
+
+
+class Worst(Accuracy):
+    """One made from another, which looks at single batches."""
+
+    name = "worst"
+
+    def result(self, rows):
+        return float((rows[:, 0] / np.maximum(rows[:, 1], 1)).min())
+
+
+@pytest.mark.parametrize("metric", [*ALL, Spread(), Worst()], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_reading_now_and_then_gives_the_same_of_fewer_numbers(
+    backend, metric, weighted, monkeypatch
+):
+    """In few rows, unless the metric needs all of them."""
+    seen, read = [], []
+
+    def result(rows, whole=metric.result):
+        seen.append(len(rows))
+        return whole(rows)
+
+    def merged(rows, fewer=metric.merged):
+        read.append(len(rows))
+        return fewer(rows)
+
+    predictions, targets = drawn(metric)
+    network = Network([Identity()], predictions.shape[1:], backend)
+    weight = np.arange(40) % 4 if weighted else None
+    monkeypatch.setitem(vars(metric), "result", result)
+    monkeypatch.setitem(vars(metric), "merged", merged)
+    found = []
+    for every in (1000, 3, 1):
+        monkeypatch.setattr("xpnn.training.measuring.READ_EVERY", every)
+        loss = mean_squared_error if isinstance(metric, MAE | R2) else zero
+        trainer = Trainer(network, loss, SGD(0.1), metrics=[metric])
+        found.append(trainer.evaluate(predictions, targets, sample_weight=weight, batch_size=4))
+    for one in found[1:]:
+        assert one == pytest.approx(found[0], rel=1e-12)
+    if isinstance(metric, Spread | Worst):
+        assert seen == [10, 10, 10]
+    else:
+        assert seen == [1, 1, 1]
+        read = [rows for rows in read if rows > 1]  # R2 merges once more for its result
+        assert read == [10, *(3, 4, 4, 2), *[2] * 9]
+
+
+def zero(predictions, targets, *, sample_weight=None, backend):
+    """A loss that takes any targets."""
+    return backend.xp.sum(predictions) * 0.0, predictions * 0.0
 
 
 @each_metric

@@ -133,7 +133,7 @@ from xpnn.training import (
     Trainer,
     make_train_step,
 )
-from xpnn.training.checkpoint import load_weights, save_weights
+from xpnn.saving import load_weights, save_weights
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""Arguments held against their annotations, so that no constructor has to do it by hand."""
+"""What arguments have to be: of the types that the signature says, and what many of them share."""
 
 import functools
 import inspect
@@ -7,6 +7,9 @@ import types
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from xpnn.errors import ShapeError
+from xpnn.typing import Shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -88,3 +91,21 @@ def _is_finite(value: Real) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer that no float holds
         return False
+
+
+def as_seed(seed: int) -> int:
+    """A seed as an integer of Python; ValueError if it is below 0."""
+    if seed < 0:
+        raise ValueError(f"seed is an integer of at least 0, got {seed}")
+    return int(seed)
+
+
+def check_input_shape(shape: Shape, of_one: Shape) -> None:
+    """Raise ShapeError, with a hint, unless ``shape`` is (batch, *of_one)."""
+    if shape and shape[1:] == of_one:
+        return
+    wanted = f"(batch, {', '.join(map(str, of_one))})" if of_one else "(batch,)"
+    hint = "reshape the inputs, or give the network another input_shape"
+    if shape == of_one:
+        hint = "for a single sample add the batch axis: x[None, ...]"
+    raise ShapeError(f"wanted inputs of shape {wanted}, got {shape}; {hint}")

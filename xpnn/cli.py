@@ -18,8 +18,8 @@ from xpnn.losses import cross_entropy
 from xpnn.metrics import Accuracy
 from xpnn.network import Network
 from xpnn.optimizers import AdamW, Cosine, WarmUp, matrices_only
+from xpnn.saving import save_weights
 from xpnn.training import Checkpoint, CSVLogger, StopOnNaN, Trainer
-from xpnn.training.checkpoint import save_weights
 from xpnn.training.resuming import numbered
 
 
@@ -137,11 +137,11 @@ def _train(options: argparse.Namespace) -> int:
     x, y = datasets.digits()
     x_train, x_test, y_train, y_test = split(x, y, share=0.25, seed=options.seed, stratify=y)
     checkpoints = options.out / "checkpoints"
-    if not options.resume:
-        for path in numbered(checkpoints):
-            path.unlink()
     trainer = _trainer(options, len(x_train), checkpoints)
     network = trainer.network
+    if not options.resume:  # what an earlier run has left goes when nothing is wrong with this one
+        for path in numbered(checkpoints):
+            path.unlink()
     print(network.summary())
     started = time.perf_counter()
     history = trainer.fit(

@@ -2,15 +2,15 @@
 
 A metric is computed in two halves. ``statistics`` turns one batch into a short 1-d array, on the
 device; ``result`` turns the rows of all batches into a number, on the host, in float64, once. So
-measuring never waits for the device in between, and F1 or R2 are those of the whole data set, not
-means over batches.
+measuring waits for the device hardly ever, and F1 or R2 are those of the whole data set, not means
+over batches. In between, ``merged`` makes few rows of many.
 
 >>> import numpy as np
 >>> Accuracy()(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
 0.5
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from xpnn.typing import Array, Namespace, Shape
 
 
 class Metric:
-    """Base of all metrics; a new one writes ``statistics`` and ``result``.
+    """Base of all metrics; a new one writes ``statistics``, ``result`` and perhaps ``merged``.
 
     Called with predictions and targets, a metric is a number: ``Accuracy()(network(x), y)``.
 
@@ -31,6 +31,11 @@ class Metric:
 
     name: str
     higher_is_better: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "result" in vars(cls) and "merged" not in vars(cls):  # it may look at single batches
+            cls.merged = Metric.merged  # type: ignore[method-assign]
 
     def statistics(
         self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
@@ -44,8 +49,16 @@ class Metric:
         """
         raise NotImplementedError(f"{type(self).__name__} has to define statistics")
 
+    def merged(self, rows: np.ndarray) -> np.ndarray:
+        """Rows that ``result`` makes the same of, but fewer; unless written, all are kept.
+
+        Called now and then while a long data set is measured, with those that it returned before
+        and the new ones.
+        """
+        return rows
+
     def result(self, rows: np.ndarray) -> float:
-        """The metric, from the statistics of all batches, (batches, numbers) in float64."""
+        """The metric, from the statistics of all batches, (rows, numbers) in float64."""
         raise NotImplementedError(f"{type(self).__name__} has to define result")
 
     def __call__(
@@ -83,6 +96,9 @@ class _Mean(Metric):
         values = self.values(predictions, targets, xp)
         w = _one_each(values, weight, values.dtype, xp)
         return xp.stack([xp.sum(w * values), xp.sum(w)])
+
+    def merged(self, rows: np.ndarray) -> np.ndarray:
+        return rows.sum(axis=0, keepdims=True)
 
     def result(self, rows: np.ndarray) -> float:
         return _ratio(*rows.sum(axis=0))
@@ -162,6 +178,9 @@ class _Counting(Metric):
         )
         return xp.concat([xp.sum(w * each, axis=0) for each in (chosen * true, chosen, true)])
 
+    def merged(self, rows: np.ndarray) -> np.ndarray:
+        return rows.sum(axis=0, keepdims=True)
+
     def result(self, rows: np.ndarray) -> float:
         both, chosen, true = rows.sum(axis=0).reshape(3, -1)
         each = [_ratio(*self.fraction(*counts)) for counts in zip(both, chosen, true, strict=True)]
@@ -240,12 +259,16 @@ class R2(Metric):
         sums = (w * (y - center), w * (y - center) ** 2, w * (y - a) ** 2)
         return xp.concat([total, center, *(xp.sum(each, axis=0) for each in sums)])
 
-    def result(self, rows: np.ndarray) -> float:
+    def merged(self, rows: np.ndarray) -> np.ndarray:
         total, center, off, squares, missed = rows.reshape(len(rows), 5, -1).transpose(1, 0, 2)
         off = off / np.maximum(total, 1e-300)  # from each batch's center to its mean
         mean = np.sum(total * (center + off), axis=0) / np.maximum(total.sum(axis=0), 1e-300)
         spread = np.sum(squares - total * off**2 + total * (center + off - mean) ** 2, axis=0)
-        missed = missed.sum(axis=0)
+        sums = (total.sum(axis=0), mean, np.zeros_like(mean), spread, missed.sum(axis=0))
+        return np.concatenate(sums)[None, :]
+
+    def result(self, rows: np.ndarray) -> float:
+        _, _, _, spread, missed = self.merged(rows).reshape(5, -1)
         share = missed / np.where(spread > 0, spread, 1.0)
         return float(np.mean(1.0 - np.where(spread > 0, share, missed != 0)))
 

@@ -55,8 +55,9 @@ def copied_like(
 ) -> Any:
     """``moved``, with ``take`` to say which arrays are taken."""
     if isinstance(like, Mapping):
-        if values.keys() != like.keys():
-            raise ShapeError(f"wanted values for {', '.join(like)}, got {', '.join(values)}")
+        if not isinstance(values, Mapping) or values.keys() != like.keys():
+            got = ", ".join(values) if isinstance(values, Mapping) else type(values).__name__
+            raise ShapeError(f"wanted values for {', '.join(like)}, got {got}")
         below = functools.partial(copied_like, backend=backend, take=take)
         return {key: below(values[key], like[key], name=key) for key in like}
     if isinstance(like, int | float):

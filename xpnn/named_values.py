@@ -13,6 +13,9 @@ from xpnn.layers.tying import joined
 from xpnn.moving import copied_like
 from xpnn.typing import Params, State
 
+Places = list[tuple[str, dict[str, Any], str]]
+"""Where each array lies: its full name, the dictionary of its layer and the key there."""
+
 
 class NamedValues:
     """The part of a network that knows its parameters and its state by name."""
@@ -20,7 +23,6 @@ class NamedValues:
     backend: Backend
     root: Sequential
     _ties: dict[str, str]
-    _known_places: dict[str, list[tuple[str, dict[str, Any], str]]]
 
     @functools.cached_property
     def all_layers(self) -> list[Layer]:
@@ -36,20 +38,20 @@ class NamedValues:
     @property
     def params(self) -> Params:
         """All parameters, such as ``params["0.dense.weight"]``. Set it to replace their values."""
-        return self._collect("params")
+        return {name: own[key] for name, own, key in self._param_places}
 
     @params.setter
     def params(self, values: Params) -> None:
-        self._spread("params", values)
+        _spread(values, self._param_places)
 
     @property
     def state(self) -> State:
         """All that layers carry from batch to batch: draw counters, running means."""
-        return self._collect("state")
+        return {name: own[key] for name, own, key in self._state_places}
 
     @state.setter
     def state(self, values: State) -> None:
-        self._spread("state", values)
+        _spread(values, self._state_places)
 
     @property
     def grads(self) -> Params:
@@ -89,26 +91,20 @@ class NamedValues:
         """The layers with arrays, by name."""
         return [(n, one) for n, one in self.walk() if one.params or one.state or one.ties]
 
-    def _places(self, kind: str) -> list[tuple[str, dict[str, Any], str]]:
-        """Where each array lies: its full name, the dictionary of its layer and the key there."""
-        if kind not in self._known_places:
-            self._known_places[kind] = [
-                (f"{name}.{key}", getattr(layer, kind), key)
-                for name, layer in self._leaves
-                for key in getattr(layer, kind)
-            ]
-        return self._known_places[kind]
+    @functools.cached_property
+    def _param_places(self) -> Places:
+        return self._places("params")
 
-    def _collect(self, kind: str) -> dict[str, Any]:
-        return {name: own[key] for name, own, key in self._places(kind)}
+    @functools.cached_property
+    def _state_places(self) -> Places:
+        return self._places("state")
 
-    def _spread(self, kind: str, values: dict[str, Any]) -> None:
-        places = self._places(kind)
-        for name, _, _ in places:
-            if name not in values:
-                raise ShapeError(f"no value came for {name!r}; nothing was changed")
-        for name, own, key in places:
-            own[key] = values[name]
+    def _places(self, kind: str) -> Places:
+        return [
+            (f"{name}.{key}", getattr(layer, kind), key)
+            for name, layer in self._leaves
+            for key in getattr(layer, kind)
+        ]
 
     def load(self, values: dict[str, Any]) -> None:
         """Replace parameters and state by copies of ``values``, arrays of any library by name.
@@ -152,3 +148,12 @@ class NamedValues:
         finally:
             self.params, self.state = kept_params, kept_state
             self.root.clear()
+
+
+def _spread(values: dict[str, Any], places: Places) -> None:
+    """Put values to their places; nothing is changed if one is missing."""
+    for name, _, _ in places:
+        if name not in values:
+            raise ShapeError(f"no value came for {name!r}; nothing was changed")
+    for name, own, key in places:
+        own[key] = values[name]

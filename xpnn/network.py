@@ -7,10 +7,10 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
-from xpnn.arguments import checked
+from xpnn.arguments import as_seed, check_input_shape, checked
 from xpnn.backends import Backend, get_backend
 from xpnn.backends.staging import is_mapped
-from xpnn.errors import DataError, ShapeError, XpnnError
+from xpnn.errors import DataError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
 from xpnn.layers.embedding import as_ids
 from xpnn.layers.tying import ties
@@ -20,7 +20,7 @@ from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Shape
 
-BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "_known_places"}
+BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "_param_places", "_state_places"}
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -64,9 +64,7 @@ class Network(NamedValues):
         if not isinstance(dtype, str) or dtype not in FLOATS:
             raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
         self.input_shape, self.dtype = _as_shape(input_shape), dtype
-        if seed < 0:
-            raise ValueError(f"seed is an integer of at least 0, got {seed}")
-        self.seed = int(seed)
+        self.seed = as_seed(seed)
         self._build(Sequential(layers), backend)
 
     def _build(self, root: Sequential, backend: str | Backend) -> None:
@@ -77,7 +75,6 @@ class Network(NamedValues):
             self.input_shape, self.backend, seed=self.seed, dtype=self.dtype
         )
         self._ties = ties(root)
-        self._known_places = {}
 
     @property
     def layers(self) -> list[Layer]:
@@ -166,11 +163,7 @@ class Network(NamedValues):
             DeviceError: ``x`` is of the network's library, but on another device.
         """
         x = self.backend.asarray(x)
-        if tuple(x.shape[1:]) != self.input_shape or x.ndim == 0:
-            raise ShapeError(
-                f"wanted inputs of shape {_with_batch(self.input_shape)}, got {tuple(x.shape)}"
-                + self._shape_hint(tuple(x.shape))
-            )
+        check_input_shape(tuple(x.shape), self.input_shape)
         if self.root.takes == "integers":
             with self.backend.on_device():
                 return as_ids(x, self.backend)
@@ -187,11 +180,6 @@ class Network(NamedValues):
         with self.backend.on_device():
             self.root.check_inputs(x)
         return x
-
-    def _shape_hint(self, shape: Shape) -> str:
-        if shape == self.input_shape:
-            return "; for a single sample add the batch axis: x[None, ...]"
-        return "; reshape the inputs, or give the network another input_shape"
 
     def forward(self, x: Any, training: bool = False) -> Array:
         """The outputs for a batch of inputs; the layers keep what ``backward`` needs.
@@ -323,7 +311,3 @@ def _as_shape(shape: Any) -> Shape:
         )
     shape = sizes
     return tuple(map(int, shape))
-
-
-def _with_batch(shape: Shape) -> str:
-    return f"(batch, {', '.join(map(str, shape))})" if shape else "(batch,)"

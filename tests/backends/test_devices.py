@@ -28,7 +28,7 @@ from xpnn.backends import backend_of, get_backend
 from xpnn.backends.strict import StrictBackend
 from xpnn.errors import DataError, DeviceError
 from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
-from xpnn.training.checkpoint import load_weights, save_weights
+from xpnn.saving import load_weights, save_weights
 
 array_api_strict = pytest.importorskip("array_api_strict")
 

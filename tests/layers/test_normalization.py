@@ -9,8 +9,8 @@ from xpnn import BatchNorm, Dense, GroupNorm, LayerNorm, Network, ReLU, RMSNorm,
 from xpnn.errors import GradientError, ShapeError
 from xpnn.losses import mean_squared_error
 from xpnn.optimizers import SGD
+from xpnn.saving import load_weights, save_weights
 from xpnn.testing import check_gradients, training_curve
-from xpnn.training.checkpoint import load_weights, save_weights
 
 PAIRS = [  # ours, the input shape, torch's, and whether torch's has the features on the second axis
     pytest.param(BatchNorm, (5,), lambda nn: nn.BatchNorm1d(5), False, id="batch"),

@@ -19,8 +19,8 @@ from xpnn import (
     mean_squared_error,
 )
 from xpnn.errors import GradientError, ShapeError
+from xpnn.saving import load_weights, save_weights
 from xpnn.testing import check_gradients
-from xpnn.training.checkpoint import load_weights, save_weights
 
 IDS = np.array([[3, 0, 3], [3, 1, 4]])
 

@@ -10,14 +10,17 @@ from xpnn.layers import (
     Embedding,
     Flatten,
     GroupNorm,
+    Identity,
     Parallel,
     Reshape,
     Residual,
+    Sequential,
     Tanh,
     TiedDense,
 )
 from xpnn.network import Network
 from xpnn.saving import Tensor, TensorFile, load_torch_weights, save_torch_weights, write_tensors
+from xpnn.saving.feature_order import feature_orders
 
 
 def linear(features, units, seed=0):
@@ -114,9 +117,21 @@ def folded_side_by_side():
     return [Conv2D(2, 1), Parallel([Flatten(), Flatten()]), Dense(1)]
 
 
+def summed_of_unlike_images():
+    branches = [Sequential([Conv2D(2, 1), Flatten()]), Sequential([Conv2D(8, 2), Flatten()])]
+    return [Parallel(branches, merge="sum"), Dense(1)]
+
+
+def summed_with_unfolded():
+    learned = Sequential([Flatten(), Dense(4), Reshape((2, 2, 1))])
+    return [Parallel([learned, Conv2D(1, 1)], merge="sum"), Flatten(), Dense(1)]
+
+
 @pytest.mark.parametrize(
     ("layers", "shape", "name"),
     [
+        (summed_of_unlike_images, (2, 2, 1), "0.parallel"),
+        (summed_with_unfolded, (2, 2, 1), "0.parallel"),
         (unfolded, (3,), "2.conv2d"),
         (folded_into_a_residual, (2, 2, 1), "2.residual"),
         (folded_into_groups, (2, 2, 1), "2.groupnorm"),
@@ -127,6 +142,20 @@ def folded_side_by_side():
 def test_an_order_that_cannot_be_told_is_said(layers, shape, name, tmp_path):
     with pytest.raises(XpnnError, match=rf"layer '{name}' .* order that PyTorch's file does not"):
         save_torch_weights(Network(layers(), shape), tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda: Parallel([Identity(), Conv2D(2, 1)], merge="sum"),
+        lambda: Parallel([Conv2D(2, 1), Identity()], merge="sum"),
+        lambda: Parallel([Sequential([Conv2D(2, 1), Flatten()]) for _ in range(2)], merge="sum"),
+    ],
+)
+def test_summed_images_are_counted_channels_first(first):
+    network = Network([first(), Flatten(), Dense(1)], (2, 2, 2))
+    (order,) = feature_orders(network.root).values()
+    np.testing.assert_array_equal(order, [0, 2, 4, 6, 1, 3, 5, 7])
 
 
 def test_layers_without_a_counterpart_are_named(tmp_path):

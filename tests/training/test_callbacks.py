@@ -23,11 +23,13 @@ from xpnn import (
 from xpnn.errors import TrainingStopped
 
 
-def trainer_with(*callbacks, rate=0.1, backend="numpy", layers=None, **settings):
+def trainer_with(
+    *callbacks, rate=0.1, backend="numpy", layers=None, loss=xpnn.cross_entropy, **settings
+):
     network = Network(layers or [Dense(8), ReLU(), Dense(10)], (64,), backend)
     return Trainer(
         network,
-        xpnn.cross_entropy,
+        loss,
         SGD(rate),
         metrics=[Accuracy()],
         callbacks=callbacks,
@@ -213,6 +215,47 @@ def test_stop_on_nan_finds_a_rate_that_is_too_large(backend):
         trainer.fit(*data(), batch_size=12, epochs=3, progress=False)
     for value in trainer.network.numpy_arrays().values():
         assert np.isfinite(value).all()
+
+
+class Logs(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_log(self, trainer, step, logs):
+        self.seen.append((trainer.epoch, step, logs["loss"]))
+
+
+def test_after_stop_on_nan_the_run_goes_on_from_before_the_bad_step(backend, tmp_path):
+    """Saved and resumed with a loss that is fine again, it is the run that never went bad."""
+    x, y = data(96)
+    y = np.where(np.arange(96) == 64, 9, y % 9)  # one of its kind, in step 5
+    spoils = []
+
+    def loss(predictions, targets, *, sample_weight=None, backend):
+        value, delta = xpnn.cross_entropy(
+            predictions, targets, sample_weight=sample_weight, backend=backend
+        )
+        bad = spoils and (backend.to_numpy(targets) == 9).any()
+        return (value * float("nan"), delta * float("nan")) if bad else (value, delta)
+
+    def run(trainer, *callbacks, resume=None):
+        settings = {"epochs": 2, "batch_size": 16, "shuffle": False, "progress": False}
+        return trainer.fit(x, y, callbacks=callbacks, resume=resume, **settings)
+
+    def make():
+        return trainer_with(backend=backend, loss=loss, log_every=3, compile=False)
+
+    logs, before, after = Logs(), Logs(), Logs()
+    expected, trainer = run(make(), logs), make()
+    spoils.append(True)
+    with np.errstate(all="ignore"), pytest.raises(TrainingStopped, match="epoch 1, step 5: the"):
+        run(trainer, StopOnNaN(), before)
+    assert (trainer.steps, trainer.epoch_steps, trainer.run.logged) == (4, 4, 3)
+    spoils.clear()
+    trainer.save(tmp_path / "stopped.safetensors")
+    history = run(make(), after, resume=tmp_path / "stopped.safetensors")
+    assert history.epochs == expected.epochs
+    assert before.seen + after.seen == logs.seen
 
 
 def test_a_callback_of_the_wrong_kind_is_refused():

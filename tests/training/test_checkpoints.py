@@ -3,7 +3,11 @@
 import contextlib
 import errno
 import json
+import logging
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -12,7 +16,20 @@ import pytest
 import xpnn
 from tests.conftest import needs
 from tests.training.test_sync import CountingBackend
-from xpnn import Adam, Callback, Checkpoint, Dense, Dropout, Network, ReLU, Trainer
+from xpnn import (
+    SGD,
+    Adam,
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    Dense,
+    Dropout,
+    EarlyStopping,
+    History,
+    Network,
+    ReLU,
+    Trainer,
+)
 from xpnn.backends import get_backend
 from xpnn.errors import FileError
 from xpnn.saving.tensor_file import TensorFile
@@ -38,6 +55,11 @@ def make_trainer(backend="numpy", dtype="float32"):
 def fit(trainer, *callbacks, **settings):
     settings = {"epochs": 3, "batch_size": 16, "progress": False} | settings
     return trainer.fit(*data(), callbacks=callbacks, **settings)
+
+
+def assert_stands_as_before(trainer, stood):
+    for name in ("epoch", "steps", "epoch_steps", "run", "stop_reason", "opt_state"):
+        assert getattr(trainer, name) is stood[name], name
 
 
 def names(folder):
@@ -106,15 +128,41 @@ def test_the_best_one_is_there_if_writing_ends_behind_any_file(tmp_path, monkeyp
             assert best <= newest
 
 
+@pytest.mark.fault("Ctrl-C in training")
+def test_the_best_one_alone_is_not_the_newest_for_an_interrupt(tmp_path):
+    """Where only the best file was written, Ctrl-C still saves where the run stands."""
+
+    class Press(Callback):
+        def on_epoch_end(self, trainer, logs):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_trainer(), Press(), Checkpoint(tmp_path, every_epochs=None, best="loss"))
+    assert names(tmp_path) == [6]
+    assert fit(make_trainer(), resume=tmp_path).epochs == fit(make_trainer()).epochs
+
+
 def test_a_best_that_is_not_measured_says_what_is(tmp_path):
     with pytest.raises(ValueError, match=r"Checkpoint watches 'val_loss', which is not measured"):
         fit(make_trainer(), Checkpoint(tmp_path, best="val_loss"))
 
 
 @pytest.mark.parametrize("setting", ["every_steps", "every_epochs", "keep"])
-@pytest.mark.parametrize("value", [0, -1, 1.5])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
 def test_counts_are_at_least_one(setting, value):
-    with pytest.raises(ValueError, match=f"needs {setting} of at least 1, or None, got {value}"):
+    said = (
+        r"needs \w+ of at least 1, or None, got|Checkpoint wants \w+ to be an integer or None, got"
+    )
+    with pytest.raises((TypeError, ValueError), match=f"({said}) {value}") as caught:
+        Checkpoint("runs", **{setting: value})
+    assert setting in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("best", 3), ("background", 1), ("higher_is_better", "yes")]
+)
+def test_settings_are_of_their_types(setting, value):
+    with pytest.raises(TypeError, match=f"Checkpoint wants {setting} to be .*, got {value!r}"):
         Checkpoint("runs", **{setting: value})
 
 
@@ -125,16 +173,37 @@ def test_a_folder_with_later_checkpoints_is_not_written_over(tmp_path):
         fit(trainer, Checkpoint(tmp_path))
     assert trainer.steps == 0
     assert names(tmp_path) == [6, 12, 18]
+    log = tmp_path / "history.csv"
+    log.write_text("lines of another run")
+    trainer.fit(*data(), batch_size=16, progress=False)
+    values, stood = trainer.network.numpy_arrays(), dict(vars(trainer))
+    with pytest.raises(FileError, match="later than the 6 steps"):
+        fit(trainer, CSVLogger(log), Checkpoint(tmp_path))
+    assert log.read_text() == "lines of another run"
+    assert_stands_as_before(trainer, stood)
+    np.testing.assert_equal(trainer.network.numpy_arrays(), values)
     fit(trainer, Checkpoint(tmp_path), resume=tmp_path)
     fit(trainer, Checkpoint(tmp_path))  # the same trainer goes on
     assert names(tmp_path) == [24, 30, 36]
 
 
-def test_what_a_killed_process_left_is_cleared_away(tmp_path):
-    torn = tmp_path / "checkpoint-000000006.safetensors.123.456.part"
-    torn.write_bytes(b"half")
-    fit(make_trainer(), Checkpoint(tmp_path))
-    assert not torn.exists()
+def test_only_what_a_killed_process_left_is_cleared_away(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, stderr=-1)
+    may_end = threading.Event()
+    thread = threading.Thread(target=may_end.wait, daemon=True)
+    thread.start()
+    here = f"{os.getpid()}.{thread.ident}"
+    writers = [f"{killed.pid}.456", f"{os.getppid()}.456", here, f"{os.getpid()}.1", "of.mine"]
+    torn = [tmp_path / f"checkpoint-000000006.safetensors.{writer}.part" for writer in writers]
+    for path in torn:
+        path.write_bytes(b"half")
+    fit(make_trainer(), Checkpoint(tmp_path), epochs=1)
+    assert [path.exists() for path in torn] == [True, True, True, False, True]
+    killed.communicate()
+    may_end.set()
+    thread.join()
+    fit(make_trainer(), Checkpoint(tmp_path), resume=tmp_path)
+    assert [path.exists() for path in torn] == [False, True, False, False, True]
 
 
 # What is in a file --------------------------------------------------------------------------------
@@ -154,7 +223,7 @@ def test_the_file_is_plain_safetensors_with_json(backend, tmp_path):
     assert tree["must_agree"]["data"]["samples"] == 96
     kind, history = tree["callbacks"][0]
     assert kind == "History"
-    assert history["epochs"][2]["epoch"] == 3
+    assert (history["length"], history["names"]) == (3, ["epoch", "loss", "rate"])
 
 
 DTYPES = [
@@ -240,6 +309,127 @@ def test_callbacks_that_come_or_go_are_named(tmp_path, caplog):
     assert "the checkpoint knows of no Counting more; it starts anew" in caplog.text
     fit(make_trainer(), resume=tmp_path)
     assert "there is no Counting that takes up what the checkpoint has of one" in caplog.text
+
+
+def test_a_callback_made_from_another_may_keep_something_else(tmp_path):
+    class Patient(EarlyStopping):
+        def state(self):
+            return {"left": 7}
+
+        def load_state(self, state):
+            self.left = state["left"]
+
+    fit(make_trainer(), Patient("loss"), Checkpoint(tmp_path))
+    again = Patient("loss")
+    fit(make_trainer(), again, resume=tmp_path)
+    assert again.left == 7
+
+
+class Long(Callback):
+    """Has a history of many epochs, as if they had been, and the lines of a log."""
+
+    runs_last = True
+    length = 200_000
+
+    def __init__(self, log):
+        self.log, self.history = log, None
+
+    def on_fit_begin(self, trainer, epochs):
+        (self.history,) = (one for one in trainer.run.hooks.callbacks if isinstance(one, History))
+
+    def on_step_end(self, trainer, step):
+        if trainer.steps == 6:
+            losses = np.random.default_rng(0).random(self.length).tolist()
+            self.history.epochs = [
+                {"epoch": k, "loss": loss, "mae": loss / 3}
+                | ({"val_loss": -loss} if k % 2 else {"note": "even"})
+                for k, loss in enumerate(losses)
+            ]
+            self.log.write_text("".join(f"{k},{loss!r}\n" for k, loss in enumerate(losses)))
+
+
+def test_a_history_may_be_longer_than_a_header(tmp_path):
+    log = tmp_path / "history.csv"
+    first = Long(log)
+    fit(make_trainer(), first, CSVLogger(log), Checkpoint(tmp_path), epochs=1)
+    wanted, lines = first.history.epochs, log.read_bytes()
+    assert len(lines) > 4_000_000
+    log.unlink()
+    history = fit(make_trainer(), CSVLogger(log), epochs=1, resume=tmp_path)
+    assert len(history) == Long.length + 1
+    assert history.epochs == wanted
+    assert type(history.epochs[0]["epoch"]) is int
+    assert log.read_bytes() == lines
+
+
+# Gone bad -----------------------------------------------------------------------------------------
+
+
+def goes_bad(step):
+    """A loss that is NaN from a step on, with a delta that spoils the weights."""
+    calls = []
+
+    def loss(predictions, targets, *, sample_weight=None, backend):
+        calls.append(None)
+        value, delta = xpnn.cross_entropy(
+            predictions, targets, sample_weight=sample_weight, backend=backend
+        )
+        factor = float("nan") if len(calls) >= step else 1.0
+        return value * factor, delta * factor
+
+    return loss
+
+
+@pytest.mark.fault("NaN and infinity, stage by stage")
+@pytest.mark.parametrize("background", [False, True])
+def test_what_has_gone_bad_does_not_push_out_what_is_good(backend, tmp_path, caplog, background):
+    layers = [Dense(4), ReLU(), Dense(10)]
+    network = Network(layers, (64,), backend, seed=1)
+    trainer = Trainer(network, goes_bad(9), Adam(1e-2), compile=False)
+    keeping = Checkpoint(tmp_path, every_steps=2, keep=2, best="loss", background=background)
+    with caplog.at_level(logging.WARNING, "xpnn"), np.errstate(all="ignore"):
+        history = fit(trainer, keeping)
+    assert np.isnan(history["loss"]).tolist() == [False, True, True]
+    assert names(tmp_path) == [6, 8]
+    assert caplog.text.count("no checkpoint after") == 1
+    assert "no checkpoint after 10 steps, nor until this is over, as the loss" in caplog.text
+    trainer.save(tmp_path / "asked_for.safetensors")  # by hand it is written all the same
+    again = Trainer(network, xpnn.cross_entropy, Adam(1e-2), compile=False)
+    again.load(numbered(tmp_path)[-1])
+    assert all(np.isfinite(one).all() for one in network.numpy_arrays().values())
+
+
+@pytest.mark.fault("NaN and infinity, stage by stage")
+def test_a_loss_that_is_no_number_can_wait_on_the_device_while_a_file_is_written(backend, tmp_path):
+    class Save(Callback):
+        def on_step_end(self, trainer, step):
+            if trainer.steps == 3:
+                trainer.save(tmp_path / "bad.safetensors")
+
+    network = make_trainer(backend).network
+    trainer = Trainer(network, goes_bad(2), Adam(1e-2), compile=False)
+    with np.errstate(all="ignore"):
+        fit(trainer, Save(), epochs=1)
+    losses = read_contents(tmp_path / "bad.safetensors")["run"]["losses"]
+    assert np.isnan(losses["total"])
+    assert losses["weight"] == 48
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_weights_that_a_last_step_has_spoilt_are_not_saved(tmp_path, keep):
+    """The losses were fine until then."""
+
+    class Spoil(Callback):
+        def on_log(self, trainer, step, logs):
+            if trainer.epoch == 1:
+                values = trainer.network.numpy_arrays()
+                trainer.network.load({name: value * np.inf for name, value in values.items()})
+
+    trainer = Trainer(Network([Dense(10)], (64,)), xpnn.cross_entropy, SGD(0.1))
+    with np.errstate(all="ignore"):
+        history = fit(trainer, Spoil(), Checkpoint(tmp_path, keep=keep), epochs=2)
+    assert np.isfinite(history["loss"]).all()
+    assert names(tmp_path) == [6]
 
 
 # Waiting ------------------------------------------------------------------------------------------

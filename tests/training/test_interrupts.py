@@ -13,7 +13,17 @@ import pytest
 
 import xpnn
 from tests.backends.process import PYTHON_PATH
-from xpnn import Adam, Callback, Checkpoint, Dense, Dropout, Network, ReLU, Trainer
+from xpnn import (
+    Adam,
+    BestWeights,
+    Callback,
+    Checkpoint,
+    Dense,
+    Dropout,
+    Network,
+    ReLU,
+    Trainer,
+)
 from xpnn.cli import main
 from xpnn.training.interrupts import Interrupts
 from xpnn.training.resuming import numbered
@@ -135,6 +145,19 @@ def test_without_a_checkpoint_the_trainer_can_still_be_saved(tmp_path):
         fit(trainer, PressCtrlC(8))
     trainer.save(tmp_path / "saved.safetensors")
     assert fit(make_trainer(), resume=tmp_path / "saved.safetensors").epochs == expected.epochs
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_where_weights_are_put_back_only_a_checkpoint_helps(tmp_path, caplog, saved):
+    callbacks = [BestWeights("loss"), *([Checkpoint(tmp_path)] if saved else []), PressCtrlC(8)]
+    with caplog.at_level(logging.WARNING, "xpnn"), pytest.raises(KeyboardInterrupt):
+        fit(make_trainer(), *callbacks)
+    assert "BestWeights now puts other weights in place of those" in caplog.text
+    assert "trainer.save(path) comes too late" in caplog.text
+    assert "trainer.save(path) now" not in caplog.text
+    if saved:
+        expected, again = fit(make_trainer(), BestWeights("loss")), make_trainer()
+        assert fit(again, BestWeights("loss"), resume=tmp_path).epochs == expected.epochs
 
 
 def test_a_handler_of_the_user_is_called_and_put_back():

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from xpnn import SGD, Dense, Network, OutOfMemory, ReLU, Trainer, XpnnError, mean_squared_error
+from xpnn import (
+    SGD,
+    Adam,
+    ClipByGlobalNorm,
+    Dense,
+    Network,
+    OutOfMemory,
+    ReLU,
+    Trainer,
+    XpnnError,
+    mean_squared_error,
+)
 from xpnn.backends import get_backend
 from xpnn.backends.device_memory import bytes_named
 
@@ -66,6 +77,29 @@ def test_a_step_that_never_fits_is_explained_and_changes_nothing(backend, rng):
         np.testing.assert_array_equal(array, before[name])
     trainer.step(x, y)
     assert trainer.steps == 2
+
+
+@pytest.mark.parametrize("clip", [None, ClipByGlobalNorm(0.5)])
+def test_an_update_that_runs_out_has_changed_nothing(backend, rng, monkeypatch, clip):
+    """The last arrays that it asks for are those it joins; counters go on behind them."""
+    pairs, curves, join = [batch(rng) for _ in range(4)], [], backend.join
+    refused = []
+
+    def refusing(arrays):
+        if refused.pop():
+            raise MemoryError
+        return join(arrays)
+
+    for times in (0, 1):
+        network = Network([Dense(8), ReLU(), Dense(1)], (16,), backend, seed=3)
+        trainer = Trainer(network, mean_squared_error, Adam(0.1, clip=clip), compile=False)
+        monkeypatch.setattr(backend, "join", refusing)
+        values = []
+        for x, y in pairs:
+            refused[:] = [False] * 99 + [bool(times), False]
+            values.append(float(backend.to_numpy(trainer.step(x, y))))
+        curves.append((values, int(trainer.opt_state["step"])))
+    assert curves[0] == curves[1]
 
 
 def test_other_errors_pass(backend, rng):

@@ -1,6 +1,8 @@
 """A run that goes on from a checkpoint ends like one that was never interrupted."""
 
+import copy
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -25,8 +27,11 @@ from xpnn import (
     Trainer,
     WarmUp,
 )
+from xpnn.backends import get_backend
 from xpnn.errors import FileError, ShapeError
-from xpnn.training.resuming import numbered
+from xpnn.saving import write_tensors
+from xpnn.training.checkpoint_file import contents_of, read_contents, write_contents
+from xpnn.training.resuming import numbered, read_checkpoint
 
 SIZE, STEPS = 16, 6  # samples of a batch, batches of an epoch
 
@@ -65,7 +70,8 @@ def make_trainer(backend="numpy", **changes):
         WarmUp(4, ReduceOnPlateau(1e-2, patience=1)), clip=ClipByGlobalNorm(1.0)
     )
     settings = {"metrics": [Accuracy()], "seed": 3, "log_every": 4} | changes
-    return Trainer(network, xpnn.cross_entropy, optimizer, **settings)
+    loss = settings.pop("loss", xpnn.cross_entropy)
+    return Trainer(network, loss, optimizer, **settings)
 
 
 def data(count=120):
@@ -378,6 +384,170 @@ def test_another_run_is_told_in_what_it_differs(folder, changed, settings, messa
         np.testing.assert_array_equal(value, before[name])
     assert trainer.opt_state is None
     assert trainer.epoch == 0
+
+
+@pytest.mark.parametrize("what", ["missing", "torn", "another run", "weights that do not fit"])
+def test_a_refused_resume_leaves_the_trainer_where_it_stood(folder, what):
+    trainer, last = make_trainer(), numbered(folder)[-1]
+    with pytest.raises(Killed):
+        fit(trainer, KillAfter(3))
+    trainer.stop_reason = "enough"
+    if what == "weights that do not fit":
+        tree = read_contents(last)
+        tree["network"]["4.dense.weight"] = np.zeros((3, 3))
+        write_contents(last, contents_of(tree, get_backend("numpy")))
+    elif what == "torn":
+        last.write_bytes(last.read_bytes()[:-1])
+    else:
+        last = last.with_name("missing.safetensors") if what == "missing" else last
+    stood, values = dict(vars(trainer)), all_values(trainer)
+    with pytest.raises((FileError, FileNotFoundError, ShapeError)):
+        fit(trainer, resume=last, batch_size=8 if what == "another run" else SIZE)
+    assert (trainer.epoch, trainer.steps, trainer.epoch_steps) == (0, 3, 3)
+    assert trainer.stop_reason == "enough"
+    assert trainer.run is stood["run"]
+    assert trainer.batches is stood["batches"]
+    np.testing.assert_equal(all_values(trainer), values)
+
+
+def test_integers_of_numpy_are_integers_to_a_checkpoint(tmp_path):
+    count = np.int64
+    counts = {"every_steps": count(2), "every_epochs": count(1), "keep": count(2)}
+    settings = {"accumulate": count(2), "log_every": count(4), "seed": count(3)}
+    with pytest.raises(Killed):
+        fit(
+            make_trainer(**settings),
+            *(Checkpoint(tmp_path, **counts), KillAfter(9)),
+            epochs=count(2),
+            batch_size=count(SIZE),
+        )
+    resumed, whole = make_trainer(**settings), make_trainer(accumulate=2)
+    history = fit(resumed, epochs=count(2), batch_size=count(SIZE), resume=tmp_path)
+    assert history.epochs == fit(whole, epochs=2).epochs
+    assert_same(resumed, whole)
+
+
+class Teacher:
+    """A loss that holds a network, and comes back to itself."""
+
+    def __init__(self, temperature=0.5):
+        self.network = Network([Dense(10)], (64,), seed=8)
+        self.layers, self.own = self.network.layers, self
+        self.temperature = np.float32(temperature)
+
+    def __call__(self, predictions, targets, **options):
+        return xpnn.cross_entropy(predictions, targets, **options)
+
+
+def test_a_loss_may_hold_a_network(tmp_path):
+    first, again = make_trainer(loss=Teacher()), make_trainer(loss=Teacher())
+    expected = fit(first, Checkpoint(tmp_path))
+    assert read_contents(numbered(tmp_path)[-1])["must_agree"]["loss"] == {
+        "kind": "Teacher",
+        "network": {"kind": "Network"},
+        "layers": [{"kind": "Dense"}],
+        "own": {"kind": "Teacher"},
+        "temperature": 0.5,
+    }
+    assert fit(again, resume=tmp_path).epochs == expected.epochs
+    with pytest.raises(FileError, match=r"loss.temperature is 0.25 here and 0.5 in"):
+        fit(make_trainer(loss=Teacher(temperature=0.25)), resume=tmp_path)
+
+
+# Contents made to do harm -------------------------------------------------------------------------
+
+
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+FORGED = {
+    (): (None, [], {}, "text", np.zeros(3)),
+    ("network",): (None, [], 3),
+    ("network", "4.dense.weight"): (None, "text", [], {"a": 1}, 10**400, np.zeros(3)),
+    ("network", "3.dropout.draw"): (None, "text", [1], float("nan"), np.zeros(2)),
+    ("optimizer",): ([], {}, "text", {"m": 3}),
+    ("optimizer", "m"): (None, 3, {}, []),
+    ("optimizer", "m", "0.dense.weight"): (None, "text", np.zeros(2)),
+    ("optimizer", "step"): (None, "text", {}),
+    ("trainer",): (None, []),
+    ("trainer", "epoch"): (None, -1, 1.5, 10**30, True, "1"),
+    ("trainer", "steps"): (None, -1, float("inf")),
+    ("run",): ([], 3, {}),
+    ("run", "epoch_steps"): (None, -1, 10**9),
+    ("run", "stop_reason"): (3, {}),
+    ("run", "losses"): (None, [1.0, 2.0]),
+    ("run", "losses", "total"): (None, "text", np.zeros(3)),
+    ("must_agree",): (None, {}, []),
+    ("must_agree", "optimizer"): (np.zeros(3), [np.zeros(2)], [[{"a": np.zeros(2)}]]),
+    ("must_agree", "layers"): (None, nested(50)),
+    ("callbacks",): (None, {}, [3], [["History"]], [[3, {}]], [["History", None]]),
+    ("callbacks", 0, 1): (None, {}, {"best": "x", "waited": 1}),  # of EarlyStopping
+    ("callbacks", 1, 1, "kept"): ([], {"a": 1}, {"0.dense.weight": np.zeros(2)}),  # of BestWeights
+    ("callbacks", 2, 1, "lines"): ("text", None, np.zeros(3)),  # of CSVLogger
+    ("callbacks", 3, 1, "length"): (None, -1, 10**9),  # of History
+    ("callbacks", 3, 1, "names"): (None, [1, 2, 3], ["loss"]),
+    ("callbacks", 3, 1, "columns"): (None, [], [3], [[None, None]] * 6),
+}
+
+
+@pytest.fixture(scope="module")
+def whole_tree(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    callbacks = [EarlyStopping(), BestWeights(), CSVLogger(folder / "history.csv")]
+    fit(make_trainer(), *callbacks, Checkpoint(folder), epochs=2)
+    return read_contents(numbered(folder)[-1])
+
+
+@pytest.mark.fault("checkpoint made to do harm")
+@pytest.mark.parametrize("place", FORGED, ids=lambda place: ".".join(map(str, place)))
+def test_contents_that_cannot_be_are_refused_and_change_nothing(whole_tree, tmp_path, place):
+    log, path, trainer = tmp_path / "history.csv", tmp_path / "forged.safetensors", make_trainer()
+    log.write_text("lines of another run")
+    before, stood = trainer.network.numpy_arrays(), dict(vars(trainer))
+    for value in FORGED[place]:
+        tree = copy.deepcopy(whole_tree)
+        inner = tree
+        for key in place[:-1]:
+            inner = inner[key]
+        if place:
+            inner[place[-1]] = value
+        write_contents(path, contents_of(tree if place else value, get_backend("numpy")))
+        with pytest.raises((FileError, ShapeError), match=re.escape(str(path))):
+            fit(trainer, EarlyStopping(), BestWeights(), CSVLogger(log), resume=path)
+        if place[:1] in {(), ("network",), ("optimizer",), ("trainer",)}:
+            with pytest.raises((FileError, ShapeError), match=re.escape(str(path))):
+                trainer.load(path)
+        assert log.read_text() == "lines of another run"
+        np.testing.assert_equal(trainer.network.numpy_arrays(), before)
+        for name in ("epoch", "steps", "epoch_steps", "run", "stop_reason", "opt_state"):
+            assert getattr(trainer, name) is stood[name]
+
+
+@pytest.mark.fault("checkpoint made to do harm")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 500 + "]" * 500, "nested more than 100 deep"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"$tensor": ["a"]}', "unhashable"),
+        ('{"$tensor": "a"}', "'a'"),
+        ('{"$float": {}}', "float"),
+        ('{"$float": ' + "1" * 400 + "}", "too large"),
+        ("NaN", "NaN is no number"),
+        (None, "'contents'"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_texts_that_are_no_contents(tmp_path, text, message):
+    path = tmp_path / "forged.safetensors"
+    contents = {} if text is None else {"contents": text}
+    write_tensors(path, {}, {"format": "xpnn-checkpoint", "version": "1", **contents})
+    with pytest.raises(FileError, match=f"is no whole checkpoint: .*{message}"):
+        read_checkpoint(path)
 
 
 # By hand ------------------------------------------------------------------------------------------

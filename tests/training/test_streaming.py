@@ -112,6 +112,10 @@ def test_what_does_not_go_with_batches_is_refused(files):
             trainer.evaluate(shards, **{name: value})
     with pytest.raises(DataError, match="wanted batches for 2 epochs, got a generator"):
         trainer.fit(X, Y, validation=(batch for batch in shards), epochs=2)
+    for once in (Prefetch(iter([(X, Y)])), Prefetch(Prefetch(batch for batch in shards))):
+        with pytest.raises(DataError, match=r"wanted batches for 2 epochs, got a \w*(tor|ter)"):
+            trainer.fit(once, epochs=2)
+        trainer.fit(once, progress=False)  # but one epoch it serves
     with pytest.raises(ValueError, match=r"wanted validation=\(x, y\), or batches, beside an iter"):
         trainer.fit(shards, validation=0.2)
     with pytest.raises(TypeError, match="wanted an iterable of batches"):

@@ -13,6 +13,7 @@ from xpnn import (
     Adam,
     Dense,
     Dropout,
+    LeakyReLU,
     Network,
     ReduceOnPlateau,
     ReLU,
@@ -179,6 +180,31 @@ def test_frozen_layers_stay_as_they_are(backend):
     trainer.fit(*digits(), progress=False)
     thawed = trainer.network.numpy_arrays()
     assert not np.array_equal(before["0.dense.weight"], thawed["0.dense.weight"])
+
+
+@pytest.mark.parametrize(("slope", "rate"), [(0.5, 0.1), (0.01, 0.3)])
+def test_hyperparameters_that_are_changed_between_steps_are_used(backend, slope, rate):
+    """A compiled step holds their values; another one is made for others."""
+    data = tuple(map(backend.asarray, digits(32)))
+
+    def trainer(slope, rate):
+        network = Network([Dense(8), LeakyReLU(slope), Dense(10)], (64,), backend)
+        return Trainer(network, xpnn.cross_entropy, SGD(rate))
+
+    changed, fresh = trainer(0.01, 0.1), trainer(slope, rate)
+    for _ in range(3):
+        changed.step(*data)
+    changed.evaluate(*data)
+    changed.network.layers[1].negative_slope = slope
+    changed.optimizer.hyper["rate"] = rate
+    fresh.network.load(changed.network.params)
+    assert changed.evaluate(*data) == fresh.evaluate(*data)
+    for _ in range(3):
+        changed.step(*data)
+        fresh.step(*data)
+    there = fresh.network.numpy_arrays()
+    for name, array in changed.network.numpy_arrays().items():
+        np.testing.assert_array_equal(array, there[name], err_msg=name)
 
 
 def test_a_step_function_is_not_traced_again_for_new_numbers():

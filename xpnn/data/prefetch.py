@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from threading import Condition, Thread
 from typing import Any
 
-from xpnn.data.stream import check_source, one_pass
+from xpnn.data.stream import Wrapper, check_source, one_pass
 
 PATIENCE = 5.0  # seconds that an end waits for the batch that is being made
 
 
-class Prefetch:
+class Prefetch(Wrapper):
     """An iterable of batches, gone through by a thread of its own, up to ``depth`` batches ahead.
 
     In memory are at most ``depth`` batches beside the one that is trained on; the thread waits when

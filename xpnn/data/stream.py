@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from numbers import Integral
 from typing import Any, Self
 
 from xpnn.backends import Backend
@@ -47,6 +48,12 @@ def one_pass(source: Any, epoch: int = 0, start: int = 0) -> Iterator[Any]:
     return found
 
 
+class Wrapper:
+    """Base of iterables that hand on the batches of their ``source``, such as ``Prefetch``."""
+
+    source: Any
+
+
 class Stream:
     """Batches of an iterable, each looked at when it comes, on the device one step ahead.
 
@@ -82,9 +89,17 @@ class Stream:
         return other
 
     @property
+    def origin(self) -> Any:
+        """Where the batches come from at first, behind wrappers."""
+        source = self.source
+        while isinstance(source, Wrapper):
+            source = source.source
+        return source
+
+    @property
     def one_shot(self) -> bool:
         """Whether a second pass would find nothing."""
-        return isinstance(self.source, Iterator)
+        return isinstance(self.origin, Iterator)
 
     @property
     def steps(self) -> int | None:
@@ -97,11 +112,9 @@ class Stream:
     @property
     def order(self) -> dict[str, Any]:
         """What the order of the batches depends on, as far as the source says so."""
-        source = self.source
-        while not isinstance(source, Iterator) and hasattr(source, "source"):  # such as Prefetch
-            source = source.source
-        known = {name: getattr(source, name, None) for name in ("batch_size", "window", "seed")}
-        return {name: value for name, value in known.items() if isinstance(value, int)}
+        origin = self.origin
+        known = {name: getattr(origin, name, None) for name in ("batch_size", "window", "seed")}
+        return {name: int(value) for name, value in known.items() if isinstance(value, Integral)}
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return self.starting_at(0)

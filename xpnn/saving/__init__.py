@@ -7,13 +7,16 @@
 from xpnn.saving.tensor_file import Entry, TensorFile
 from xpnn.saving.tensors import Tensor, tensor, write_tensors
 from xpnn.saving.torch_weights import load_torch_weights, save_torch_weights
+from xpnn.saving.weights import load_weights, save_weights
 
 __all__ = [
     "Entry",
     "Tensor",
     "TensorFile",
     "load_torch_weights",
+    "load_weights",
     "save_torch_weights",
+    "save_weights",
     "tensor",
     "write_tensors",
 ]

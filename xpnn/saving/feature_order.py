@@ -91,14 +91,20 @@ class Flow:
             ends.append(Flow(self.channels_first, self.order, self.unfolded))
         first = ends[0]
         joined = isinstance(layer, Parallel) and layer.merge == "concatenate" and len(ends) > 1
-        flat = [end.order is None for end in ends]
-        if len(set(flat)) > 1 or (joined and not all(flat)):
+        flat = first.order is not None
+        if (flat and joined) or not all(_same_order(end.order, first.order) for end in ends):
             raise _unclear(name, "joins what a Flatten made of images with other features")
-        self.channels_first, self.order, self.unfolded = (
-            first.channels_first,
-            first.order,
-            first.unfolded,
-        )
+        self.order = first.order
+        self.channels_first = any(end.channels_first for end in ends)
+        self.unfolded = any(end.unfolded for end in ends)
+        if self.channels_first and self.unfolded:
+            raise _unclear(name, "joins images with features that were learned")
+
+
+def _same_order(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
 
 
 def _unclear(name: str, does: str) -> XpnnError:

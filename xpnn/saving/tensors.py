@@ -35,6 +35,9 @@ CODES = {
 }
 """The dtypes that a file can hold, and how safetensors calls them."""
 
+PART = ".part"
+"""How the names of files end that are being written; who writes stands before it."""
+
 NAMES = {code: name for name, code in CODES.items()}
 
 
@@ -83,19 +86,25 @@ def write_tensors(
 
     Raises:
         OSError: the folder cannot be written to, or the disk is full; an old file is unharmed.
-        FileError: a dtype that a file cannot hold, or more arrays than fit into a header.
+        FileError: a dtype that a file cannot hold, or more arrays and texts than fit into a
+            header.
     """
     path = Path(path)
     buffers = {name: _bytes(name, one) for name, one in _aligned(tensors)}
     header = _header(tensors, buffers, {**metadata, "crc32": "00000000"})
     if len(header) > MAX_HEADER:
-        raise FileError(f"{path}: {len(tensors)} arrays are too many for one file")
+        raise FileError(
+            f"{path}: wanted a header of at most {MAX_HEADER:,} bytes, got {len(header):,}, of "
+            f"{len(tensors)} arrays and {sum(map(len, metadata.values())):,} characters of texts; "
+            f"write fewer arrays into one file, and long lists as arrays"
+        )
     total = zlib.crc32(header)
     for buffer in buffers.values():
         total = zlib.crc32(buffer, total)
     header = with_sum(header, "00000000", f"{total:08x}", path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    writer = f"{os.getpid()}.{threading.get_ident()}"
+    temporary = path.with_name(f"{path.name}.{writer}{PART}")
     try:
         with temporary.open("wb") as file:
             file.write(struct.pack("<Q", len(header)) + header)
@@ -108,6 +117,34 @@ def write_tensors(
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def clear_away_torn(folder: Path, pattern: str) -> None:
+    """Delete what processes that were killed have left of files with names like ``pattern``.
+
+    What a process or a thread may still be writing stays.
+    """
+    for path in folder.glob(f"{pattern}.*.*{PART}"):
+        *_, process, thread = path.name.removesuffix(PART).split(".")
+        if process.isdecimal() and thread.isdecimal() and not _may_write(int(process), int(thread)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _may_write(process: int, thread: int) -> bool:
+    """Whether that thread, of that process, may be writing; not if it is the one that asks."""
+    if process == os.getpid():
+        others = {one.ident for one in threading.enumerate()} - {threading.get_ident()}
+        return thread in others
+    if os.name == "nt":
+        return False  # a file that is open cannot be deleted there
+    try:
+        os.kill(process, 0)  # asks only
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _aligned(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:

@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from xpnn.backends import Backend
 from xpnn.errors import FileError
+from xpnn.layers import Layer
+from xpnn.network import Network
 from xpnn.saving.tensors import dtype_name
 from xpnn.training.step import hyperparameters
 
@@ -60,23 +65,32 @@ def check_agreement(here: dict[str, Any], there: dict[str, Any], path: Path) -> 
         )
 
 
-def _described(value: Any) -> Any:
-    """What an object was made with, in JSON's words: its kind, and its public attributes."""
+def _described(value: Any, within: tuple[Any, ...] = ()) -> Any:
+    """What an object was made with, in JSON's words: its kind, and its public attributes.
+
+    A network that a loss may hold is a matter of its own, and so is what comes back to itself:
+    of these only the kind counts.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Network | Layer | Backend) or any(value is one for one in within):
+        return {"kind": type(value).__name__}
+    below = functools.partial(_described, within=(*within, value))
     if isinstance(value, Mapping):
-        return {str(key): _described(one) for key, one in value.items()}
+        return {str(key): below(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_described(one) for one in value]
+        return [below(one) for one in value]
     if isinstance(value, functools.partial):
-        kept = {"function": _described(value.func), "arguments": _described(value.args)}
-        return kept | _described(value.keywords)
+        kept = {"function": below(value.func), "arguments": below(value.args)}
+        return kept | below(value.keywords)
     if isinstance(value, type) or hasattr(value, "__qualname__"):
         return value.__qualname__
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"an array of {dtype_name(value)} {tuple(value.shape)}"
     public = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
-    return {"kind": type(value).__name__, **_described(public)}
+    return {"kind": type(value).__name__, **below(public)}
 
 
 def _differences(here: Any, there: Any, name: str = "") -> Iterator[str]:

@@ -4,8 +4,12 @@ import csv
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from xpnn.training.columns import columns_of, epochs_of
+from xpnn.training.fields import BYTES, COUNT, DICTIONARY, NUMBER, check_fields, or_none
 from xpnn.training.hooks import Callback, Logs
 
 if TYPE_CHECKING:
@@ -22,10 +26,13 @@ class History(Callback):
         self.epochs.append({"epoch": trainer.epoch, **logs})
 
     def state(self) -> dict[str, Any]:
-        return {"epochs": self.epochs}
+        return columns_of(self.epochs)
+
+    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
+        epochs_of(state)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.epochs = state["epochs"]
+        self.epochs = epochs_of(state)
 
     def __getitem__(self, name: str) -> list[float]:
         if self.epochs and name not in self.epochs[0]:
@@ -130,6 +137,9 @@ class Watching(Callback):
     def state(self) -> dict[str, Any] | None:
         return {"best": self.best}
 
+    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
+        check_fields(state, {"best": NUMBER}, type(self).__name__)
+
     def load_state(self, state: dict[str, Any]) -> None:
         self.best = state["best"]
 
@@ -171,6 +181,9 @@ class EarlyStopping(Watching):
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited}
 
+    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
+        check_fields(state, {"best": NUMBER, "waited": COUNT}, "EarlyStopping")
+
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.waited = state["waited"]
@@ -178,6 +191,8 @@ class EarlyStopping(Watching):
 
 class BestWeights(Watching):
     """Puts the weights of the best epoch back when training ends, however it ends."""
+
+    replaces_weights: ClassVar[bool] = True
 
     def __init__(self, monitor: str = "val_loss", higher_is_better: bool | None = None):
         super().__init__(monitor, higher_is_better)
@@ -199,6 +214,14 @@ class BestWeights(Watching):
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "epoch": self.epoch, "kept": self._kept}
+
+    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
+        wanted = {"best": NUMBER, "epoch": or_none(COUNT), "kept": or_none(DICTIONARY)}
+        check_fields(state, wanted, "BestWeights")
+        if state["kept"] is not None:
+            own = trainer.network.numpy_arrays()
+            if _shapes(state["kept"]) != _shapes(own):
+                raise ValueError("its 'BestWeights' kept weights of another network")
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
@@ -226,11 +249,15 @@ class CSVLogger(Callback):
         self._start = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        text = self.path.read_bytes().decode() if self.path.exists() else ""
-        return {"text": text, "seconds": time.perf_counter() - self._start}
+        content = self.path.read_bytes() if self.path.exists() else b""
+        lines = np.frombuffer(content, dtype=np.uint8)
+        return {"lines": lines, "seconds": time.perf_counter() - self._start}
+
+    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
+        check_fields(state, {"lines": BYTES, "seconds": NUMBER}, "CSVLogger")
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.path.write_bytes(state["text"].encode())
+        self.path.write_bytes(state["lines"].tobytes())
         self._start = time.perf_counter() - state["seconds"]
 
     def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
@@ -245,6 +272,11 @@ class CSVLogger(Callback):
             if new:
                 writer.writeheader()
             writer.writerow(row)
+
+
+def _shapes(values: dict[str, Any]) -> dict[str, Any]:
+    numbers = (int, float, np.ndarray)
+    return {n: np.shape(one) if isinstance(one, numbers) else None for n, one in values.items()}
 
 
 def _rounded(logs: Logs) -> dict[str, str]:

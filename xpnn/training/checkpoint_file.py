@@ -23,6 +23,7 @@ from xpnn.typing import Array
 CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 1
 TOGETHER = 1 << 24  # numbers: more are copied in several pieces, as joining them takes memory
 TENSOR, FLOAT = "$tensor", "$float"
+DEEPEST = 100  # levels of nesting
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,14 @@ class Contents:
 
 
 def contents_of(tree: Any, backend: Backend) -> Contents:
-    """The nesting ``tree`` as a file holds it: copies, for which the device is waited for once.
+    """The nesting ``tree`` as a file holds it; see ``on_host`` and ``encoded``."""
+    return encoded(on_host(tree, backend))
+
+
+def on_host(tree: Any, backend: Backend) -> Any:
+    """The same nesting with a Tensor for each array, and a number for each 0-d array.
+
+    They are copies, for which the device is waited for once.
 
     Args:
         tree: dicts with texts as keys, lists and tuples, which come back as lists, of arrays,
@@ -42,7 +50,7 @@ def contents_of(tree: Any, backend: Backend) -> Contents:
         backend: of the arrays in it; NumPy arrays may be there besides.
 
     Raises:
-        TypeError: something else is in it.
+        TypeError: two arrays have the same name, or a dict has other keys.
     """
     leaves: dict[str, Array] = {}
 
@@ -55,12 +63,28 @@ def contents_of(tree: Any, backend: Backend) -> Contents:
     _mapped(collect, tree)
     arrays = {name: leaf for name, leaf in leaves.items() if hasattr(leaf, "dtype")}
     copies = dict(zip(arrays, host_copies(list(arrays.values()), backend), strict=True))
-    tensors = {name: one for name, one in copies.items() if one.values.ndim}
+
+    def copied(leaf: Any, name: str) -> Any:
+        if name not in copies:
+            return leaf
+        return copies[name] if copies[name].values.ndim else copies[name].values.item()
+
+    return _mapped(copied, tree)
+
+
+def encoded(tree: Any) -> Contents:
+    """A nesting that lies on the host as a file holds it: its tensors, and all else in JSON.
+
+    Raises:
+        TypeError: something is in it that no file can hold.
+    """
+    tensors: dict[str, Tensor] = {}
 
     def described(leaf: Any, name: str) -> Any:
-        if name in tensors:
-            return {TENSOR: name}
-        return _as_json(copies[name].values.item() if name in copies else leaf, name)
+        if not isinstance(leaf, Tensor):
+            return _as_json(leaf, name)
+        tensors[name] = leaf
+        return {TENSOR: name}
 
     return Contents(_mapped(described, tree), tensors)
 
@@ -137,7 +161,7 @@ def read_contents(path: Path) -> Any:
             file.check_sum()
             tree = strict_json(file.metadata["contents"])
             return _restored(tree, file)
-        except (FileError, KeyError, ValueError) as error:
+        except (FileError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise NoCheckpointError(f"{path} is no whole checkpoint: {error}") from None
 
 
@@ -145,15 +169,18 @@ class NoCheckpointError(FileError):
     """A file that is torn, damaged, or of another kind."""
 
 
-def _mapped(change: Callable[[Any, str], Any], tree: Any, name: str = "") -> Any:
+def _mapped(change: Callable[[Any, str], Any], tree: Any, name: str = "", depth: int = 0) -> Any:
     """The same nesting with every leaf changed, which is told its name, such as "a.b.0"."""
+    if depth > DEEPEST:
+        raise TypeError(f"{name[:200]}: wanted no more than {DEEPEST} levels in what a file holds")
+    depth += 1
     if isinstance(tree, dict):
         for key in tree:
             if not isinstance(key, str):
                 raise TypeError(f"{name}: wanted texts as keys in what a file holds, got {key!r}")
-        return {key: _mapped(change, one, _below(name, key)) for key, one in tree.items()}
+        return {key: _mapped(change, one, _below(name, key), depth) for key, one in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_mapped(change, one, _below(name, k)) for k, one in enumerate(tree)]
+        return [_mapped(change, one, _below(name, k), depth) for k, one in enumerate(tree)]
     return change(tree, name)
 
 
@@ -175,11 +202,14 @@ def _as_json(leaf: Any, name: str) -> Any:
     )
 
 
-def _restored(tree: Any, file: TensorFile) -> Any:
+def _restored(tree: Any, file: TensorFile, depth: int = 0) -> Any:
+    if depth > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    depth += 1
     if isinstance(tree, dict):
         if tree.keys() == {TENSOR}:
             return file.read(tree[TENSOR])
         if tree.keys() == {FLOAT}:
             return float(tree[FLOAT])
-        return {key: _restored(one, file) for key, one in tree.items()}
-    return [_restored(one, file) for one in tree] if isinstance(tree, list) else tree
+        return {key: _restored(one, file, depth) for key, one in tree.items()}
+    return [_restored(one, file, depth) for one in tree] if isinstance(tree, list) else tree

@@ -1,17 +1,21 @@
 """Checkpoint: a run in files, from which it goes on as if nothing had happened."""
 
-import contextlib
 import logging
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from xpnn.arguments import checked
 from xpnn.errors import FileError
+from xpnn.saving.tensors import clear_away_torn
 from xpnn.training.callbacks import Watching
-from xpnn.training.checkpoint_file import Contents, NoCheckpointError, read_contents, write_contents
+from xpnn.training.checkpoint_file import Contents, NoCheckpointError, write_contents
 from xpnn.training.hooks import Logs
-from xpnn.training.resuming import SUFFIX, number_of, numbered, trainer_contents
+from xpnn.training.resuming import SUFFIX, number_of, numbered, read_checkpoint, trainer_contents
 
 if TYPE_CHECKING:
     from xpnn.training.trainer import Trainer
@@ -29,6 +33,9 @@ class Checkpoint(Watching):
     written whole or not at all, whatever moment the process dies at.
 
     Ctrl-C saves a checkpoint, too, and so does the end of ``fit``.
+
+    Where the mean loss of the epoch or a parameter is NaN or infinite, nothing is written, and a
+    message says so: the newest checkpoint is one from before, and the good ones stay.
 
     Args:
         folder: for the files of one run; made if it is missing.
@@ -52,6 +59,7 @@ class Checkpoint(Watching):
 
     runs_last: ClassVar[bool] = True  # what the others know has to be in it
 
+    @checked
     def __init__(
         self,
         folder: str | Path,
@@ -66,26 +74,27 @@ class Checkpoint(Watching):
         super().__init__(best or "", higher_is_better)
         counts = {"every_steps": every_steps, "every_epochs": every_epochs, "keep": keep}
         for name, count in counts.items():
-            if count is not None and (not isinstance(count, int) or count < 1):
+            if count is not None and count < 1:
                 raise ValueError(f"Checkpoint needs {name} of at least 1, or None, got {count!r}")
         self.folder, self.keep = Path(folder), keep
         self.every_steps, self.every_epochs = every_steps, every_epochs
         self._writer = Writer(background)
         self._saved: tuple[int, int] | None = None
+        self._loss, self._told = 0.0, False
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
-        super().on_fit_begin(trainer, epochs)
-        self._saved = None
-        for torn in self.folder.glob(f"*{SUFFIX}.*.part"):  # of a process that was killed
-            with contextlib.suppress(OSError):
-                torn.unlink()
+    def on_fit_check(self, trainer: "Trainer", steps: int) -> None:
         for path in numbered(self.folder):
-            if (number_of(path) or 0) > trainer.steps and _is_whole(path):
+            if (number_of(path) or 0) > steps and _is_whole(path):
                 raise FileError(
-                    f"{self.folder} has {path.name}, which is later than the {trainer.steps} steps "
+                    f"{self.folder} has {path.name}, which is later than the {steps} steps "
                     f"that this training has done; go on from it with fit(..., "
                     f"resume={str(self.folder)!r}), choose another folder, or delete it"
                 )
+
+    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
+        super().on_fit_begin(trainer, epochs)
+        self._saved, self._loss, self._told = None, 0.0, False
+        clear_away_torn(self.folder, f"*{SUFFIX}")
 
     def on_step_end(self, trainer: "Trainer", step: int) -> None:
         self._writer.check()
@@ -94,20 +103,23 @@ class Checkpoint(Watching):
 
     def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
         self._writer.check()
+        self._loss, before = logs["loss"], self.best
         is_best = bool(self.monitor) and self.is_new_best(logs)
         due = self.every_epochs and trainer.epoch % self.every_epochs == 0
         last = trainer.run is not None and trainer.run.ends
         if is_best:
             # the best one first: if it is all that gets written, the next attempt makes it again
-            self._save(trainer, self.best_path, *([self._path(trainer)] if due or last else []))
+            newest = [self._path(trainer)] if due or last else []
+            if not self._save(trainer, self.best_path, *newest):
+                self.best = before
         elif due or last:
             self._save(trainer)
 
     def on_interrupt(self, trainer: "Trainer") -> None:
-        if self._saved != (trainer.epoch, trainer.epoch_steps):
-            self._save(trainer)
+        is_saved = self._saved == (trainer.epoch, trainer.epoch_steps) or self._save(trainer)
         self._writer.wait()
-        logger.warning("go on from here with fit(..., resume=%r)", str(self.folder))
+        if is_saved:
+            logger.warning("go on from here with fit(..., resume=%r)", str(self.folder))
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         self._writer.wait()
@@ -123,11 +135,38 @@ class Checkpoint(Watching):
     def _path(self, trainer: "Trainer") -> Path:
         return self.folder / f"checkpoint-{trainer.steps:09d}{SUFFIX}"
 
-    def _save(self, trainer: "Trainer", *paths: Path) -> None:
+    def _save(self, trainer: "Trainer", *paths: Path) -> bool:
+        """Write it, or say why not; whether it was, or will be soon."""
         self._writer.wait()  # before more copies are made
-        contents, places = trainer_contents(trainer), paths or (self._path(trainer),)
+        newest = self._path(trainer)
+        contents, places = trainer_contents(trainer), paths or (newest,)
+        if not self._is_sound(trainer, contents):
+            self._tell_once(trainer)
+            return False
+        self._told = False
         self._writer.run(lambda: self._write(contents, places))
-        self._saved = trainer.epoch, trainer.epoch_steps
+        if newest in places:
+            self._saved = trainer.epoch, trainer.epoch_steps
+        return True
+
+    def _tell_once(self, trainer: "Trainer") -> None:
+        if not self._told:
+            logger.warning(
+                "no checkpoint after %d steps, nor until this is over, as the loss or a "
+                "parameter is NaN or infinite; those before it stay in %s",
+                trainer.steps,
+                self.folder,
+            )
+        self._told = True
+
+    def _is_sound(self, trainer: "Trainer", contents: Contents) -> bool:
+        """Whether it is worth going on from: a run that has gone bad stays so."""
+        losses = None if trainer.run is None else trainer.run.losses
+        loss = losses.total if losses is not None and losses.weight else self._loss
+        arrays = (contents.tensors.get(f"network.{name}") for name in trainer.network.params)
+        return math.isfinite(loss) and all(
+            bool(np.isfinite(one.values).all()) for one in arrays if one is not None
+        )
 
     def _write(self, contents: Contents, places: tuple[Path, ...]) -> None:
         for path in places:
@@ -181,7 +220,7 @@ class Writer:
 
 def _is_whole(path: Path) -> bool:
     try:
-        read_contents(path)
+        read_checkpoint(path)
     except NoCheckpointError:
         return False
     return True

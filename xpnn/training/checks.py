@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.arguments import check_input_shape
 from xpnn.backends import Backend, get_backend
 from xpnn.data.splits import same_length
 from xpnn.errors import DataError, ShapeError
@@ -61,18 +62,7 @@ def _home(array: Array, network: Network) -> Backend:
 
 def _check_input_form(network: Network, x: Array) -> None:
     """Shape and kind of the inputs, as ``Network.asarray`` wants them."""
-    shape = tuple(x.shape)
-    if not shape or shape[1:] != network.input_shape:
-        wanted = ", ".join(["batch", *map(str, network.input_shape)])
-        single = shape == network.input_shape
-        raise ShapeError(
-            f"wanted inputs of shape ({wanted}), got {shape}; "
-            + (
-                "for a single sample add the batch axis: x[None, ...]"
-                if single
-                else "reshape the inputs, or give the network another input_shape"
-            )
-        )
+    check_input_shape(tuple(x.shape), network.input_shape)
     if network.root.takes == "integers":
         as_ids(x[:0, ...], _home(x, network))
 

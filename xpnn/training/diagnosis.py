@@ -13,6 +13,7 @@ from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.training.hooks import Callback, Logs
 from xpnn.training.precision import MixedPrecision
+from xpnn.training.running_mean import RunningMean
 from xpnn.typing import Array, Loss
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class StopOnNaN(Callback):
     def _explain(self, trainer: "Trainer", step: int) -> None:
         """Repeat the steps since the last log point until one goes bad."""
         assert self._good is not None
-        network = trainer.network
+        assert trainer.run is not None
+        network, run = trainer.network, trainer.run
         self._good.put_back(trainer)
         if not isinstance(trainer.batches, Batches):
             raise TrainingStopped(
@@ -64,7 +66,7 @@ class StopOnNaN(Callback):
             x, y, weight = trainer.batches[number]
             culprit = first_bad_layer(network, trainer.loss, x, y, weight, trainer.precision)
             if culprit is None:
-                trainer.step(x, y, weight)
+                run.take_step(x, y, weight)
                 culprit = _first_bad_parameter(network)
             if culprit is not None:
                 before.put_back(trainer)
@@ -78,19 +80,26 @@ class StopOnNaN(Callback):
 
 
 class Snapshot:
-    """Copies of a trainer's arrays and counters, which no later step can touch."""
+    """Copies of what a trainer and its run hold, which no later step can touch."""
 
     def __init__(self, trainer: "Trainer"):
-        network = trainer.network
-        self.steps = trainer.steps
+        network, run = trainer.network, trainer.run
+        assert run is not None
+        self.steps, self.epoch_steps = trainer.steps, trainer.epoch_steps
+        self.logged = run.logged
+        run.losses.read()  # at a log point there is nothing left to wait for
+        self.losses = run.losses.total, run.losses.weight
         self.arrays = _copied({**network.params, **network.state}, network.backend)
         self.opt_state = _copied(trainer.opt_state, network.backend)
 
     def put_back(self, trainer: "Trainer") -> None:
-        """Make the trainer what it was."""
+        """Make the trainer and its run what they were."""
         trainer.network.load(self.arrays)
         trainer.opt_state = _copied(self.opt_state, trainer.network.backend)
-        trainer.steps = self.steps
+        trainer.steps, trainer.epoch_steps = self.steps, self.epoch_steps
+        assert trainer.run is not None
+        trainer.run.logged = self.logged
+        trainer.run.losses = RunningMean(trainer.network.backend, *self.losses)
 
 
 def _copied(value: Any, backend: Backend) -> Any:

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from xpnn.training.fields import LIST, unusable
+
 if TYPE_CHECKING:
     from xpnn.training.trainer import Trainer
 
@@ -22,9 +24,22 @@ class Callback:
 
     Attributes:
         runs_last: whether its hooks are called behind those of all other callbacks.
+        replaces_weights: whether its ``on_fit_end`` puts other weights into the network.
     """
 
     runs_last: ClassVar[bool] = False
+    replaces_weights: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "load_state" in vars(cls) and "check_state" not in vars(cls):  # it takes up another one
+            cls.check_state = Callback.check_state  # type: ignore[method-assign]
+
+    def on_fit_check(self, trainer: "Trainer", steps: int) -> None:
+        """``fit`` is about to go on after ``steps`` steps; raise here if it must not.
+
+        Nothing was changed yet: what a checkpoint holds is not in ``trainer``.
+        """
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
         """``fit`` starts and will run for up to ``epochs`` epochs."""
@@ -51,9 +66,13 @@ class Callback:
         """What a checkpoint keeps of it, by name; None if there is nothing to keep.
 
         Arrays, numbers, texts, None, and dicts and lists of such, which come back as NumPy arrays
-        and as lists.
+        and as lists. What grows with the epochs is best an array: all else has to fit into the
+        header of a file, which is of 10 MB at most.
         """
         return None
+
+    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
+        """Raise ValueError if ``load_state`` could not take this up; nothing was changed yet."""
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up what ``state`` once returned; after ``on_fit_begin`` of a resumed ``fit``."""
@@ -74,6 +93,14 @@ class CallbackList:
             for hook in vars(Callback)
             if hook.startswith("on_")
         }
+
+    @property
+    def replacing_weights(self) -> list[str]:
+        """The kinds of those that put other weights into the network in the end."""
+        return [type(one).__name__ for one in self.callbacks if one.replaces_weights]
+
+    def fit_check(self, steps: int) -> None:
+        self._call("on_fit_check", steps)
 
     def fit_begin(self, epochs: int) -> None:
         self._call("on_fit_begin", epochs)
@@ -101,6 +128,20 @@ class CallbackList:
         found = [(type(one).__name__, one.state()) for one in self.callbacks]
         return [[kind, state] for kind, state in found if state is not None]
 
+    def check_states(self, states: Any) -> None:
+        """Raise ValueError if ``load_states`` could not hand these out."""
+        if not isinstance(states, list):
+            raise unusable(states, LIST, "callbacks")
+        for one in states:
+            if not (isinstance(one, list) and len(one) == 2 and isinstance(one[0], str)):
+                raise unusable(one, "a kind and a state each", "callbacks")
+        left = list(states)
+        for callback in self.callbacks:
+            found = next((one for one in left if one[0] == type(callback).__name__), None)
+            if found is not None:
+                left = [one for one in left if one is not found]
+                callback.check_state(self.trainer, found[1])
+
     def load_states(self, states: list[list[Any]]) -> None:
         """Hand to each callback what the one of its kind had, the first of a kind to the first."""
         left = list(states)
@@ -108,7 +149,7 @@ class CallbackList:
             kind = type(callback).__name__
             found = next((one for one in left if one[0] == kind), None)
             if found is not None:
-                left.remove(found)
+                left = [one for one in left if one is not found]
                 callback.load_state(found[1])
             elif callback.state() is not None:
                 logger.warning("the checkpoint knows of no %s more; it starts anew", kind)

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends import Backend
 from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.running_mean import RunningMean
 from xpnn.typing import Array
+
+READ_EVERY = 100  # batches whose statistics may lie on the device
 
 
 def measured(
@@ -22,7 +25,7 @@ def measured(
     batch_size: int,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """The mean loss and each metric by name; the device is waited for at the end.
+    """The mean loss and each metric by name; the device is waited for every 100 batches.
 
     Args:
         eval_step: from ``make_eval_step``, for the same metrics.
@@ -30,19 +33,36 @@ def measured(
         between: called before each batch.
     """
     backend = network.backend
-    losses = RunningMean(backend)
-    rows: list[list[Array]] = [[] for _ in metrics]
+    losses, tables = RunningMean(backend), [_Table(metric, backend) for metric in metrics]
     params, state = network.params, network.state
     batches = iter(data if isinstance(data, Stream) else data.batches(batch_size))
     with closing(batches) if isinstance(batches, Generator) else nullcontext():
-        for x, y, weight in batches:
+        for number, (x, y, weight) in enumerate(batches, start=1):
             between()
             value, statistics = eval_step(params, state, x, y, weight)
             losses.add(value, x.shape[0] if weight is None else backend.xp.sum(weight))
-            for kept, new in zip(rows, statistics, strict=True):
-                kept.append(new)
+            for table, row in zip(tables, statistics, strict=True):
+                table.on_device.append(row)
+            if number % READ_EVERY == 0:
+                losses.read()
+                for table in tables:
+                    table.read()
     results = {"loss": losses.read()}
-    for metric, kept in zip(metrics, rows, strict=True):
-        stacked = backend.to_numpy(backend.xp.stack(kept))
-        results[metric.name] = metric.result(stacked.astype(np.float64))
-    return results
+    return results | {table.metric.name: table.metric.result(table.read()) for table in tables}
+
+
+class _Table:
+    """The statistics of one metric: new rows on the device, those before on the host, merged."""
+
+    def __init__(self, metric: Metric, backend: Backend):
+        self.metric, self.backend = metric, backend
+        self.on_device: list[Array] = []
+        self.on_host: list[np.ndarray] = []
+
+    def read(self) -> np.ndarray:
+        """All rows, as few as the metric needs; one transfer."""
+        if self.on_device:
+            new = self.backend.to_numpy(self.backend.xp.stack(self.on_device)).astype(np.float64)
+            self.on_host = [self.metric.merged(np.concatenate([*self.on_host, new]))]
+            self.on_device = []
+        return self.on_host[0]

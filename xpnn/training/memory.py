@@ -12,29 +12,33 @@ SHARE = 0.8  # of the free memory: pools lose some between their blocks
 PEAK = 3  # with deltas and temporaries, a step takes that many times what layers keep
 
 
-def within_memory(
-    take_step: Callable[..., Array], network: Network, x: Array, *batch: Array | None
+def with_more_memory(
+    error: Exception,
+    take_step: Callable[..., Array],
+    network: Network,
+    x: Array,
+    *rest: Array | None,
 ) -> Array:
-    """Take a step, once more with freed memory if need be: one that ran out changed nothing.
+    """Take a step that ended with ``error`` once more, with freed memory.
+
+    A step that ran out of memory has changed nothing: it writes over parameters last of all.
 
     Raises:
         OutOfMemory: it does not fit then either.
+        Exception: ``error``, if it is another one.
     """
     backend = network.backend
+    if not backend.ran_out_of_memory(error):
+        raise error
+    error.__traceback__ = None  # its frames hold the arrays of the step that failed
+    backend.free_memory()
     try:
-        return take_step(x, *batch)
-    except Exception as error:
-        if not backend.ran_out_of_memory(error):
+        return take_step(x, *rest)
+    except Exception as again:
+        if not backend.ran_out_of_memory(again):
             raise
-        error.__traceback__ = None  # its frames hold the arrays of the step that failed
-        backend.free_memory()
-        try:
-            return take_step(x, *batch)
-        except Exception as again:
-            if not backend.ran_out_of_memory(again):
-                raise
-            again.__traceback__ = None
-            raise out_of_memory(again, network, x.shape[0]) from again
+        again.__traceback__ = None
+        raise out_of_memory(again, network, x.shape[0]) from again
 
 
 def out_of_memory(error: BaseException, network: Network, batch: int) -> OutOfMemory:

@@ -50,6 +50,11 @@ class Run:
             "losses": self.losses.pending,
         }
 
+    def stand_at_the_beginning(self) -> None:
+        """Stand before the first step of the trainer's epoch, and be the trainer's run."""
+        self.first_epoch = self.trainer.epoch
+        self.trainer.stop_reason, self.trainer.epoch_steps, self.trainer.run = None, 0, self
+
     def settle(self, position: dict[str, Any]) -> None:
         """Put into a position on the host the sum of its losses, in place of the losses."""
         self.losses.settle(*position["losses"])
@@ -92,22 +97,26 @@ class Run:
         done = self.trainer.epoch >= self.first_epoch + self.epochs
         return done or self.trainer.stop_reason is not None
 
+    def take_step(self, x: Any, y: Any, weight: Any) -> None:
+        """Train on the next batch of the epoch."""
+        value = self.trainer.step(x, y, weight)
+        xp = self.trainer.network.backend.xp
+        self.losses.add(value, x.shape[0] if weight is None else xp.sum(weight))
+        self.trainer.epoch_steps += 1
+
     def _epoch(self, interrupts: Interrupts) -> None:
-        trainer, hooks, losses = self.trainer, self.hooks, self.losses
-        xp = trainer.network.backend.xp
+        trainer, hooks = self.trainer, self.hooks
         batches = trainer.batches = self.make_batches(trainer.epoch)
         hooks.epoch_begin(batches.steps)
         self._log_if_due(batches.steps)
         left = _interruptibly(batches, trainer.epoch_steps, interrupts)
         with closing(left):  # at once, whatever keeps this frame: a thread may be making batches
             for x, y, weight in left:
-                value = trainer.step(x, y, weight)
-                losses.add(value, x.shape[0] if weight is None else xp.sum(weight))
-                trainer.epoch_steps += 1
+                self.take_step(x, y, weight)
                 hooks.step_end(trainer.epoch_steps)
                 self._log_if_due(batches.steps)
                 interrupts.check()
-        logs = {"loss": losses.read()}
+        logs = {"loss": self.losses.read()}
         if self.logged != trainer.epoch_steps:
             self._log(logs)
         if self.held is not None:
@@ -141,6 +150,12 @@ class Run:
             "the network keeps what was trained. trainer.save(path) now, or a Checkpoint among the "
             "callbacks, and fit(..., resume=path) later go on from here"
         )
+        if others := self.hooks.replacing_weights:
+            whole = (
+                f"{' and '.join(others)} now puts other weights in place of those that training "
+                f"stood at, so that trainer.save(path) comes too late to go on from here; only a "
+                f"Checkpoint among the callbacks has saved them, for fit(..., resume=folder)"
+            )
         torn = (
             "inside of a step, which may have changed some parameters and not others; go on from "
             "the last checkpoint, fit(..., resume=folder)"

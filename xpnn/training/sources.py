@@ -31,7 +31,7 @@ def sources_of_fit(
 ) -> Sources:
     """Look at what was passed to ``fit``, before the first step; see there."""
     if y is not None or hasattr(x, "shape"):
-        size, shuffled = 32 if batch_size is None else batch_size, shuffle in (None, True)
+        size, shuffled = 32 if batch_size is None else int(batch_size), shuffle in (None, True)
         check_counts(epochs, size)
         sources = _of_arrays(trainer, x, y, sample_weight, validation, size, shuffled)
         _refuse_to_repeat(sources[1], epochs)
@@ -85,7 +85,7 @@ def _of_iterable(trainer: "Trainer", source: Any, epochs: int, validation: Any) 
 def _refuse_to_repeat(batches: Samples | Stream | None, epochs: int) -> None:
     if epochs > 1 and isinstance(batches, Stream) and batches.one_shot:
         raise DataError(
-            f"wanted batches for {epochs} epochs, got a {type(batches.source).__name__}, which can "
+            f"wanted batches for {epochs} epochs, got a {type(batches.origin).__name__}, which can "
             f"be gone through once; pass a list, an object whose __iter__ starts anew, or a "
             f"function that returns a new iterator"
         )

@@ -1,8 +1,8 @@
 """One training step as a function of arrays alone, so that a backend may compile it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
-from operator import attrgetter
 from types import FunctionType
 from typing import Any
 
@@ -14,7 +14,6 @@ from xpnn.training.accumulation import Gradients, accumulated
 from xpnn.training.precision import MixedPrecision, state_after
 from xpnn.typing import Array, Loss, OptState, Params, State
 
-CHOICES = attrgetter("trainable", "regularizers")
 PLAIN = (bool, int, float, str, tuple)
 
 Step = Callable[..., tuple[Params, State, OptState, Array]]
@@ -74,14 +73,14 @@ def make_train_step(
     clips = [optimizer.clip] if optimizer.clip else []
     known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
     compiled = backend.compiled(step, donate=(0, 1, 2), wanted=compile, known=known)
-    if precision is None:
+    if precision is None and isinstance(backend.on_device(), nullcontext):
         return compiled
 
-    def in_half_precision(*arguments: Any) -> tuple[Params, State, OptState, Array]:
-        with backend.overflowing():
+    def in_its_place(*arguments: Any) -> tuple[Params, State, OptState, Array]:
+        with backend.on_device(), nullcontext() if precision is None else backend.overflowing():
             return compiled(*arguments)
 
-    return in_half_precision
+    return in_its_place
 
 
 def _make_gradients(network: Network, loss: Loss, precision: MixedPrecision | None) -> Gradients:
@@ -123,13 +122,11 @@ def make_eval_step(
     return backend.compiled(step, held=(0, 1), wanted=compile, known=known)
 
 
-def training_choices(network: Network) -> list[Any]:
-    """What is frozen and what is regularised: with other choices, a step has to be made anew."""
-    return list(map(CHOICES, network.all_layers))
-
-
 def hyperparameters(network: Network) -> list[dict[str, Any]]:
-    """The numbers and names by which each layer was described, such as ``{"rate": 0.5, ...}``."""
+    """The numbers and names by which each layer is described, such as ``{"rate": 0.5, ...}``.
+
+    What is frozen and what is regularised is among them.
+    """
     return [
         {key: value for key, value in vars(layer).items() if isinstance(value, PLAIN)}
         for layer in network.all_layers

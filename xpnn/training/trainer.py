@@ -4,32 +4,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from xpnn.arguments import checked
+from xpnn.arguments import as_seed, checked
 from xpnn.backends import Backend
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.stream import Stream
+from xpnn.layers import Layer
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.training.callbacks import History, ProgressBar
-from xpnn.training.checkpoint_file import read_contents, write_contents
+from xpnn.training.checkpoint_file import write_contents
 from xpnn.training.entrance import Entrance
 from xpnn.training.hooks import Callback, CallbackList
-from xpnn.training.kinds import check_callbacks, check_parts
 from xpnn.training.measuring import measured
-from xpnn.training.memory import within_memory
-from xpnn.training.movement import moved_trainer
+from xpnn.training.memory import with_more_memory
+from xpnn.training.moved_trainer import moved_trainer
 from xpnn.training.precision import MixedPrecision, as_precision
-from xpnn.training.resuming import put_back, trainer_contents
-from xpnn.training.resuming import resume as resumed
+from xpnn.training.resuming import begin, put_back, read_checkpoint, trainer_contents
 from xpnn.training.run import Run
 from xpnn.training.sources import samples_to_measure, sources_of_fit
 from xpnn.training.step import (
     hyperparameters,
     make_eval_step,
     make_train_step,
-    training_choices,
 )
+from xpnn.training.trainer_arguments import check_callbacks, check_parts
 from xpnn.typing import Array, Loss, OptState
 
 
@@ -87,23 +86,18 @@ class Trainer:
             raise ValueError(
                 f"accumulate counts the parts of a batch, at least 1, got {accumulate}"
             )
-        self.precision, self.accumulate = as_precision(precision, network), accumulate
+        self.precision, self.accumulate = as_precision(precision, network), int(accumulate)
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.metrics, self.callbacks = tuple(metrics), tuple(callbacks)
-        if seed is not None and seed < 0:
-            raise ValueError(f"seed is an integer of at least 0, got {seed}")
-        self.seed = network.seed if seed is None else int(seed)
-        self.log_every, self.compile = log_every, compile
+        self.seed = network.seed if seed is None else as_seed(seed)
+        self.log_every, self.compile = int(log_every), compile
         self.opt_state: OptState | None = None
         self.epoch, self.steps, self.epoch_steps = 0, 0, 0
         self.batches: Batches | Stream | None = None
         self.stop_reason: str | None = None
         self.run: Run | None = None
-        self._train_step: Any = None
         self._made_for: Any = None
-        self._entrance = Entrance(network, loss)
-        self._hyperparameters = hyperparameters(network)
-        self._eval_step = make_eval_step(network, loss, self.metrics, compile=compile)
+        self._renew_steps()
 
     # One step -------------------------------------------------------------------------------------
 
@@ -119,38 +113,30 @@ class Trainer:
             DeviceError: an array is of the network's library, but on another device.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        network, backend = self.network, self.network.backend
         x, y, weight = self._entrance(x, y, weight)
-        wanted = training_choices(network)
-        if self._made_for != wanted:
-            self._made_for = wanted
-            self._train_step = make_train_step(
-                network,
-                self.loss,
-                self.optimizer,
-                precision=self.precision,
-                accumulate=self.accumulate,
-                compile=self.compile,
-            )
-        with backend.on_device():
-            if self.opt_state is None:
-                self.opt_state = self.fresh_opt_state()
-            value = within_memory(self._take_step, network, x, y, weight)
+        if self._made_at != Layer.changes or self._made_for[0] != self.optimizer.hyper:
+            self._renew_steps()
+        if self.opt_state is None:
+            self.opt_state = self.fresh_opt_state()
+        try:
+            value = self._take_step(x, y, weight)
+        except Exception as error:
+            value = with_more_memory(error, self._take_step, self.network, x, y, weight)
         self.steps += 1
         return value
 
-    def _take_step(self, *batch: Array | None) -> Array:
+    def _take_step(self, x: Array, y: Array, weight: Array | None) -> Array:
         network = self.network
-        params, state, self.opt_state, value = self._train_step(
-            network.params, network.state, self.opt_state, *batch
+        network.params, network.state, self.opt_state, value = self._train_step(
+            network.params, network.state, self.opt_state, x, y, weight
         )
-        network.params, network.state = params, state
         return value
 
     def fresh_opt_state(self) -> OptState:
         """The optimizer's state before the first step."""
         scaling = None if self.precision is None else self.precision.scaling
-        return self.optimizer.init(self.network.params, self.network.backend, scaling)
+        with self.network.backend.on_device():
+            return self.optimizer.init(self.network.params, self.network.backend, scaling)
 
     # Epochs ---------------------------------------------------------------------------------------
 
@@ -231,19 +217,28 @@ class Trainer:
         self._renew_steps()
         history = History()
         listed = [*self.callbacks, *callbacks, history, *([ProgressBar()] if progress else [])]
-        self.stop_reason, self.epoch_steps = None, 0
-        self.run = run = Run(self, sources, CallbackList(listed, self), epochs)
-        run.go(None if resume is None else resumed(run, resume))
+        run = Run(self, sources, CallbackList(listed, self), int(epochs))
+        run.go(begin(run, resume))
         return history
 
     def _renew_steps(self) -> None:
-        """Make new steps where a layer's hyperparameters were changed since the last ``fit``."""
-        found = hyperparameters(self.network)
-        if found != self._hyperparameters:
-            self._hyperparameters, self._made_for = found, None
-            self._eval_step = make_eval_step(
-                self.network, self.loss, self.metrics, compile=self.compile
+        """Make steps anew if they hold anything as it was: hyperparameters, what is frozen."""
+        network, loss, optimizer = self.network, self.loss, self.optimizer
+        parts = loss, optimizer, self.metrics, self.precision, self.accumulate, self.compile
+        found = optimizer.hyper.copy(), hyperparameters(network), parts
+        if found != self._made_for:
+            self._made_for = found
+            self._entrance = Entrance(network, loss)
+            self._eval_step = make_eval_step(network, loss, self.metrics, compile=self.compile)
+            self._train_step = make_train_step(
+                network,
+                loss,
+                optimizer,
+                precision=self.precision,
+                accumulate=self.accumulate,
+                compile=self.compile,
             )
+        self._made_at = Layer.changes
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""
@@ -291,7 +286,7 @@ class Trainer:
             FileError: it is no whole checkpoint, or a newer xpnn wrote it.
             ShapeError: it does not fit the network or the optimizer. Nothing is changed either way.
         """
-        put_back(self, read_contents(Path(path)), Path(path))
+        put_back(self, read_checkpoint(Path(path)), Path(path))
 
     # Measuring ------------------------------------------------------------------------------------
 
@@ -313,6 +308,7 @@ class Trainer:
         {'loss': 0.5}
         """
         data = samples_to_measure(self, x, y, sample_weight, batch_size)
+        self._renew_steps()
         with self.network.backend.on_device():
             return measured(self.network, self._eval_step, self.metrics, data, batch_size or 256)
 
@@ -324,5 +320,6 @@ class Trainer:
         self, held: Samples | Stream, between: Callable[[], None]
     ) -> dict[str, float]:
         """What the history lists of the validation data; ``between`` is called between batches."""
+        self._renew_steps()
         found = measured(self.network, self._eval_step, self.metrics, held, 256, between)
         return {f"val_{name}": value for name, value in found.items()}

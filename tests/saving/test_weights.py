@@ -58,7 +58,7 @@ def test_files_of_version_1_and_of_others_are_read(backend, tmp_path, metadata):
 
 @pytest.mark.fault("file of a newer version")
 def test_a_newer_version_asks_for_an_update(tmp_path, monkeypatch):
-    monkeypatch.setattr("xpnn.training.checkpoint.WEIGHTS_VERSION", 3)
+    monkeypatch.setattr("xpnn.saving.weights.WEIGHTS_VERSION", 3)
     save_weights(network(), tmp_path / "w")
     monkeypatch.undo()
     with pytest.raises(FileError, match=r"is of version 3 .* reads up to 2; update xpnn"):
