@@ -48,7 +48,9 @@ def one_hot(labels: Array, classes: int, dtype: object, xp: Namespace) -> Array:
 
 
 def sigmoid(x: Array, xp: Namespace) -> Array:
-    """``1 / (1 + exp(-x))``, by tanh, which never overflows."""
+    """``1 / (1 + exp(-x))``: the library's own (PyTorch), or by tanh, which never overflows."""
+    if hasattr(xp, "sigmoid"):  # several times as fast as tanh there
+        return xp.sigmoid(x)
     return 0.5 * (xp.tanh(0.5 * x) + 1.0)
 
 
