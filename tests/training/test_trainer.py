@@ -216,11 +216,21 @@ def test_a_step_function_is_not_traced_again_for_new_numbers():
         traces.append(1)
         return xpnn.cross_entropy(predictions, targets, backend=backend)
 
-    network = Network([Dense(10), Dropout(0.5)], (64,), "jax")
+    class Counting(Dropout):
+        calls = 0
+
+        def forward(self, *arguments, **options):
+            self.calls += 1  # which is no hyperparameter
+            return super().forward(*arguments, **options)
+
+    network = Network([Dense(10), Counting(0.5)], (64,), "jax")
     trainer = Trainer(network, loss, Adam(WarmUp(10, 1e-3)))
     x, y = digits(70)
-    trainer.fit(x, y, epochs=3, batch_size=32, progress=False)
-    assert len(traces) == 2  # one for full batches, one for the short last batch
+    trainer.fit(x, y, epochs=3, batch_size=32, validation=(x, y), progress=False)
+    assert len(traces) == 3  # for full batches, for the short last batch, for validation
+    for _ in range(2):
+        trainer.evaluate(x, y)
+    assert len(traces) == 3
 
 
 def test_reduce_on_plateau_lowers_the_rate_when_nothing_improves(backend):

@@ -23,11 +23,7 @@ from xpnn.training.precision import MixedPrecision, as_precision
 from xpnn.training.resuming import begin, put_back, read_checkpoint, trainer_contents
 from xpnn.training.run import Run
 from xpnn.training.sources import samples_to_measure, sources_of_fit
-from xpnn.training.step import (
-    hyperparameters,
-    make_eval_step,
-    make_train_step,
-)
+from xpnn.training.step import hyperparameters, make_eval_step, make_train_step
 from xpnn.training.trainer_arguments import check_callbacks, check_parts
 from xpnn.typing import Array, Loss, OptState
 
@@ -114,8 +110,7 @@ class Trainer:
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
         x, y, weight = self._entrance(x, y, weight)
-        if self._made_at != Layer.changes or self._made_for[0] != self.optimizer.hyper:
-            self._renew_steps()
+        self._look_for_changes()
         if self.opt_state is None:
             self.opt_state = self.fresh_opt_state()
         try:
@@ -221,6 +216,14 @@ class Trainer:
         run.go(begin(run, resume))
         return history
 
+    def _look_for_changes(self) -> None:
+        """Renew the steps if a layer or the optimizer was changed; costs next to nothing if not.
+
+        What else a layer keeps, such as a count of its calls, is looked at once in each ``fit``.
+        """
+        if self._made_at != Layer.changes or self._made_for[0] != self.optimizer.hyper:
+            self._renew_steps()
+
     def _renew_steps(self) -> None:
         """Make steps anew if they hold anything as it was: hyperparameters, what is frozen."""
         network, loss, optimizer = self.network, self.loss, self.optimizer
@@ -308,7 +311,7 @@ class Trainer:
         {'loss': 0.5}
         """
         data = samples_to_measure(self, x, y, sample_weight, batch_size)
-        self._renew_steps()
+        self._look_for_changes()
         with self.network.backend.on_device():
             return measured(self.network, self._eval_step, self.metrics, data, batch_size or 256)
 
@@ -320,6 +323,6 @@ class Trainer:
         self, held: Samples | Stream, between: Callable[[], None]
     ) -> dict[str, float]:
         """What the history lists of the validation data; ``between`` is called between batches."""
-        self._renew_steps()
+        self._look_for_changes()
         found = measured(self.network, self._eval_step, self.metrics, held, 256, between)
         return {f"val_{name}": value for name, value in found.items()}
