@@ -38,20 +38,20 @@ class NamedValues:
     @property
     def params(self) -> Params:
         """All parameters, such as ``params["0.dense.weight"]``. Set it to replace their values."""
-        return {name: own[key] for name, own, key in self._param_places}
+        return {name: own[key] for name, own, key in self.param_places}
 
     @params.setter
     def params(self, values: Params) -> None:
-        _spread(values, self._param_places)
+        _spread(values, self.param_places)
 
     @property
     def state(self) -> State:
         """All that layers carry from batch to batch: draw counters, running means."""
-        return {name: own[key] for name, own, key in self._state_places}
+        return {name: own[key] for name, own, key in self.state_places}
 
     @state.setter
     def state(self, values: State) -> None:
-        _spread(values, self._state_places)
+        _spread(values, self.state_places)
 
     @property
     def grads(self) -> Params:
@@ -92,11 +92,13 @@ class NamedValues:
         return [(n, one) for n, one in self.walk() if one.params or one.state or one.ties]
 
     @functools.cached_property
-    def _param_places(self) -> Places:
+    def param_places(self) -> Places:
+        """Where the parameters lie, in the order of ``params``."""
         return self._places("params")
 
     @functools.cached_property
-    def _state_places(self) -> Places:
+    def state_places(self) -> Places:
+        """Where the state lies, in the order of ``state``."""
         return self._places("state")
 
     def _places(self, kind: str) -> Places:

@@ -20,7 +20,7 @@ from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Shape
 
-BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "_param_places", "_state_places"}
+BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "param_places", "state_places"}
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")

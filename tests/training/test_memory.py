@@ -34,7 +34,8 @@ def batch(rng, size=64):
 
 def refuse(trainer, times):
     """Let the next steps run out of memory, so many times."""
-    take, left = trainer._take_step, [times]
+    trainer.opt_state = trainer.fresh_opt_state()
+    take, left = trainer._train_step.run, [times]
 
     def step(*arrays):
         if left[0]:
@@ -42,7 +43,7 @@ def refuse(trainer, times):
             raise MemoryError("Unable to allocate 3.00 GiB for an array")
         return take(*arrays)
 
-    trainer._take_step = step
+    trainer._train_step.run = step
 
 
 def test_a_step_is_tried_again(backend, rng):
@@ -108,7 +109,8 @@ def test_other_errors_pass(backend, rng):
     def step(*arrays):
         raise ZeroDivisionError
 
-    trainer._take_step = step
+    trainer.opt_state = trainer.fresh_opt_state()
+    trainer._train_step.run = step
     with pytest.raises(ZeroDivisionError):
         trainer.step(*batch(rng))
 

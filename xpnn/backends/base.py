@@ -33,7 +33,6 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
         deterministic: whether the same step on the same device gives the same bits every time.
         tf32: whether matrix products of float32 may be worked out in TF32 on a GPU; None leaves it
             to the library's own switch.
-        only_device: whether no array of the library can lie anywhere else.
         counters_on_device: whether step counts and dropout draws are 0-d arrays (so that a compiled
             step stays right when they change) rather than Python integers.
         small: parameters of up to so many elements are joined and updated in one sweep, as a call
@@ -46,7 +45,6 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
 
     library: ClassVar[str]
     install: ClassVar[str]
-    only_device = False
     counters_on_device: ClassVar[bool] = False
     small: ClassVar[float] = 0
     side_by_side: ClassVar[int] = 0

@@ -41,7 +41,7 @@ class JaxBackend(Backend):
                 f"for an NVIDIA GPU type: pip install 'jax[cuda12]'"
             ) from None
         self._devices, self._plain = {chosen}, type(jax.device_put(0.0, chosen))
-        self.only_device = chosen.platform == "cpu" and len(jax.devices()) == 1
+        self._only_device = chosen.platform == "cpu" and len(jax.devices()) == 1
         return chosen
 
     def describe_devices(self) -> list[str]:
@@ -50,10 +50,10 @@ class JaxBackend(Backend):
         return [f"{d.platform}:{d.id}" for d in jax.devices()]
 
     def owns(self, array: Any) -> bool:
+        if type(array) is self._plain:  # the common case, as jax.Array is slow to ask
+            return self._only_device or array.devices() == self._devices
         import jax
 
-        if type(array) is self._plain:  # the common case, as jax.Array is slow to ask
-            return array.devices() == self._devices
         return isinstance(array, jax.core.Tracer)
 
     def device_of(self, array: Any) -> Any:

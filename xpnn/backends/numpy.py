@@ -34,7 +34,6 @@ class NumpyBackend(Backend):
     library = "numpy"
     install = "pip install numpy"
     small = 16_384
-    only_device = True
     compiles = "known"
 
     def load_namespace(self) -> Namespace:

@@ -11,7 +11,9 @@ from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
 from xpnn.training.accumulation import Gradients, accumulated
+from xpnn.training.entrance import Entrance
 from xpnn.training.precision import MixedPrecision, state_after
+from xpnn.training.step_in_place import StepInPlace
 from xpnn.typing import Array, Loss, OptState, Params, State
 
 PLAIN = (bool, int, float, str, tuple)
@@ -41,8 +43,36 @@ def make_train_step(
         accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
     """
+    step = _make_step(network, loss, optimizer, precision, accumulate)
+    return _finished(network, loss, optimizer, precision, compile, step, donate=(0, 1, 2))
+
+
+def make_step_in_place(
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    precision: MixedPrecision | None = None,
+    accumulate: int = 1,
+    compile: bool | None = None,
+) -> StepInPlace:
+    """The same step, which takes what it carries from where it lies and puts it back there."""
+    step = _make_step(network, loss, optimizer, precision, accumulate)
+    finish = partial(_finished, network, loss, optimizer, precision, compile)
+    return StepInPlace(network, step, finish)
+
+
+def _make_step(
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    precision: MixedPrecision | None,
+    accumulate: int,
+) -> Step:
+    """The step by name, not yet compiled."""
     backend = network.backend
     scaling = None if precision is None else precision.scaling
+    entrance = Entrance(network, loss)
     update = optimizer.make_update(backend, scaling)
     trainable = network.trainable()
     penalize, constrain = make_regularization(network.regularizers(), backend)
@@ -58,6 +88,7 @@ def make_train_step(
         y: Array,
         weight: Array | None = None,
     ) -> tuple[Params, State, OptState, Array]:
+        x, y, weight = entrance(x, y, weight)
         scale = None if scaling is None else opt_state["loss_scale"]
         lent = params if precision is None else precision.lent(params, backend)
         value, grads, after = gradients(lent, state, x, y, weight, scale)
@@ -69,14 +100,28 @@ def make_train_step(
             after = state_after(after, state, taken, backend)
         return constrain(params), after, new_opt_state, value
 
+    return step
+
+
+def _finished(
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    precision: MixedPrecision | None,
+    compile: bool | None,
+    step: Callable[..., Any],
+    donate: tuple[int, ...],
+) -> Callable[..., Any]:
+    """The step compiled, on the network's device; half precision may overflow there."""
+    backend = network.backend
     rules = [rule for of_name in network.regularizers().values() for rule in of_name]
     clips = [optimizer.clip] if optimizer.clip else []
     known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
-    compiled = backend.compiled(step, donate=(0, 1, 2), wanted=compile, known=known)
+    compiled = backend.compiled(step, donate=donate, wanted=compile, known=known)
     if precision is None and isinstance(backend.on_device(), nullcontext):
         return compiled
 
-    def in_its_place(*arguments: Any) -> tuple[Params, State, OptState, Array]:
+    def in_its_place(*arguments: Any) -> Any:
         with backend.on_device(), nullcontext() if precision is None else backend.overflowing():
             return compiled(*arguments)
 

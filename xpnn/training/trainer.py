@@ -14,7 +14,6 @@ from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.training.callbacks import History, ProgressBar
 from xpnn.training.checkpoint_file import write_contents
-from xpnn.training.entrance import Entrance
 from xpnn.training.hooks import Callback, CallbackList
 from xpnn.training.measuring import measured
 from xpnn.training.memory import with_more_memory
@@ -23,7 +22,7 @@ from xpnn.training.precision import MixedPrecision, as_precision
 from xpnn.training.resuming import begin, put_back, read_checkpoint, trainer_contents
 from xpnn.training.run import Run
 from xpnn.training.sources import samples_to_measure, sources_of_fit
-from xpnn.training.step import hyperparameters, make_eval_step, make_train_step
+from xpnn.training.step import hyperparameters, make_eval_step, make_step_in_place
 from xpnn.training.trainer_arguments import check_callbacks, check_parts
 from xpnn.typing import Array, Loss, OptState
 
@@ -54,7 +53,7 @@ class Trainer:
             part. ``BatchNorm`` goes by each part, and ``Dropout`` draws a mask for each.
 
     Attributes:
-        opt_state: the optimizer's state; None before the first step.
+        opt_state: the optimizer's state, changed in place; None before the first step.
         epoch: epochs done, over all calls of ``fit``.
         steps: steps done, over all calls of ``fit``.
         epoch_steps: steps done in the epoch that is running, 0 between epochs.
@@ -87,7 +86,7 @@ class Trainer:
         self.metrics, self.callbacks = tuple(metrics), tuple(callbacks)
         self.seed = network.seed if seed is None else as_seed(seed)
         self.log_every, self.compile = int(log_every), compile
-        self.opt_state: OptState | None = None
+        self._opt_state: OptState | None = None
         self.epoch, self.steps, self.epoch_steps = 0, 0, 0
         self.batches: Batches | Stream | None = None
         self.stop_reason: str | None = None
@@ -109,23 +108,34 @@ class Trainer:
             DeviceError: an array is of the network's library, but on another device.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        x, y, weight = self._entrance(x, y, weight)
+        owns = self.network.backend.owns
+        if not (owns(x) and owns(y) and (weight is None or owns(weight))):
+            x, y, weight = self._taken_over(x, y, weight)
         self._look_for_changes()
-        if self.opt_state is None:
+        if self._opt_state is None:
             self.opt_state = self.fresh_opt_state()
         try:
-            value = self._take_step(x, y, weight)
+            value = self._train_step(x, y, weight)
         except Exception as error:
-            value = with_more_memory(error, self._take_step, self.network, x, y, weight)
+            value = with_more_memory(error, self._train_step, self.network, x, y, weight)
         self.steps += 1
         return value
 
-    def _take_step(self, x: Array, y: Array, weight: Array | None) -> Array:
-        network = self.network
-        network.params, network.state, self.opt_state, value = self._train_step(
-            network.params, network.state, self.opt_state, x, y, weight
-        )
-        return value
+    def _taken_over(self, x: Any, y: Any, weight: Any) -> tuple[Array, Array, Array | None]:
+        """Arrays of other libraries, or lists, as arrays of the network's backend."""
+        asarray = self.network.backend.asarray
+        return asarray(x), asarray(y), None if weight is None else asarray(weight)
+
+    @property
+    def opt_state(self) -> OptState | None:
+        """The optimizer's state by name; steps change it in place. Set it to go on from another."""
+        return self._opt_state
+
+    @opt_state.setter
+    def opt_state(self, values: OptState | None) -> None:
+        self._opt_state = values
+        if values is not None:
+            self._train_step.carry(values)
 
     def fresh_opt_state(self) -> OptState:
         """The optimizer's state before the first step."""
@@ -231,9 +241,8 @@ class Trainer:
         found = optimizer.hyper.copy(), hyperparameters(network), parts
         if found != self._made_for:
             self._made_for = found
-            self._entrance = Entrance(network, loss)
             self._eval_step = make_eval_step(network, loss, self.metrics, compile=self.compile)
-            self._train_step = make_train_step(
+            self._train_step = make_step_in_place(
                 network,
                 loss,
                 optimizer,
@@ -241,6 +250,7 @@ class Trainer:
                 accumulate=self.accumulate,
                 compile=self.compile,
             )
+            self.opt_state = self._opt_state
         self._made_at = Layer.changes
 
     def stop(self, reason: str) -> None:

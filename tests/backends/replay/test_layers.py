@@ -49,7 +49,7 @@ def check(make_network, loss, make_optimizer, batches, *more):
         found, wanted = (trainer.step(x, y) for trainer in trainers)
         assert_close(found, wanted, "loss")
         assert_close(*map(everything, trainers))
-    step = trainers[0]._train_step
+    step = trainers[0]._train_step.run
     assert step.recordable
     programs = list(step.programs)
     assert len(programs) == len({x.shape for x, _ in batches})

@@ -51,7 +51,7 @@ def test_steps_leave_no_memory_behind(make, spec):
         after = train(200)
     finally:
         tracemalloc.stop()
-    assert trainer._train_step.recordable
+    assert trainer._train_step.run.recordable
     assert after - before < 4 * KIB  # 20 bytes a step: not even a number was kept
 
 
@@ -63,7 +63,7 @@ def test_loading_weights_again_and_again_keeps_two_recordings(spec):
         network.load(network.numpy_arrays())
         trainer.step(x, y)
         trainer.step(x, y)
-    assert len(trainer._train_step.programs) == 2
+    assert len(trainer._train_step.run.programs) == 2
 
 
 DEPTH, WIDTH, BATCH = 12, 32, 512
@@ -92,7 +92,7 @@ def test_scratch_of_a_deep_network(optimizer, spec):
     x = np.random.default_rng(0).standard_normal((BATCH, WIDTH)).astype(np.float32)
     for _ in range(3):
         trainer.step(x, x)
-    step = trainer._train_step
+    step = trainer._train_step.run
     assert step.recordable
     activation = 4 * BATCH * WIDTH
     gradients = 4 * DEPTH * (WIDTH * WIDTH + WIDTH)
@@ -106,10 +106,10 @@ def test_a_shorter_batch_uses_the_same_scratch(spec):
     trainer = deep(spec, SGD(0.01))
     x = np.random.default_rng(0).standard_normal((BATCH, WIDTH)).astype(np.float32)
     trainer.step(x, x)
-    alone = sum(block.size for block in trainer._train_step.blocks)
+    alone = sum(block.size for block in trainer._train_step.run.blocks)
     short = x[: BATCH * 3 // 4]
     for one in (short, x, short):
         trainer.step(one, one)
-    assert len(trainer._train_step.programs) == 2
-    both = sum(block.size for block in trainer._train_step.blocks)
+    assert len(trainer._train_step.run.programs) == 2
+    both = sum(block.size for block in trainer._train_step.run.blocks)
     assert both <= 1.1 * alone

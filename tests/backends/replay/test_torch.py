@@ -57,7 +57,7 @@ def test_compiled_steps_are_the_plain_ones(caplog):
         held = [(one.network.params, one.network.state, one.opt_state) for one in pair]
         for found, wanted in zip(*held, strict=True):
             assert_close(on_host(backend, found), on_host(backend, wanted), f"step {k}")
-    step = pair[0]._train_step
+    step = pair[0]._train_step.run
     assert step.compilable
     assert len(step.units) == 2
     assert pair[0].network.state["2.dropout.draw"] == pair[0].opt_state["step"] == 4

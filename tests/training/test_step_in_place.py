@@ -1,0 +1,68 @@
+"""Steps change the optimizer's state where it lies, by name, however it is ordered."""
+
+import numpy as np
+import pytest
+
+from xpnn import SGD, Adam, Dense, Network, Tanh, Trainer, mean_squared_error
+
+
+def data():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(8, 4)).astype("f4"), rng.normal(size=(8, 2)).astype("f4")
+
+
+def trainer_on(backend, optimizer=None):
+    network = Network([Dense(3), Tanh(), Dense(2)], (4,), backend, seed=5)
+    return Trainer(network, mean_squared_error, optimizer or Adam(0.05))
+
+
+def turned(tree):
+    """The same nesting, its keys in the reverse order."""
+    return {
+        key: turned(tree[key]) if isinstance(tree[key], dict) else tree[key]
+        for key in reversed(list(tree))
+    }
+
+
+def losses(trainer, steps):
+    backend = trainer.network.backend
+    return [float(backend.to_numpy(trainer.step(*data()))) for _ in range(steps)]
+
+
+def test_the_order_of_a_state_that_is_set_does_not_matter(backend):
+    plain, other = trainer_on(backend), trainer_on(backend)
+    assert losses(plain, 3) == losses(other, 3)
+    other.opt_state = turned(other.opt_state)
+    assert losses(plain, 3) == losses(other, 3)
+
+
+def test_a_slot_that_is_changed_by_hand_is_used(backend):
+    """v = 0.9 v + g, w = w - 0.1 v: with v one larger before it, w is 0.09 less after a step."""
+    plain, other = (trainer_on(backend, SGD(0.1, momentum=0.9)) for _ in range(2))
+    assert losses(plain, 2) == losses(other, 2)
+    slots = other.opt_state["v"]
+    for name, array in slots.items():
+        slots[name] = array + 1.0
+    losses(plain, 1), losses(other, 1)
+    found, wanted = other.network.numpy_arrays(), plain.network.numpy_arrays()
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array - 0.09, atol=1e-6, err_msg=name)
+
+
+class Growing(SGD):
+    """Its update adds a slot that ``init`` does not make."""
+
+    def make_update(self, backend, scaling=None):
+        update = super().make_update(backend, scaling)
+
+        def grown(params, grads, opt_state):
+            params, opt_state = update(params, grads, opt_state)
+            return params, {**opt_state, "seen": opt_state["step"]}
+
+        return grown
+
+
+def test_an_update_has_to_return_the_slots_it_was_given(backend):
+    trainer = trainer_on(backend, Growing(0.1))
+    with pytest.raises(ValueError, match="added or left out seen; return every slot"):
+        trainer.step(*data())
