@@ -41,12 +41,14 @@ class Structure:
         return self._rebuilt(iter(leaves))
 
     def _rebuilt(self, leaves: Iterator[Any]) -> Any:
-        found = {key: next(leaves) for key in self.leaf_keys}
+        found: Any = [None] * len(self.parts)
+        if self.kind is dict:
+            found = dict.fromkeys([key for key, _ in self.parts])
+        for key in self.leaf_keys:
+            found[key] = next(leaves)
         for key, branch in self.branches:
             found[key] = branch._rebuilt(leaves)
-        if self.kind is dict:
-            return {key: found[key] for key, _ in self.parts} if self.branches else found
-        return self.kind(found[key] for key, _ in self.parts)
+        return tuple(found) if self.kind is tuple else found
 
 
 def successors(arguments: Structure, results: Structure, donate: Iterable[int]) -> list[int | None]:

@@ -74,7 +74,7 @@ class _Adam(Optimizer):
     ) -> tuple[Array, ...]:
         m = kept1 * m + grad
         v = kept2 * v + grad * grad
-        return param - pace * m / (xp.sqrt(v) + floor), m, v
+        return param - pace * (m / (xp.sqrt(v) + floor)), m, v
 
 
 class Adam(_Adam):

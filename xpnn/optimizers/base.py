@@ -233,9 +233,13 @@ class Optimizer:
                 return (step,)
             time, known = step + 0.0, dict(zip(names, given, strict=True))
             hyper = fixed | {name: self._value(name, time, known, xp) for name in scheduled}
-            numbers = hyper | self.carry(xp, time, hyper, known)
+            carried = self.carry(xp, time, hyper, known)
+            numbers = [carried[name] for name in self.carried] + [hyper[name] for name in scheduled]
+            if xp is HOST:
+                return (step, *map(float, numbers))
             # + 0.0: a sweep on the device returns arrays of the old dtype, also of what is constant
-            return (step, *(numbers[name] + 0.0 * known.get(name, time) for name in changing))
+            olds = [known.get(name, time) for name in changing]
+            return (step, *(new + 0.0 * old for new, old in zip(numbers, olds, strict=True)))
 
         if scaling is not None:
             return scaling.make_advance(rule, ["step", *names], 1 + len(self.carried), backend)

@@ -28,16 +28,21 @@ class Numbers:
 
     def __init__(self, count: int):
         self.values: list[Any] = [None] * count
-        self._followers: dict[int, dict[Any, np.ndarray]] = {}
+        self._arrays: dict[tuple[int, Any], np.ndarray] = {}
+        self._followers: dict[int, list[np.ndarray]] = {}
 
     def array(self, slot: Slot, dtype: Any) -> np.ndarray:
         """A 0-d array that always has the value of that number."""
-        return self._followers.setdefault(slot.place, {}).setdefault(dtype, np.zeros((), dtype))
+        key = slot.place, dtype
+        if key not in self._arrays:
+            self._arrays[key] = np.zeros((), dtype)
+            self._followers.setdefault(slot.place, []).append(self._arrays[key])
+        return self._arrays[key]
 
     def set(self, index: int, value: Any) -> None:
         """Give a number its value."""
         self.values[index] = value
-        for array in self._followers.get(index, {}).values():
+        for array in self._followers.get(index, ()):
             array[()] = value
 
     def constant(self, value: Any) -> int:

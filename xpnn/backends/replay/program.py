@@ -192,10 +192,13 @@ class Program:
                 return False
         for k in self._lent:
             one, array = given[k], own[k]
-            if not _is_array(one) or one.shape != array.shape or one.dtype != array.dtype:
+            if not isinstance(one, np.ndarray):
                 return False
-        if any(type(given[k]) is not type(own[k]) for k, _ in self._slots):
-            return False
+            if one.shape != array.shape or one.dtype != array.dtype:
+                return False
+        for k, _ in self._slots:
+            if type(given[k]) is not type(own[k]):
+                return False
         try:
             for k, slot in self._slots:
                 self._numbers.set(slot, given[k])
