@@ -20,7 +20,7 @@ from xpnn.network import Network
 from xpnn.optimizers import AdamW, Cosine, WarmUp, matrices_only
 from xpnn.saving import save_weights
 from xpnn.training import Checkpoint, CSVLogger, StopOnNaN, Trainer
-from xpnn.training.resuming import numbered
+from xpnn.training.checkpointing.resuming import numbered
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

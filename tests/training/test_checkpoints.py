@@ -33,11 +33,11 @@ from xpnn import (
 from xpnn.backends import get_backend
 from xpnn.errors import FileError
 from xpnn.saving.tensor_file import TensorFile
-from xpnn.training.checkpoint_file import contents_of, read_contents, write_contents
-from xpnn.training.resuming import numbered
+from xpnn.training.checkpointing.contents import contents_of, read_contents, write_contents
+from xpnn.training.checkpointing.resuming import numbered
 from xpnn.training.running_mean import RunningMean
 
-WRITE = "xpnn.training.checkpoint_file.write_tensors"
+WRITE = "xpnn.training.checkpointing.contents.write_tensors"
 
 
 def data(count=96):
@@ -116,7 +116,7 @@ def test_the_best_one_is_there_if_writing_ends_behind_any_file(tmp_path, monkeyp
             written.append(path)
             write_contents(path, contents)
 
-        monkeypatch.setattr("xpnn.training.checkpoints.write_contents", write)
+        monkeypatch.setattr("xpnn.training.checkpointing.checkpoint.write_contents", write)
         checkpoint = Checkpoint(folder, best="val_loss")
         with contextlib.suppress(InterruptedError):
             fit(make_trainer(), Scripted([0.5, 0.3, 0.4, 0.2, 0.6]), checkpoint, epochs=5)
@@ -269,7 +269,7 @@ def test_any_nesting_comes_back(backend, tmp_path):
 
 
 def test_pieces_of_what_is_too_large_for_one_copy(tmp_path, monkeypatch):
-    monkeypatch.setattr("xpnn.training.checkpoint_file.TOGETHER", 10)
+    monkeypatch.setattr("xpnn.training.checkpointing.contents.TOGETHER", 10)
     backend = CountingBackend()
     arrays = {str(n): backend.xp.arange(n, device=backend.device) for n in (3, 4, 5, 30, 1, 6)}
     contents = contents_of(arrays, backend)
@@ -470,7 +470,7 @@ def test_the_mean_of_an_epoch_does_not_depend_on_when_it_was_read(tmp_path):
 
 def test_training_goes_on_while_a_thread_writes(backend, tmp_path, monkeypatch):
     fit(make_trainer(backend), Checkpoint(tmp_path / "now", every_steps=2, keep=None), epochs=1)
-    from xpnn.training.checkpoint_file import write_tensors
+    from xpnn.training.checkpointing.contents import write_tensors
 
     may_write, at_once, under_way = threading.Event(), [], []
 

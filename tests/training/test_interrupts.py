@@ -25,8 +25,8 @@ from xpnn import (
     Trainer,
 )
 from xpnn.cli import main
+from xpnn.training.checkpointing.resuming import numbered
 from xpnn.training.interrupts import Interrupts
-from xpnn.training.resuming import numbered
 
 
 def data(count=96):

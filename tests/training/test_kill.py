@@ -19,8 +19,8 @@ import pytest
 
 from tests.backends.process import PYTHON_PATH
 from tests.reliability.tally import attempt
-from xpnn.training.checkpoint_file import read_contents
-from xpnn.training.resuming import number_of, numbered
+from xpnn.training.checkpointing.contents import read_contents
+from xpnn.training.checkpointing.resuming import number_of, numbered
 
 KILLS = int(os.environ.get("XPNN_KILLS", "6"))
 EVERY, STEPS = 2, 30  # of mortal_run.py

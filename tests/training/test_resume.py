@@ -30,8 +30,8 @@ from xpnn import (
 from xpnn.backends import get_backend
 from xpnn.errors import FileError, ShapeError
 from xpnn.saving import write_tensors
-from xpnn.training.checkpoint_file import contents_of, read_contents, write_contents
-from xpnn.training.resuming import numbered, read_checkpoint
+from xpnn.training.checkpointing.contents import contents_of, read_contents, write_contents
+from xpnn.training.checkpointing.resuming import numbered, read_checkpoint
 
 SIZE, STEPS = 16, 6  # samples of a batch, batches of an epoch
 
@@ -343,7 +343,7 @@ def test_a_folder_without_a_whole_file_is_an_error(folder):
 
 @pytest.mark.fault("file of a newer version")
 def test_a_checkpoint_of_a_newer_version_is_an_error(folder, monkeypatch):
-    monkeypatch.setattr("xpnn.training.checkpoint_file.CHECKPOINT_VERSION", 2)
+    monkeypatch.setattr("xpnn.training.checkpointing.contents.CHECKPOINT_VERSION", 2)
     make = make_trainer()
     fit(make, epochs=1)
     make.save(folder / "checkpoint-000000099.safetensors")

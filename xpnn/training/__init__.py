@@ -7,7 +7,7 @@ from xpnn.training.callbacks import (
     History,
     ProgressBar,
 )
-from xpnn.training.checkpoints import Checkpoint
+from xpnn.training.checkpointing.checkpoint import Checkpoint
 from xpnn.training.diagnosis import StopOnNaN
 from xpnn.training.hooks import Callback
 from xpnn.training.precision import MixedPrecision

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from xpnn.training.columns import columns_of, epochs_of
-from xpnn.training.fields import BYTES, COUNT, DICTIONARY, NUMBER, check_fields, or_none
+from xpnn.training.checkpointing.columns import columns_of, epochs_of
+from xpnn.training.checkpointing.fields import (
+    BYTES,
+    COUNT,
+    DICTIONARY,
+    NUMBER,
+    check_fields,
+    or_none,
+)
 from xpnn.training.hooks import Callback, Logs
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from xpnn.training.fields import LIST, unusable
+from xpnn.training.checkpointing.fields import LIST, unusable
 
 if TYPE_CHECKING:
     from xpnn.training.trainer import Trainer

@@ -13,13 +13,13 @@ from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.training.callbacks import History, ProgressBar
-from xpnn.training.checkpoint_file import write_contents
+from xpnn.training.checkpointing.contents import write_contents
+from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, trainer_contents
 from xpnn.training.hooks import Callback, CallbackList
 from xpnn.training.measuring import measured
 from xpnn.training.memory import with_more_memory
 from xpnn.training.moved_trainer import moved_trainer
 from xpnn.training.precision import MixedPrecision, as_precision
-from xpnn.training.resuming import begin, put_back, read_checkpoint, trainer_contents
 from xpnn.training.run import Run
 from xpnn.training.sources import samples_to_measure, sources_of_fit
 from xpnn.training.step import hyperparameters, make_eval_step, make_step_in_place

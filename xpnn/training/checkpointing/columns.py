@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.training.fields import COUNT, LIST, check_fields
+from xpnn.training.checkpointing.fields import COUNT, LIST, check_fields
 
 
 def columns_of(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.moving import copied_like
-from xpnn.training.agreement import check_agreement, what_must_agree
-from xpnn.training.checkpoint_file import (
+from xpnn.training.checkpointing.agreement import check_agreement, what_must_agree
+from xpnn.training.checkpointing.contents import (
     Contents,
     NoCheckpointError,
     encoded,
     on_host,
     read_contents,
 )
-from xpnn.training.fields import (
+from xpnn.training.checkpointing.fields import (
     ANYTHING,
     COUNT,
     DICTIONARY,

@@ -13,9 +13,15 @@ from xpnn.arguments import checked
 from xpnn.errors import FileError
 from xpnn.saving.tensors import clear_away_torn
 from xpnn.training.callbacks import Watching
-from xpnn.training.checkpoint_file import Contents, NoCheckpointError, write_contents
+from xpnn.training.checkpointing.contents import Contents, NoCheckpointError, write_contents
+from xpnn.training.checkpointing.resuming import (
+    SUFFIX,
+    number_of,
+    numbered,
+    read_checkpoint,
+    trainer_contents,
+)
 from xpnn.training.hooks import Logs
-from xpnn.training.resuming import SUFFIX, number_of, numbered, read_checkpoint, trainer_contents
 
 if TYPE_CHECKING:
     from xpnn.training.trainer import Trainer
