@@ -31,9 +31,8 @@ class _Adam(Optimizer):
     """
 
     slots = ("m", "v")
-    carried: ClassVar[dict[str, float]] = dict.fromkeys(
-        ("kept1", "share1", "n1", "kept2", "share2", "n2", "pace", "floor"), 0.0
-    )
+    carried: ClassVar[dict[str, float]] = dict.fromkeys(("share1", "n1", "share2", "n2"), 0.0)
+    derived = ("kept1", "kept2", "pace", "floor")
     fractions = frozenset({"beta1", "beta2"})
 
     def __init__(self, rate: Hyper, *, beta1: Hyper, beta2: Hyper, epsilon: Hyper, **shared: Any):
@@ -48,12 +47,12 @@ class _Adam(Optimizer):
         n1, n2 = kept1 * carried["n1"] + 1.0, kept2 * carried["n2"] + 1.0
         root = xp.sqrt(n2)
         return {
-            "kept1": kept1,
             "share1": share1,
             "n1": n1,
-            "kept2": kept2,
             "share2": share2,
             "n2": n2,
+            "kept1": kept1,
+            "kept2": kept2,
             "pace": hyper["rate"] * root / n1,
             "floor": hyper["epsilon"] * root,
         }
@@ -151,12 +150,8 @@ class NAdam(Optimizer):
     """
 
     slots = ("m", "v")
-    carried: ClassVar[dict[str, float]] = {
-        "of_mean": 0.0,
-        "of_grad": 0.0,
-        "product": 1.0,
-        "correct2": 0.0,
-    }
+    carried: ClassVar[dict[str, float]] = {"product": 1.0, "correct2": 0.0}
+    derived = ("of_mean", "of_grad")
     fractions = frozenset({"beta1", "beta2"})
 
     def __init__(

@@ -30,7 +30,8 @@ class Optimizer:
 
     A new optimizer names its ``slots`` (arrays kept for each parameter, zero at first) and writes
     ``rule``, which is elementwise and pure: arrays in, arrays out. Where the rule needs numbers
-    that change with every step, it names them in ``carried`` and works them out in ``carry``.
+    that change with every step, it names them in ``carried`` or ``derived`` and works them out in
+    ``carry``.
 
     An optimizer object holds hyperparameters and nothing else. What changes from step to step is
     the optimizer state, made by ``init``: ``{"step": t, slot: {parameter: array}, ...}``. So one
@@ -50,13 +51,15 @@ class Optimizer:
 
     Attributes:
         slots: the names of the arrays kept for each parameter.
-        carried: the starting values of the numbers that ``carry`` works out.
+        carried: the starting values of the numbers that ``carry`` hands on from step to step.
+        derived: the names of those that it works out beside them, for the ``rule`` of that step.
         fractions: hyperparameters that have to be below 1.
         decoupled_decay: which kind of weight decay it is.
     """
 
     slots: tuple[str, ...] = ()
     carried: ClassVar[dict[str, float]] = {}
+    derived: tuple[str, ...] = ()
     fractions: ClassVar[frozenset[str]] = frozenset()
     decoupled_decay: ClassVar[bool] = False
 
@@ -89,7 +92,7 @@ class Optimizer:
     def carry(
         self, xp: Namespace, step: Number, hyper: dict[str, Number], carried: dict[str, Number]
     ) -> dict[str, Number]:
-        """The carried numbers of this step, 1, 2, ..., given those of the step before.
+        """The carried and derived numbers of this step, 1, 2, ..., given those carried to it.
 
         ``xp`` is a namespace of Python numbers where counters are Python integers.
         """
@@ -205,7 +208,8 @@ class Optimizer:
 
     def _changing(self) -> list[str]:
         """The names of the numbers that change from step to step, in the order of ``advance``."""
-        return [*self.carried, *(k for k, v in self.hyper.items() if isinstance(v, Schedule))]
+        scheduled = (name for name, value in self.hyper.items() if isinstance(value, Schedule))
+        return [*self.carried, *self.derived, *scheduled]
 
     def _updated_together(
         self, params: Params, grads: Params, backend: Backend
@@ -233,8 +237,8 @@ class Optimizer:
                 return (step,)
             time, known = step + 0.0, dict(zip(names, given, strict=True))
             hyper = fixed | {name: self._value(name, time, known, xp) for name in scheduled}
-            carried = self.carry(xp, time, hyper, known)
-            numbers = [carried[name] for name in self.carried] + [hyper[name] for name in scheduled]
+            found = hyper | self.carry(xp, time, hyper, known)
+            numbers = [found[name] for name in changing]
             if xp is HOST:
                 return (step, *map(float, numbers))
             # + 0.0: a sweep on the device returns arrays of the old dtype, also of what is constant
