@@ -33,8 +33,8 @@ class StepInPlace:
         self._form: dict[str, Any] | None = None  # the optimizer's state without its arrays
         self._paths: list[Path] = []
 
-    def carry(self, opt_state: OptState) -> None:
-        """Go on from that state of the optimizer, which is changed in place from now on."""
+    def go_on_from(self, opt_state: OptState) -> None:
+        """Take steps from that state of the optimizer, which is changed in place from now on."""
         slots = {path: (holder, key) for path, holder, key in _slots(opt_state)}
         form = _emptied(opt_state)
         if form != self._form:

@@ -135,7 +135,7 @@ class Trainer:
     def opt_state(self, values: OptState | None) -> None:
         self._opt_state = values
         if values is not None:
-            self._train_step.carry(values)
+            self._train_step.go_on_from(values)
 
     def fresh_opt_state(self) -> OptState:
         """The optimizer's state before the first step."""
