@@ -51,10 +51,9 @@ def make_step_in_place(
     network: Network,
     loss: Loss,
     optimizer: Optimizer,
-    *,
-    precision: MixedPrecision | None = None,
-    accumulate: int = 1,
-    compile: bool | None = None,
+    precision: MixedPrecision | None,
+    accumulate: int,
+    compile: bool | None,
 ) -> StepInPlace:
     """The same step, which takes what it carries from where it lies and puts it back there."""
     step = _make_step(network, loss, optimizer, precision, accumulate)

@@ -243,14 +243,9 @@ class Trainer:
             self._made_for = found
             self._eval_step = make_eval_step(network, loss, self.metrics, compile=self.compile)
             self._train_step = make_step_in_place(
-                network,
-                loss,
-                optimizer,
-                precision=self.precision,
-                accumulate=self.accumulate,
-                compile=self.compile,
+                network, loss, optimizer, self.precision, self.accumulate, self.compile
             )
-            self.opt_state = self._opt_state
+            self.opt_state = self._opt_state  # which the new step goes on from
         self._made_at = Layer.changes
 
     def stop(self, reason: str) -> None:
