@@ -36,13 +36,16 @@ def test_the_order_of_a_state_that_is_set_does_not_matter(backend):
     assert losses(plain, 3) == losses(other, 3)
 
 
-def test_a_slot_that_is_changed_by_hand_is_used(backend):
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_slot_that_is_changed_by_hand_is_used(backend, whole):
     """v = 0.9 v + g, w = w - 0.1 v: with v one larger before it, w is 0.09 less after a step."""
     plain, other = (trainer_on(backend, SGD(0.1, momentum=0.9)) for _ in range(2))
     assert losses(plain, 2) == losses(other, 2)
-    slots = other.opt_state["v"]
-    for name, array in slots.items():
-        slots[name] = array + 1.0
+    more = {name: array + 1.0 for name, array in other.opt_state["v"].items()}
+    if whole:
+        other.opt_state["v"] = more
+    else:
+        other.opt_state["v"].update(more)
     losses(plain, 1), losses(other, 1)
     found, wanted = other.network.numpy_arrays(), plain.network.numpy_arrays()
     for name, array in wanted.items():

@@ -35,6 +35,7 @@ class StepInPlace:
 
     def go_on_from(self, opt_state: OptState) -> None:
         """Take steps from that state of the optimizer, which is changed in place from now on."""
+        self._opt_state, self._nested = opt_state, list(_nested(opt_state))
         slots = {path: (holder, key) for path, holder, key in _slots(opt_state)}
         form = _emptied(opt_state)
         if form != self._form:
@@ -46,6 +47,10 @@ class StepInPlace:
 
     def __call__(self, x: Array, y: Array, weight: Array | None) -> Array:
         """Take one step; returns the loss."""
+        for holder, key, inner in self._nested:
+            if holder[key] is not inner:  # somebody has put in another dictionary
+                self.go_on_from(self._opt_state)
+                break
         places = self._places
         values, loss = self.run([holder[key] for holder, key in places], x, y, weight)
         left = iter(values)
@@ -83,6 +88,14 @@ def _slots(tree: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, dict[s
             yield from _slots(value, (*path, key))
         else:
             yield (*path, key), tree, key
+
+
+def _nested(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """Each dictionary inside, with the one that holds it and its key there."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield tree, key, value
+            yield from _nested(value)
 
 
 def _emptied(tree: dict[str, Any]) -> dict[str, Any]:
