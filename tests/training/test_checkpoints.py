@@ -58,7 +58,7 @@ def fit(trainer, *callbacks, **settings):
 
 
 def assert_stands_as_before(trainer, stood):
-    for name in ("epoch", "steps", "epoch_steps", "run", "stop_reason", "_opt_state"):
+    for name in ("epoch", "steps", "epoch_steps", "run", "stop_reason", "opt_state"):
         assert getattr(trainer, name) is stood[name], name
 
 

@@ -523,7 +523,7 @@ def test_contents_that_cannot_be_are_refused_and_change_nothing(whole_tree, tmp_
                 trainer.load(path)
         assert log.read_text() == "lines of another run"
         np.testing.assert_equal(trainer.network.numpy_arrays(), before)
-        for name in ("epoch", "steps", "epoch_steps", "run", "stop_reason", "_opt_state"):
+        for name in ("epoch", "steps", "epoch_steps", "run", "stop_reason", "opt_state"):
             assert getattr(trainer, name) is stood[name]
 
 

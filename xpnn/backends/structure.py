@@ -36,7 +36,35 @@ class Structure:
             leaves += branch.flatten(tree[key])
         return leaves
 
-    def rebuild(self, leaves: Sequence[Any]) -> Any:
+    def fits(self, tree: Any) -> bool:
+        """Whether the tree has this form."""
+        try:
+            self.flatten(tree)
+        except LookupError:
+            return False
+        return True
+
+    def places(self, tree: Any) -> list[tuple[Any, Any]]:
+        """Each leaf's holder and its key there, in the order of ``paths``.
+
+        Raises:
+            TypeError: a tuple, in which nothing can be put, holds leaves.
+        """
+        if self.kind is tuple and self.leaf_keys:
+            raise TypeError("wanted leaves in dictionaries or lists, got a tuple; make it a list")
+        found = [(tree, key) for key in self.leaf_keys]
+        for key, branch in self.branches:
+            found += branch.places(tree[key])
+        return found
+
+    def nested(self, tree: Any) -> list[tuple[Any, Any, Any]]:
+        """Each nesting inside, behind its holder and its key there."""
+        found = [(tree, key, tree[key]) for key, _ in self.branches]
+        for key, branch in self.branches:
+            found += branch.nested(tree[key])
+        return found
+
+    def rebuild(self, leaves: Iterable[Any]) -> Any:
         """The nesting with those leaves."""
         return self._rebuilt(iter(leaves))
 

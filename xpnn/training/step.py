@@ -12,8 +12,8 @@ from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
 from xpnn.training.accumulation import Gradients, accumulated
 from xpnn.training.entrance import Entrance
+from xpnn.training.flat_step import FlatStep
 from xpnn.training.precision import MixedPrecision, state_after
-from xpnn.training.step_in_place import StepInPlace
 from xpnn.typing import Array, Loss, OptState, Params, State
 
 PLAIN = (bool, int, float, str, tuple)
@@ -47,18 +47,18 @@ def make_train_step(
     return _finished(network, loss, optimizer, precision, compile, step, donate=(0, 1, 2))
 
 
-def make_step_in_place(
+def make_flat_step(
     network: Network,
     loss: Loss,
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     accumulate: int,
     compile: bool | None,
-) -> StepInPlace:
-    """The same step, which takes what it carries from where it lies and puts it back there."""
+) -> FlatStep:
+    """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``."""
     step = _make_step(network, loss, optimizer, precision, accumulate)
     finish = partial(_finished, network, loss, optimizer, precision, compile)
-    return StepInPlace(network, step, finish)
+    return FlatStep(network, step, finish)
 
 
 def _make_step(

@@ -22,7 +22,7 @@ from xpnn.training.moved_trainer import moved_trainer
 from xpnn.training.precision import MixedPrecision, as_precision
 from xpnn.training.run import Run
 from xpnn.training.sources import samples_to_measure, sources_of_fit
-from xpnn.training.step import hyperparameters, make_eval_step, make_step_in_place
+from xpnn.training.step import hyperparameters, make_eval_step, make_flat_step
 from xpnn.training.trainer_arguments import check_callbacks, check_parts
 from xpnn.typing import Array, Loss, OptState
 
@@ -86,7 +86,7 @@ class Trainer:
         self.metrics, self.callbacks = tuple(metrics), tuple(callbacks)
         self.seed = network.seed if seed is None else as_seed(seed)
         self.log_every, self.compile = int(log_every), compile
-        self._opt_state: OptState | None = None
+        self.opt_state: OptState | None = None
         self.epoch, self.steps, self.epoch_steps = 0, 0, 0
         self.batches: Batches | Stream | None = None
         self.stop_reason: str | None = None
@@ -112,12 +112,12 @@ class Trainer:
         if not (owns(x) and owns(y) and (weight is None or owns(weight))):
             x, y, weight = self._taken_over(x, y, weight)
         self._look_for_changes()
-        if self._opt_state is None:
+        if self.opt_state is None:
             self.opt_state = self.fresh_opt_state()
         try:
-            value = self._train_step(x, y, weight)
+            value = self._take_step(x, y, weight)
         except Exception as error:
-            value = with_more_memory(error, self._train_step, self.network, x, y, weight)
+            value = with_more_memory(error, self._take_step, self.network, x, y, weight)
         self.steps += 1
         return value
 
@@ -126,16 +126,9 @@ class Trainer:
         asarray = self.network.backend.asarray
         return asarray(x), asarray(y), None if weight is None else asarray(weight)
 
-    @property
-    def opt_state(self) -> OptState | None:
-        """The optimizer's state by name; steps change it in place. Set it to go on from another."""
-        return self._opt_state
-
-    @opt_state.setter
-    def opt_state(self, values: OptState | None) -> None:
-        self._opt_state = values
-        if values is not None:
-            self._train_step.go_on_from(values)
+    def _take_step(self, x: Array, y: Array, weight: Array | None) -> Array:
+        assert self.opt_state is not None
+        return self._train_step(self.opt_state, x, y, weight)
 
     def fresh_opt_state(self) -> OptState:
         """The optimizer's state before the first step."""
@@ -242,10 +235,9 @@ class Trainer:
         if found != self._made_for:
             self._made_for = found
             self._eval_step = make_eval_step(network, loss, self.metrics, compile=self.compile)
-            self._train_step = make_step_in_place(
+            self._train_step = make_flat_step(
                 network, loss, optimizer, self.precision, self.accumulate, self.compile
             )
-            self.opt_state = self._opt_state  # which the new step goes on from
         self._made_at = Layer.changes
 
     def stop(self, reason: str) -> None:

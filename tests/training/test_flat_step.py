@@ -1,4 +1,4 @@
-"""Steps change the optimizer's state where it lies, by name, however it is ordered."""
+"""Steps change the optimizer's state where it lies, however it is ordered or put together."""
 
 import numpy as np
 import pytest
@@ -69,3 +69,19 @@ def test_an_update_has_to_return_the_slots_it_was_given(backend):
     trainer = trainer_on(backend, Growing(0.1))
     with pytest.raises(ValueError, match="added or left out seen; return every slot"):
         trainer.step(*data())
+
+
+class Paired(SGD):
+    """Its state holds a tuple, in which no step can put anything."""
+
+    def init(self, params, backend, scaling=None):
+        return super().init(params, backend, scaling) | {"pair": (1.0, 2.0)}
+
+
+def test_a_tuple_in_the_state_is_refused_before_a_step(backend):
+    trainer = trainer_on(backend, Paired(0.1))
+    before = trainer.network.numpy_arrays()
+    with pytest.raises(TypeError, match="got a tuple; make it a list"):
+        trainer.step(*data())
+    np.testing.assert_equal(trainer.network.numpy_arrays(), before)
+    assert trainer.steps == 0
