@@ -34,7 +34,7 @@ def batch(rng, size=64):
 
 def refuse(trainer, times):
     """Let the next steps run out of memory, so many times."""
-    take, left = trainer._take_step, [times]
+    take, left = trainer._train_step, [times]
 
     def step(*arrays):
         if left[0]:
@@ -42,7 +42,7 @@ def refuse(trainer, times):
             raise MemoryError("Unable to allocate 3.00 GiB for an array")
         return take(*arrays)
 
-    trainer._take_step = step
+    trainer._train_step = step
 
 
 def test_a_step_is_tried_again(backend, rng):
@@ -108,7 +108,7 @@ def test_other_errors_pass(backend, rng):
     def step(*arrays):
         raise ZeroDivisionError
 
-    trainer._take_step = step
+    trainer._train_step = step
     with pytest.raises(ZeroDivisionError):
         trainer.step(*batch(rng))
 

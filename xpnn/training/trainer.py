@@ -1,6 +1,7 @@
 """Trainer: epochs over batches, one pure step after another, callbacks at the seams."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -112,12 +113,14 @@ class Trainer:
         if not (owns(x) and owns(y) and (weight is None or owns(weight))):
             x, y, weight = self._taken_over(x, y, weight)
         self._look_for_changes()
-        if self.opt_state is None:
-            self.opt_state = self.fresh_opt_state()
+        opt_state = self.opt_state
+        if opt_state is None:
+            opt_state = self.opt_state = self.fresh_opt_state()
         try:
-            value = self._take_step(x, y, weight)
+            value = self._train_step(opt_state, x, y, weight)
         except Exception as error:
-            value = with_more_memory(error, self._take_step, self.network, x, y, weight)
+            again = partial(self._train_step, opt_state)
+            value = with_more_memory(error, again, self.network, x, y, weight)
         self.steps += 1
         return value
 
@@ -125,10 +128,6 @@ class Trainer:
         """Arrays of other libraries, or lists, as arrays of the network's backend."""
         asarray = self.network.backend.asarray
         return asarray(x), asarray(y), None if weight is None else asarray(weight)
-
-    def _take_step(self, x: Array, y: Array, weight: Array | None) -> Array:
-        assert self.opt_state is not None
-        return self._train_step(self.opt_state, x, y, weight)
 
     def fresh_opt_state(self) -> OptState:
         """The optimizer's state before the first step."""
