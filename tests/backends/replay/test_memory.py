@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xpnn import mean_squared_error
-from xpnn.layers import LSTM, Dense, Dropout, Flatten, Tanh
+from xpnn.layers import LSTM, Conv2D, Dense, Dropout, Flatten, ReLU, Tanh
 from xpnn.network import Network
 from xpnn.optimizers import SGD, Adam
 from xpnn.training import Trainer
@@ -113,3 +113,23 @@ def test_a_shorter_batch_uses_the_same_scratch(spec):
     assert len(trainer._train_step.run.programs) == 2
     both = sum(block.size for block in trainer._train_step.run.blocks)
     assert both <= 1.1 * alone
+
+
+def test_numbers_written_out_lie_like_what_they_are_compared_with():
+    """A convolution's output is made pixel by pixel; zeros in another order take ReLU four times
+    as long, as the two are then walked through in different orders."""
+    network = Network([Conv2D(4, 3), ReLU(), Flatten(), Dense(2)], (9, 9, 1))
+    trainer = Trainer(network, mean_squared_error, SGD(0.1))
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        trainer.step(rng.standard_normal((6, 9, 9, 1)), rng.standard_normal((6, 2)))
+    (program,) = trainer._train_step.run.programs
+    ((sums, zeros), made) = next(
+        (call.args, call.keywords["out"])
+        for call in program._calls
+        if getattr(call, "func", None) is np.maximum
+    )
+    assert made.shape == (6, 7, 7, 4)
+    assert not made.flags.c_contiguous
+    assert sums.strides == zeros.strides == made.strides
+    assert not zeros.any()

@@ -94,7 +94,7 @@ class Binder:
         """A maximum or minimum; with a number, NumPy takes a third of the time for a full array."""
         out = self.target(call)
         operands = [
-            self.filled(one, out.shape)
+            self.filled_like(out, one)
             if one.ndim == 0 and not isinstance(mark, Slot | View)
             else one
             for one, mark in zip(self.operands(call), call.arguments, strict=True)
@@ -107,6 +107,12 @@ class Binder:
         if key not in self._filled:
             self._filled[key] = np.full(shape, value)
         return self._filled[key]
+
+    def filled_like(self, array: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """The same, in the order of axes in which another array lies: one walk serves both."""
+        order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+        filled = self.filled(value, tuple(array.shape[axis] for axis in order))
+        return filled.transpose(np.argsort(order))
 
     def operands(self, call: Call) -> list[np.ndarray]:
         """The arguments of a ufunc, numbers as 0-d arrays of the dtype that it computes in."""
