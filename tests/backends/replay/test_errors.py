@@ -15,6 +15,7 @@ from xpnn import (
     Sequential,
     Trainer,
 )
+from xpnn.backends.replay import Replayed
 
 
 def test_ids_out_of_range_leave_parameters_and_state_alone():
@@ -49,3 +50,16 @@ def test_updates_still_take_the_place_of_what_they_update():
     copied = [call for call in program._calls if getattr(call, "func", None) is np.copyto]
     targets = {id(call.args[0]) for call in copied}
     assert not any(id(value) in targets for value in network.params.values())
+
+
+def test_an_argument_is_not_written_over_before_the_last_call_that_may_raise():
+    def step(held, table, ids):
+        return ({"a": held["a"] * 0.5 + np.take(table, ids, axis=0)},)
+
+    replayed, held = Replayed(step, donate=(0,)), {"a": np.ones(3)}
+    table, ids = np.arange(1.0, 5.0), np.array([0, 1, 2])
+    assert replayed(held, table, ids)[0]["a"].tolist() == [1.5, 2.5, 3.5]
+    with pytest.raises(IndexError):
+        replayed(held, table, ids + 3)
+    assert held["a"].tolist() == [1.5, 2.5, 3.5]
+    assert replayed(held, table, ids)[0]["a"].tolist() == [1.75, 3.25, 4.75]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xpnn import mean_squared_error
+from xpnn.backends.replay import Replayed
 from xpnn.layers import LSTM, Conv2D, Dense, Dropout, Flatten, ReLU, Tanh
 from xpnn.network import Network
 from xpnn.optimizers import SGD, Adam
@@ -100,6 +101,30 @@ def test_scratch_of_a_deep_network(optimizer, spec):
     assert gradients <= activation
     assert DEPTH * activation < scratch <= (DEPTH + 4) * activation + 16 * KIB
     assert scratch < 0.25 * 7 * DEPTH * activation
+
+
+def test_adam_needs_no_memory_beside_the_gradient(spec):
+    """It runs over four arrays: the parameter, its two slots and its gradient."""
+    network = Network([Dense(64, use_bias=False)], (512,), spec)
+    trainer = Trainer(network, mean_squared_error, Adam(0.01), compile=True)
+    for _ in range(3):
+        trainer.step(np.ones((1, 512), np.float32), np.ones((1, 64), np.float32))
+    step = trainer._train_step.run
+    assert step.recordable
+    assert sum(block.size for block in step.blocks) < 4 * 512 * 64 + 4 * KIB
+
+
+def test_rows_change_places_apart_from_where_they_lie(spec):
+    """Half of the argument may lie in its place, but has to be gone before its rows come there."""
+
+    def step(held):
+        half = held["a"] * 0.5
+        return ({"a": np.concatenate((half[1:], half[:1]))},)
+
+    replayed, held = Replayed(step, donate=(0,)), {"a": np.array([8.0, 16.0, 32.0])}
+    assert replayed(held)[0]["a"].tolist() == [8, 16, 4]
+    assert replayed(held)[0]["a"].tolist() == [8, 2, 4]
+    assert replayed.programs
 
 
 def test_a_shorter_batch_uses_the_same_scratch(spec):

@@ -3,7 +3,7 @@
 Arrays that are never needed at one time share memory. An elementwise call writes over an operand
 that nobody reads again. What is only made to become part of a stack is made in its place there, and
 a result that replaces a donated argument is made on top of it, once nobody reads the argument any
-more.
+more; what lies between the two may lie there, too.
 """
 
 from collections.abc import Sequence
@@ -107,8 +107,9 @@ class MemoryPlan:
         self.at_home: set[Memory] = set()
         self.last_use = dict.fromkeys(kept, len(calls))
         self._fixed, self._free = set(fixed), list(blocks)
+        self._heirs = {home: memory for memory, home in homes.items()}  # who gets their place
         self._sure_from = max((k + 1 for k, call in enumerate(calls) if may_raise(call)), default=0)
-        self._find_last_uses()
+        self._find_uses()
         self._find_parts_of_stacks()
         self._assign()
 
@@ -134,10 +135,13 @@ class MemoryPlan:
         block, start = self.places[memory]
         return block, start + offset
 
-    def _find_last_uses(self) -> None:
+    def _find_uses(self) -> None:
+        self._made_by: dict[Memory, int] = {}
         for number, call in enumerate(self.calls):
             for view in (*call.reads(), *call.writes()):
                 self.last_use[view.memory] = max(self.last_use.get(view.memory, 0), number)
+            for view in call.writes():
+                self._made_by.setdefault(view.memory, number)
 
     def _find_parts_of_stacks(self) -> None:
         written_last = {
@@ -189,7 +193,7 @@ class MemoryPlan:
                     self.places[taken] if taken else (self._take(memory.nbytes), 0)
                 )
             for memory in ending.get(number, []):
-                if memory is not taken and memory not in self._fixed:
+                if not (memory is taken or memory in self._fixed or memory in self._heirs):
                     self._give_back(memory)
 
     def _outermost(self, memory: Memory) -> Memory:
@@ -215,13 +219,29 @@ class MemoryPlan:
             memory = operand.memory
             if (
                 self.last_use[memory] == number
-                and memory not in self._fixed
                 and memory not in self.inside
                 and memory.nbytes == view.memory.nbytes
                 and call.may_overwrite(memory, view)
+                and self._may_give_way(number, memory, view.memory)
             ):
+                if memory in self._heirs:
+                    self._heirs[view.memory] = self._heirs[memory]
                 return memory
         return None
+
+    def _may_give_way(self, number: int, memory: Memory, other: Memory) -> bool:
+        """Whether other memory may take the place of this one, which no later call reads.
+
+        The place of a donated argument is free until the result comes that is made there.
+        """
+        heir = self._heirs.get(memory)
+        if heir is None:
+            return memory not in self._fixed
+        until, last = self._made_by[heir], self.last_use[other]
+        if number < self._sure_from or last > until:
+            return False
+        views = [view for view in self.calls[until].writes() if view.memory is heir]
+        return last < until or all(self.calls[until].may_overwrite(other, view) for view in views)
 
     def _take(self, nbytes: int) -> np.ndarray:
         """The smallest free block that is large enough and not wastefully so, or a new one."""
