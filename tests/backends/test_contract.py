@@ -39,6 +39,17 @@ def test_compile_keeps_the_meaning(backend, rng):
     )
 
 
+def test_small_arrays_are_joined_around_large_ones(backend):
+    sizes = {"a": 100_000, "b": 1, "c": 2_000_000, "d": 9_000, "e": 9_000, "f": 1}
+    arrays = {name: backend.xp.zeros(size, device=backend.device) for name, size in sizes.items()}
+    groups = backend.joint_groups(arrays)
+    assert sorted(name for names in groups for name in names) == sorted(sizes)
+    for names in groups:
+        assert len(names) == 1 or sum(map(sizes.get, names)) <= backend.joint_size
+    together = any({"b", "f"} <= set(names) for names in groups)
+    assert together == (backend.joint_size > 0)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_barrier_changes_no_value(backend, rng, compiled):
     x, y = (backend.asarray(rng.standard_normal((4, 3)).astype(np.float32)) for _ in range(2))

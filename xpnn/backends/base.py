@@ -1,7 +1,7 @@
 """Backend: the portable version of every operation that the array API standard lacks."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -35,8 +35,8 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
             to the library's own switch.
         counters_on_device: whether step counts and dropout draws are 0-d arrays (so that a compiled
             step stays right when they change) rather than Python integers.
-        small: parameters of up to so many elements are joined and updated in one sweep, as a call
-            costs more than the work in it. 0 where calls cost nothing.
+        joint_size: parameters that have up to so many elements together are joined and updated in
+            one sweep, as a call costs more than the work in it. 0 where calls cost nothing.
         side_by_side: windows of up to so many entries in all are copied side by side, so that one
             product takes the place of many. 0 where products by themselves cost nothing.
         compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
@@ -46,7 +46,7 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
     library: ClassVar[str]
     install: ClassVar[str]
     counters_on_device: ClassVar[bool] = False
-    small: ClassVar[float] = 0
+    joint_size: ClassVar[float] = 0
     side_by_side: ClassVar[int] = 0
     compiles: ClassVar[Literal["all", "known", "none"]] = "none"
 
@@ -129,6 +129,24 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
         """
         xp = self.xp
         return lambda *arrays: rule(xp, *arrays)
+
+    def joint_groups(self, arrays: Mapping[str, Array]) -> list[list[str]]:
+        """The names of arrays of one dtype, in groups that are to be joined."""
+        return self._grouped(arrays, self.joint_size)
+
+    @staticmethod
+    def _grouped(arrays: Mapping[str, Array], joint_size: float) -> list[list[str]]:
+        groups: list[list[str]] = []
+        rooms: list[float] = []  # how many elements each group has room for
+        for name, array in arrays.items():
+            size = math.prod(array.shape)
+            number = next((k for k, room in enumerate(rooms) if size <= room), len(groups))
+            if number == len(groups):
+                groups.append([])
+                rooms.append(joint_size)
+            groups[number].append(name)
+            rooms[number] -= size
+        return groups
 
     def join(self, arrays: list[Array]) -> Array:
         """Arrays behind each other, flat; a single one as it is."""

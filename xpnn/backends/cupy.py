@@ -31,7 +31,7 @@ class CupyBackend(Backend):
     library = "cupy"
     install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]' for a CUDA 13 driver)"
     counters_on_device = True
-    small = math.inf
+    joint_size = math.inf
     side_by_side = 1 << 24
     compiles = "known"
 

@@ -3,7 +3,7 @@
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
@@ -16,6 +16,7 @@ from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace, Shape
 
 PLAIN = "?bBhHiIlLqQefd"  # booleans, integers and floats of up to 64 bits
+RECORDED_JOINT_SIZE = 131_072  # elements: four float32 arrays of these are 2 MiB
 BLOCK = 16_384  # elements: a handful of float32 arrays of this length fit in a core's L2 cache
 THREAD_FROM = 1 << 20  # elements: below, handing blocks to threads costs more than it saves
 
@@ -33,7 +34,7 @@ class NumpyBackend(Backend):
     name = "numpy"
     library = "numpy"
     install = "pip install numpy"
-    small = 16_384
+    joint_size = 16_384
     compiles = "known"
 
     def load_namespace(self) -> Namespace:
@@ -63,6 +64,11 @@ class NumpyBackend(Backend):
 
     def overflowing(self) -> AbstractContextManager[Any]:
         return np.errstate(over="ignore", invalid="ignore")
+
+    def joint_groups(self, arrays: Mapping[str, Array]) -> list[list[str]]:
+        """In a recording joining costs nothing: these arrays are put side by side beforehand."""
+        recorded = any(isinstance(array, Recorded) for array in arrays.values())
+        return self._grouped(arrays, RECORDED_JOINT_SIZE if recorded else self.joint_size)
 
     def elementwise(
         self, rule: Callable[..., Any], donate: Sequence[int] = ()

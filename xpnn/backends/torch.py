@@ -26,7 +26,7 @@ class TorchBackend(Backend):
     name = "torch"
     library = "torch"
     install = "pip install torch"
-    small = 16_384
+    joint_size = 65_536
 
     def __init__(self, device: str | None = None):
         if (device or "").startswith("cuda") and "rocm" not in importlib.metadata.version("torch"):

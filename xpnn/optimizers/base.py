@@ -141,11 +141,11 @@ class Optimizer:
                 scale = self.clip.scale_of(grads, share, backend.xp)
             joint = [  # only so far can memory run out: what follows writes over what is donated
                 [backend.join([held[name] for name in names]) for held in read]
-                for names in groups.values()
+                for _, names in groups
             ]
             counted, guard, changing = advance(opt_state, grads)
             numbers = [*guard, scale, *changing]
-            for (decay, *_), names, columns in zip(groups, groups.values(), joint, strict=True):
+            for (decay, names), columns in zip(groups, joint, strict=True):
                 shapes = [params[name].shape for name in names]
                 for held, new in zip(written, sweep[decay](*columns, *numbers), strict=True):
                     held.update(zip(names, backend.split(new, shapes), strict=True))
@@ -213,17 +213,19 @@ class Optimizer:
 
     def _updated_together(
         self, params: Params, grads: Params, backend: Backend
-    ) -> dict[tuple[Any, ...], list[str]]:
-        """The names of the parameters of each sweep: small ones of one kind share one."""
+    ) -> list[tuple[bool, list[str]]]:
+        """Whether they decay, and the names, of the parameters of each sweep: of one kind."""
         decaying = self.hyper["weight_decay"] != 0.0
-        groups: dict[tuple[Any, ...], list[str]] = {}
+        kinds: dict[tuple[Any, ...], dict[str, Array]] = {}
         for name, grad in grads.items():
             param = params[name]
             decay = decaying and self.decays(name, param)
-            small = math.prod(param.shape) <= backend.small
-            kind = (param.dtype, grad.dtype) if small else name
-            groups.setdefault((decay, kind), []).append(name)
-        return groups
+            kinds.setdefault((decay, param.dtype, grad.dtype), {})[name] = param
+        return [
+            (decay, names)
+            for (decay, *_), alike in kinds.items()
+            for names in backend.joint_groups(alike)
+        ]
 
     def _make_advance(self, backend: Backend, scaling: LossScaling | None) -> Advance:
         """The counters after a step, and the numbers that change from step to step."""

@@ -1,6 +1,5 @@
 """Mixed precision: layers compute in half precision, what has to be exact stays in float32."""
 
-import math
 from typing import Any
 
 from xpnn.backends import Backend
@@ -92,17 +91,12 @@ class MixedPrecision:
         return xp.astype(x, backend.dtype(self.dtype), copy=False)
 
     def lent(self, params: Params, backend: Backend) -> Params:
-        """The copies that layers compute with; small ones are made in one sweep."""
-        small = [name for name, one in params.items() if math.prod(one.shape) <= backend.small]
-        lent = {
-            name: self.narrowed(param, backend)
-            for name, param in params.items()
-            if name not in small
-        }
-        if small:
-            joint = self.narrowed(backend.join([params[name] for name in small]), backend)
-            shapes = [params[name].shape for name in small]
-            lent |= zip(small, backend.split(joint, shapes), strict=True)
+        """The copies that layers compute with; those of small ones are made together."""
+        lent: Params = {}
+        for names in backend.joint_groups(params):
+            joint = self.narrowed(backend.join([params[name] for name in names]), backend)
+            shapes = [params[name].shape for name in names]
+            lent |= zip(names, backend.split(joint, shapes), strict=True)
         return lent
 
     def __repr__(self) -> str:

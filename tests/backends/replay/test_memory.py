@@ -114,6 +114,18 @@ def test_adam_needs_no_memory_beside_the_gradient(spec):
     assert sum(block.size for block in step.blocks) < 4 * 512 * 64 + 4 * KIB
 
 
+@pytest.mark.parametrize(("width", "sweeps"), [(128, 1), (512, 2)])
+def test_an_mlp_of_middle_size_is_updated_in_one_sweep(width, sweeps, spec):
+    """Up to 131,072 numbers in all; a larger matrix by itself, as caches hold no more."""
+    network = Network([Dense(width), ReLU(), Dense(10)], (784,), spec)
+    trainer = Trainer(network, mean_squared_error, Adam(0.01), compile=True)
+    trainer.step(np.ones((2, 784), np.float32), np.ones((2, 10), np.float32))
+    (program,) = trainer._train_step.run.programs
+    run = [getattr(call, "func", None) for call in program._calls]
+    loops = [call for call in run if call is np.sqrt or getattr(call, "__name__", "") == "loop"]
+    assert len(loops) == sweeps
+
+
 def test_rows_change_places_apart_from_where_they_lie(spec):
     """Half of the argument may lie in its place, but has to be gone before its rows come there."""
 
