@@ -230,6 +230,7 @@ class Optimizer:
     def _make_advance(self, backend: Backend, scaling: LossScaling | None) -> Advance:
         """The counters after a step, and the numbers that change from step to step."""
         names, changing = list(self._numbers_at_start()), self._changing()
+        own = [*self.carried, *self.derived]
         fixed = {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
         scheduled = [name for name in self.hyper if name not in fixed]
 
@@ -237,10 +238,11 @@ class Optimizer:
             step = step + 1
             if not changing:
                 return (step,)
-            time, known = step + 0.0, dict(zip(names, given, strict=True))
-            hyper = fixed | {name: self._value(name, time, known, xp) for name in scheduled}
-            found = hyper | self.carry(xp, time, hyper, known)
-            numbers = [found[name] for name in changing]
+            time, known, hyper = step + 0.0, dict(zip(names, given, strict=True)), fixed.copy()
+            for name in scheduled:
+                hyper[name] = self._value(name, time, known, xp)
+            made = self.carry(xp, time, hyper, known)
+            numbers = [made[name] for name in own] + [hyper[name] for name in scheduled]
             if xp is HOST:
                 return (step, *map(float, numbers))
             # + 0.0: a sweep on the device returns arrays of the old dtype, also of what is constant

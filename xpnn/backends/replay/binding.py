@@ -29,25 +29,26 @@ class Numbers:
     def __init__(self, count: int):
         self.values: list[Any] = [None] * count
         self._arrays: dict[tuple[int, Any], np.ndarray] = {}
-        self._followers: dict[int, list[np.ndarray]] = {}
+        self._followers: list[list[np.ndarray]] = [[] for _ in range(count)]
 
     def array(self, slot: Slot, dtype: Any) -> np.ndarray:
         """A 0-d array that always has the value of that number."""
         key = slot.place, dtype
         if key not in self._arrays:
             self._arrays[key] = np.zeros((), dtype)
-            self._followers.setdefault(slot.place, []).append(self._arrays[key])
+            self._followers[slot.place].append(self._arrays[key])
         return self._arrays[key]
 
     def set(self, index: int, value: Any) -> None:
         """Give a number its value."""
         self.values[index] = value
-        for array in self._followers.get(index, ()):
+        for array in self._followers[index]:
             array[()] = value
 
     def constant(self, value: Any) -> int:
         """The place of a value that stays as it is."""
         self.values.append(value)
+        self._followers.append([])
         return len(self.values) - 1
 
 
