@@ -39,10 +39,13 @@ def test_the_order_of_keys_is_not_looked_at(bind):
     assert len(replayed.programs) == 1
 
 
-@pytest.mark.parametrize("shape", [(200, 10), (16, 16), (15, 4), (40, 17), (40, 1), (3, 40, 8)])
+@pytest.mark.parametrize(
+    "shape",
+    [(200, 10), (16, 16), (16, 32), (40, 96), (40, 34), (15, 4), (40, 1), (4, 8, 8), (3, 4, 9, 64)],
+)
 def test_extremes_of_short_rows(bind, shape):
     def step(x):
-        return np.max(x, axis=-1, keepdims=True), np.min(x, axis=-1), np.max(x * 2, axis=1)
+        return np.max(x, axis=-1, keepdims=True), np.min(x, axis=-1), np.max(x * 2, axis=-1)
 
     replayed = Replayed(step, bind=bind)
     rng = np.random.default_rng(0)

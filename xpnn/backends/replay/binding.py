@@ -58,6 +58,7 @@ class Binder:
     def __init__(self, plan: MemoryPlan, numbers: Numbers):
         self.plan, self.numbers = plan, numbers
         self._filled: dict[Any, np.ndarray] = {}
+        self._scratch: dict[Any, np.ndarray] = {}
 
     def bind(self, call: Call) -> list[Bound]:
         """What to run for one call."""
@@ -109,6 +110,10 @@ class Binder:
             self._filled[key] = np.full(shape, value)
         return self._filled[key]
 
+    def scratch(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Memory for what is read again by the very next call, the same for all of that shape."""
+        return self._scratch.setdefault((shape, dtype), np.empty(shape, dtype))
+
     def filled_like(self, array: np.ndarray, value: np.ndarray) -> np.ndarray:
         """The same, in the order of axes in which another array lies: one walk serves both."""
         order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
@@ -136,18 +141,32 @@ class Binder:
         options = dict(call.options)
         axis, dtype = options.pop("axis", 0), options.pop("dtype", None)
         array, out = self.array(source), self.target(call)
-        plain = call.function is np.add and options.keys() <= {"keepdims"}
-        if plain and array.dtype.char in "fd" and array.dtype == out.dtype:
-            bound = self.sum_as_product(array, axis, out)
-            if bound is not None:
-                return [bound]
-        if call.function in (np.maximum, np.minimum) and options.keys() <= {"keepdims"}:
-            last = array.ndim == 2 and axis in (-1, 1)
-            if last and len(array) >= SHORT_ROW >= array.shape[1] > 0 and array.dtype == out.dtype:
-                turned = np.empty(array.shape[::-1], array.dtype)
-                turn = partial(np.copyto, turned, array.T)
-                return [turn, partial(call.function.reduce, turned, 0, None, out.reshape(-1))]
-        return [partial(call.function.reduce, array, axis, dtype, out, **options)]
+        usual = partial(call.function.reduce, array, axis, dtype, out, **options)
+        if options.keys() - {"keepdims"} or array.dtype != out.dtype:
+            return [usual]
+        if call.function is np.add and array.dtype.char in "fd":
+            return [self.sum_as_product(array, axis, out) or usual]
+        last = array.ndim > 1 and axis in (-1, array.ndim - 1)
+        if call.function in (np.maximum, np.minimum) and last and array.flags.c_contiguous:
+            rows = array.reshape(-1, array.shape[-1])
+            return self.extremes_of_rows(call.function, rows, out.reshape(-1)) or [usual]
+        return [usual]
+
+    def extremes_of_rows(self, extreme: np.ufunc, rows: np.ndarray, out: np.ndarray) -> list[Bound]:
+        """Maxima or minima of short rows: halves are laid over each other, the rest is turned.
+
+        Reduced by itself, each row would take a call inside of NumPy. Nothing for odd, long rows.
+        """
+        bound: list[Bound] = []
+        while rows.shape[1] > SHORT_ROW and rows.shape[1] % 2 == 0:
+            left, right = np.split(rows, 2, axis=1)
+            rows = self.scratch(left.shape, rows.dtype)
+            bound.append(partial(extreme, left, right, out=rows))
+        if not 0 < rows.shape[1] <= SHORT_ROW <= len(rows):
+            return []
+        turned = self.scratch(rows.shape[::-1], rows.dtype)
+        turn = partial(np.copyto, turned, rows.T)
+        return [*bound, turn, partial(extreme.reduce, turned, 0, None, out)]
 
     def sum_as_product(self, array: np.ndarray, axis: Any, out: np.ndarray) -> Bound | None:
         """A sum over one or all axes as a product with ones, up to ten times as fast."""
