@@ -1,11 +1,14 @@
 """The benchmarks run, and what they time is the same network in every column."""
 
+import importlib
 import math
+import os
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import benchmarks
 from benchmarks.__main__ import columns, measure, show
 from benchmarks.gpu import COLUMNS, runs_of, table
 from benchmarks.peers_column import ARCHITECTURES, make_trainer, register
@@ -20,6 +23,13 @@ SPECS = {
     "lstm": {"H": 3, "T": 4, "I": 2, "loss": "ce"},
     "gpt": {"V": 5, "D": 4, "heads": 2, "blocks": 1, "T": 3, "loss": "ce"},
 }
+
+
+def test_child_processes_multiply_as_their_parent_does(monkeypatch):
+    """Where NumPy is loaded, its choice of products is made: children have to be told the same."""
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    importlib.reload(benchmarks)
+    assert os.environ["OPENBLAS_CORETYPE"] == "Haswell"
 
 
 def test_a_table_of_one_small_network(capsys):
