@@ -86,17 +86,17 @@ def binary_cross_entropy(
     )
 
 
-def _likelihood(xp: Namespace, log_p: Array, q: Array, kept: float, floor: float) -> Pair:
+def _log_likelihood(xp: Namespace, log_p: Array, q: Array, kept: float, floor: float) -> Pair:
     if floor:
         q = kept * q + floor
-    return -q * log_p, xp.exp(log_p) - q  # the slope is the logits', by way of log softmax
+    return q * log_p, q - xp.exp(log_p)  # the slope is the logits', by way of log softmax
 
 
-def _likelihood_of_labels(
+def _log_likelihood_of_labels(
     xp: Namespace, log_p: Array, labels: Array, classes: Array, *smoothing: float
 ) -> Pair:
     q = xp.astype(labels == classes, log_p.dtype)
-    return _likelihood(xp, log_p, q, *smoothing)
+    return _log_likelihood(xp, log_p, q, *smoothing)
 
 
 @wants(labels_or_distributions, of_rows)
@@ -135,13 +135,14 @@ def cross_entropy(
         xp, dtype = backend.xp, predictions.dtype
         q = one_hot(targets, classes, dtype, xp) if labelled else targets
         row_weight = _row_weights(q, class_weight, backend)
-    share = shares(predictions, predictions.ndim - 1, sample_weight, row_weight, backend)
+    # the minus of l goes into the shares, which mostly are a number
+    share = -shares(predictions, predictions.ndim - 1, sample_weight, row_weight, backend)
     log_p = backend.log_softmax(predictions)
     smoothing = (1.0 - label_smoothing, label_smoothing / classes)
     if labelled:
         arrays = (log_p, targets[..., None], backend.indices(classes))
-        return weighted_sum(_likelihood_of_labels, arrays, share, backend, *smoothing)
-    return weighted_sum(_likelihood, (log_p, targets), share, backend, *smoothing)
+        return weighted_sum(_log_likelihood_of_labels, arrays, share, backend, *smoothing)
+    return weighted_sum(_log_likelihood, (log_p, targets), share, backend, *smoothing)
 
 
 def _row_weights(q: Array, class_weight: Sequence[float], backend: Backend) -> Array:

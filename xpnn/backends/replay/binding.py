@@ -145,11 +145,16 @@ class Binder:
         if options.keys() - {"keepdims"} or array.dtype != out.dtype:
             return [usual]
         if call.function is np.add and array.dtype.char in "fd":
+            if lies_by_columns(array):
+                array, axis = array.T, None if axis is None else 1 - axis % 2
             return [self.sum_as_product(array, axis, out) or usual]
         last = array.ndim > 1 and axis in (-1, array.ndim - 1)
-        if call.function in (np.maximum, np.minimum) and last and array.flags.c_contiguous:
-            rows = array.reshape(-1, array.shape[-1])
-            return self.extremes_of_rows(call.function, rows, out.reshape(-1)) or [usual]
+        if call.function in (np.maximum, np.minimum) and last:
+            if lies_by_columns(array):
+                return [partial(call.function.reduce, array.T, 0, None, out.reshape(-1))]
+            if array.flags.c_contiguous:
+                rows = array.reshape(-1, array.shape[-1])
+                return self.extremes_of_rows(call.function, rows, out.reshape(-1)) or [usual]
         return [usual]
 
     def extremes_of_rows(self, extreme: np.ufunc, rows: np.ndarray, out: np.ndarray) -> list[Bound]:
@@ -247,6 +252,11 @@ def _kind(leaf: Any) -> Any:
     return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
 
 
+def lies_by_columns(array: np.ndarray) -> bool:
+    """Whether it is a matrix whose columns lie behind each other (see ``layout``)."""
+    return array.ndim == 2 and array.flags.f_contiguous and not array.flags.c_contiguous
+
+
 def copies(target: np.ndarray, source: np.ndarray) -> list[Bound]:
     """A copy; where it turns axes, in bands, so that the lines of memory that it reads stay near.
 
@@ -269,8 +279,11 @@ def _matmul(binder: Binder, call: Call) -> list[Bound] | None:
     (a, b), out = map(binder.array, call.arguments), binder.target(call)
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and out.flags.c_contiguous:
         a, out = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
-    if a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype and out.flags.c_contiguous:
-        return [partial(a.dot, b, out)]
+    if a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype:
+        if out.flags.c_contiguous:
+            return [partial(a.dot, b, out)]
+        if lies_by_columns(out):
+            return [partial(b.T.dot, a.T, out.T)]
     return [partial(np.matmul, a, b, out=out)]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +78,19 @@ class Call:
     def writes(self) -> list[View]:
         """All views among the results."""
         return [one for one in self.results if isinstance(one, View)]
+
+    def views(self) -> list[View]:
+        """All views of the call."""
+        return [*self.reads(), *self.writes()]
+
+    def with_views(self, change: Callable[[View], View]) -> "Call":
+        """The same call of other views."""
+
+        def changed(leaf: Any) -> Any:
+            return change(leaf) if isinstance(leaf, View) else leaf
+
+        fields = ("arguments", "options", "results")
+        return replace(self, **{name: mapped(changed, getattr(self, name)) for name in fields})
 
     def may_overwrite(self, memory: Memory, target: View) -> bool:
         """Whether the call may write into memory that it reads: elementwise, item over item."""

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from xpnn.backends.replay.binding import Binder, Bound
+from xpnn.backends.replay.binding import Binder, Bound, lies_by_columns
 from xpnn.backends.replay.calls import Call
 
 OPERATIONS = {
@@ -52,8 +52,10 @@ def _operation(binder: Binder, call: Call) -> list[np.ndarray] | None:
         return None
     out = binder.target(call)
     arrays = [out, *binder.operands(call)]
+    if lies_by_columns(out):
+        arrays = [one.T for one in arrays]
     fits = (
-        (one.ndim == 0 or one.shape == out.shape)
+        (one.ndim == 0 or one.shape == arrays[0].shape)
         and one.dtype == out.dtype
         and one.flags.c_contiguous
         for one in arrays

@@ -7,7 +7,6 @@ more; what lies between the two may lie there, too.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,18 +56,16 @@ def join_arguments(calls: list[Call], donated: set[Memory]) -> dict[Memory, tupl
 
 def relocated(tree: Any, moved: dict[Memory, tuple[Memory, int]]) -> Any:
     """The same with every view of memory that has moved at its new place."""
+
+    def move(view: View) -> View:
+        if view.memory not in moved:
+            return view
+        memory, start = moved[view.memory]
+        return view._replace(memory=memory, offset=start + view.offset)
+
     if isinstance(tree, Call):
-        fields = (tree.arguments, tree.options, tree.results)
-        arguments, options, results = (relocated(one, moved) for one in fields)
-        return replace(tree, arguments=arguments, options=options, results=results)
-
-    def move(leaf: Any) -> Any:
-        if not isinstance(leaf, View) or leaf.memory not in moved:
-            return leaf
-        memory, start = moved[leaf.memory]
-        return leaf._replace(memory=memory, offset=start + leaf.offset)
-
-    return mapped(move, tree)
+        return tree.with_views(move)
+    return mapped(lambda leaf: move(leaf) if isinstance(leaf, View) else leaf, tree)
 
 
 SURE = {cast, np.concatenate, np.stack, np.matmul, np.reshape, np.where}
@@ -138,7 +135,7 @@ class MemoryPlan:
     def _find_uses(self) -> None:
         self._made_by: dict[Memory, int] = {}
         for number, call in enumerate(self.calls):
-            for view in (*call.reads(), *call.writes()):
+            for view in call.views():
                 self.last_use[view.memory] = max(self.last_use.get(view.memory, 0), number)
             for view in call.writes():
                 self._made_by.setdefault(view.memory, number)

@@ -1,0 +1,106 @@
+"""Matrices of few columns, which lie column by column where that is faster and nobody sees it."""
+
+import numpy as np
+import pytest
+
+from tests.backends.replay.test_layers import assert_close, everything
+from xpnn import Adam, Dense, Network, ReLU, Trainer, cross_entropy
+from xpnn.backends.replay import Replayed
+
+BATCH, CLASSES = 64, 10
+
+
+def orders(program, shape):
+    """Whether the arrays of a shape that the calls of a program go through lie by columns."""
+    arrays = [
+        one
+        for call in program._calls
+        for one in (*getattr(call, "args", ()), *getattr(call, "keywords", {}).values())
+        if isinstance(one, np.ndarray) and one.shape == shape
+    ]
+    return {one.strides[0] == one.itemsize for one in arrays}
+
+
+@pytest.mark.parametrize("kind", ["labels", "rows"])
+def test_a_classifier_trains_to_the_same(kind):
+    """Targets that come as rows would be walked through beside columns: all stay rows."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((BATCH, 20)).astype(np.float32)
+    y = rng.integers(0, CLASSES, BATCH)
+    if kind == "rows":
+        y = np.eye(CLASSES, dtype=np.float32)[y]
+    pair = [
+        Trainer(
+            Network([Dense(30), ReLU(), Dense(CLASSES)], (20,)),
+            cross_entropy,
+            Adam(0.01, epsilon=1e-2),
+            compile=compiled,
+        )
+        for compiled in (True, False)
+    ]
+    for _ in range(4):
+        found, wanted = (one.step(x, y) for one in pair)
+        assert_close(found, wanted, "loss")
+    assert_close(*map(everything, pair), kind)
+    (program,) = pair[0]._train_step.run.programs
+    assert orders(program, (BATCH, CLASSES)) == {kind == "labels"}
+
+
+def many_uses(x, w, b):
+    z = x @ w + b
+    shifted = z - np.max(z, axis=-1, keepdims=True)
+    powers = np.exp(shifted) * np.min(z, axis=1)[:, None]
+    halves = (powers > 0.5).astype(np.float32) * powers
+    sums = np.sum(powers, axis=0), np.sum(powers, axis=-1), np.sum(halves), np.mean(z, axis=1)
+    return x.T @ halves, halves @ w.T, sums, np.maximum(halves * 2.0 + powers, 0.25) @ w.T @ w
+
+
+@pytest.mark.parametrize("shape", [(200, 10), (16, 2), (33, 16), (20, 10), (7, 3)])
+def test_whatever_is_done_with_them(bind, shape):
+    rows, columns = shape
+    rng = np.random.default_rng(0)
+    w, b = (rng.standard_normal(s).astype(np.float32) for s in ((5, columns), (columns,)))
+    replayed = Replayed(many_uses, bind=bind)
+    for _ in range(3):
+        x = rng.standard_normal((rows, 5)).astype(np.float32)
+        assert_close(as_dict(replayed(x, w, b)), as_dict(many_uses(x, w, b)), str(shape))
+    assert True in orders(replayed.programs[0], shape)
+
+
+def as_dict(results):
+    first, second, sums, last = results
+    return {"first": first, "second": second, "last": last, **dict(enumerate(sums))}
+
+
+def test_what_is_seen_from_outside_lies_row_by_row(bind):
+    def step(held, x, w):
+        z = x @ w
+        return ({"z": held["z"] + z},), z * 2.0
+
+    replayed, rng = Replayed(step, donate=(0,), bind=bind), np.random.default_rng(0)
+    x, w = rng.standard_normal((64, 5)), rng.standard_normal((5, 10))
+    held = {"z": np.zeros((64, 10))}
+    for k in range(3):
+        (held,), twice = replayed(held, x, w)
+        np.testing.assert_allclose(held["z"], (k + 1) * (x @ w))
+        np.testing.assert_allclose(twice, 2 * (x @ w))
+        assert held["z"].flags.c_contiguous
+        assert twice.flags.c_contiguous
+
+
+def test_what_is_copied_or_summed_into_few_columns(bind):
+    """Such calls write row by row: a sum over the first axis of three, a reshape, a stack."""
+
+    def step(x, w, y):
+        z = x @ w
+        total = np.sum(np.stack([z, z * 2.0, z * 3.0]), axis=0)
+        turned = np.reshape(np.transpose(y), (64, 10))
+        both = np.concatenate([z * 0.5, z])
+        return np.max(total, axis=-1), np.max(turned * 2.0, axis=-1), both @ w.T
+
+    replayed, rng = Replayed(step, bind=bind), np.random.default_rng(0)
+    for _ in range(2):
+        given = [rng.standard_normal(shape) for shape in ((64, 5), (5, 10), (128, 5))]
+        for found, wanted in zip(replayed(*given), step(*given), strict=True):
+            np.testing.assert_allclose(found, wanted)
+    assert replayed.recordable
