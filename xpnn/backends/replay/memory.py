@@ -76,6 +76,22 @@ def may_raise(call: Call) -> bool:
     return not (isinstance(call.function, np.ufunc) or call.function in SURE)
 
 
+def needed(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+    """The calls that fill memory which is read, by other calls or behind them, and all others.
+
+    Args:
+        calls: of a tape.
+        kept: memory that is read from outside.
+    """
+    read, found = set(kept), []
+    for call in reversed(calls):
+        filled = {view.memory for view in call.writes()}
+        if not filled or may_raise(call) or filled & read:
+            read |= {view.memory for view in call.reads()}
+            found.append(call)
+    return found[::-1]
+
+
 class MemoryPlan:
     """A block of bytes, and a place in it, for each memory of a tape.
 

@@ -16,7 +16,7 @@ import numpy as np
 from xpnn.backends.replay.binding import Binder, Bound, Numbers, bind_each
 from xpnn.backends.replay.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.replay.layout import laid_by_columns
-from xpnn.backends.replay.memory import MemoryPlan, aligned_bytes, join_arguments, relocated
+from xpnn.backends.replay.memory import MemoryPlan, aligned_bytes, join_arguments, needed, relocated
 from xpnn.backends.replay.stand_ins import Recorded, RecordedNumber, address_of
 from xpnn.backends.replay.tape import Tape
 from xpnn.backends.structure import Structure, successors
@@ -103,9 +103,8 @@ class Program:
         views = {k: one.view for k, one in enumerate(stand_ins) if isinstance(one, Recorded)}
         moved = join_arguments(tape.calls, {view.memory for k, view in views.items() if donated[k]})
         views, outputs = relocated(views, moved), relocated(outputs, moved)
-        calls = laid_by_columns(
-            tape.calls, {one.memory for one in (*views.values(), *outputs) if isinstance(one, View)}
-        )
+        kept = {one.memory for one in (*views.values(), *outputs) if isinstance(one, View)}
+        calls = laid_by_columns(needed(tape.calls, kept), kept)
         fixed = self._fix(views, moved)
 
         self._numbers = Numbers(tape.numbers)
