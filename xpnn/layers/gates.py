@@ -1,8 +1,9 @@
 """The order of axes inside recurrent layers: every gate by itself, one stretch of memory each.
 
 Parameters have the columns of all gates side by side, (rows, gates * units), as in other libraries.
-To compute with, gates come first: elementwise rules then read and write without gaps, and several
-small products are faster than one of medium size.
+To walk through time with, gates come first: elementwise rules then read and write without gaps, and
+several small products are faster than one of medium size. Behind the walk, one large product of
+all steps and gates is faster than one for each gate.
 """
 
 from xpnn.typing import Array, Namespace
@@ -12,11 +13,6 @@ def by_gate(W: Array, gates: int, xp: Namespace) -> Array:
     """(rows, gates * units) as (gates, rows, units)."""
     W = xp.reshape(W, (W.shape[0], gates, -1))
     return xp.permute_dims(W, (1, 0, 2))
-
-
-def side_by_side(W: Array, xp: Namespace) -> Array:
-    """(gates, rows, units) as (rows, gates * units): the way back from ``by_gate``."""
-    return xp.reshape(xp.permute_dims(W, (1, 0, 2)), (W.shape[1], -1))
 
 
 def transposed(W: Array, gates: int, xp: Namespace) -> Array:
@@ -33,6 +29,7 @@ def rows(Z: Array, xp: Namespace) -> Array:
     return xp.reshape(Z, (-1, Z.shape[-1]))
 
 
-def rows_by_gate(S: Array, xp: Namespace) -> Array:
-    """(time, gates, batch, units) as (gates, time * batch, units)."""
-    return xp.reshape(xp.permute_dims(S, (1, 0, 2, 3)), (S.shape[1], -1, S.shape[-1]))
+def side_by_side(S: Array, xp: Namespace) -> Array:
+    """(time, gates, batch, units) as (time * batch, gates * units), like columns of parameters."""
+    time, gates, batch, units = S.shape
+    return xp.reshape(xp.permute_dims(S, (0, 2, 1, 3)), (time * batch, gates * units))

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.initializers import Initializer, claim, glorot_uniform, orthogonal, zeros
 from xpnn.layers.base import Layer
-from xpnn.layers.gates import by_gate, rows, rows_by_gate, side_by_side, transposed
+from xpnn.layers.gates import by_gate, rows, side_by_side, transposed
 from xpnn.layers.sequence_checks import check_run
 from xpnn.numerics import sum_over
 from xpnn.typing import Array, Shape, State
@@ -285,19 +285,17 @@ class Recurrent(Layer):
     def _products_back(self, dU: Array, dP: Array | None = None) -> Array | None:
         """The gradients of all parameters, each from one product over all steps; returns dL/dZ."""
         xp, Z = self.xp, self.cache["Z"]
-        dU = rows_by_gate(dU, xp)
-        dP = dU if dP is None else rows_by_gate(dP, xp)
-        self.grads["weight"] = side_by_side(rows(Z, xp).T @ dP, xp)
-        before = rows(self.cache["kept"][0], xp)
-        self.grads["recurrent_weight"] = side_by_side(before.T @ dU, xp)
+        dU = side_by_side(dU, xp)
+        dP = dU if dP is None else side_by_side(dP, xp)
+        self.grads["weight"] = rows(Z, xp).T @ dP
+        self.grads["recurrent_weight"] = rows(self.cache["kept"][0], xp).T @ dU
         if self.use_bias:
-            self.grads["bias"] = xp.reshape(sum_over(dP, xp, axis=1), (-1,))
+            self.grads["bias"] = sum_over(dP, xp, axis=0)
         if "recurrent_bias" in self.params:
-            self.grads["recurrent_bias"] = xp.reshape(sum_over(dU, xp, axis=1), (-1,))
+            self.grads["recurrent_bias"] = sum_over(dU, xp, axis=0)
         if not self.passes_back:
             return None
-        back = xp.sum(dP @ transposed(self.params["weight"], self.gates, xp), axis=0)
-        return self._by_sample(xp.reshape(back, Z.shape))
+        return self._by_sample(xp.reshape(dP @ self.params["weight"].T, Z.shape))
 
     def _in_order(self, Z: Array) -> Array:
         """(batch, time, ...) as (time, batch, ...) in the order of reading."""
