@@ -253,15 +253,16 @@ class Recurrent(Layer):
         xp = self.xp
         assert self.backend is not None
         kept = self.cache["kept"]
-        deltas = xp.zeros_like(kept[0]) if deltas is None else self._in_order(deltas)
+        arriving = [] if deltas is None else [self._in_order(deltas)]
         none = (xp.zeros_like(kept[0][0, ...]),) * len(self.memory)
         D = tuple(b if a is None else a for a, b in zip_longest(final, none))
         self.cache["RT"] = transposed(self.params["recurrent_weight"], self.gates, xp)
         count = len(self.memory)
         slopes = self.slopes(tuple(kept[:count]), *kept[count:])
-        inputs = (deltas, *self.cache["here"], *slopes)
+        self.cache["arriving"] = len(arriving)
+        inputs = (*arriving, *self.cache["here"], *slopes)
         stretches: list[Memory] = []
-        time = deltas.shape[0]
+        time = kept[0].shape[0]
         length = self.truncate or time
         for start in range(0, time, length)[::-1]:
             inside = [one[start : min(start + length, time), ...] for one in inputs]
@@ -270,11 +271,11 @@ class Recurrent(Layer):
             D = none if start else D
         return self._products_back(*map(self._joined, zip(*stretches, strict=True))), D
 
-    def _back(self, D: Memory, delta: Array, *seen: Array) -> tuple[Memory, Memory]:
+    def _back(self, D: Memory, *seen: Array) -> tuple[Memory, Memory]:
         """A step of ``run_back``: D_(t-1), then dU_t and, where it differs, dP_t."""
-        masks = len(self.cache["here"])
-        here, slopes = seen[:masks], seen[masks:]
-        arrived = (D[0] + delta, *D[1:])
+        first, masks = self.cache["arriving"], len(self.cache["here"])
+        delta, here, slopes = seen[:first], seen[first:][:masks], seen[first + masks :]
+        arrived = (D[0] + delta[0], *D[1:]) if delta else D
         if here:
             arrived = self._chosen(here[0], arrived, tuple(map(self.xp.zeros_like, D)))
         products, past = self.step_back(arrived, *slopes)
