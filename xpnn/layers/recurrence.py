@@ -273,8 +273,8 @@ class Recurrent(Layer):
 
     def _back(self, D: Memory, *seen: Array) -> tuple[Memory, Memory]:
         """A step of ``run_back``: D_(t-1), then dU_t and, where it differs, dP_t."""
-        first, masks = self.cache["arriving"], len(self.cache["here"])
-        delta, here, slopes = seen[:first], seen[first:][:masks], seen[first + masks :]
+        deltas, masks = self.cache["arriving"], len(self.cache["here"])
+        delta, here, slopes = seen[:deltas], seen[deltas:][:masks], seen[deltas + masks :]
         arrived = (D[0] + delta[0], *D[1:]) if delta else D
         if here:
             arrived = self._chosen(here[0], arrived, tuple(map(self.xp.zeros_like, D)))

@@ -63,3 +63,18 @@ def test_an_argument_is_not_written_over_before_the_last_call_that_may_raise():
         replayed(held, table, ids + 3)
     assert held["a"].tolist() == [1.5, 2.5, 3.5]
     assert replayed(held, table, ids)[0]["a"].tolist() == [1.75, 3.25, 4.75]
+
+
+def test_what_nobody_reads_is_left_out_unless_it_may_raise():
+    def step(x, table, ids):
+        np.take(table, ids, axis=0)
+        (x @ table) * 2.0
+        return x + 1.0
+
+    replayed, x, table = Replayed(step), np.ones((2, 4)), np.ones((4, 3))
+    for ids in (np.array([0, 3]), np.array([1, 2])):
+        assert replayed(x, table, ids).tolist() == [[2.0] * 4] * 2
+    with pytest.raises(IndexError):
+        replayed(x, table, np.array([0, 4]))
+    (program,) = replayed.programs
+    assert len(program._calls) == 2

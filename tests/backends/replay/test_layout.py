@@ -51,7 +51,8 @@ def many_uses(x, w, b):
     shifted = z - np.max(z, axis=-1, keepdims=True)
     powers = np.exp(shifted) * np.min(z, axis=1)[:, None]
     halves = (powers > 0.5).astype(np.float32) * powers
-    sums = np.sum(powers, axis=0), np.sum(powers, axis=-1), np.sum(halves), np.mean(z, axis=1)
+    sums = [np.sum(powers, axis=axis) for axis in (0, 1, -1, None, (0, 1))]
+    sums += [np.sum((x * 2.0).T, axis=0), np.mean(z, axis=1)]
     return x.T @ halves, halves @ w.T, sums, np.maximum(halves * 2.0 + powers, 0.25) @ w.T @ w
 
 
@@ -64,6 +65,7 @@ def test_whatever_is_done_with_them(bind, shape):
     for _ in range(3):
         x = rng.standard_normal((rows, 5)).astype(np.float32)
         assert_close(as_dict(replayed(x, w, b)), as_dict(many_uses(x, w, b)), str(shape))
+    assert replayed.recordable
     assert True in orders(replayed.programs[0], shape)
 
 

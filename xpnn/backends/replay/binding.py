@@ -145,7 +145,7 @@ class Binder:
         if options.keys() - {"keepdims"} or array.dtype != out.dtype:
             return [usual]
         if call.function is np.add and array.dtype.char in "fd":
-            if lies_by_columns(array):
+            if lies_by_columns(array) and not isinstance(axis, tuple):
                 array, axis = array.T, None if axis is None else 1 - axis % 2
             return [self.sum_as_product(array, axis, out) or usual]
         last = array.ndim > 1 and axis in (-1, array.ndim - 1)
