@@ -136,6 +136,7 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
 
     @staticmethod
     def _grouped(arrays: Mapping[str, Array], joint_size: float) -> list[list[str]]:
+        """Each array goes into the first group that has room for it."""
         groups: list[list[str]] = []
         rooms: list[float] = []  # how many elements each group has room for
         for name, array in arrays.items():

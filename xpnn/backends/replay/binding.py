@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.replay.calls import Call, Slot, View, mapped, walk
+from xpnn.backends.replay.layout import lies_by_columns
 from xpnn.backends.replay.memory import MemoryPlan
 from xpnn.backends.replay.stand_ins import cast
 
@@ -19,6 +20,7 @@ Bound = Callable[[], Any]
 
 LONGEST_PLAIN_SUM = 1024  # addends: NumPy's own way of summing keeps more digits of longer rows
 SHORT_ROW = 16  # items: reducing each row of so few by itself takes longer than turning them
+FOLDED_ROW = 128  # items: up to so many rows are folded to short ones; more are faster as they are
 LEAST_STACKED_SUM = 4096  # items of each matrix of a stack, for a product to pay
 BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
 
@@ -111,8 +113,10 @@ class Binder:
         return self._filled[key]
 
     def scratch(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Memory for what is read again by the very next call, the same for all of that shape."""
-        return self._scratch.setdefault((shape, dtype), np.empty(shape, dtype))
+        """Memory for what the very next call reads, the same for all of that shape and dtype."""
+        if (shape, dtype) not in self._scratch:
+            self._scratch[shape, dtype] = np.empty(shape, dtype)
+        return self._scratch[shape, dtype]
 
     def filled_like(self, array: np.ndarray, value: np.ndarray) -> np.ndarray:
         """The same, in the order of axes in which another array lies: one walk serves both."""
@@ -160,14 +164,17 @@ class Binder:
     def extremes_of_rows(self, extreme: np.ufunc, rows: np.ndarray, out: np.ndarray) -> list[Bound]:
         """Maxima or minima of short rows: halves are laid over each other, the rest is turned.
 
-        Reduced by itself, each row would take a call inside of NumPy. Nothing for odd, long rows.
+        Reduced by itself, each row would take a call inside of NumPy. Nothing for rows that are
+        long, that do not fold to short ones, or that are few.
         """
+        if rows.shape[1] > min(FOLDED_ROW, len(rows)):
+            return []
         bound: list[Bound] = []
         while rows.shape[1] > SHORT_ROW and rows.shape[1] % 2 == 0:
             left, right = np.split(rows, 2, axis=1)
             rows = self.scratch(left.shape, rows.dtype)
             bound.append(partial(extreme, left, right, out=rows))
-        if not 0 < rows.shape[1] <= SHORT_ROW <= len(rows):
+        if not 0 < rows.shape[1] <= SHORT_ROW:
             return []
         turned = self.scratch(rows.shape[::-1], rows.dtype)
         turn = partial(np.copyto, turned, rows.T)
@@ -250,11 +257,6 @@ def _kind(leaf: Any) -> Any:
     if isinstance(leaf, int | float) and not isinstance(leaf, bool):
         return type(leaf)
     return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
-
-
-def lies_by_columns(array: np.ndarray) -> bool:
-    """Whether it is a matrix whose columns lie behind each other (see ``layout``)."""
-    return array.ndim == 2 and array.flags.f_contiguous and not array.flags.c_contiguous
 
 
 def copies(target: np.ndarray, source: np.ndarray) -> list[Bound]:

@@ -92,9 +92,14 @@ class Call:
         fields = ("arguments", "options", "results")
         return replace(self, **{name: mapped(changed, getattr(self, name)) for name in fields})
 
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether it is a ufunc that goes through its operands item by item."""
+        return self.method == "__call__" and self.function is not np.matmul
+
     def may_overwrite(self, memory: Memory, target: View) -> bool:
         """Whether the call may write into memory that it reads: elementwise, item over item."""
-        if self.method != "__call__" or self.function is np.matmul:
+        if not self.is_elementwise:
             return False
         same = [one for one in self.reads() if one.memory is memory]
         return all(

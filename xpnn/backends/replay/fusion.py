@@ -13,8 +13,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from xpnn.backends.replay.binding import Binder, Bound, lies_by_columns
+from xpnn.backends.replay.binding import Binder, Bound
 from xpnn.backends.replay.calls import Call
+from xpnn.backends.replay.layout import lies_by_columns
 
 OPERATIONS = {
     np.add: "{} + {}",

@@ -41,6 +41,11 @@ def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     return [call.with_views(turn) for call in calls]
 
 
+def lies_by_columns(array: np.ndarray) -> bool:
+    """Whether it is a matrix whose columns lie behind each other."""
+    return array.ndim == 2 and array.flags.f_contiguous and not array.flags.c_contiguous
+
+
 def _has_few_columns(view: View) -> bool:
     if len(view.shape) != 2 or not view.is_whole:
         return False
@@ -52,17 +57,20 @@ def _minded(call: Call) -> set[Memory]:
     """The memory that has to lie row by row for a call."""
     if call.method == "reduce":
         return {view.memory for view in call.writes()}
-    if call.function is np.matmul:
-        fit = all(len(view.shape) == 2 for view in call.views())
-    else:
-        fit = call.method == "__call__" or call.function is cast
-    return set() if fit else {view.memory for view in call.views()}
+    of_matrices = call.function is np.matmul and all(len(one.shape) == 2 for one in call.views())
+    if of_matrices or _goes_item_by_item(call):
+        return set()
+    return {view.memory for view in call.views()}
 
 
 def _walked_through(call: Call) -> set[Memory | None]:
-    """What an elementwise call walks through item by item; None stands for constants."""
-    if call.function is np.matmul or not (call.method == "__call__" or call.function is cast):
+    """What an elementwise call walks through side by side; None stands for constants."""
+    if not _goes_item_by_item(call):
         return set()
     shapes = [view.shape for view in call.writes()]
     operands = [*call.arguments, *call.results]
     return {getattr(one, "memory", None) for one in operands if getattr(one, "shape", 0) in shapes}
+
+
+def _goes_item_by_item(call: Call) -> bool:
+    return call.is_elementwise or call.function is cast

@@ -120,7 +120,8 @@ class MemoryPlan:
         self.at_home: set[Memory] = set()
         self.last_use = dict.fromkeys(kept, len(calls))
         self._fixed, self._free = set(fixed), list(blocks)
-        self._heirs = {home: memory for memory, home in homes.items()}  # who gets their place
+        # for what lies in the place of a donated argument, the result that will be made there
+        self._heirs = {home: memory for memory, home in homes.items()}
         self._sure_from = max((k + 1 for k, call in enumerate(calls) if may_raise(call)), default=0)
         self._find_uses()
         self._find_parts_of_stacks()
@@ -205,6 +206,8 @@ class MemoryPlan:
                 self.places[memory] = (
                     self.places[taken] if taken else (self._take(memory.nbytes), 0)
                 )
+                if taken in self._heirs:
+                    self._heirs[memory] = self._heirs[taken]
             for memory in ending.get(number, []):
                 if not (memory is taken or memory in self._fixed or memory in self._heirs):
                     self._give_back(memory)
@@ -237,8 +240,6 @@ class MemoryPlan:
                 and call.may_overwrite(memory, view)
                 and self._may_give_way(number, memory, view.memory)
             ):
-                if memory in self._heirs:
-                    self._heirs[view.memory] = self._heirs[memory]
                 return memory
         return None
 
