@@ -83,6 +83,21 @@ def sum_over(x: Array, xp: Namespace, axis: int, keepdims: bool = False) -> Arra
     return xp.astype(wide_sum(x, xp, axis, keepdims), x.dtype, copy=False)
 
 
+def equal_parts(count: int, most: float) -> int:
+    """The largest power of two that divides ``count`` and is at most ``most``; at least 1.
+
+    Into so many equal parts the work on ``count`` rows is cut, so that all of a GPU's processors
+    have some.
+
+    >>> equal_parts(3000, 256), equal_parts(4096, 100), equal_parts(7, 100)
+    (8, 64, 1)
+    """
+    parts = max(count & -count, 1)
+    while parts > max(most, 1):
+        parts //= 2
+    return parts
+
+
 def add_up(terms: Iterable[Array]) -> Array:
     """The sum of arrays of one shape, none of which is written to."""
     terms = iter(terms)

@@ -5,11 +5,13 @@ import functools
 import numpy as np
 import pytest
 
+from tests.conftest import needs
+from xpnn.backends import get_backend
 from xpnn.backends.base import Backend as Base
 
 CASES = [
     *(("product", shape) for shape in [(5, 7), (2, 3, 4, 5), (4, 1), (1, 6), (700, 3), (0, 4)]),
-    *((rule, shape) for rule in ("itself", "gap") for shape in [(3, 2000), (40, 9, 3)]),
+    *((rule, shape) for rule in ("itself", "gap") for shape in [(3, 2000), (40, 9, 3), (3000, 5)]),
 ]
 
 
@@ -58,6 +60,45 @@ def test_sums_and_means(backend, rng, rule, shape, kind, features, finish):
     named = getattr(backend, kind)(ours, finish, features=features)
     found = host(backend, named(*map(backend.asarray, arrays)))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_meet_one_row(backend, rng):
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in [(4096, 3), (1, 3)])
+    found = backend.sums(product, features=True)(backend.asarray(a), backend.asarray(b))
+    wanted = np.sum(a.astype("float64") * b, axis=0)
+    np.testing.assert_allclose(host(backend, found), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4096, 3), (3000, 5), (4097, 2), (2048, 3, 2), (1, 4), (0, 3)])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_plain_sums_over_many_rows(backend, rng, shape, keepdims):
+    x = rng.standard_normal(shape).astype(np.float32)
+    found = backend.xp.sum(backend.asarray(x), axis=0, keepdims=keepdims)
+    assert found.dtype == backend.dtype("float32")
+    wanted = np.sum(x.astype("float64"), axis=0, keepdims=keepdims)
+    np.testing.assert_allclose(host(backend, found), wanted, rtol=1e-4, atol=1e-4)
+
+
+@needs("cupy")
+def test_no_reduction_is_left_to_one_multiprocessor(rng, monkeypatch):
+    """What cupy.fuse cannot write as a reduction it runs on a single one, and says nothing."""
+    from cupy._core import new_fusion
+
+    def refuse(function, name):
+        raise AssertionError(f"{name} became a kernel for one multiprocessor")
+
+    monkeypatch.setattr(new_fusion, "Fusion", refuse)
+    backend = get_backend("cupy")
+    for shape in ((4, 6), (4096, 3), (4, 5, 6)):
+        x = backend.asarray(rng.standard_normal(shape).astype(np.float32))
+        for make in (backend.sums, backend.means):
+            for finish in (None, root):
+                for features in (False, True):
+                    make(product, finish, features=features)(x, x)
+                    make(None, finish, features=features)(x)
+    kernels = type(backend)()
+    kernels.softmax(x, x > 0)
+    kernels.log_softmax(x)
 
 
 def test_sums_read_arrays_however_they_lie(backend, rng):

@@ -10,7 +10,7 @@ from tests.layers.oracles import assert_close, jax_passes, passes, randomized, t
 from xpnn import Dense, Flatten, Network, ReLU, Trainer
 from xpnn.backends import get_backend
 from xpnn.errors import GradientError, ShapeError
-from xpnn.layers import Conv1D, Conv2D, ConvTranspose2D, MaxPool2D
+from xpnn.layers import Conv1D, Conv2D, ConvTranspose2D, MaxPool2D, kernels
 from xpnn.layers.kernels import FEW_CHANNELS
 from xpnn.layers.windows import cut, fold, slide
 from xpnn.losses import mean_squared_error
@@ -135,6 +135,23 @@ def assert_equal_torch(network, module, inner, turned, back):
     found = ours(network, x, delta)
     assert found.keys() == theirs.keys()
     assert_close(found, theirs, tolerance=2e-5)  # sums of up to 1,000 products in another order
+
+
+@pytest.mark.parametrize("side_by_side", [0, 1 << 25])
+@pytest.mark.parametrize("channels", [1, 8])
+def test_a_long_product_may_be_cut(backend, monkeypatch, channels, side_by_side):
+    """The gradient of a kernel in parts, as on a GPU: the same in the end."""
+    monkeypatch.setattr(backend, "side_by_side", side_by_side)
+    parts, found, into = [], [], kernels.equal_parts
+    monkeypatch.setattr(
+        kernels, "equal_parts", lambda *given: parts.append(into(*given)) or parts[-1]
+    )
+    for stacks in (1, 64):
+        monkeypatch.setattr(backend, "stacks", stacks)
+        network = randomized(Network([Conv2D(4, 3)], (6, 18, channels), backend))
+        found.append(ours(network, *draws(network, batch=64)))
+    assert parts == [1, 8 if channels == 1 or side_by_side else 2]
+    assert_close(*found, tolerance=2e-4)  # sums of 4,096 products of about 1
 
 
 # Against torch ------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
             one sweep, as a call costs more than the work in it. 0 where calls cost nothing.
         side_by_side: windows of up to so many entries in all are copied side by side, so that one
             product takes the place of many. 0 where products by themselves cost nothing.
+        stacks: a product that adds up over very many rows is cut into up to so many, one for each
+            processor of a GPU. 1 where the library does so itself.
         compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
             are "known" to be pure, or "none".
     """
@@ -47,7 +49,8 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
     install: ClassVar[str]
     counters_on_device: ClassVar[bool] = False
     joint_size: ClassVar[float] = 0
-    side_by_side: ClassVar[int] = 0
+    side_by_side: int = 0
+    stacks: int = 1
     compiles: ClassVar[Literal["all", "known", "none"]] = "none"
 
     deterministic: bool = False

@@ -1,6 +1,7 @@
 """Kernels for CuPy: what would otherwise be several launches, or a copy from the host."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,7 +77,8 @@ def concat(arrays: Sequence[Array], *, axis: int | None = 0) -> Array:
         target = out[(*[slice(None)] * axis, slice(start, stop))]
         if target.size:
             widths = [length * inner for length in lengths[part]]
-            _gather(len(widths))(*arrays[part], *np.cumsum(widths).tolist(), target)
+            kernel = _gather(len(widths), math.prod(before) > 1, index_type(target))
+            kernel(*arrays[part], *np.cumsum(widths).tolist(), target)
         start = stop
     return out
 
@@ -92,19 +94,28 @@ def _without(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
+def index_type(*arrays: Array) -> str:
+    """The type to count in: divisions of 64 bits take a GPU several times as long."""
+    return "int" if max(array.size for array in arrays) < 2**30 else "long long"
+
+
 @functools.cache
-def _gather(count: int) -> Any:
-    """Rows of ``count`` arrays side by side; the k-th array's part of a row ends at ``end_k``."""
+def _gather(count: int, several: bool, indices: str) -> Any:
+    """Rows of ``count`` arrays side by side; the k-th array's part of a row ends at ``end_k``.
+
+    One row, which all arrays joined along their first axis are, needs no division.
+    """
     import cupy
 
     arrays = ", ".join(f"raw T x{k}" for k in range(count))
-    ends = ", ".join(f"int64 end{k}" for k in range(count))
+    ends = ", ".join(f"{'int32' if indices == 'int' else 'int64'} end{k}" for k in range(count))
+    last = f"end{count - 1}"
+    where = f"row = i / {last}, column = i % {last}" if several else "row = 0, column = i"
     cases = [
         f"if (column < end{k}) out = x{k}[row * (end{k} - {start}) + column - {start}];"
         for k, start in enumerate(["0", *(f"end{k}" for k in range(count - 1))])
     ]
-    code = f"ptrdiff_t row = i / end{count - 1}, column = i % end{count - 1};\n"
-    code += "\nelse ".join(cases)
+    code = f"{indices} {where};\n" + "\nelse ".join(cases)
     return cupy.ElementwiseKernel(f"{arrays}, {ends}", "T out", code, f"xpnn_gather_{count}")
 
 

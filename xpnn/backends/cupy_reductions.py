@@ -1,17 +1,50 @@
 """Reductions for CuPy: an elementwise rule, the sum of its results and what is made of it, at once.
 
 ``cupy.fuse`` makes one kernel of a function that ends in one reduction without ``keepdims``, with
-elementwise work before and after it. With two reductions it makes one, too, but of a single block.
+elementwise work before and after it. With two reductions, or with a number that is an argument and
+is used after the reduction, it makes one, too, but for a single multiprocessor: a hundredth of a
+large GPU. So what a mean divides by comes before the sum.
+
+Sums over rows have a block of threads for each 32 columns, which are few blocks where columns are
+few and rows many. Those are cut into stretches, which are added up in a second launch.
 """
 
+import math
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from xpnn.backends.reductions import count
-from xpnn.numerics import BARRED
-from xpnn.typing import Array, Namespace
+from xpnn.numerics import BARRED, equal_parts
+from xpnn.typing import Array, Namespace, Shape
+
+COLUMNS, BLOCKS = 32, 512  # of a block of threads in such a sum, and blocks that fill a GPU
+SHORTEST = 64  # rows of a stretch
+
+
+def stretches(shape: Shape) -> int:
+    """Into how many stretches to cut the rows of ``shape``, its first axis, to add them up."""
+    rows, size = shape[0], math.prod(shape)
+    return equal_parts(rows, min(rows // SHORTEST, COLUMNS * BLOCKS * rows // max(size, 1)))
+
+
+def total(
+    x: Array,
+    /,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    dtype: Any = None,
+    keepdims: bool = False,
+) -> Array:
+    """``sum``, in two launches where rows are many and columns few."""
+    from array_api_compat import cupy as xp
+
+    if axis == 0 and x.ndim > 1 and x.dtype.kind == "f" and x.flags.c_contiguous:
+        parts = stretches(x.shape)
+        if parts > 1:
+            x = xp.sum(xp.reshape(x, (parts, -1, *x.shape[1:])), axis=1, dtype=dtype)
+    return xp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
 def fused(function: Callable[..., Any], rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,37 +72,46 @@ def reduced(
     features: bool,
     mean: bool,
 ) -> Callable[..., Array]:
-    """``Backend.sums`` and ``means``: one launch, or two where features have positions.
+    """``Backend.sums`` and ``means``: one launch, or two where one would keep few threads busy.
 
-    Over a batch of images a single sum would keep few threads busy: first the sum over the batch,
-    for each position and feature by itself, then that over the positions.
+    Over a batch of images: first the sum over the batch, for each position and feature by itself,
+    then that over the positions. Over many rows: first that of each stretch.
     """
     xp, rule = fusable(xp), rule or itself
 
-    def ended(total: Array, entries: float) -> Array:
-        total = total / entries if mean else total
+    def ended(terms: Array, entries: float, axis: int) -> Array:
+        total = xp.sum(terms / entries if mean else terms, axis=axis)
         return total if finish is None else finish(xp, total)
 
     def whole(entries: float, *arrays: Array) -> Array:
-        return ended(xp.sum(_wide(rule(xp, *arrays), xp), axis=0 if features else -1), entries)
+        return ended(_wide(rule(xp, *arrays), xp), entries, axis=0 if features else -1)
 
-    def first(*arrays: Array) -> Array:
+    def over_batch(*arrays: Array) -> Array:
         return xp.sum(_wide(rule(xp, *arrays), xp), axis=0)
 
-    def second(entries: float, sums: Array) -> Array:
-        return ended(xp.sum(sums, axis=0), entries)
+    def over_stretch(*arrays: Array) -> Array:
+        return xp.sum(_wide(rule(xp, *arrays), xp), axis=1)
 
-    whole, first, second = (fused(one, rule) for one in (whole, first, second))
+    def second(entries: float, sums: Array) -> Array:
+        return ended(sums, entries, axis=0)
+
+    whole, over_batch, over_stretch, second = (
+        fused(one, rule) for one in (whole, over_batch, over_stretch, second)
+    )
 
     def call(*arrays: Array) -> Array:
-        largest = max((array for array in arrays), key=lambda array: array.size)
-        entries = float(count(largest.shape, features))
+        shape = max((array.shape for array in arrays), key=math.prod)
+        entries = float(count(shape, features))
         if not features:
             return whole(entries, *arrays)[..., None]
-        if largest.ndim == 2:
-            return whole(entries, *arrays)
-        sums = first(*arrays)
-        return second(entries, xp.reshape(sums, (-1, sums.shape[-1])))
+        if len(shape) > 2:
+            sums = over_batch(*arrays)
+        else:
+            parts = stretches(shape)
+            if parts == 1 or any(array.shape != shape for array in arrays):
+                return whole(entries, *arrays)
+            sums = over_stretch(*(xp.reshape(array, (parts, -1, shape[1])) for array in arrays))
+        return second(entries, xp.reshape(sums, (-1, shape[-1])))
 
     return call
 

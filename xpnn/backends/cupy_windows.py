@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from xpnn.backends.cupy_kernels import index_type
 from xpnn.typing import Array, Shape
 
 MOST_PARTS = 24  # of one launch, whose arguments may take 4 KiB
@@ -19,7 +20,7 @@ def place(x: Array, axis: int, start: int, length: int, fill: float) -> Array:
     inner = math.prod(x.shape[axis + 1 :])
     out = _empty(x, axis, length)
     if out.size:
-        _place(_indices(out, x))(x, x.shape[axis], length, inner, start, fill, out)
+        _place(index_type(out, x))(x, x.shape[axis], length, inner, start, fill, out)
     return out
 
 
@@ -31,7 +32,7 @@ def fold(
     inner = math.prod(one.shape[axis + 1 :])
     out = _empty(one, axis, length)
     if out.size:
-        kernel = _fold(len(parts), one.dtype.char == "e", _indices(out, one))
+        kernel = _fold(len(parts), one.dtype.char == "e", index_type(out, one))
         kernel(*parts, one.shape[axis], length, inner, stride, dilation, low, out)
     return out
 
@@ -41,11 +42,6 @@ def _empty(like: Array, axis: int, length: int) -> Array:
 
     shape: Shape = (*like.shape[:axis], length, *like.shape[axis + 1 :])
     return cupy.empty(shape, like.dtype)
-
-
-def _indices(*arrays: Array) -> str:
-    """The type to count in: divisions of 64 bits take a GPU several times as long."""
-    return "int" if max(array.size for array in arrays) < 2**30 else "long long"
 
 
 def _numbers(indices: str, *names: str) -> str:

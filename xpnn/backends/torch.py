@@ -36,6 +36,8 @@ class TorchBackend(Backend):
                     f"torch cannot use {device!r} here: {fault}; use backend='torch' for the CPU"
                 )
         super().__init__(device)
+        if self.device.type == "cuda":
+            self.side_by_side, self.stacks = 1 << 25, 256
 
     def load_namespace(self) -> Namespace:
         import array_api_compat.torch

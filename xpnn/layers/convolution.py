@@ -162,12 +162,12 @@ class Convolution(KernelLayer):
         return self.outward(correlate(taps, self.kernel(), slides, xp), self.params.get("bias"))
 
     def backward(self, delta: Array) -> Array | None:
-        xp, K, rows = self.xp, self.kernel(), self.inward(delta)
-        dW = kernel_gradient(self.cache["taps"], rows, K.shape, xp)
+        K, rows = self.kernel(), self.inward(delta)
+        assert self.backend is not None
+        dW = kernel_gradient(self.cache["taps"], rows, K.shape, self.backend)
         self.write_gradients(dW, delta)
         if not self.passes_back:
             return None
-        assert self.backend is not None
         slides = self.slides(self.cache["Z"].shape[1:-1])
         return self.outward(spread(rows, K, slides, self.backend))
 

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 
 from xpnn.backends import Backend
 from xpnn.layers.windows import Slide, entries, fold, in_one_piece, padded
-from xpnn.numerics import add_up, sum_over
+from xpnn.numerics import add_up, equal_parts, sum_over
 from xpnn.typing import Array, Namespace, Shape
 
+SHORTEST = 512  # rows of one of the products that a longer one is cut into
 FEW_CHANNELS = 6  # below, one product for all entries of the kernel beats one for each: measured
 
 
@@ -80,10 +81,16 @@ def correlate(taps: Sequence[Array], K: Array, slides: Sequence[Slide], xp: Name
     return xp.reshape(S, (groups, *(slide.places for slide in slides), -1, outputs))
 
 
-def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, xp: Namespace) -> Array:
+def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, backend: Backend) -> Array:
     """``dL/dW``, from what ``gather`` found, in the shape (groups, entries, inputs, outputs)."""
-    rows = xp.reshape(delta, (*taps[0].shape[:-1], delta.shape[-1]))
-    products = [xp.matrix_transpose(tap) @ rows for tap in taps]
+    xp, (groups, rows, places, _) = backend.xp, taps[0].shape
+    parts = equal_parts(places, min(places // SHORTEST, backend.stacks // rows))
+
+    def stacked(x: Array) -> Array:
+        return xp.reshape(x, (groups, rows * parts, places // parts, x.shape[-1]))
+
+    delta = stacked(xp.reshape(delta, (groups, rows, places, delta.shape[-1])))
+    products = [xp.matrix_transpose(stacked(tap)) @ delta for tap in taps]
     if products[0].shape[1] > 1:
         products = [sum_over(one, xp, axis=1, keepdims=True) for one in products]
     return xp.reshape(products[0] if len(products) == 1 else xp.concat(products, axis=1), shape)

@@ -105,7 +105,7 @@ class ConvTranspose2D(KernelLayer):
         slides, K = self.slides(Z.shape[1:-1]), xp.matrix_transpose(self.kernel())
         assert self.backend is not None
         taps = gather(self.inward(delta), slides, self.backend)
-        dW = kernel_gradient(taps, self.inward(Z), K.shape, xp)
+        dW = kernel_gradient(taps, self.inward(Z), K.shape, self.backend)
         self.write_gradients(xp.matrix_transpose(dW), delta)
         return self.outward(correlate(taps, K, slides, xp)) if self.passes_back else None
 
