@@ -6,6 +6,7 @@ missing is named and left out.
 """
 
 import argparse
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,9 @@ from functools import partial
 from benchmarks.__main__ import measure
 from benchmarks.works import Run, Work, cnn, lstm, mlp, size, torch_run, transformer, xpnn_run
 from xpnn.errors import BackendUnavailable
+
+# JAX would take three quarters of the memory for itself, from all other columns.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 WORKS = {
     "MLP 784-128-10, batch 128": mlp([784, 128, 10], 128),
@@ -25,13 +29,17 @@ WORKS = {
 YARDSTICK = "PyTorch"
 
 COLUMNS: dict[str, Callable[[Work], Run]] = {
-    "xpnn on cupy": partial(xpnn_run, backend="cupy"),
+    "xpnn on cupy": partial(xpnn_run, backend="cupy", tf32=False),
+    "xpnn on cupy, TF32": partial(xpnn_run, backend="cupy", tf32=True),
     "xpnn on cupy, float16": partial(xpnn_run, backend="cupy", precision="float16"),
-    "xpnn on cupy, no graph": partial(xpnn_run, backend="cupy", compile=False),
-    "xpnn on torch": partial(xpnn_run, backend="torch:cuda"),
-    "xpnn on torch, compiled": partial(xpnn_run, backend="torch:cuda", compile=True),
-    "xpnn on jax": partial(xpnn_run, backend="jax:gpu"),
+    "xpnn on cupy, no graph": partial(xpnn_run, backend="cupy", tf32=False, compile=False),
+    "xpnn on torch": partial(xpnn_run, backend="torch:cuda", tf32=False),
+    "xpnn on torch, compiled": partial(xpnn_run, backend="torch:cuda", tf32=False, compile=True),
+    "xpnn on jax": partial(xpnn_run, backend="jax:gpu", tf32=False),
+    "xpnn on jax, TF32": partial(xpnn_run, backend="jax:gpu", tf32=True),
     YARDSTICK: partial(torch_run, device="cuda"),
+    "PyTorch, TF32": partial(torch_run, device="cuda", tf32=True),
+    "PyTorch, compiled": partial(torch_run, device="cuda", compile=True),
     "PyTorch, float16": partial(torch_run, device="cuda", autocast="float16"),
 }
 
@@ -41,7 +49,9 @@ def runs_of(work: Work, columns: dict[str, Callable[[Work], Run]]) -> dict[str, 
     runs = {}
     for name, make in columns.items():
         try:
-            runs[name] = make(work)
+            run = make(work)
+            run(1)  # compiles, which may fail too
+            runs[name] = run
         except (BackendUnavailable, ImportError, RuntimeError, AssertionError) as error:
             print(f"no column {name}: {str(error).splitlines()[0]}")  # torch asserts on CUDA
     return runs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn import Adam, Dense, Flatten, Network, ReLU, Trainer, cross_entropy
+from xpnn import Adam, Dense, Flatten, Network, ReLU, Trainer, cross_entropy, get_backend
 from xpnn.layers import (
     LSTM,
     Conv2D,
@@ -155,10 +155,14 @@ WORKS = {
 
 
 def xpnn_run(
-    work: Work, backend: str, compile: bool | None = None, precision: str | None = None
+    work: Work,
+    backend: str,
+    compile: bool | None = None,
+    precision: str | None = None,
+    tf32: bool | None = None,
 ) -> Run:
     """xpnn's Trainer on a backend."""
-    network = Network(work.layers(), work.input_shape, backend)
+    network = Network(work.layers(), work.input_shape, get_backend(backend, tf32=tf32))
     trainer = Trainer(network, cross_entropy, Adam(RATE), compile=compile, precision=precision)
     x, y = work.data()
     x, y = network.asarray(x), network.backend.asarray(y, "int32")
@@ -172,17 +176,28 @@ def xpnn_run(
     return run
 
 
-def torch_run(work: Work, device: str = "cpu", autocast: str | None = None) -> Run:
+def torch_run(
+    work: Work,
+    device: str = "cpu",
+    autocast: str | None = None,
+    compile: bool = False,
+    tf32: bool | None = None,
+) -> Run:
     """torch.nn, autograd and torch.optim.Adam, one operation at a time.
 
     Args:
         device: where.
         autocast: the dtype to compute in, "float16" or "bfloat16", with a loss scale.
+        compile: by torch.compile, with CUDA graphs on a GPU, and Adam as one fused kernel.
+        tf32: whether a GPU may round float32 factors; None: as installed, where it may in
+            convolutions and LSTMs, but not in other products.
     """
     import torch
 
     model = work.torch(torch.nn).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=compile)
+    if compile:
+        model = torch.compile(model, mode="reduce-overhead")
     scaler = torch.amp.GradScaler(device, enabled=autocast == "float16")
     half = torch.autocast(device, getattr(torch, autocast or "float16"), enabled=bool(autocast))
     x, y = (torch.from_numpy(array).to(device) for array in work.data())
@@ -190,15 +205,25 @@ def torch_run(work: Work, device: str = "cpu", autocast: str | None = None) -> R
         x = x.permute(0, 3, 1, 2).contiguous()
     y = y.flatten()
 
+    def step() -> Any:
+        optimizer.zero_grad()
+        with half:
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return loss
+
     def run(count: int) -> None:
+        switches = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = [switch.allow_tf32 for switch in switches]
+        for switch, own in zip(switches, before, strict=True):
+            switch.allow_tf32 = own if tf32 is None else tf32
         for _ in range(count):
-            optimizer.zero_grad()
-            with half:
-                loss = torch.nn.functional.cross_entropy(model(x), y)
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
+            loss = step()
         loss.item()
+        for switch, own in zip(switches, before, strict=True):
+            switch.allow_tf32 = own
 
     return run
 
