@@ -9,6 +9,7 @@ stay asked for, as the other side of a comparison, but are no longer gone throug
 
 import os
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ import pytest
 from xpnn.backends import Backend, get_backend
 
 SPECS = os.environ.get("XPNN_TEST_BACKENDS", "numpy,array-api-strict:device1").split(",")
+if any(spec.startswith(("jax:gpu", "jax:cuda")) for spec in SPECS):
+    # JAX rounds the factors of products to TF32 on a GPU; other libraries have to be asked to.
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 TESTED = set(filter(None, os.environ.get("XPNN_TESTED_BACKENDS", "").split(",")))
 
 
@@ -55,6 +59,16 @@ def interruptible() -> None:
 def rng() -> np.random.Generator:
     """Random numbers of a test, the same in every run."""
     return np.random.default_rng(0)
+
+
+def on_gpu(backend: Backend) -> bool:
+    """Whether its arrays lie on a GPU."""
+    return backend.name == "cupy" or backend.spec.partition(":")[2].startswith(("cuda", "gpu"))
+
+
+def on_device_of(backend: Backend, tensor: Any) -> Any:
+    """PyTorch's tensor, for PyTorch's backend on its device: a tensor elsewhere is an error."""
+    return tensor.to(backend.device) if backend.name == "torch" else tensor
 
 
 def needs(*specs: str) -> pytest.MarkDecorator:

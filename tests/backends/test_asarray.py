@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.conftest import SPECS, needs
+from tests.conftest import SPECS, needs, on_device_of
 from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable, DataError
 
@@ -104,7 +104,7 @@ def test_asarray_takes_arrays_of_every_library(backend, library, dtype):
 def test_asarray_takes_torch_tensors_with_a_history(backend):
     import torch
 
-    tensor = torch.tensor([1.0, 2.0], requires_grad=True)
+    tensor = on_device_of(backend, torch.tensor([1.0, 2.0], requires_grad=True))
     array = backend.asarray(tensor * 2)
     np.testing.assert_array_equal(host(backend, array)[0], [2.0, 4.0])
     assert not getattr(array, "requires_grad", False)
@@ -114,7 +114,7 @@ def test_asarray_takes_torch_tensors_with_a_history(backend):
     "library", [pytest.param(name, marks=needs(name)) for name in ("torch", "jax")]
 )
 def test_asarray_takes_bfloat16(backend, library):
-    other = get_backend(library)
+    other = backend if library == backend.name else get_backend(library)
     half = other.xp.astype(other.asarray([0.5, 3.0]), other.xp.bfloat16)
     np.testing.assert_array_equal(host(other, half)[0], [0.5, 3.0])
     array = backend.asarray(half, "float32")

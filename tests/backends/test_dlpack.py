@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.conftest import SPECS, needs
+from tests.conftest import SPECS, needs, on_device_of
 from xpnn.backends import get_backend
 from xpnn.errors import DataError
 from xpnn.layers import Dense, Dropout, ReLU
@@ -79,10 +79,10 @@ TENSORS = [
 def test_tensors_of_every_kind(backend, make):
     import torch
 
-    tensor = make(torch)
+    tensor = on_device_of(backend, make(torch))
     found = backend.asarray(tensor, "float32")
     assert backend.owns(found)
-    np.testing.assert_array_equal(backend.to_numpy(found), tensor.detach().numpy())
+    np.testing.assert_array_equal(backend.to_numpy(found), tensor.detach().cpu().numpy())
 
 
 @needs("torch")
@@ -137,8 +137,10 @@ def test_torch_reads_predictions_in_place(backend):
     if backend.name == "cupy":
         pytest.skip("torch for the CPU reads nothing from a GPU")
     tensor = torch.from_dlpack(outputs)
-    np.testing.assert_array_equal(tensor.numpy(), backend.to_numpy(outputs))
-    assert tensor.data_ptr() == address(backend, outputs)
+    np.testing.assert_array_equal(tensor.cpu().numpy(), backend.to_numpy(outputs))
+    assert tensor.data_ptr() == (
+        outputs.data_ptr() if backend.name == "torch" else address(backend, outputs)
+    )
 
 
 @needs("cupy")

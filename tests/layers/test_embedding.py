@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpnn
-from tests.conftest import needs
+from tests.conftest import needs, on_device_of
 from tests.layers.oracles import assert_close, host, jax_passes, passes, randomized, torch_passes
 from xpnn import (
     Adam,
@@ -143,7 +143,7 @@ def test_ids_of_another_library(backend):
     import torch
 
     network = vectors(backend)
-    ids = torch.tensor(IDS)
+    ids = on_device_of(backend, torch.tensor(IDS))
     np.testing.assert_array_equal(
         backend.to_numpy(network.predict(ids)), backend.to_numpy(network.predict(IDS))
     )

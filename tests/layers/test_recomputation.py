@@ -95,8 +95,9 @@ def test_gradients_are_those_without_it(backend, make):
         for name, array in zip(found, expected.values(), strict=True):
             if backend.name == "numpy":
                 np.testing.assert_array_equal(found[name], array, err_msg=name)
-            else:
-                np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+            else:  # a GPU adds up an embedding's gradient in any order: large terms, small sums
+                atol = 1e-6 * max(1.0, np.abs(array).max())
+                np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=atol, err_msg=name)
 
 
 def both_ways(network, x):
