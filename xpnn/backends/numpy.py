@@ -12,6 +12,7 @@ import numpy as np
 
 from xpnn.backends.base import Backend
 from xpnn.backends.replay import Recorded, Replayed, bind_each, bind_fused, recordable
+from xpnn.backends.sliding import inside, part
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace, Shape
 
@@ -92,6 +93,27 @@ class NumpyBackend(Backend):
     ) -> Callable[..., Any]:
         """The step's NumPy calls, recorded once and replayed in fixed memory."""
         return Replayed(step, donate, self._bind)
+
+    def fold(
+        self,
+        parts: Sequence[Array],
+        axis: int,
+        length: int,
+        stride: int = 1,
+        dilation: int = 1,
+        low: int = 0,
+    ) -> Array:
+        """Only the first round is filled up with zeros; the others are added where they lie."""
+        (one, start), *others = self.rounds(parts, axis, stride, dilation, low)
+        first, last = inside(one.shape[axis], start, length)
+        if last - first == length:  # nothing to fill up: it would be added to what was given
+            return super().fold(parts, axis, length, stride, dilation, low)
+        total = self.place(one, axis, start, length)
+        for one, start in others:
+            first, last = inside(one.shape[axis], start, length)
+            window = part(total, axis, start + first, start + last)
+            window += part(one, axis, first, last)
+        return total
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         return _add_rows(array, indices, updates)

@@ -24,8 +24,7 @@ class Sliding:
             fill: what stands where there is nothing of ``x``.
         """
         xp, own = self.xp, x.shape[axis]
-        first = min(max(-start, 0), own)
-        last = max(min(own, length - start), first)
+        first, last = inside(own, start, length)
         before = min(max(start, 0), length)
         after = length - before - (last - first)
         kept = x if last - first == own else part(x, axis, first, last)
@@ -65,16 +64,27 @@ class Sliding:
             dilation: steps from one entry of the window to the next.
             low: entries of the first window that lie in front of the axis.
         """
+        rounds = self.rounds(parts, axis, stride, dilation, low)
+        return add_up(self.place(one, axis, start, length) for one, start in rounds)
+
+    def rounds(
+        self, parts: Sequence[Array], axis: int, stride: int, dilation: int, low: int
+    ) -> list[tuple[Array, int]]:
+        """The arrays that ``fold`` adds up, parts that do not overlap in one, and their starts."""
         rounds: dict[int, dict[int, Array]] = {}
         for k, one in enumerate(parts):
             behind, phase = divmod(k * dilation, stride)
             rounds.setdefault(behind, {})[phase] = one
-        return add_up(
-            self.place(
-                _interleave(phases, axis, stride, self.xp), axis, behind * stride - low, length
-            )
+        return [
+            (_interleave(phases, axis, stride, self.xp), behind * stride - low)
             for behind, phases in rounds.items()
-        )
+        ]
+
+
+def inside(own: int, start: int, length: int) -> tuple[int, int]:
+    """From where to where ``own`` entries, put at ``start``, lie within an axis of that length."""
+    first = min(max(-start, 0), own)
+    return first, max(min(own, length - start), first)
 
 
 def part(x: Array, axis: int, start: int, stop: int, step: int = 1) -> Array:

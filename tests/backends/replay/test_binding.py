@@ -59,6 +59,50 @@ def test_extremes_of_short_rows(bind, shape):
 
 
 @pytest.mark.parametrize(
+    "shape", [(7,), (3, 40), (40_000,), (40_001,), (33_000, 2), (4, 50, 30, 16), (1, 0, 3)]
+)
+def test_extremes_with_a_number(bind, shape):
+    """Of large arrays the number becomes a row that is read over and over."""
+
+    def step(x):
+        turned = np.maximum(np.transpose(x), 0.5)
+        return np.maximum(x, 0.0), np.minimum(0.25, x * 2), turned, np.maximum(x[..., ::2], -0.5)
+
+    replayed = Replayed(step, bind=bind)
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        x = rng.normal(size=shape).astype(np.float32)
+        if k == 2 and x.size:
+            x.flat[0], x.flat[-1] = np.nan, -np.inf
+        for found, wanted in zip(replayed(x), step(x), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert replayed.recordable
+
+
+@pytest.mark.parametrize("count", [40_000, 692_224, 2**20])
+def test_a_number_beside_a_large_array_stays_in_the_cache(bind, count):
+    replayed = Replayed(lambda x: np.maximum(x, 0.0), bind=bind)
+    replayed(np.ones(count, np.float32))
+    (program,) = replayed.programs
+    (call,) = program._calls
+    _, row = call.args
+    assert row.size <= 32_768
+    assert count % row.size == 0
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_a_vector_over_and_over(bind, repeats):
+    def step(x):
+        return np.tile(x, (repeats,)) + 1.0, np.tile(x * 2, repeats), np.tile(x, (2, repeats))
+
+    replayed = Replayed(step, bind=bind)
+    for k in range(3):
+        x = np.arange(k, k + 6, dtype=np.float32)
+        for found, wanted in zip(replayed(x), step(x), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
     ("shape", "calls"),
     [((64, 16), 2), ((64, 32), 3), ((128, 128), 5), ((512, 256), 1), ((8, 32), 1)],
 )

@@ -22,6 +22,7 @@ LONGEST_PLAIN_SUM = 1024  # addends: NumPy's own way of summing keeps more digit
 SHORT_ROW = 16  # items: reducing each row of so few by itself takes longer than turning them
 FOLDED_ROW = 128  # items: up to so many rows are folded to short ones; more are faster as they are
 LEAST_STACKED_SUM = 4096  # items of each matrix of a stack, for a product to pay
+LONGEST_ROW = 32_768  # items: of a constant that stays in the cache while large arrays go by
 BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
 
 
@@ -95,14 +96,22 @@ class Binder:
         return partial(call.function, *self.operands(call), self.target(call))
 
     def extreme(self, call: Call) -> Bound:
-        """A maximum or minimum; with a number, NumPy takes a third of the time for a full array."""
-        out = self.target(call)
-        operands = [
-            self.filled_like(out, one)
-            if one.ndim == 0 and not isinstance(mark, Slot | View)
-            else one
-            for one, mark in zip(self.operands(call), call.arguments, strict=True)
+        """A maximum or minimum; NumPy takes a third of the time for an array where one is a number.
+
+        Of large arrays it is a row, read over and over, as an array would be read from memory.
+        """
+        out, operands = self.target(call), self.operands(call)
+        constant = [
+            one.ndim == 0 and not isinstance(mark, Slot | View)
+            for one, mark in zip(operands, call.arguments, strict=True)
         ]
+        rows = in_rows([out, *operands]) if any(constant) else None
+        out, *operands = rows or (out, *operands)
+        for k in (k for k, one in enumerate(constant) if one):
+            value = operands[k]
+            operands[k] = (
+                self.filled(value, out.shape[-1:]) if rows else self.filled_like(out, value)
+            )
         return partial(call.function, *operands, out=out)
 
     def filled(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -120,7 +129,7 @@ class Binder:
 
     def filled_like(self, array: np.ndarray, value: np.ndarray) -> np.ndarray:
         """The same, in the order of axes in which another array lies: one walk serves both."""
-        order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+        order = outer_first(array)
         filled = self.filled(value, tuple(array.shape[axis] for axis in order))
         return filled.transpose(np.argsort(order))
 
@@ -259,6 +268,31 @@ def _kind(leaf: Any) -> Any:
     return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
 
 
+def outer_first(array: np.ndarray) -> list[int]:
+    """The axes in the order in which they lie."""
+    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+
+
+def in_rows(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """Arrays that lie alike and in one piece as rows that a cache holds, or as a single one.
+
+    0-d arrays stay as they are. None if the others do not lie so, or if there are no such rows.
+    """
+    first, count = arrays[0], 1
+    order = outer_first(first)
+    while first.size > count * LONGEST_ROW:
+        count *= 2
+    if first.size % count:
+        return None
+    rows: dict[int, np.ndarray] = {}
+    for one in (one for one in arrays if one.ndim):
+        if one.shape != first.shape or not one.transpose(order).flags.c_contiguous:
+            return None
+        flat = one.transpose(order).reshape(-1)
+        rows[id(one)] = flat.reshape(count, -1) if count > 1 else flat
+    return [rows.get(id(one), one) for one in arrays]
+
+
 def copies(target: np.ndarray, source: np.ndarray) -> list[Bound]:
     """A copy; where it turns axes, in bands, so that the lines of memory that it reads stay near.
 
@@ -299,6 +333,14 @@ def _reshape(binder: Binder, call: Call) -> list[Bound] | None:
         return None
     source = binder.array(call.arguments[0])
     return copies(binder.target(call).reshape(source.shape), source)
+
+
+def _tile(binder: Binder, call: Call) -> list[Bound] | None:
+    """A vector over and over."""
+    array, target = binder.array(call.arguments[0]), binder.target(call)
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or target.ndim != 1 or not array.size:
+        return None
+    return [partial(np.copyto, target.reshape(-1, array.size), array)]
 
 
 def _take(binder: Binder, call: Call) -> list[Bound] | None:
@@ -346,6 +388,7 @@ SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.matmul: _matmul,
     cast: _cast,
     np.reshape: _reshape,
+    np.tile: _tile,
     np.take: _take,
     np.concatenate: _concatenate,
     np.stack: _stack,

@@ -118,6 +118,7 @@ class MemoryPlan:
         self.places = {memory: (block, 0) for memory, block in fixed.items()}
         self.inside: dict[Memory, tuple[Memory, int]] = {}
         self.at_home: set[Memory] = set()
+        self._arrays: dict[tuple[Any, ...], np.ndarray] = {}
         self.last_use = dict.fromkeys(kept, len(calls))
         self._fixed, self._free = set(fixed), list(blocks)
         # for what lies in the place of a donated argument, the result that will be made there
@@ -128,9 +129,17 @@ class MemoryPlan:
         self._assign()
 
     def array(self, view: View) -> np.ndarray:
-        """The array itself."""
+        """The array itself, one object for all that lie alike.
+
+        A call that writes over an operand is told so at once by an object that is both. Of two,
+        NumPy first works out how they overlap, which takes as long as 300 numbers.
+        """
         block, start = self._place(view.memory)
-        return view._replace(offset=start + view.offset).on(block)
+        placed = view._replace(offset=start + view.offset)
+        key = (id(block), *placed[1:])
+        if key not in self._arrays:
+            self._arrays[key] = placed.on(block)
+        return self._arrays[key]
 
     def made_in_place(self, call: Call, piece: View, start: int) -> bool:
         """Whether a piece of a stack already lies where the stack wants it, at byte ``start``."""
