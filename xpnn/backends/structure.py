@@ -1,7 +1,8 @@
 """Nested dicts and tuples as a flat list of leaves, and back, by a form that is worked out once."""
 
+import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Path = tuple[Any, ...]
@@ -19,7 +20,7 @@ class Structure:
         self.paths: list[Path] = [(*path, key) for key in self.leaf_keys]
         for _, branch in self.branches:
             self.paths += branch.paths
-        self._leaves = _getter(self.leaf_keys)
+        self._leaves = getter(self.leaf_keys)
 
     def flatten(self, tree: Any) -> list[Any]:
         """The leaves, in the order of ``paths``.
@@ -31,7 +32,7 @@ class Structure:
             raise LookupError(
                 f"wanted a {self.kind.__name__} of {len(self.parts)}, got a {type(tree).__name__}"
             )
-        leaves = list(self._leaves(tree))
+        leaves = [*self._leaves(tree)]
         for key, branch in self.branches:
             leaves += branch.flatten(tree[key])
         return leaves
@@ -66,17 +67,31 @@ class Structure:
 
     def rebuild(self, leaves: Iterable[Any]) -> Any:
         """The nesting with those leaves."""
-        return self._rebuilt(iter(leaves))
+        return self._build(list(leaves))
 
-    def _rebuilt(self, leaves: Iterator[Any]) -> Any:
-        found: Any = [None] * len(self.parts)
-        if self.kind is dict:
-            found = dict.fromkeys([key for key, _ in self.parts])
-        for key in self.leaf_keys:
-            found[key] = next(leaves)
+    @functools.cached_property
+    def _build(self) -> Callable[[list[Any]], Any]:
+        """Puts a list of leaves in order, by one expression, such as ``(v[1:6], v[0])``."""
+        keys: list[Any] = []
+        build: Callable[[list[Any]], Any] = eval(f"lambda v: {self._source(keys, 0)}", {"k": keys})
+        return build
+
+    def _source(self, keys: list[Any], start: int) -> str:
+        """The expression for the leaves from ``start`` on; its keys are added to those in ``k``."""
+        stop = start + len(self.leaf_keys)
+        if self.kind is list and not self.branches:
+            return f"v[{start}:{stop}]"
+        made = {key: f"v[{start + k}]" for k, key in enumerate(self.leaf_keys)}
         for key, branch in self.branches:
-            found[key] = branch._rebuilt(leaves)
-        return tuple(found) if self.kind is tuple else found
+            made[key] = branch._source(keys, stop)
+            stop += len(branch.paths)
+        if self.kind is not dict:
+            parts = "".join(f"{made[key]}, " for key, _ in self.parts)
+            return f"({parts})" if self.kind is tuple else f"[{parts}]"
+        first = len(keys)
+        keys += [key for key, _ in self.parts]
+        parts = ", ".join(f"k[{first + k}]: {made[key]}" for k, (key, _) in enumerate(self.parts))
+        return f"{{{parts}}}"
 
 
 def successors(arguments: Structure, results: Structure, donate: Iterable[int]) -> list[int | None]:
@@ -101,7 +116,8 @@ def _part(tree: Any, path: Path) -> Structure | None:
     return Structure(tree, path) if type(tree) in (dict, tuple, list) else None
 
 
-def _getter(keys: list[Any]) -> Callable[[Any], Sequence[Any]]:
+def getter(keys: list[Any]) -> Callable[[Any], Sequence[Any]]:
+    """A function that takes what is under these keys, in their order, out of a list or dict."""
     if not keys:
         return lambda tree: ()
     if len(keys) == 1:

@@ -43,9 +43,8 @@ class FlatStep:
                 break
         places = self._places
         values, loss = self.run([holder[key] for holder, key in places], x, y, weight)
-        left = iter(values)
-        for holder, key in places:
-            holder[key] = next(left)
+        for (holder, key), value in zip(places, values, strict=True):
+            holder[key] = value
         return loss
 
     def _settle(self, opt_state: OptState) -> None:

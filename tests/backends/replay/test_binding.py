@@ -141,3 +141,50 @@ def test_copies_that_turn_axes(bind, shape):
         for found, wanted in zip(replayed(x), step(x), strict=True):
             np.testing.assert_array_equal(found, wanted)
     assert replayed.recordable
+
+
+ROWS = {  # of what shape an operand is that all rows of (40, 6) meet
+    "a row": (6,),
+    "a row of a matrix": (1, 6),
+    "a column": (40, 1),
+    "a number": (1,),
+}
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_that_all_rows_meet(bind, name, large):
+    """Small ones are written out beside each other; what they mean is the same."""
+    shape = ROWS[name]
+
+    def step(x, other):
+        room = x * 2
+        room += other
+        turned = np.transpose(x) - np.transpose(np.broadcast_to(other, x.shape))
+        return (
+            room,
+            other - x,
+            x > other,
+            turned,
+            np.maximum(x, other),
+            x.reshape(1, *x.shape) * other,
+        )
+
+    replayed = Replayed(step, bind=bind)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x = rng.normal(size=(40_000 if large else 40, 6)).astype(np.float32)
+        if large:
+            shape = (40_000, 1) if name == "a column" else shape
+        other = rng.normal(size=shape).astype(np.float32)
+        for found, wanted in zip(replayed(x, other), step(x, other), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert replayed.recordable
+
+
+@pytest.mark.parametrize(("rows", "calls"), [(32, 2), (400, 2), (20_000, 1)])
+def test_a_row_is_written_out_for_small_arrays(bind, rows, calls):
+    replayed = Replayed(lambda x, row: x + row, bind=bind)
+    replayed(np.ones((rows, 20), np.float32), np.ones(20, np.float32))
+    (program,) = replayed.programs
+    assert len(program._calls) == calls

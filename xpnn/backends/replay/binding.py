@@ -14,15 +14,16 @@ import numpy as np
 from xpnn.backends.replay.calls import Call, Slot, View, mapped, walk
 from xpnn.backends.replay.layout import lies_by_columns
 from xpnn.backends.replay.memory import MemoryPlan
+from xpnn.backends.replay.products import LONGEST_PLAIN_SUM
 from xpnn.backends.replay.stand_ins import cast
 
 Bound = Callable[[], Any]
 
-LONGEST_PLAIN_SUM = 1024  # addends: NumPy's own way of summing keeps more digits of longer rows
 SHORT_ROW = 16  # items: reducing each row of so few by itself takes longer than turning them
 FOLDED_ROW = 128  # items: up to so many rows are folded to short ones; more are faster as they are
 LEAST_STACKED_SUM = 4096  # items of each matrix of a stack, for a product to pay
 LONGEST_ROW = 32_768  # items: of a constant that stays in the cache while large arrays go by
+LARGEST_WRITTEN_OUT = 65_536  # items: repeating a row costs no more than copies of it beyond that
 BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
 
 
@@ -48,6 +49,14 @@ class Numbers:
         for array in self._followers[index]:
             array[()] = value
 
+    def set_all(self, indices: Sequence[int], values: Sequence[Any]) -> None:
+        """Give several numbers their values, in one call."""
+        own, followers = self.values, self._followers
+        for index, value in zip(indices, values, strict=True):
+            own[index] = value
+            for array in followers[index]:
+                array[()] = value
+
     def constant(self, value: Any) -> int:
         """The place of a value that stays as it is."""
         self.values.append(value)
@@ -71,7 +80,7 @@ class Binder:
             if bound is not None:
                 return bound
         if call.method == "__call__" and isinstance(call.function, np.ufunc):
-            return [self.elementwise(call)]
+            return self.elementwise(call)
         if call.method == "reduce":
             return self.reduction(call)
         if all(isinstance(one, Slot) for one in call.results):
@@ -89,11 +98,37 @@ class Binder:
 
     # Kinds of calls -------------------------------------------------------------------------------
 
-    def elementwise(self, call: Call) -> Bound:
+    def elementwise(self, call: Call) -> list[Bound]:
         """A ufunc that writes into its target."""
         if call.function in (np.maximum, np.minimum):
-            return self.extreme(call)
-        return partial(call.function, *self.operands(call), self.target(call))
+            return [self.extreme(call)]
+        operands, out = self.operands(call), self.target(call)
+        written_out = self.write_out_row(operands, out)
+        return [*written_out, partial(call.function, *operands, out)]
+
+    def write_out_row(self, operands: list[np.ndarray], out: np.ndarray) -> list[Bound]:
+        """Where one operand is a row that all rows of small arrays meet: copies of it, to go along.
+
+        NumPy takes three times as long for an operand that it has to repeat as for a whole array.
+        The copies take the place of the row among the operands; what is returned makes them.
+        """
+        order = outer_first(out)
+        turned = [one.transpose(order) for one in (out, *operands) if one.shape == out.shape]
+        smaller = [k for k, one in enumerate(operands) if one.ndim and one.shape != out.shape]
+        if len(smaller) != 1 or out.size > LARGEST_WRITTEN_OUT:
+            return []
+        repeated = np.broadcast_to(operands[smaller[0]], out.shape).transpose(order)
+        row = repeated
+        while row.ndim and (row.strides[0] == 0 or len(row) == 1):
+            row = row[0]
+        if not (1 < row.size < out.size and row.flags.c_contiguous):
+            return []
+        if not all(one.flags.c_contiguous for one in turned):
+            return []
+        copies = self.scratch(repeated.shape, row.dtype)
+        operands[smaller[0]] = copies.transpose(np.argsort(order))
+        rows = np.zeros(out.size // row.size, np.intp)
+        return [partial(row.reshape(1, -1).take, rows, 0, copies.reshape(len(rows), -1), "clip")]
 
     def extreme(self, call: Call) -> Bound:
         """A maximum or minimum; NumPy takes a third of the time for an array where one is a number.
@@ -224,9 +259,7 @@ class Binder:
             numbers.set(targets[0], function(*[values[place] for place in places]))
 
         def several() -> None:
-            results = function(*[values[place] for place in places])
-            for target, result in zip(targets, results, strict=True):
-                numbers.set(target, result)
+            numbers.set_all(targets, function(*[values[place] for place in places]))
 
         return one if call.returns_one else several
 
@@ -273,6 +306,11 @@ def outer_first(array: np.ndarray) -> list[int]:
     return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
 
 
+def in_order(array: np.ndarray) -> np.ndarray:
+    """All items of an array in one piece, in the order in which they lie."""
+    return array.transpose(outer_first(array)).reshape(-1)
+
+
 def in_rows(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     """Arrays that lie alike and in one piece as rows that a cache holds, or as a single one.
 
@@ -288,7 +326,7 @@ def in_rows(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     for one in (one for one in arrays if one.ndim):
         if one.shape != first.shape or not one.transpose(order).flags.c_contiguous:
             return None
-        flat = one.transpose(order).reshape(-1)
+        flat = in_order(one)
         rows[id(one)] = flat.reshape(count, -1) if count > 1 else flat
     return [rows.get(id(one), one) for one in arrays]
 
@@ -321,6 +359,17 @@ def _matmul(binder: Binder, call: Call) -> list[Bound] | None:
         if lies_by_columns(out):
             return [partial(b.T.dot, a.T, out.T)]
     return [partial(np.matmul, a, b, out=out)]
+
+
+def _vdot(binder: Binder, call: Call) -> list[Bound]:
+    """A dot product of what lies alike, or of that with a number."""
+    arrays = [one for one in call.arguments if isinstance(one, View)]
+    dtype, size = arrays[0].dtype, binder.array(arrays[0]).size
+    left, right = (
+        in_order(binder.array(one)) if one in arrays else binder.filled(dtype.type(one), (size,))
+        for one in call.arguments
+    )
+    return [partial(left.dot, right, binder.target(call))]
 
 
 def _cast(binder: Binder, call: Call) -> list[Bound]:
@@ -386,6 +435,7 @@ def _joined(binder: Binder, call: Call, expand: bool) -> list[Bound] | None:
 
 SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.matmul: _matmul,
+    np.vdot: _vdot,
     cast: _cast,
     np.reshape: _reshape,
     np.tile: _tile,

@@ -17,9 +17,10 @@ from xpnn.backends.replay.binding import Binder, Bound, Numbers, bind_each
 from xpnn.backends.replay.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.replay.layout import laid_by_columns
 from xpnn.backends.replay.memory import MemoryPlan, aligned_bytes, join_arguments, needed, relocated
+from xpnn.backends.replay.products import dot_products
 from xpnn.backends.replay.stand_ins import Recorded, RecordedNumber, address_of
 from xpnn.backends.replay.tape import Tape
-from xpnn.backends.structure import Structure, successors
+from xpnn.backends.structure import Structure, getter, successors
 
 logger = logging.getLogger("xpnn")
 
@@ -104,12 +105,17 @@ class Program:
         moved = join_arguments(tape.calls, {view.memory for k, view in views.items() if donated[k]})
         views, outputs = relocated(views, moved), relocated(outputs, moved)
         kept = {one.memory for one in (*views.values(), *outputs) if isinstance(one, View)}
-        calls = laid_by_columns(needed(tape.calls, kept), kept)
+        calls = dot_products(laid_by_columns(needed(tape.calls, kept), kept), kept)
         fixed = self._fix(views, moved)
 
         self._numbers = Numbers(tape.numbers)
-        self._donated = [k for k in views if donated[k]]
-        self._lent = [k for k in views if not donated[k]]
+        mine = [k for k in views if donated[k]]
+        self._donated = getter(mine)
+        self._lent = [
+            (k, self.leaves[k], self.leaves[k].shape, self.leaves[k].dtype)
+            for k in views
+            if not donated[k]
+        ]
         self._slots = [
             (k, one.slot.place)
             for k, one in enumerate(stand_ins)
@@ -117,7 +123,7 @@ class Program:
         ]
         known = {*views, *(k for k, _ in self._slots)}
         self._constant = [k for k in range(len(given)) if k not in known]
-        self._own = [self.leaves[k] for k in self._donated]
+        self._own = [self.leaves[k] for k in mine]
 
         olds = [
             old if old in views else None for old in successors(self.form, self.result_form, donate)
@@ -188,16 +194,14 @@ class Program:
         except (LookupError, TypeError):
             return False
         own = self.leaves
-        if not all(map(is_, [given[k] for k in self._donated], self._own)):
+        if not all(map(is_, self._donated(given), self._own)):
             return False
         for k in self._constant:
             if type(given[k]) is not type(own[k]) or given[k] != own[k]:
                 return False
-        for k in self._lent:
-            one, array = given[k], own[k]
-            if not isinstance(one, np.ndarray):
-                return False
-            if one.shape != array.shape or one.dtype != array.dtype:
+        for k, _, shape, dtype in self._lent:
+            one = given[k]
+            if not isinstance(one, np.ndarray) or one.shape != shape or one.dtype != dtype:
                 return False
         for k, _ in self._slots:
             if type(given[k]) is not type(own[k]):
@@ -207,8 +211,8 @@ class Program:
                 self._numbers.set(slot, given[k])
         except OverflowError:  # too large for the dtype that calls convert it to
             return False
-        for k in self._lent:
-            np.copyto(own[k], given[k])
+        for k, array, _, _ in self._lent:
+            np.copyto(array, given[k])
         return True
 
     @property
