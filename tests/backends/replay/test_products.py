@@ -27,7 +27,14 @@ STEPS = {  # what is added up, and how many multiplications are left
     "read twice": (lambda x, y: np.sum(p := x * y) + np.max(p), 1),
     "returned, too": (lambda x, y: (np.sum(p := x * y), p), 1),
     "written over": (lambda x, y: written_over(x * y), 1),
+    "into a view with gaps": (lambda x, y: with_gaps(x, y), 1),
 }
+
+
+def with_gaps(x, y):
+    room = x + y
+    np.multiply(x[:, ::2], y[:, ::2], out=room[:, ::2])
+    return np.sum(room[:, ::2])
 
 
 def written_over(product):
