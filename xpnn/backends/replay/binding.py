@@ -16,6 +16,7 @@ from xpnn.backends.replay.layout import lies_by_columns
 from xpnn.backends.replay.memory import MemoryPlan
 from xpnn.backends.replay.products import LONGEST_PLAIN_SUM
 from xpnn.backends.replay.stand_ins import cast
+from xpnn.backends.structure import getter
 
 Bound = Callable[[], Any]
 
@@ -33,29 +34,27 @@ class Numbers:
     def __init__(self, count: int):
         self.values: list[Any] = [None] * count
         self._arrays: dict[tuple[int, Any], np.ndarray] = {}
-        self._followers: list[list[np.ndarray]] = [[] for _ in range(count)]
+        self._followers: list[list[tuple[np.ndarray, int]]] = [[] for _ in range(count)]
 
     def array(self, slot: Slot, dtype: Any) -> np.ndarray:
         """A 0-d array that always has the value of that number."""
         key = slot.place, dtype
         if key not in self._arrays:
             self._arrays[key] = np.zeros((), dtype)
-            self._followers[slot.place].append(self._arrays[key])
+            self._followers[slot.place].append((self._arrays[key], slot.place))
         return self._arrays[key]
 
     def set(self, index: int, value: Any) -> None:
         """Give a number its value."""
         self.values[index] = value
-        for array in self._followers[index]:
-            array[()] = value
+        for array, place in self._followers[index]:
+            array[()] = self.values[place]
 
-    def set_all(self, indices: Sequence[int], values: Sequence[Any]) -> None:
-        """Give several numbers their values, in one call."""
-        own, followers = self.values, self._followers
-        for index, value in zip(indices, values, strict=True):
-            own[index] = value
-            for array in followers[index]:
-                array[()] = value
+    def set_together(self, first: int, stop: int) -> list[tuple[np.ndarray, int]]:
+        """What follows the numbers from ``first`` to ``stop``, now or later, in one list."""
+        joint = [pair for followers in self._followers[first:stop] for pair in followers]
+        self._followers[first:stop] = [joint] * (stop - first)
+        return joint
 
     def constant(self, value: Any) -> int:
         """The place of a value that stays as it is."""
@@ -252,16 +251,21 @@ class Binder:
         places = [
             one.place if isinstance(one, Slot) else self.numbers.constant(one) for one in marks
         ]
-        targets = [slot.place for slot in call.results]
-        function, values, numbers = call.function, self.numbers.values, self.numbers
+        count, first = len(call.results), call.results[0].place
+        assert [slot.place for slot in call.results] == [*range(first, first + count)]
+        followers, values = self.numbers.set_together(first, first + count), self.numbers.values
+        function, read = call.function, getter(places)
 
-        def one() -> None:
-            numbers.set(targets[0], function(*[values[place] for place in places]))
+        def run() -> None:
+            found = function(*read(values))
+            found = (found,) if call.returns_one else found
+            if len(found) != count:
+                raise ValueError(f"wanted {count} numbers of {function}, got {len(found)}")
+            values[first : first + count] = found
+            for array, place in followers:
+                array[()] = values[place]
 
-        def several() -> None:
-            numbers.set_all(targets, function(*[values[place] for place in places]))
-
-        return one if call.returns_one else several
+        return run
 
     def any_function(self, call: Call) -> Bound:
         """A function that makes arrays of its own, whose values are copied."""
