@@ -43,8 +43,9 @@ class FlatStep:
                 break
         places = self._places
         values, loss = self.run([holder[key] for holder, key in places], x, y, weight)
-        for (holder, key), value in zip(places, values, strict=True):
-            holder[key] = value
+        left = iter(values)
+        for holder, key in places:
+            holder[key] = next(left)
         return loss
 
     def _settle(self, opt_state: OptState) -> None:

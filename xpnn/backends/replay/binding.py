@@ -23,8 +23,9 @@ Bound = Callable[[], Any]
 SHORT_ROW = 16  # items: reducing each row of so few by itself takes longer than turning them
 FOLDED_ROW = 128  # items: up to so many rows are folded to short ones; more are faster as they are
 LEAST_STACKED_SUM = 4096  # items of each matrix of a stack, for a product to pay
-LONGEST_ROW = 32_768  # items: of a constant that stays in the cache while large arrays go by
-LARGEST_WRITTEN_OUT = 65_536  # items: repeating a row costs no more than copies of it beyond that
+FEW = 1024  # items: an array of them is read as fast as a number
+CACHED = 32_768  # items: an array of them stays in the cache while others go by
+EXTREMES = (np.maximum, np.minimum)
 BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
 
 
@@ -99,11 +100,35 @@ class Binder:
 
     def elementwise(self, call: Call) -> list[Bound]:
         """A ufunc that writes into its target."""
-        if call.function in (np.maximum, np.minimum):
-            return [self.extreme(call)]
-        operands, out = self.operands(call), self.target(call)
-        written_out = self.write_out_row(operands, out)
-        return [*written_out, partial(call.function, *operands, out)]
+        out, *operands = self.write_out_constants(call)
+        rows = self.write_out_row(operands, out)
+        if call.function in EXTREMES:  # which deprecate a target by position
+            return [*rows, partial(call.function, *operands, out=out)]
+        return [*rows, partial(call.function, *operands, out)]
+
+    def write_out_constants(self, call: Call) -> list[np.ndarray]:
+        """Target and operands of a ufunc, constants as arrays to go along, where that is faster.
+
+        It is so beside few items, and in a maximum or minimum, which takes three times as long with
+        a number. Beside many items it is a row that is read over and over, as a whole array would
+        be read from memory.
+        """
+        out, operands = self.target(call), self.operands(call)
+        constants = [
+            k
+            for k, (one, mark) in enumerate(zip(operands, call.arguments, strict=True))
+            if one.ndim == 0 and not isinstance(mark, Slot | View)
+        ]
+        if not constants or (out.size > FEW and call.function not in EXTREMES):
+            return [out, *operands]
+        rows = in_rows([out, *operands])
+        out, *operands = rows or (out, *operands)
+        for k in constants:
+            value = operands[k]
+            operands[k] = (
+                self.filled(value, out.shape[-1:]) if rows else self.filled_like(out, value)
+            )
+        return [out, *operands]
 
     def write_out_row(self, operands: list[np.ndarray], out: np.ndarray) -> list[Bound]:
         """Where one operand is a row that all rows of small arrays meet: copies of it, to go along.
@@ -114,7 +139,7 @@ class Binder:
         order = outer_first(out)
         turned = [one.transpose(order) for one in (out, *operands) if one.shape == out.shape]
         smaller = [k for k, one in enumerate(operands) if one.ndim and one.shape != out.shape]
-        if len(smaller) != 1 or out.size > LARGEST_WRITTEN_OUT:
+        if len(smaller) != 1 or out.size > CACHED:
             return []
         repeated = np.broadcast_to(operands[smaller[0]], out.shape).transpose(order)
         row = repeated
@@ -128,25 +153,6 @@ class Binder:
         operands[smaller[0]] = copies.transpose(np.argsort(order))
         rows = np.zeros(out.size // row.size, np.intp)
         return [partial(row.reshape(1, -1).take, rows, 0, copies.reshape(len(rows), -1), "clip")]
-
-    def extreme(self, call: Call) -> Bound:
-        """A maximum or minimum; NumPy takes a third of the time for an array where one is a number.
-
-        Of large arrays it is a row, read over and over, as an array would be read from memory.
-        """
-        out, operands = self.target(call), self.operands(call)
-        constant = [
-            one.ndim == 0 and not isinstance(mark, Slot | View)
-            for one, mark in zip(operands, call.arguments, strict=True)
-        ]
-        rows = in_rows([out, *operands]) if any(constant) else None
-        out, *operands = rows or (out, *operands)
-        for k in (k for k, one in enumerate(constant) if one):
-            value = operands[k]
-            operands[k] = (
-                self.filled(value, out.shape[-1:]) if rows else self.filled_like(out, value)
-            )
-        return partial(call.function, *operands, out=out)
 
     def filled(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """An array of that shape with one constant in it, made once."""
@@ -196,7 +202,7 @@ class Binder:
                 array, axis = array.T, None if axis is None else 1 - axis % 2
             return [self.sum_as_product(array, axis, out) or usual]
         last = array.ndim > 1 and axis in (-1, array.ndim - 1)
-        if call.function in (np.maximum, np.minimum) and last:
+        if call.function in EXTREMES and last:
             if lies_by_columns(array):
                 return [partial(call.function.reduce, array.T, 0, None, out.reshape(-1))]
             if array.flags.c_contiguous:
@@ -322,7 +328,7 @@ def in_rows(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     """
     first, count = arrays[0], 1
     order = outer_first(first)
-    while first.size > count * LONGEST_ROW:
+    while first.size > count * CACHED:
         count *= 2
     if first.size % count:
         return None
