@@ -93,7 +93,11 @@ def test_a_number_beside_a_large_array_stays_in_the_cache(bind, count):
 @pytest.mark.parametrize("repeats", [1, 5])
 def test_a_vector_over_and_over(bind, repeats):
     def step(x):
-        return np.tile(x, (repeats,)) + 1.0, np.tile(x * 2, repeats), np.tile(x, (2, repeats))
+        return (
+            np.tile(x, (repeats,)) + 1.0,
+            np.tile(x * 2, repeats),
+            np.tile(A=x, reps=(2, repeats)),
+        )
 
     replayed = Replayed(step, bind=bind)
     for k in range(3):

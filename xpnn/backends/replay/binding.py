@@ -396,6 +396,8 @@ def _reshape(binder: Binder, call: Call) -> list[Bound] | None:
 
 def _tile(binder: Binder, call: Call) -> list[Bound] | None:
     """A vector over and over."""
+    if call.options:
+        return None
     array, target = binder.array(call.arguments[0]), binder.target(call)
     if not isinstance(array, np.ndarray) or array.ndim != 1 or target.ndim != 1 or not array.size:
         return None
