@@ -69,7 +69,9 @@ def test_rows_that_meet_one_row(backend, rng):
     np.testing.assert_allclose(host(backend, found), wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(4096, 3), (3000, 5), (4097, 2), (2048, 3, 2), (1, 4), (0, 3)])
+@pytest.mark.parametrize(
+    "shape", [(4096, 3), (3000, 5), (4097, 2), (2048, 3, 2), (1, 4), (0, 3), (4096, 0)]
+)
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_plain_sums_over_many_rows(backend, rng, shape, keepdims):
     x = rng.standard_normal(shape).astype(np.float32)

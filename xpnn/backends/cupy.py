@@ -15,7 +15,7 @@ from xpnn.backends.boundary import CUDA, ROCM, in_plain_floats, read_in_place
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.cupy_graph import CapturedStep
 from xpnn.backends.cupy_kernels import concat, random_bits, random_mask, side_by_side, stack
-from xpnn.backends.cupy_reductions import Softmax, fusable, fused, reduced, total
+from xpnn.backends.cupy_reductions import Softmax, fusable, fused, reduced, summed
 from xpnn.backends.cupy_staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy_switches import add_in_order, with_tf32
 from xpnn.backends.random_words import mask_limit
@@ -49,7 +49,7 @@ class CupyBackend(Backend):
     def load_namespace(self) -> Namespace:
         import array_api_compat.cupy
 
-        kernels = {"concat": concat, "stack": stack, "sum": total}
+        kernels = {"concat": concat, "stack": stack, "sum": summed}
         return SimpleNamespace(**{**vars(array_api_compat.cupy), **kernels})
 
     def resolve_device(self, device: str | None) -> Any:

@@ -26,10 +26,10 @@ SHORTEST = 64  # rows of a stretch
 def stretches(shape: Shape) -> int:
     """Into how many stretches to cut the rows of ``shape``, its first axis, to add them up."""
     rows, size = shape[0], math.prod(shape)
-    return equal_parts(rows, min(rows // SHORTEST, COLUMNS * BLOCKS * rows // max(size, 1)))
+    return equal_parts(rows, min(rows // SHORTEST, COLUMNS * BLOCKS * rows // size)) if size else 1
 
 
-def total(
+def summed(
     x: Array,
     /,
     *,

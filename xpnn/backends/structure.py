@@ -72,7 +72,7 @@ class Structure:
     @functools.cached_property
     def _build(self) -> Callable[[list[Any]], Any]:
         """Puts a list of leaves in order, by one expression, such as ``(v[1:6], v[0])``."""
-        keys: list[Any] = []
+        keys: list[Any] = []  # which the expression takes by number: it holds nothing from outside
         build: Callable[[list[Any]], Any] = eval(f"lambda v: {self._source(keys, 0)}", {"k": keys})
         return build
 

@@ -83,14 +83,14 @@ def correlate(taps: Sequence[Array], K: Array, slides: Sequence[Slide], xp: Name
 
 def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, backend: Backend) -> Array:
     """``dL/dW``, from what ``gather`` found, in the shape (groups, entries, inputs, outputs)."""
-    xp, (groups, rows, places, _) = backend.xp, taps[0].shape
-    parts = equal_parts(places, min(places // SHORTEST, backend.stacks // rows))
+    xp, (groups, stacks, places, _) = backend.xp, taps[0].shape
+    parts = equal_parts(places, min(places // SHORTEST, backend.stacks // stacks))
 
     def stacked(x: Array) -> Array:
-        return xp.reshape(x, (groups, rows * parts, places // parts, x.shape[-1]))
+        return xp.reshape(x, (groups, stacks * parts, places // parts, x.shape[-1]))
 
-    delta = stacked(xp.reshape(delta, (groups, rows, places, delta.shape[-1])))
-    products = [xp.matrix_transpose(stacked(tap)) @ delta for tap in taps]
+    rows = stacked(xp.reshape(delta, (groups, stacks, places, delta.shape[-1])))
+    products = [xp.matrix_transpose(stacked(tap)) @ rows for tap in taps]
     if products[0].shape[1] > 1:
         products = [sum_over(one, xp, axis=1, keepdims=True) for one in products]
     return xp.reshape(products[0] if len(products) == 1 else xp.concat(products, axis=1), shape)

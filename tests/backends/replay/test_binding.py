@@ -192,3 +192,48 @@ def test_a_row_is_written_out_for_small_arrays(bind, rows, calls):
     replayed(np.ones((rows, 20), np.float32), np.ones(20, np.float32))
     (program,) = replayed.programs
     assert len(program._calls) == calls
+
+
+CONSTANTS = {
+    "a flag": lambda x: (x * True, np.logical_and(x > 0, True)),
+    "a complex number": lambda x: x * 1j,
+    "a list": lambda x: np.add(x, [1.0, 2.0, 3.0]),
+    "a power": lambda x: (x**2, x**0.5, 2.0**x),
+    "whole numbers": lambda x: (x.astype("int32") // 7, x.astype("int32") % 3),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constants_of_every_kind(bind, name):
+    step = CONSTANTS[name]
+    replayed = Replayed(step, bind=bind)
+    for k in range(3):
+        x = np.arange(k, k + 12, dtype=np.float32).reshape(4, 3)
+        found, wanted = replayed(x), step(x)
+        pairs = zip(found, wanted, strict=True) if type(wanted) is tuple else [(found, wanted)]
+        for one, other in pairs:
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+    assert replayed.recordable
+
+
+def test_ufuncs_that_are_not_elementwise(bind):
+    def step(matrix, v):
+        return [
+            getattr(np, name)(*given)
+            for name, given in (
+                ("matvec", (matrix, v)),
+                ("matvec", (matrix, v[0])),
+                ("vecmat", (v, matrix)),
+                ("vecdot", (matrix, v)),
+                ("vecdot", (v[0], matrix)),
+            )
+            if hasattr(np, name)
+        ]
+
+    replayed = Replayed(step, bind=bind)
+    matrix, v = np.arange(9.0).reshape(3, 3), np.arange(9.0).reshape(3, 3) - 4
+    for _ in range(2):
+        for found, wanted in zip(replayed(matrix, v), step(matrix, v), strict=True):
+            np.testing.assert_allclose(found, wanted)
+    assert replayed.recordable

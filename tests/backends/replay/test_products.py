@@ -27,8 +27,16 @@ STEPS = {  # what is added up, and how many multiplications are left
     "read twice": (lambda x, y: np.sum(p := x * y) + np.max(p), 1),
     "returned, too": (lambda x, y: (np.sum(p := x * y), p), 1),
     "written over": (lambda x, y: written_over(x * y), 1),
+    "written over by others": (lambda x, y: written_over_by_others(x, y), 1),
+    "partly written over": (lambda x, y: written_over_by_others(x, y, slice(2)), 1),
     "into a view with gaps": (lambda x, y: with_gaps(x, y), 1),
 }
+
+
+def written_over_by_others(x, y, rows=slice(None)):
+    product = x * y
+    np.add(x[rows], y[rows], out=product[rows])
+    return np.sum(product)
 
 
 def with_gaps(x, y):
@@ -80,3 +88,18 @@ def test_factors_are_read_where_they_were_multiplied(bind):
     for _ in range(2):
         for found, wanted in zip(replayed(x), step(x), strict=True):
             np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_dot_product_raises_nothing(bind):
+    """What is donated may be written over before it."""
+
+    def step(p, q):
+        new = p * 0.9
+        size = np.sum(q * q)
+        return new, q * 0.9, size
+
+    replayed = Replayed(step, (0, 1), bind)
+    p, q = np.ones((2, 40, 8), np.float32)
+    replayed(p, q)
+    (program,) = replayed.programs
+    assert not any(getattr(call, "func", None) is np.copyto for call in program._calls)

@@ -23,7 +23,8 @@ Bound = Callable[[], Any]
 SHORT_ROW = 16  # items: reducing each row of so few by itself takes longer than turning them
 FOLDED_ROW = 128  # items: up to so many rows are folded to short ones; more are faster as they are
 LEAST_STACKED_SUM = 4096  # items of each matrix of a stack, for a product to pay
-FEW = 1024  # items: an array of them is read as fast as a number
+FEW = 1024  # items: a constant array of them is read faster than a number, in most calls
+FAST_WITH_NUMBERS = (np.floor_divide, np.power)  # which have ways of their own for a number
 CACHED = 32_768  # items: an array of them stays in the cache while others go by
 EXTREMES = (np.maximum, np.minimum)
 BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
@@ -52,7 +53,10 @@ class Numbers:
             array[()] = self.values[place]
 
     def set_together(self, first: int, stop: int) -> list[tuple[np.ndarray, int]]:
-        """What follows the numbers from ``first`` to ``stop``, now or later, in one list."""
+        """What follows the numbers from ``first`` to ``stop``, in one list that they share.
+
+        It grows with what comes to follow any of them later.
+        """
         joint = [pair for followers in self._followers[first:stop] for pair in followers]
         self._followers[first:stop] = [joint] * (stop - first)
         return joint
@@ -100,18 +104,20 @@ class Binder:
 
     def elementwise(self, call: Call) -> list[Bound]:
         """A ufunc that writes into its target."""
-        out, *operands = self.write_out_constants(call)
-        rows = self.write_out_row(operands, out)
+        if call.function.signature is not None:  # such as np.vecdot, which is not elementwise
+            return [partial(call.function, *self.operands(call), out=self.target(call))]
+        out, *operands = self.with_constants_written_out(call)
+        copies, operands = self.with_row_written_out(operands, out)
         if call.function in EXTREMES:  # which deprecate a target by position
-            return [*rows, partial(call.function, *operands, out=out)]
-        return [*rows, partial(call.function, *operands, out)]
+            return [*copies, partial(call.function, *operands, out=out)]
+        return [*copies, partial(call.function, *operands, out)]
 
-    def write_out_constants(self, call: Call) -> list[np.ndarray]:
-        """Target and operands of a ufunc, constants as arrays to go along, where that is faster.
+    def with_constants_written_out(self, call: Call) -> list[np.ndarray]:
+        """Target and operands of a ufunc, constants as arrays where that is faster.
 
         It is so beside few items, and in a maximum or minimum, which takes three times as long with
-        a number. Beside many items it is a row that is read over and over, as a whole array would
-        be read from memory.
+        a number. All are flattened then, if they lie alike. Beside many items the constant is one
+        row for all rows of the others: it stays in the cache, where a whole array would not.
         """
         out, operands = self.target(call), self.operands(call)
         constants = [
@@ -119,7 +125,8 @@ class Binder:
             for k, (one, mark) in enumerate(zip(operands, call.arguments, strict=True))
             if one.ndim == 0 and not isinstance(mark, Slot | View)
         ]
-        if not constants or (out.size > FEW and call.function not in EXTREMES):
+        few = out.size <= FEW and call.function not in FAST_WITH_NUMBERS
+        if not constants or not (few or call.function in EXTREMES):
             return [out, *operands]
         rows = in_rows([out, *operands])
         out, *operands = rows or (out, *operands)
@@ -130,29 +137,35 @@ class Binder:
             )
         return [out, *operands]
 
-    def write_out_row(self, operands: list[np.ndarray], out: np.ndarray) -> list[Bound]:
-        """Where one operand is a row that all rows of small arrays meet: copies of it, to go along.
+    def with_row_written_out(
+        self, operands: list[np.ndarray], out: np.ndarray
+    ) -> tuple[list[Bound], list[np.ndarray]]:
+        """Operands with copies in place of a row that all rows of small arrays meet.
 
         NumPy takes three times as long for an operand that it has to repeat as for a whole array.
-        The copies take the place of the row among the operands; what is returned makes them.
+
+        Returns:
+            What makes the copies, to be run first, and the operands.
         """
         order = outer_first(out)
-        turned = [one.transpose(order) for one in (out, *operands) if one.shape == out.shape]
+        alike = [one.transpose(order) for one in (out, *operands) if one.shape == out.shape]
         smaller = [k for k, one in enumerate(operands) if one.ndim and one.shape != out.shape]
         if len(smaller) != 1 or out.size > CACHED:
-            return []
-        repeated = np.broadcast_to(operands[smaller[0]], out.shape).transpose(order)
+            return [], operands
+        (place,) = smaller
+        repeated = np.broadcast_to(operands[place], out.shape).transpose(order)
         row = repeated
         while row.ndim and (row.strides[0] == 0 or len(row) == 1):
             row = row[0]
         if not (1 < row.size < out.size and row.flags.c_contiguous):
-            return []
-        if not all(one.flags.c_contiguous for one in turned):
-            return []
+            return [], operands
+        if not all(one.flags.c_contiguous for one in alike):
+            return [], operands
         copies = self.scratch(repeated.shape, row.dtype)
-        operands[smaller[0]] = copies.transpose(np.argsort(order))
-        rows = np.zeros(out.size // row.size, np.intp)
-        return [partial(row.reshape(1, -1).take, rows, 0, copies.reshape(len(rows), -1), "clip")]
+        first = np.zeros(out.size // row.size, np.intp)
+        make = partial(row.reshape(1, -1).take, first, 0, copies.reshape(len(first), -1), "clip")
+        turned = copies.transpose(np.argsort(order))
+        return [make], [*operands[:place], turned, *operands[place + 1 :]]
 
     def filled(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """An array of that shape with one constant in it, made once."""
@@ -177,14 +190,14 @@ class Binder:
         """The arguments of a ufunc, numbers as 0-d arrays of the dtype that it computes in."""
         kinds = [_kind(one) for one in call.arguments]
         if not any(kind is int or kind is float for kind in kinds):
-            return [self.array(one) for one in call.arguments]
+            return [np.asarray(self.array(one)) for one in call.arguments]
         dtypes = call.function.resolve_dtypes((*kinds, None))
         return [
             self.numbers.array(one, dtype)
             if isinstance(one, Slot)
             else np.asarray(one, dtype)
             if kind is int or kind is float
-            else self.array(one)
+            else np.asarray(self.array(one))
             for one, kind, dtype in zip(call.arguments, kinds, dtypes, strict=False)
         ]
 

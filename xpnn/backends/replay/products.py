@@ -16,22 +16,19 @@ def dot_products(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
 
     Args:
         calls: of a tape.
-        kept: memory that is read behind the calls.
+        kept: memory that is read after the calls.
     """
     reads = Counter(view.memory for call in calls for view in call.reads())
-    products = {
-        call.results[0]: call
-        for call in calls
-        if call.function is np.multiply and not call.in_place
-    }
+    written_over = {view.memory for call in calls if call.in_place for view in call.writes()}
+    products = {call.results[0]: call for call in calls if call.function is np.multiply}
     joined: dict[int, Call] = {}
     sums = set()
     for call in calls:
         product = products.get(_all_of(call))
-        if product is None or not _has_alike_factors(product):
+        if product is None or not _pays_as_dot(product):
             continue
         memory = product.results[0].memory
-        if reads[memory] == 1 and memory not in kept:
+        if reads[memory] == 1 and memory not in kept | written_over:
             joined[id(product)] = Call(np.vdot, "", product.arguments, {}, call.results)
             sums.add(id(call))
     return [joined.get(id(call), call) for call in calls if id(call) not in sums]
@@ -45,8 +42,8 @@ def _all_of(call: Call) -> Any:
     return call.arguments[0] if plain and "axis" in call.options else None
 
 
-def _has_alike_factors(product: Call) -> bool:
-    """Whether all arrays lie like the product, and what is no array is a constant number."""
+def _pays_as_dot(product: Call) -> bool:
+    """Whether it is a short one of floats, of arrays that lie like it or a constant number."""
     (made,) = product.results
     factors = [one for one in product.arguments if isinstance(one, View)]
     numbers = [one for one in product.arguments if isinstance(one, int | float)]
