@@ -18,6 +18,9 @@ from xpnn.errors import BackendUnavailable
 from xpnn.numerics import HOST, erf_by_chebyshev
 from xpnn.typing import Array, Namespace, Shape
 
+SIDE_BY_SIDE_ON_GPU = 1 << 25  # entries: 128 MiB of float32 for one layer
+STACKS_ON_GPU = 256  # an H100 has 132 multiprocessors
+
 
 class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
     """One array library on one device.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends import cupy_windows
-from xpnn.backends.base import Backend
+from xpnn.backends.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
 from xpnn.backends.boundary import CUDA, ROCM, in_plain_floats, read_in_place
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.cupy_graph import CapturedStep
@@ -32,8 +32,8 @@ class CupyBackend(Backend):
     install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]' for a CUDA 13 driver)"
     counters_on_device = True
     joint_size = math.inf
-    side_by_side = 1 << 25
-    stacks = 256
+    side_by_side = SIDE_BY_SIDE_ON_GPU
+    stacks = STACKS_ON_GPU
     compiles = "known"
 
     def __init__(self, device: str | None = None):

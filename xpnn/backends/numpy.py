@@ -94,20 +94,12 @@ class NumpyBackend(Backend):
         """The step's NumPy calls, recorded once and replayed in fixed memory."""
         return Replayed(step, donate, self._bind)
 
-    def fold(
-        self,
-        parts: Sequence[Array],
-        axis: int,
-        length: int,
-        stride: int = 1,
-        dilation: int = 1,
-        low: int = 0,
-    ) -> Array:
-        """Only the first round is filled up with zeros; the others are added where they lie."""
-        (one, start), *others = self.rounds(parts, axis, stride, dilation, low)
+    def overlaid(self, placed: Sequence[tuple[Array, int]], axis: int, length: int) -> Array:
+        """Only the first array is filled up with zeros; the others are added where they lie."""
+        (one, start), *others = placed
         first, last = inside(one.shape[axis], start, length)
         if last - first == length:  # nothing to fill up: it would be added to what was given
-            return super().fold(parts, axis, length, stride, dilation, low)
+            return super().overlaid(placed, axis, length)
         total = self.place(one, axis, start, length)
         for one, start in others:
             first, last = inside(one.shape[axis], start, length)

@@ -64,21 +64,23 @@ class Sliding:
             dilation: steps from one entry of the window to the next.
             low: entries of the first window that lie in front of the axis.
         """
-        rounds = self.rounds(parts, axis, stride, dilation, low)
-        return add_up(self.place(one, axis, start, length) for one, start in rounds)
-
-    def rounds(
-        self, parts: Sequence[Array], axis: int, stride: int, dilation: int, low: int
-    ) -> list[tuple[Array, int]]:
-        """The arrays that ``fold`` adds up, parts that do not overlap in one, and their starts."""
         rounds: dict[int, dict[int, Array]] = {}
         for k, one in enumerate(parts):
             behind, phase = divmod(k * dilation, stride)
             rounds.setdefault(behind, {})[phase] = one
-        return [
+        placed = [
             (_interleave(phases, axis, stride, self.xp), behind * stride - low)
             for behind, phases in rounds.items()
         ]
+        return self.overlaid(placed, axis, length)
+
+    def overlaid(self, placed: Sequence[tuple[Array, int]], axis: int, length: int) -> Array:
+        """Arrays that each begin somewhere along an axis of that length, added up.
+
+        Args:
+            placed: each array with its start, as for ``place``.
+        """
+        return add_up(self.place(one, axis, start, length) for one, start in placed)
 
 
 def inside(own: int, start: int, length: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.base import Backend
+from xpnn.backends.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
 from xpnn.backends.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.torch_compile import CompiledStep
@@ -37,7 +37,7 @@ class TorchBackend(Backend):
                 )
         super().__init__(device)
         if self.device.type == "cuda":
-            self.side_by_side, self.stacks = 1 << 25, 256
+            self.side_by_side, self.stacks = SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU
 
     def load_namespace(self) -> Namespace:
         import array_api_compat.torch

@@ -116,7 +116,7 @@ def test_other_shapes_of_the_same_memory(bind, shape):
 
     def step(x, w):
         z = x @ w
-        return z * 2.0, np.reshape(z, other) + 1.0, np.reshape(z, other).T @ np.reshape(z, other)
+        return np.sum(z, axis=0), np.reshape(z, other).T @ np.reshape(z, other)
 
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(s).astype(np.float32) for s in ((rows, 600), (600, columns)))
@@ -147,3 +147,14 @@ def test_results_of_large_products_lie_by_columns(bind, batch):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=np.abs(other).max() * 1e-5)
         (w,), held = wanted[0], found[0]
     assert orders(replayed.programs[0], (batch, 600)) == {False, True}  # x stays as it came
+
+
+@pytest.mark.parametrize(
+    ("inner", "columns", "turned"), [(620, 600, True), (620, 400, False), (400, 600, False)]
+)
+def test_only_results_of_large_products_are_turned(bind, inner, columns, turned):
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((20, inner), (inner, columns)))
+    replayed = Replayed(lambda x, w: x.T @ np.tanh(x @ w), bind=bind)
+    replayed(x, w)
+    assert orders(replayed.programs[0], (20, columns)) == {turned}

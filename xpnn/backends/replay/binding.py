@@ -12,60 +12,19 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.replay.calls import Call, Slot, View, mapped, walk
-from xpnn.backends.replay.layout import lies_by_columns
 from xpnn.backends.replay.memory import MemoryPlan
-from xpnn.backends.replay.products import LONGEST_PLAIN_SUM
+from xpnn.backends.replay.numbers import Numbers
+from xpnn.backends.replay.orders import in_order, in_rows, lies_by_columns, outer_first
+from xpnn.backends.replay.reductions import EXTREMES, reduction
 from xpnn.backends.replay.stand_ins import cast
 from xpnn.backends.structure import getter
 
 Bound = Callable[[], Any]
 
-SHORT_ROW = 16  # items: reducing each row of so few by itself takes longer than turning them
-FOLDED_ROW = 128  # items: up to so many rows are folded to short ones; more are faster as they are
-LEAST_STACKED_SUM = 4096  # items of each matrix of a stack, for a product to pay
 FEW = 1024  # items: a constant array of them is read faster than a number, in most calls
 FAST_WITH_NUMBERS = (np.floor_divide, np.power)  # which have ways of their own for a number
 CACHED = 32_768  # items: an array of them stays in the cache while others go by
-EXTREMES = (np.maximum, np.minimum)
 BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
-
-
-class Numbers:
-    """The Python numbers of a program: their values, and the 0-d arrays that follow them."""
-
-    def __init__(self, count: int):
-        self.values: list[Any] = [None] * count
-        self._arrays: dict[tuple[int, Any], np.ndarray] = {}
-        self._followers: list[list[tuple[np.ndarray, int]]] = [[] for _ in range(count)]
-
-    def array(self, slot: Slot, dtype: Any) -> np.ndarray:
-        """A 0-d array that always has the value of that number."""
-        key = slot.place, dtype
-        if key not in self._arrays:
-            self._arrays[key] = np.zeros((), dtype)
-            self._followers[slot.place].append((self._arrays[key], slot.place))
-        return self._arrays[key]
-
-    def set(self, index: int, value: Any) -> None:
-        """Give a number its value."""
-        self.values[index] = value
-        for array, place in self._followers[index]:
-            array[()] = self.values[place]
-
-    def set_together(self, first: int, stop: int) -> list[tuple[np.ndarray, int]]:
-        """What follows the numbers from ``first`` to ``stop``, in one list that they share.
-
-        It grows with what comes to follow any of them later.
-        """
-        joint = [pair for followers in self._followers[first:stop] for pair in followers]
-        self._followers[first:stop] = [joint] * (stop - first)
-        return joint
-
-    def constant(self, value: Any) -> int:
-        """The place of a value that stays as it is."""
-        self.values.append(value)
-        self._followers.append([])
-        return len(self.values) - 1
 
 
 class Binder:
@@ -86,7 +45,7 @@ class Binder:
         if call.method == "__call__" and isinstance(call.function, np.ufunc):
             return self.elementwise(call)
         if call.method == "reduce":
-            return self.reduction(call)
+            return reduction(self, call)
         if all(isinstance(one, Slot) for one in call.results):
             return [self.count(call)]
         return [self.any_function(call)]
@@ -128,7 +87,7 @@ class Binder:
         few = out.size <= FEW and call.function not in FAST_WITH_NUMBERS
         if not constants or not (few or call.function in EXTREMES):
             return [out, *operands]
-        rows = in_rows([out, *operands])
+        rows = in_rows([out, *operands], CACHED)
         out, *operands = rows or (out, *operands)
         for k in constants:
             value = operands[k]
@@ -201,69 +160,6 @@ class Binder:
             for one, kind, dtype in zip(call.arguments, kinds, dtypes, strict=False)
         ]
 
-    def reduction(self, call: Call) -> list[Bound]:
-        """A sum, a maximum: over some axes, into its target."""
-        (source,) = call.arguments
-        options = dict(call.options)
-        axis, dtype = options.pop("axis", 0), options.pop("dtype", None)
-        array, out = self.array(source), self.target(call)
-        usual = partial(call.function.reduce, array, axis, dtype, out, **options)
-        if options.keys() - {"keepdims"} or array.dtype != out.dtype:
-            return [usual]
-        if call.function is np.add and array.dtype.char in "fd":
-            if lies_by_columns(array) and not isinstance(axis, tuple):
-                array, axis = array.T, None if axis is None else 1 - axis % 2
-            return [self.sum_as_product(array, axis, out) or usual]
-        last = array.ndim > 1 and axis in (-1, array.ndim - 1)
-        if call.function in EXTREMES and last:
-            if lies_by_columns(array):
-                return [partial(call.function.reduce, array.T, 0, None, out.reshape(-1))]
-            if array.flags.c_contiguous:
-                rows = array.reshape(-1, array.shape[-1])
-                return self.extremes_of_rows(call.function, rows, out.reshape(-1)) or [usual]
-        return [usual]
-
-    def extremes_of_rows(self, extreme: np.ufunc, rows: np.ndarray, out: np.ndarray) -> list[Bound]:
-        """Maxima or minima of short rows: halves are laid over each other, the rest is turned.
-
-        Reduced by itself, each row would take a call inside of NumPy. Nothing for rows that are
-        long, that do not fold to short ones, or that are few.
-        """
-        if rows.shape[1] > min(FOLDED_ROW, len(rows)):
-            return []
-        bound: list[Bound] = []
-        while rows.shape[1] > SHORT_ROW and rows.shape[1] % 2 == 0:
-            left, right = np.split(rows, 2, axis=1)
-            rows = self.scratch(left.shape, rows.dtype)
-            bound.append(partial(extreme, left, right, out=rows))
-        if not 0 < rows.shape[1] <= SHORT_ROW:
-            return []
-        turned = self.scratch(rows.shape[::-1], rows.dtype)
-        turn = partial(np.copyto, turned, rows.T)
-        return [*bound, turn, partial(extreme.reduce, turned, 0, None, out)]
-
-    def sum_as_product(self, array: np.ndarray, axis: Any, out: np.ndarray) -> Bound | None:
-        """A sum over one or all axes as a product with ones, up to ten times as fast."""
-        if axis is None and array.size <= LONGEST_PLAIN_SUM and array.flags.c_contiguous:
-            ones = self.filled(array.dtype.type(1), (array.size,))
-            return partial(array.reshape(-1).dot, ones, out) if out.ndim == 0 else None
-        if not (array.ndim > 1 and array.size and array.flags.c_contiguous):
-            return None
-        if axis == 0:
-            rows = array.reshape(array.shape[0], -1)
-            return partial(
-                self.filled(rows.dtype.type(1), rows.shape[:1]).dot, rows, out.reshape(-1)
-            )
-        if axis in (-1, array.ndim - 1) and array.shape[-1] <= LONGEST_PLAIN_SUM:
-            rows = array.reshape(-1, array.shape[-1])
-            return partial(
-                rows.dot, self.filled(rows.dtype.type(1), rows.shape[1:]), out.reshape(-1)
-            )
-        if axis in (-2, array.ndim - 2) and array[0].size >= LEAST_STACKED_SUM and array.ndim == 3:
-            ones = self.filled(array.dtype.type(1), (1, array.shape[1]))
-            return partial(np.matmul, ones, array, out=out.reshape(len(array), 1, -1))
-        return None
-
     def count(self, call: Call) -> Bound:
         """A function of Python numbers alone."""
         marks = walk(call.arguments)
@@ -322,36 +218,6 @@ def _kind(leaf: Any) -> Any:
     if isinstance(leaf, int | float) and not isinstance(leaf, bool):
         return type(leaf)
     return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
-
-
-def outer_first(array: np.ndarray) -> list[int]:
-    """The axes in the order in which they lie."""
-    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-
-
-def in_order(array: np.ndarray) -> np.ndarray:
-    """All items of an array in one piece, in the order in which they lie."""
-    return array.transpose(outer_first(array)).reshape(-1)
-
-
-def in_rows(arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """Arrays that lie alike and in one piece as rows that a cache holds, or as a single one.
-
-    0-d arrays stay as they are. None if the others do not lie so, or if there are no such rows.
-    """
-    first, count = arrays[0], 1
-    order = outer_first(first)
-    while first.size > count * CACHED:
-        count *= 2
-    if first.size % count:
-        return None
-    rows: dict[int, np.ndarray] = {}
-    for one in (one for one in arrays if one.ndim):
-        if one.shape != first.shape or not one.transpose(order).flags.c_contiguous:
-            return None
-        flat = in_order(one)
-        rows[id(one)] = flat.reshape(count, -1) if count > 1 else flat
-    return [rows.get(id(one), one) for one in arrays]
 
 
 def copies(target: np.ndarray, source: np.ndarray) -> list[Bound]:

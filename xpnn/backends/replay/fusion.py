@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnn.backends.replay.binding import Binder, Bound
 from xpnn.backends.replay.calls import Call
-from xpnn.backends.replay.layout import lies_by_columns
+from xpnn.backends.replay.orders import lies_by_columns
 
 OPERATIONS = {
     np.add: "{} + {}",

@@ -53,11 +53,6 @@ def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     return [call.with_views(turn) for call in calls]
 
 
-def lies_by_columns(array: np.ndarray) -> bool:
-    """Whether it is a matrix whose columns lie behind each other."""
-    return array.ndim == 2 and array.flags.f_contiguous and not array.flags.c_contiguous
-
-
 def _in_memory(view: View) -> Shape | None:
     """The shape of the matrix that fills the memory row by row, if this is it, or it turned."""
     if len(view.shape) != 2 or min(view.shape) < 2 or view.nbytes != view.memory.nbytes:

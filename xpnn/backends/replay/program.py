@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.replay.binding import Binder, Bound, Numbers, bind_each
+from xpnn.backends.replay.binding import Binder, Bound, bind_each
 from xpnn.backends.replay.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.replay.layout import laid_by_columns
 from xpnn.backends.replay.memory import MemoryPlan, aligned_bytes, join_arguments, needed, relocated
+from xpnn.backends.replay.numbers import Numbers
 from xpnn.backends.replay.products import dot_products
 from xpnn.backends.replay.stand_ins import Recorded, RecordedNumber, address_of
 from xpnn.backends.replay.tape import Tape

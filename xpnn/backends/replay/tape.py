@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.replay.calls import Call, Memory, NotRecordable, Slot, View, mapped, walk
+from xpnn.backends.replay.orders import is_dense
 from xpnn.backends.replay.stand_ins import Recorded, RecordedNumber, address_of, value_of
 
 
@@ -110,7 +111,7 @@ class Tape:
     def _fresh(self, array: np.ndarray) -> Recorded:
         if array.dtype.hasobject:
             raise NotRecordable("an array holds objects")
-        if not _is_dense(array):
+        if not is_dense(array):
             array = np.ascontiguousarray(array)
         view = View(Memory(array.nbytes), 0, array.shape, array.strides, array.dtype)
         return Recorded(self, array, view, address_of(array))
@@ -139,9 +140,3 @@ def _mark(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray) and leaf.dtype.hasobject:
         raise NotRecordable("an array holds objects")
     return leaf.slot if isinstance(leaf, RecordedNumber) else leaf
-
-
-def _is_dense(array: np.ndarray) -> bool:
-    """Whether the array fills its memory without gaps, in any order of its axes."""
-    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-    return array.transpose(order).flags.c_contiguous
