@@ -102,6 +102,8 @@ class Network(NamedValues):
         network = object.__new__(type(self))
         vars(network).update(self._own_attributes())
         network._build(unbuilt_copy(self.root), backend)
+        for one, other in zip(self.all_layers, network.all_layers, strict=True):
+            other.seed = one.seed  # of dropout's masks; building gave it the one of its name
         place = network.backend
         with place.on_device():
             network.params = moved(self.params, network.params, place)

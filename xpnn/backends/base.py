@@ -16,7 +16,7 @@ from xpnn.backends.sliding import Sliding
 from xpnn.backends.staging import Staging
 from xpnn.errors import BackendUnavailable
 from xpnn.numerics import HOST, erf_by_chebyshev
-from xpnn.typing import Array, Namespace, Shape
+from xpnn.typing import Array, Namespace, Shape, StepMaker
 
 SIDE_BY_SIDE_ON_GPU = 1 << 25  # entries: 128 MiB of float32 for one layer
 STACKS_ON_GPU = 256  # an H100 has 132 multiprocessors
@@ -54,7 +54,7 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
     joint_size: ClassVar[float] = 0
     side_by_side: int = 0
     stacks: int = 1
-    compiles: ClassVar[Literal["all", "known", "none"]] = "none"
+    compiles: Literal["all", "known", "none"] = "none"
 
     deterministic: bool = False
     tf32: bool | None = None
@@ -173,7 +173,11 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
         return parts
 
     def compile(
-        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         """Make a whole function of arrays one unit, where the library can; see ``compiled``."""
         return step
@@ -186,6 +190,7 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
         held: Sequence[int] = (),
         wanted: bool | None = None,
         known: bool = False,
+        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         """``step``, compiled if that is wanted; if nothing is said, as this backend does it.
 
@@ -195,10 +200,11 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
             held: positions of arguments that mostly are the same arrays from call to call.
             wanted: True, False, or None to leave it to the backend.
             known: whether the step is known to depend on its arguments alone.
+            on: makes the same step for the arrays of another backend, in case that one runs it.
         """
         if wanted is None:
             wanted = self.compiles == "all" or (self.compiles == "known" and known)
-        return self.compile(step, donate, held) if wanted else step
+        return self.compile(step, donate, held, on) if wanted else step
 
     def barrier(self, *arrays: Array) -> tuple[Array, ...]:
         """The same arrays, for a compiler others, and none of them there before all of them are.

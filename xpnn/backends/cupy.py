@@ -21,7 +21,7 @@ from xpnn.backends.cupy_switches import add_in_order, with_tf32
 from xpnn.backends.random_words import mask_limit
 from xpnn.backends.staging import Staging
 from xpnn.errors import BackendUnavailable
-from xpnn.typing import Array, Namespace, Shape
+from xpnn.typing import Array, Namespace, Shape, StepMaker
 
 
 class CupyBackend(Backend):
@@ -173,7 +173,11 @@ class CupyBackend(Backend):
         return concat(arrays, axis=None) if joint is None else joint
 
     def compile(
-        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         """A CUDA graph of the step, captured when it is called for the second time."""
         return CapturedStep(step, donate, held)

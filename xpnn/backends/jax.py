@@ -9,7 +9,7 @@ import numpy as np
 from xpnn.backends.base import Backend
 from xpnn.backends.boundary import CPU, CUDA, read_in_place
 from xpnn.errors import BackendUnavailable
-from xpnn.typing import Array, Namespace
+from xpnn.typing import Array, Namespace, StepMaker
 
 
 class JaxBackend(Backend):
@@ -130,7 +130,11 @@ class JaxBackend(Backend):
         return jax.jit(lambda *arrays: rule(self.xp, *arrays))
 
     def compile(
-        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         import jax
 

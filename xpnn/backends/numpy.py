@@ -14,7 +14,7 @@ from xpnn.backends.base import Backend
 from xpnn.backends.replay import Recorded, Replayed, bind_each, bind_fused, recordable
 from xpnn.backends.sliding import inside, part
 from xpnn.errors import BackendUnavailable
-from xpnn.typing import Array, Namespace, Shape
+from xpnn.typing import Array, Namespace, Shape, StepMaker
 
 PLAIN = "?bBhHiIlLqQefd"  # booleans, integers and floats of up to 64 bits
 RECORDED_JOINT_SIZE = 131_072  # elements: four float32 arrays of these are 2 MiB
@@ -89,7 +89,11 @@ class NumpyBackend(Backend):
         return recordable(super().counting(rule, donate))
 
     def compile(
-        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         """The step's NumPy calls, recorded once and replayed in fixed memory."""
         return Replayed(step, donate, self._bind)

@@ -10,14 +10,18 @@ import numpy as np
 from xpnn.backends.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
 from xpnn.backends.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.cuda_driver import driver_fault
+from xpnn.backends.torch_by_numpy import StepByNumpy
 from xpnn.backends.torch_compile import CompiledStep
 from xpnn.errors import BackendUnavailable
 from xpnn.numerics import HOST
-from xpnn.typing import Array, Namespace
+from xpnn.typing import Array, Namespace, StepMaker
 
 
 class TorchBackend(Backend):
     """Tensors of PyTorch on ``cpu`` (the default), ``cuda``, ``cuda:1``, ``mps``, ...
+
+    ``"torch:numpy"`` are tensors on the CPU, too: there NumPy computes compiled training steps, in
+    the tensors' own memory.
 
     xpnn works out gradients itself: tensors are taken without their autograd history, and none is
     recorded.
@@ -36,6 +40,9 @@ class TorchBackend(Backend):
                     f"torch cannot use {device!r} here: {fault}; use backend='torch' for the CPU"
                 )
         super().__init__(device)
+        self.replayed = device == "numpy"
+        if self.replayed:
+            self.compiles = "known"
         if self.device.type == "cuda":
             self.side_by_side, self.stacks = SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU
 
@@ -48,7 +55,7 @@ class TorchBackend(Backend):
         import torch
 
         try:
-            resolved = torch.device(device or "cpu")
+            resolved = torch.device("cpu" if device in (None, "numpy") else device)
             (torch.zeros(1, device=resolved) + 1).cpu()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise BackendUnavailable(
@@ -145,10 +152,19 @@ class TorchBackend(Backend):
         return count
 
     def compile(
-        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
-        """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once."""
-        return CompiledStep(step, donate)
+        """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once.
+
+        With ``"torch:numpy"``, the same step on NumPy's arrays, which needs no compiler.
+        """
+        if not self.replayed:
+            return CompiledStep(step, donate)
+        return step if on is None else StepByNumpy(step, on, donate)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         if self.deterministic and self.device.type != "cpu":  # index_add_ has atomics there

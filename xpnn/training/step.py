@@ -6,6 +6,7 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
+from xpnn.backends import Backend
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
@@ -43,8 +44,8 @@ def make_train_step(
         accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
     """
-    step = _make_step(network, loss, optimizer, precision, accumulate)
-    return _finished(network, loss, optimizer, precision, compile, step, donate=(0, 1, 2))
+    make = partial(_step_on, network, loss, optimizer, precision, accumulate)
+    return _finished(network, loss, optimizer, precision, compile, make, donate=(0, 1, 2))
 
 
 def make_flat_step(
@@ -56,20 +57,21 @@ def make_flat_step(
     compile: bool | None,
 ) -> FlatStep:
     """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``."""
-    step = _make_step(network, loss, optimizer, precision, accumulate)
+    make = partial(_step_on, network, loss, optimizer, precision, accumulate)
     finish = partial(_finished, network, loss, optimizer, precision, compile)
-    return FlatStep(network, step, finish)
+    return FlatStep(network, make, finish)
 
 
-def _make_step(
+def _step_on(
     network: Network,
     loss: Loss,
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     accumulate: int,
+    backend: Backend,
 ) -> Step:
-    """The step by name, not yet compiled."""
-    backend = network.backend
+    """The step by name, not yet compiled, of arrays of that backend."""
+    network = _on(network, backend)
     scaling = None if precision is None else precision.scaling
     entrance = Entrance(network, loss)
     update = optimizer.make_update(backend, scaling)
@@ -108,7 +110,7 @@ def _finished(
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     compile: bool | None,
-    step: Callable[..., Any],
+    make: Callable[[Backend], Callable[..., Any]],
     donate: tuple[int, ...],
 ) -> Callable[..., Any]:
     """The step compiled, on the network's device; half precision may overflow there."""
@@ -116,7 +118,7 @@ def _finished(
     rules = [rule for of_name in network.regularizers().values() for rule in of_name]
     clips = [optimizer.clip] if optimizer.clip else []
     known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
-    compiled = backend.compiled(step, donate=donate, wanted=compile, known=known)
+    compiled = backend.compiled(make(backend), donate=donate, wanted=compile, known=known, on=make)
     if precision is None and isinstance(backend.on_device(), nullcontext):
         return compiled
 
@@ -153,6 +155,15 @@ def make_eval_step(
 ) -> Callable[..., Any]:
     """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
     backend = network.backend
+    make = partial(_eval_step_on, network, loss, metrics)
+    known = _are_known(*network.all_layers, loss, *metrics)
+    return backend.compiled(make(backend), held=(0, 1), wanted=compile, known=known, on=make)
+
+
+def _eval_step_on(
+    network: Network, loss: Loss, metrics: tuple[Any, ...], backend: Backend
+) -> Callable[..., Any]:
+    network = _on(network, backend)
 
     def step(
         params: Params, state: State, x: Array, y: Array, weight: Array | None = None
@@ -162,8 +173,12 @@ def make_eval_step(
             value, _ = loss(predictions, y, sample_weight=weight, backend=backend)
         return value, [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
 
-    known = _are_known(*network.all_layers, loss, *metrics)
-    return backend.compiled(step, held=(0, 1), wanted=compile, known=known)
+    return step
+
+
+def _on(network: Network, backend: Backend) -> Network:
+    """The network itself, or a copy on another backend, to which a step lends its arrays."""
+    return network if backend is network.backend else network.to(backend)
 
 
 def hyperparameters(network: Network) -> list[dict[str, Any]]:

@@ -1,0 +1,191 @@
+"""``"torch:numpy"``: steps of tensors that NumPy computes are NumPy's, bit for bit and in place."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from tests.conftest import needs
+from tests.training.test_curves import NETWORKS
+from xpnn import Accuracy, Adam, ShapeError, Trainer, cross_entropy, mean_squared_error
+from xpnn.backends import get_backend
+from xpnn.backends.torch_by_numpy import StepByNumpy
+from xpnn.layers import Dense, Dropout, Layer, Tanh
+from xpnn.network import Network
+from xpnn.training import make_train_step
+
+pytestmark = needs("torch")
+
+
+class Scaled(Layer):
+    """Doubles what it gets, by a function of its own, and counts its calls."""
+
+    calls = 0
+
+    def __init__(self, double):
+        super().__init__()
+        self.double = double
+
+    def forward(self, z, training=False):
+        Scaled.calls += 1
+        return self.double(z)
+
+    def backward(self, delta):
+        return self.double(delta)
+
+
+def mlp(spec="torch:numpy", *more, dtype="float32"):
+    layers = [Dense(40), Tanh(), *more, Dropout(0.3), Dense(3)]
+    return Network(layers, (20,), spec, seed=1, dtype=dtype)
+
+
+def trainer(network, compile=None):
+    return Trainer(network, mean_squared_error, Adam(0.01, epsilon=1e-2), compile=compile)
+
+
+def batches(count, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    sizes = [4 if k % 3 == 2 else 6 for k in range(count)]
+    return [tuple(rng.standard_normal((size, n)).astype(dtype) for n in (20, 3)) for size in sizes]
+
+
+def losses(one, count=6, dtype=np.float32):
+    read = one.network.backend.to_numpy
+    return [float(read(one.step(x, y))) for x, y in batches(count, dtype)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_is_that_of_numpy_bit_for_bit(name, dtype):
+    make, shape = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((50, *shape)).astype(dtype), rng.integers(0, 4, 50)
+    trained = []
+    for spec in ("numpy", "torch:numpy"):
+        network = Network(make(), shape, spec, seed=2, dtype=dtype)
+        one = Trainer(network, cross_entropy, Adam(0.01), metrics=[Accuracy()])
+        history = one.fit(x, y, epochs=3, batch_size=16, validation=0.1, progress=False)
+        trained.append([history.epochs, one.evaluate(x, y), network.numpy_arrays()])
+    assert isinstance(one._train_step.run, StepByNumpy)
+    assert one._train_step.run.replayed.recordable
+    assert one._eval_step.replayed.recordable
+    np.testing.assert_equal(*trained)
+
+
+def test_tensors_go_in_and_come_out_and_stay_where_they_are():
+    import torch
+
+    one, start = trainer(mlp()), [3, 4]
+    losses(one, start[0])
+    slots = [part for part in one.opt_state.values() if isinstance(part, dict)]
+    held = [one.network.params, *map(dict, slots)]
+    before = [{name: (id(t), t.data_ptr(), t.clone()) for name, t in d.items()} for d in held]
+    loss = one.step(*batches(1)[0])
+    assert isinstance(loss, torch.Tensor)
+    assert loss.shape == ()
+    for now, then in zip([one.network.params, *slots], before, strict=True):
+        for name, (number, place, values) in then.items():
+            assert type(now[name]) is torch.Tensor
+            assert (id(now[name]), now[name].data_ptr()) == (number, place)
+            assert not torch.equal(now[name], values)
+    kept = float(loss)
+    losses(one)
+    assert float(loss) == kept
+
+
+def test_two_sets_of_parameters_are_recorded_once_each():
+    network, optimizer = mlp("torch:numpy", Scaled(lambda z: z * 2)), Adam(0.01)
+    step = make_train_step(network, mean_squared_error, optimizer, compile=True)
+    backend = network.backend
+
+    def start(seed):
+        fresh = copy.deepcopy(network)
+        fresh.params = {name: param * seed for name, param in fresh.params.items()}
+        return fresh.params, fresh.state, optimizer.init(fresh.params, backend)
+
+    sets, found = [start(1), start(2)], ([], [])
+    x, y = map(backend.asarray, batches(1)[0])
+    Scaled.calls = 0
+    for k in (0, 0, 1, 1, 0, 1, 0, 1):
+        *sets[k], loss = step(*sets[k], x, y)
+        found[k].append(float(loss))
+    assert Scaled.calls == 2
+    for k in (0, 1):
+        one, *rest = start(k + 1)
+        plain = make_train_step(network, mean_squared_error, optimizer, compile=False)
+        held, wanted = (one, *rest), []
+        for _ in range(4):
+            *held, loss = plain(*held, x, y)
+            wanted.append(float(loss))
+        np.testing.assert_allclose(found[k], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("compile", [None, True, False])
+def test_an_own_layer_is_called_at_every_step_unless_compiled(compile, caplog):
+    caplog.set_level("INFO", logger="xpnn")
+    one = trainer(mlp("torch:numpy", Scaled(lambda z: z * 2)), compile)
+    Scaled.calls = 0
+    found = losses(one)
+    assert Scaled.calls == (2 if compile else 6)  # once for each size of a batch
+    assert not caplog.records
+    np.testing.assert_allclose(found, losses(trainer(mlp("torch", Scaled(lambda z: z * 2)))), 1e-5)
+
+
+def test_a_layer_that_needs_tensors_gets_them(caplog):
+    import torch
+
+    caplog.set_level("INFO", logger="xpnn")
+
+    def double(z):
+        return torch.mul(z, 2)
+
+    found = losses(trainer(mlp("torch:numpy", Scaled(double)), compile=True))
+    assert found == losses(trainer(mlp("torch", Scaled(double)), compile=False))
+    assert [record.name for record in caplog.records] == ["xpnn"]
+    assert "one operation at a time" in caplog.text
+
+
+def test_bfloat16_stays_with_pytorch(caplog):
+    caplog.set_level("INFO", logger="xpnn")
+    pair = [trainer(mlp(spec, dtype="bfloat16")) for spec in ("torch:numpy", "torch")]
+    found, wanted = ([float(one.step(x, y)) for x, y in batches(4)] for one in pair)
+    assert found == wanted
+    assert len(caplog.records) == 1
+
+
+def test_a_bad_batch_changes_nothing_and_later_ones_are_replayed():
+    one, undisturbed = trainer(mlp()), trainer(mlp())
+    for k, (x, y) in enumerate(batches(5)):
+        if k in (0, 2, 3):
+            with pytest.raises(ShapeError, match="20"):
+                one.step(x[:, :19], y)
+        assert float(one.step(x, y)) == float(undisturbed.step(x, y))
+    assert one._train_step.run.replayable
+
+
+def test_a_changed_hyperparameter_is_used():
+    pair = [trainer(mlp(spec)) for spec in ("torch:numpy", "numpy")]
+    for rate, factor in ((0.3, 0.01), (0.6, 0.01), (0.0, 0.1)):
+        for one in pair:
+            one.network.layers[2].rate = rate
+            one.optimizer.hyper["rate"] = factor
+        assert losses(pair[0]) == losses(pair[1])
+
+
+def test_overflow_is_silent_as_with_tensors():
+    one = trainer(mlp())
+    x, y = batches(1)[0]
+    assert np.isinf(float(one.step(x, 1e30 * y)))
+    assert one._train_step.run.replayable  # it is not, after a warning, which is an error here
+
+
+def test_it_is_a_backend_of_tensors_on_the_cpu():
+    backend, plain = get_backend("torch:numpy"), get_backend("torch")
+    assert repr(backend) == "<backend torch:numpy>"
+    assert backend.device == plain.device
+    assert backend.owns(plain.asarray([1.0]))
+    assert copy.deepcopy(backend) is backend
+    there = trainer(mlp("numpy"))
+    losses(there)
+    moved = there.to("torch:numpy")
+    assert losses(moved) == losses(there)
