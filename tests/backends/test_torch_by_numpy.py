@@ -94,8 +94,8 @@ def test_tensors_go_in_and_come_out_and_stay_where_they_are():
 
 
 def test_two_sets_of_parameters_are_recorded_once_each():
-    network, optimizer = mlp("torch:numpy", Scaled(lambda z: z * 2)), Adam(0.01)
-    step = make_train_step(network, mean_squared_error, optimizer, compile=True)
+    network, optimizer = mlp(), Adam(0.01)
+    step = make_train_step(network, mean_squared_error, optimizer)
     backend = network.backend
 
     def start(seed):
@@ -105,44 +105,71 @@ def test_two_sets_of_parameters_are_recorded_once_each():
 
     sets, found = [start(1), start(2)], ([], [])
     x, y = map(backend.asarray, batches(1)[0])
-    Scaled.calls = 0
+    programs = []
     for k in (0, 0, 1, 1, 0, 1, 0, 1):
         *sets[k], loss = step(*sets[k], x, y)
         found[k].append(float(loss))
-    assert Scaled.calls == 2
+        programs += [one for one in step.replayed.programs if one not in programs]
+    assert len(programs) == 2
     for k in (0, 1):
-        one, *rest = start(k + 1)
+        held, wanted = start(k + 1), []
         plain = make_train_step(network, mean_squared_error, optimizer, compile=False)
-        held, wanted = (one, *rest), []
         for _ in range(4):
             *held, loss = plain(*held, x, y)
             wanted.append(float(loss))
         np.testing.assert_allclose(found[k], wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("compile", [None, True, False])
-def test_an_own_layer_is_called_at_every_step_unless_compiled(compile, caplog):
-    caplog.set_level("INFO", logger="xpnn")
-    one = trainer(mlp("torch:numpy", Scaled(lambda z: z * 2)), compile)
-    Scaled.calls = 0
-    found = losses(one)
-    assert Scaled.calls == (2 if compile else 6)  # once for each size of a batch
-    assert not caplog.records
-    np.testing.assert_allclose(found, losses(trainer(mlp("torch", Scaled(lambda z: z * 2)))), 1e-5)
-
-
-def test_a_layer_that_needs_tensors_gets_them(caplog):
+def test_a_tensor_that_got_other_memory_is_read_there():
     import torch
 
-    caplog.set_level("INFO", logger="xpnn")
+    pair = [trainer(mlp(spec)) for spec in ("torch:numpy", "torch")]
+    for one in pair:
+        losses(one, 3)
+        for param in one.network.params.values():
+            param.data = torch.full_like(param, 0.01)
+    np.testing.assert_allclose(*map(losses, pair), rtol=1e-5)
+    for one, other in zip(*(one.network.params.values() for one in pair), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("compile", [None, True, False])
+def test_an_own_layer_sees_tensors_at_every_step(compile, caplog):
+    import torch
 
     def double(z):
         return torch.mul(z, 2)
 
-    found = losses(trainer(mlp("torch:numpy", Scaled(double)), compile=True))
+    caplog.set_level("INFO", logger="xpnn")
+    one = trainer(mlp("torch:numpy", Scaled(double)), compile)
+    Scaled.calls = 0
+    found = losses(one)
+    assert Scaled.calls == 6
     assert found == losses(trainer(mlp("torch", Scaled(double)), compile=False))
-    assert [record.name for record in caplog.records] == ["xpnn"]
-    assert "one operation at a time" in caplog.text
+    assert not caplog.records
+
+
+def test_a_method_put_in_place_of_a_layers_own_is_called_at_every_step():
+    one, seen = trainer(mlp()), []
+    own = one.network.layers[0].forward
+    one.network.layers[0].forward = lambda z, training=False: (seen.append(1), own(z, training))[1]
+    assert losses(one) == losses(trainer(mlp("torch")))
+    assert len(seen) == 6
+
+
+def test_layers_are_copied_without_their_arrays_and_again_if_one_is_changed():
+    one, numpy = trainer(mlp()), get_backend("numpy")
+    losses(one)
+    copied = one.network.to_be_lent(numpy)
+    one.optimizer.hyper["rate"] = 0.02
+    losses(one)
+    assert one.network.to_be_lent(numpy) is copied
+    for name, array in copied.params.items():
+        assert array.shape == one.network.params[name].shape
+        assert not any(array.strides)
+    one.network.layers[2].rate = 0.1
+    losses(one)
+    assert one.network.to_be_lent(numpy) is not copied
 
 
 def test_bfloat16_stays_with_pytorch(caplog):
@@ -150,7 +177,27 @@ def test_bfloat16_stays_with_pytorch(caplog):
     pair = [trainer(mlp(spec, dtype="bfloat16")) for spec in ("torch:numpy", "torch")]
     found, wanted = ([float(one.step(x, y)) for x, y in batches(4)] for one in pair)
     assert found == wanted
-    assert len(caplog.records) == 1
+    assert [record.name for record in caplog.records] == ["xpnn"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_mixed_precision_stays_with_pytorch(dtype):
+    pair = [
+        Trainer(mlp(spec), mean_squared_error, Adam(0.01), precision=dtype)
+        for spec in ("torch:numpy", "torch")
+    ]
+    assert losses(pair[0]) == losses(pair[1])
+
+
+def test_one_batch_that_numpy_cannot_read_does_not_decide_for_others():
+    import torch
+
+    one, plain = trainer(mlp()), trainer(mlp("torch"))
+    for k, (x, y) in enumerate(batches(6)):
+        x = torch.from_numpy(x)
+        x = x.bfloat16() if k in (0, 3) else x
+        np.testing.assert_allclose(*(float(t.step(x, y)) for t in (one, plain)), rtol=1e-5)
+    assert one._train_step.run.replayed.programs
 
 
 def test_a_bad_batch_changes_nothing_and_later_ones_are_replayed():
@@ -160,7 +207,7 @@ def test_a_bad_batch_changes_nothing_and_later_ones_are_replayed():
             with pytest.raises(ShapeError, match="20"):
                 one.step(x[:, :19], y)
         assert float(one.step(x, y)) == float(undisturbed.step(x, y))
-    assert one._train_step.run.replayable
+    assert one._train_step.run.replayed.recordable
 
 
 def test_a_changed_hyperparameter_is_used():
@@ -175,8 +222,7 @@ def test_a_changed_hyperparameter_is_used():
 def test_overflow_is_silent_as_with_tensors():
     one = trainer(mlp())
     x, y = batches(1)[0]
-    assert np.isinf(float(one.step(x, 1e30 * y)))
-    assert one._train_step.run.replayable  # it is not, after a warning, which is an error here
+    assert np.isinf(float(one.step(x, 1e30 * y)))  # a warning is an error here
 
 
 def test_it_is_a_backend_of_tensors_on_the_cpu():

@@ -7,7 +7,7 @@ NumPy, too, is recorded and replayed there, and only the tensors go in and come 
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,20 +16,25 @@ from xpnn.typing import StepMaker
 
 logger = logging.getLogger("xpnn")
 
-Pairs: TypeAlias = dict[int, tuple[Any, np.ndarray]]
-"""Tensors, each with the array that is the same memory, under the ids of both objects."""
+
+class Pair(NamedTuple):
+    """A tensor, the array in the same memory, and where that is: ``tensor.data = ...`` moves it."""
+
+    tensor: Any
+    array: np.ndarray
+    address: int
 
 
 class StepByNumpy:
     """A pure step of nested dicts and tuples of tensors and numbers, replayed by NumPy.
 
-    Where NumPy cannot compute it (it has no bfloat16, and functions of PyTorch do not take its
-    arrays), steps run on tensors, one operation at a time, and the reason is logged.
+    A step whose tensors NumPy cannot read, as it has no bfloat16, runs on tensors; the reason is
+    logged once.
 
     Args:
         step: on tensors; returns a tuple.
         on: makes the same step on the arrays of another backend.
-        donate: positions of arguments whose memory the first results take.
+        donate: positions of arguments whose memory the first results take, in their order.
     """
 
     def __init__(self, step: Callable[..., Any], on: StepMaker, donate: Sequence[int] = ()):
@@ -37,35 +42,32 @@ class StepByNumpy:
 
         self.step, self.on, self.donate = step, on, frozenset(donate)
         self.Tensor, self.from_numpy = torch.Tensor, torch.from_numpy
-        self.replayable = True
-        self._donated: list[Pairs] = [{}, {}]  # of the last two sets that were donated, and now
-        self._now: Pairs = {}
+        self._told = False
+        # What was donated, by the ids of tensors and arrays, which stay theirs while they are held:
+        # now, and the last two sets of it, as a recording serves two that take turns.
+        self._now: dict[int, Pair] = {}
+        self._sets: list[dict[int, Pair]] = [{}, {}]
 
-    def __call__(self, *arguments: Any) -> Any:
-        if not self.replayable:
-            return self.step(*arguments)
-        try:
-            return self._by_numpy(arguments)
-        except Exception as reason:  # the step itself decides whether it is an error
-            results = self.step(*arguments)
-            self.replayable = False
-            logger.info("steps run one operation at a time, as NumPy cannot take them: %s", reason)
-            return results
-
-    def _by_numpy(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    def __call__(self, *arguments: Any) -> tuple[Any, ...]:
         self._now = {}
-        arrays = [
-            mapped(self._kept_array if place in self.donate else self._array, argument)
-            for place, argument in enumerate(arguments)
-        ]
+        try:
+            arrays = [
+                mapped(self._kept_array if place in self.donate else self._array, argument)
+                for place, argument in enumerate(arguments)
+            ]
+        except (TypeError, RuntimeError) as reason:
+            if not self._told:
+                logger.info("steps run on tensors where NumPy cannot read these: %s", reason)
+            self._told = True
+            return self.step(*arguments)
         with np.errstate(all="ignore"):  # tensors overflow without a warning
             results = self.replayed(*arrays)
         tensors = tuple(
             mapped(self._kept_tensor if place < len(self.donate) else self._tensor, result)
             for place, result in enumerate(results)
         )
-        last, before = self._donated
-        self._donated = [self._now, before if self._now.keys() <= last.keys() else last]
+        last, before = self._sets
+        self._sets = [self._now, before if self._now.keys() <= last.keys() else last]
         return tensors
 
     @functools.cached_property
@@ -89,16 +91,20 @@ class StepByNumpy:
         """The same array object at every step, by which a recording knows what is donated."""
         if not isinstance(leaf, self.Tensor):
             return leaf
-        last, before = self._donated
-        pair = last.get(id(leaf)) or before.get(id(leaf)) or (leaf, leaf.numpy())
-        return self._keep(*pair)[1]
+        last, before = self._sets
+        pair = last.get(id(leaf)) or before.get(id(leaf))
+        if pair is None or pair.address != leaf.data_ptr():
+            return self._keep(leaf, leaf.numpy()).array
+        self._now[id(leaf)] = self._now[id(pair.array)] = pair
+        return pair.array
 
     def _kept_tensor(self, leaf: Any) -> Any:
         """The tensor that was donated, for what was made in its place."""
-        if not isinstance(leaf, np.ndarray):
-            return leaf
-        return (self._now.get(id(leaf)) or self._keep(self.from_numpy(leaf), leaf))[0]
+        if id(leaf) in self._now:
+            return self._now[id(leaf)].tensor
+        tensor = self._tensor(leaf)
+        return tensor if tensor is leaf else self._keep(tensor, leaf).tensor
 
-    def _keep(self, tensor: Any, array: np.ndarray) -> tuple[Any, np.ndarray]:
-        pair = self._now[id(tensor)] = self._now[id(array)] = tensor, array
+    def _keep(self, tensor: Any, array: Any) -> Pair:
+        pair = self._now[id(tensor)] = self._now[id(array)] = Pair(tensor, array, tensor.data_ptr())
         return pair

@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import Any
 
 from xpnn.backends import Backend
+from xpnn.layers import Layer
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
@@ -118,7 +119,8 @@ def _finished(
     rules = [rule for of_name in network.regularizers().values() for rule in of_name]
     clips = [optimizer.clip] if optimizer.clip else []
     known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
-    compiled = backend.compiled(make(backend), donate=donate, wanted=compile, known=known, on=make)
+    on = make if known and precision is None else None  # half precision is not for every backend
+    compiled = backend.compiled(make(backend), donate, wanted=compile, known=known, on=on)
     if precision is None and isinstance(backend.on_device(), nullcontext):
         return compiled
 
@@ -157,7 +159,8 @@ def make_eval_step(
     backend = network.backend
     make = partial(_eval_step_on, network, loss, metrics)
     known = _are_known(*network.all_layers, loss, *metrics)
-    return backend.compiled(make(backend), held=(0, 1), wanted=compile, known=known, on=make)
+    on = make if known else None
+    return backend.compiled(make(backend), held=(0, 1), wanted=compile, known=known, on=on)
 
 
 def _eval_step_on(
@@ -177,8 +180,8 @@ def _eval_step_on(
 
 
 def _on(network: Network, backend: Backend) -> Network:
-    """The network itself, or a copy on another backend, to which a step lends its arrays."""
-    return network if backend is network.backend else network.to(backend)
+    """The network itself, or a copy as it is now on another backend; steps lend it their arrays."""
+    return network if backend is network.backend else network.to_be_lent(backend)
 
 
 def hyperparameters(network: Network) -> list[dict[str, Any]]:
@@ -195,9 +198,13 @@ def hyperparameters(network: Network) -> list[dict[str, Any]]:
 def _are_known(*parts: Any) -> bool:
     """Whether all parts come with xpnn: these are functions of their arrays alone.
 
-    A layer or loss of the user's may count its calls, draw numbers or print, and has to be called
-    at every step, unless the user says otherwise.
+    A layer or loss of the user's, or a method put in place of a layer's own, may count its calls,
+    draw numbers or print, and has to be called at every step, unless the user says otherwise.
     """
+    if any(
+        isinstance(part, Layer) and {"forward", "backward"} & vars(part).keys() for part in parts
+    ):
+        return False
     kinds = [part if isinstance(part, FunctionType) else type(part) for part in map(_bare, parts)]
     return all(kind.__module__.partition(".")[0] == "xpnn" for kind in kinds)
 
