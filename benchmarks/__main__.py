@@ -67,9 +67,7 @@ def show(title: str, times: dict[str, list[float]]) -> None:
 def main() -> None:
     """Print a table for each network."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--backends", default="numpy,numpy:numba,torch,torch:numpy,jax", help="with commas"
-    )
+    parser.add_argument("--backends", default=",".join(BACKENDS), help="with commas")
     parser.add_argument("--works", default="", help="only those whose title contains this")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.25, help="for each column and round")
