@@ -16,7 +16,7 @@ from xpnn.backends.sliding import inside, part
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace, Shape, StepMaker
 
-PLAIN = "?bBhHiIlLqQefd"  # booleans, integers and floats of up to 64 bits
+PLAIN = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # the machine's numbers of up to 64 bits
 RECORDED_JOINT_SIZE = 131_072  # elements: four float32 arrays of these are 2 MiB
 BLOCK = 16_384  # elements: a handful of float32 arrays of this length fit in a core's L2 cache
 THREAD_FROM = 1 << 20  # elements: below, handing blocks to threads costs more than it saves
@@ -52,9 +52,9 @@ class NumpyBackend(Backend):
         return None
 
     def owns(self, array: Any) -> bool:
-        if isinstance(array, Recorded):
-            return True
-        return isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.char in PLAIN
+        if isinstance(array, np.ndarray):
+            return array.dtype in PLAIN
+        return isinstance(array, Recorded)
 
     @property
     def on_host(self) -> bool:

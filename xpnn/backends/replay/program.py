@@ -213,7 +213,7 @@ class Program:
         except OverflowError:  # too large for the dtype that calls convert it to
             return False
         for k, array, _, _ in self._lent:
-            np.copyto(array, given[k])
+            array[...] = given[k]  # of small arrays in half of the time that np.copyto takes
         return True
 
     @property
