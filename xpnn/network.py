@@ -20,10 +20,8 @@ from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Shape
 
-BOUND = {
-    *("root", "backend", "all_layers", "_leaves", "_ties", "param_places", "state_places"),
-    "_copy",
-}
+BOUND = {"root", "backend", "all_layers", "param_places", "state_places"}
+BOUND |= {"_leaves", "_ties", "_lent"}
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -78,7 +76,7 @@ class Network(NamedValues):
             self.input_shape, self.backend, seed=self.seed, dtype=self.dtype
         )
         self._ties = ties(root)
-        self._copy: tuple[Backend, int, Self] | None = None
+        self._lent: tuple[Backend, int, Self] | None = None
 
     @property
     def layers(self) -> list[Layer]:
@@ -116,14 +114,14 @@ class Network(NamedValues):
         For steps that lend them arrays (see ``holding``). It is the same copy until a layer of any
         network is changed.
         """
-        if self._copy is None or self._copy[:2] != (backend, Layer.changes):
+        if self._lent is None or self._lent[:2] != (backend, Layer.changes):
             network, xp = self._rebuilt(backend), backend.xp
             network.params = {
                 name: xp.broadcast_to(xp.zeros((), dtype=param.dtype), param.shape)
                 for name, param in network.params.items()
             }
-            self._copy = backend, Layer.changes, network
-        return self._copy[2]
+            self._lent = backend, Layer.changes, network
+        return self._lent[2]
 
     def _rebuilt(self, backend: str | Backend) -> Self:
         """The same layers on that backend, with parameters and state as at the very start."""

@@ -44,7 +44,7 @@ class StepByNumpy:
         self.Tensor, self.from_numpy = torch.Tensor, torch.from_numpy
         self._told = False
         # What was donated, by the ids of tensors and arrays, which stay theirs while they are held:
-        # now, and the last two sets of it, as a recording serves two that take turns.
+        # now, and the last two sets of it, as two networks' parameters may take turns in one step.
         self._now: dict[int, Pair] = {}
         self._sets: list[dict[int, Pair]] = [{}, {}]
 
