@@ -20,8 +20,7 @@ from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Shape
 
-BOUND = {"root", "backend", "all_layers", "param_places", "state_places"}
-BOUND |= {"_leaves", "_ties", "_lent"}
+BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "param_places", "state_places"}
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -76,7 +75,6 @@ class Network(NamedValues):
             self.input_shape, self.backend, seed=self.seed, dtype=self.dtype
         )
         self._ties = ties(root)
-        self._lent: tuple[Backend, int, Self] | None = None
 
     @property
     def layers(self) -> list[Layer]:
@@ -101,35 +99,15 @@ class Network(NamedValues):
         >>> net.to("numpy")
         Network([Dense(2)], input_shape=(3,), backend='numpy')
         """
-        network = self._rebuilt(backend)
-        place = network.backend
-        with place.on_device():
-            network.params = moved(self.params, network.params, place)
-            network.state = moved(self.state, network.state, place)
-        return network
-
-    def to_be_lent(self, backend: Backend) -> Self:
-        """The layers as they are now, on another backend, but without memory for parameters.
-
-        For steps that lend them arrays (see ``holding``). It is the same copy until a layer of any
-        network is changed.
-        """
-        if self._lent is None or self._lent[:2] != (backend, Layer.changes):
-            network, xp = self._rebuilt(backend), backend.xp
-            network.params = {
-                name: xp.broadcast_to(xp.zeros((), dtype=param.dtype), param.shape)
-                for name, param in network.params.items()
-            }
-            self._lent = backend, Layer.changes, network
-        return self._lent[2]
-
-    def _rebuilt(self, backend: str | Backend) -> Self:
-        """The same layers on that backend, with parameters and state as at the very start."""
         network = object.__new__(type(self))
         vars(network).update(self._own_attributes())
         network._build(unbuilt_copy(self.root), backend)
         for one, other in zip(self.all_layers, network.all_layers, strict=True):
             other.seed = one.seed  # of dropout's masks; building gave it the one of its name
+        place = network.backend
+        with place.on_device():
+            network.params = moved(self.params, network.params, place)
+            network.state = moved(self.state, network.state, place)
         return network
 
     def _own_attributes(self) -> dict[str, Any]:

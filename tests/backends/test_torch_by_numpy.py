@@ -1,13 +1,16 @@
 """``"torch:numpy"``: steps of tensors that NumPy computes are NumPy's, bit for bit and in place."""
 
+import contextlib
 import copy
+import functools
+import threading
 
 import numpy as np
 import pytest
 
 from tests.conftest import needs
 from tests.training.test_curves import NETWORKS
-from xpnn import Accuracy, Adam, ShapeError, Trainer, cross_entropy, mean_squared_error
+from xpnn import L2, SGD, Accuracy, Adam, ShapeError, Trainer, cross_entropy, mean_squared_error
 from xpnn.backends import get_backend
 from xpnn.backends.torch_by_numpy import StepByNumpy
 from xpnn.layers import Dense, Dropout, Layer, Tanh
@@ -123,11 +126,17 @@ def test_two_sets_of_parameters_are_recorded_once_each():
 def test_a_tensor_that_got_other_memory_is_read_there():
     import torch
 
-    pair = [trainer(mlp(spec)) for spec in ("torch:numpy", "torch")]
+    pair = [
+        trainer(Network([Dense(40), Tanh(), Dense(40), Dense(3)], (20,), spec))
+        for spec in ("torch:numpy", "torch")
+    ]
     for one in pair:
         losses(one, 3)
         for param in one.network.params.values():
             param.data = torch.full_like(param, 0.01)
+        losses(one, 1)
+        square = one.network.params["2.dense.weight"]
+        square.data = square.data.T  # at the same place
     np.testing.assert_allclose(*map(losses, pair), rtol=1e-5)
     for one, other in zip(*(one.network.params.values() for one in pair), strict=True):
         torch.testing.assert_close(one, other)
@@ -157,19 +166,91 @@ def test_a_method_put_in_place_of_a_layers_own_is_called_at_every_step():
     assert len(seen) == 6
 
 
-def test_layers_are_copied_without_their_arrays_and_again_if_one_is_changed():
-    one, numpy = trainer(mlp()), get_backend("numpy")
-    losses(one)
-    copied = one.network.to_be_lent(numpy)
-    one.optimizer.hyper["rate"] = 0.02
-    losses(one)
-    assert one.network.to_be_lent(numpy) is copied
-    for name, array in copied.params.items():
-        assert array.shape == one.network.params[name].shape
-        assert not any(array.strides)
-    one.network.layers[2].rate = 0.1
-    losses(one)
-    assert one.network.to_be_lent(numpy) is not copied
+class Clamped(Network):
+    """Hands back deltas that it clamps by a function of PyTorch's."""
+
+    def backward(self, delta, to_input=True):
+        import torch
+
+        return super().backward(torch.clamp(delta, -0.01, 0.01), to_input)
+
+
+@functools.wraps(mean_squared_error)
+def halved_loss(predictions, targets, **options):
+    import torch
+
+    value, delta = mean_squared_error(predictions, targets, **options)
+    return torch.mul(value, 0.5), torch.mul(delta, 0.5)
+
+
+def clamped(spec):
+    network = Clamped([Dense(40), Tanh(), Dense(3)], (20,), spec, seed=1)
+    return trainer(network)
+
+
+def with_halved_loss(spec):
+    return Trainer(mlp(spec), halved_loss, Adam(0.01))
+
+
+def with_own_choice_of_decays(spec):
+    optimizer = SGD(0.1, weight_decay=0.1, decays=lambda name, param: param.numel() > 40)
+    return Trainer(mlp(spec), mean_squared_error, optimizer)
+
+
+def with_own_rule(spec):
+    import torch
+
+    optimizer = SGD(0.1)
+    optimizer.rule = lambda xp, w, g, *_, rate, **__: (torch.sub(w, g, alpha=float(rate)),)
+    return Trainer(mlp(spec), mean_squared_error, optimizer)
+
+
+@pytest.mark.parametrize(
+    "make", [clamped, with_halved_loss, with_own_choice_of_decays, with_own_rule]
+)
+def test_whatever_part_is_the_users_own_sees_tensors(make):
+    assert losses(make("torch:numpy")) == losses(make("torch"))
+
+
+def test_layers_are_neither_copied_nor_started_again():
+    calls = []
+
+    def start(shape, rng):
+        calls.append(shape)
+        return rng.standard_normal(shape) / 8
+
+    layer = Dense(40, weight_init=start)
+    layer.lock = threading.Lock()  # which cannot be copied
+    one = trainer(Network([layer, Dropout(0.3), Dense(3)], (20,), "torch:numpy"))
+    for rate in (0.3, 0.1):
+        one.network.layers[1].rate = rate
+        losses(one)
+    assert one._train_step.run.replayed.recordable
+    assert len(calls) == 1
+
+
+def test_layers_are_recorded_as_they_are():
+    found = []
+    for spec in ("torch:numpy", "numpy"):
+        network = Network([Dense(40).regularize(L2(0.001)), Dropout(0.3), Dense(3)], (20,), spec)
+        found.append(losses(trainer(network)))
+        network.layers[0].regularizers[0].strength = 0.1
+        network.layers[1].seed = 77
+        found.append(losses(trainer(network)))
+    assert found[:2] == found[2:]
+    assert found[1] != found[0]
+
+
+def test_layers_compute_on_tensors_again_behind_a_step():
+    one = trainer(mlp())
+    x, y = batches(1)[0]
+    for batch in ((x, y), (x[:, :19], y)):
+        with contextlib.suppress(ShapeError):
+            one.step(*batch)
+        assert one.network.backend is get_backend("torch:numpy")
+        assert all(layer.backend is one.network.backend for layer in one.network.all_layers)
+        plain = one.network.to("torch")
+        assert one.network(x).tolist() == plain(x).tolist()
 
 
 def test_bfloat16_stays_with_pytorch(caplog):

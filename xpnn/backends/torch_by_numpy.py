@@ -4,7 +4,6 @@ A tensor on the CPU and a NumPy array can be the same memory. So a step that is 
 NumPy, too, is recorded and replayed there, and only the tensors go in and come out.
 """
 
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,11 +17,15 @@ logger = logging.getLogger("xpnn")
 
 
 class Pair(NamedTuple):
-    """A tensor, the array in the same memory, and where that is: ``tensor.data = ...`` moves it."""
+    """A tensor, the array in the same memory, and where that lies and how.
+
+    ``tensor.data = ...`` gives the same tensor other memory.
+    """
 
     tensor: Any
     array: np.ndarray
     address: int
+    strides: tuple[int, ...]
 
 
 class StepByNumpy:
@@ -40,7 +43,11 @@ class StepByNumpy:
     def __init__(self, step: Callable[..., Any], on: StepMaker, donate: Sequence[int] = ()):
         import torch
 
-        self.step, self.on, self.donate = step, on, frozenset(donate)
+        from xpnn.backends import get_backend
+
+        numpy = get_backend("numpy")
+        self.step, self.replayed = step, numpy.compile(on(numpy), donate)
+        self.donate = frozenset(donate)
         self.Tensor, self.from_numpy = torch.Tensor, torch.from_numpy
         self._told = False
         # What was donated, by the ids of tensors and arrays, which stay theirs while they are held:
@@ -70,14 +77,6 @@ class StepByNumpy:
         self._sets = [self._now, before if self._now.keys() <= last.keys() else last]
         return tensors
 
-    @functools.cached_property
-    def replayed(self) -> Callable[..., Any]:
-        """The step on arrays."""
-        from xpnn.backends import get_backend
-
-        numpy = get_backend("numpy")
-        return numpy.compile(self.on(numpy), tuple(self.donate))
-
     def _array(self, leaf: Any) -> Any:
         """A tensor as an array; anything else as it is."""
         return leaf.numpy() if isinstance(leaf, self.Tensor) else leaf
@@ -93,7 +92,7 @@ class StepByNumpy:
             return leaf
         last, before = self._sets
         pair = last.get(id(leaf)) or before.get(id(leaf))
-        if pair is None or pair.address != leaf.data_ptr():
+        if pair is None or pair[2:] != (leaf.data_ptr(), leaf.stride()):
             return self._keep(leaf, leaf.numpy()).array
         self._now[id(leaf)] = self._now[id(pair.array)] = pair
         return pair.array
@@ -106,5 +105,6 @@ class StepByNumpy:
         return tensor if tensor is leaf else self._keep(tensor, leaf).tensor
 
     def _keep(self, tensor: Any, array: Any) -> Pair:
-        pair = self._now[id(tensor)] = self._now[id(array)] = Pair(tensor, array, tensor.data_ptr())
+        pair = Pair(tensor, array, tensor.data_ptr(), tensor.stride())
+        self._now[id(tensor)] = self._now[id(array)] = pair
         return pair

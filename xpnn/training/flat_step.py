@@ -19,18 +19,18 @@ class FlatStep:
 
     Args:
         network: whose layers hold the parameters and the state.
-        make: for a backend, the step on its arrays, ``(params, state, opt_state, x, y, weight) ->
+        on: for a backend, the step on its arrays, ``(params, state, opt_state, x, y, weight) ->
             (params, state, opt_state, value)``.
-        finish: ``(make, donate) -> compiled``, which may write over the donated arguments.
+        finish: ``(on, donate) -> compiled``, which may write over the donated arguments.
     """
 
     def __init__(
         self,
         network: Network,
-        make: Callable[[Backend], Callable[..., tuple[Params, State, OptState, Array]]],
+        on: Callable[[Backend], Callable[..., tuple[Params, State, OptState, Array]]],
         finish: Callable[..., Callable[..., Any]],
     ):
-        self.network, self.make, self.finish = network, make, finish
+        self.network, self.on, self.finish = network, on, finish
         self._form: Structure | None = None  # of the optimizer's state
         self._opt_state: OptState | None = None
 
@@ -55,15 +55,15 @@ class FlatStep:
         """Find the places of all arrays; make the step anew if the slots have other names."""
         form = self._form
         if form is None or not form.fits(opt_state):
-            form = self._form = Structure(opt_state)
-            self.run = self.finish(self._of_list_on, donate=(0,))
+            form = Structure(opt_state)
+            self.run, self._form = self.finish(self._of_list_on, donate=(0,)), form
         own = (*self.network.param_places, *self.network.state_places)
         self._places = [(holder, key) for _, holder, key in own] + form.places(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
 
     def _of_list_on(self, backend: Backend) -> Callable[..., tuple[list[Any], Array]]:
         """The step on a list, for arrays of that backend."""
-        return partial(self._of_list, self.make(backend))
+        return partial(self._of_list, self.on(backend))
 
     def _of_list(
         self, step: Callable[..., Any], values: list[Any], x: Array, y: Array, weight: Array | None

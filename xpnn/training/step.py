@@ -6,8 +6,6 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
-from xpnn.backends import Backend
-from xpnn.layers import Layer
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
@@ -16,7 +14,7 @@ from xpnn.training.accumulation import Gradients, accumulated
 from xpnn.training.entrance import Entrance
 from xpnn.training.flat_step import FlatStep
 from xpnn.training.precision import MixedPrecision, state_after
-from xpnn.typing import Array, Loss, OptState, Params, State
+from xpnn.typing import Array, Loss, OptState, Params, State, StepMaker
 
 PLAIN = (bool, int, float, str, tuple)
 
@@ -45,8 +43,8 @@ def make_train_step(
         accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
     """
-    make = partial(_step_on, network, loss, optimizer, precision, accumulate)
-    return _finished(network, loss, optimizer, precision, compile, make, donate=(0, 1, 2))
+    on = partial(_on, network, _make_step, loss, optimizer, precision, accumulate)
+    return _finished(network, loss, optimizer, precision, compile, on, donate=(0, 1, 2))
 
 
 def make_flat_step(
@@ -58,21 +56,20 @@ def make_flat_step(
     compile: bool | None,
 ) -> FlatStep:
     """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``."""
-    make = partial(_step_on, network, loss, optimizer, precision, accumulate)
+    on = partial(_on, network, _make_step, loss, optimizer, precision, accumulate)
     finish = partial(_finished, network, loss, optimizer, precision, compile)
-    return FlatStep(network, make, finish)
+    return FlatStep(network, on, finish)
 
 
-def _step_on(
+def _make_step(
     network: Network,
     loss: Loss,
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     accumulate: int,
-    backend: Backend,
 ) -> Step:
-    """The step by name, not yet compiled, of arrays of that backend."""
-    network = _on(network, backend)
+    """The step by name, not yet compiled."""
+    backend = network.backend
     scaling = None if precision is None else precision.scaling
     entrance = Entrance(network, loss)
     update = optimizer.make_update(backend, scaling)
@@ -111,7 +108,7 @@ def _finished(
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     compile: bool | None,
-    make: Callable[[Backend], Callable[..., Any]],
+    on: StepMaker,
     donate: tuple[int, ...],
 ) -> Callable[..., Any]:
     """The step compiled, on the network's device; half precision may overflow there."""
@@ -119,8 +116,11 @@ def _finished(
     rules = [rule for of_name in network.regularizers().values() for rule in of_name]
     clips = [optimizer.clip] if optimizer.clip else []
     known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
-    on = make if known and precision is None else None  # half precision is not for every backend
-    compiled = backend.compiled(make(backend), donate, wanted=compile, known=known, on=on)
+    # other backends may lack half precision, and what else is the user's would see their arrays
+    movable = known and precision is None and _are_known(network, optimizer.decays)
+    compiled = backend.compiled(
+        on(backend), donate, wanted=compile, known=known, on=on if movable else None
+    )
     if precision is None and isinstance(backend.on_device(), nullcontext):
         return compiled
 
@@ -156,17 +156,16 @@ def make_eval_step(
     network: Network, loss: Loss, metrics: tuple[Any, ...], *, compile: bool | None = None
 ) -> Callable[..., Any]:
     """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
+    on = partial(_on, network, _make_eval_step, loss, metrics)
+    backend, known = network.backend, _are_known(*network.all_layers, loss, *metrics)
+    movable = known and _are_known(network)
+    return backend.compiled(
+        on(backend), held=(0, 1), wanted=compile, known=known, on=on if movable else None
+    )
+
+
+def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> Callable[..., Any]:
     backend = network.backend
-    make = partial(_eval_step_on, network, loss, metrics)
-    known = _are_known(*network.all_layers, loss, *metrics)
-    on = make if known else None
-    return backend.compiled(make(backend), held=(0, 1), wanted=compile, known=known, on=on)
-
-
-def _eval_step_on(
-    network: Network, loss: Loss, metrics: tuple[Any, ...], backend: Backend
-) -> Callable[..., Any]:
-    network = _on(network, backend)
 
     def step(
         params: Params, state: State, x: Array, y: Array, weight: Array | None = None
@@ -179,9 +178,21 @@ def _eval_step_on(
     return step
 
 
-def _on(network: Network, backend: Backend) -> Network:
-    """The network itself, or a copy as it is now on another backend; steps lend it their arrays."""
-    return network if backend is network.backend else network.to_be_lent(backend)
+def _on(
+    network: Network, make: Callable[..., Callable[..., Any]], *parts_and_backend: Any
+) -> Callable[..., Any]:
+    """``make(network, *parts)`` for arrays of a backend, on which the layers compute meanwhile."""
+    *parts, backend = parts_and_backend
+    if backend is network.backend:
+        return make(network, *parts)
+    with network.computing_on(backend):
+        step = make(network, *parts)
+
+    def elsewhere(*arguments: Any) -> Any:
+        with network.computing_on(backend):
+            return step(*arguments)
+
+    return elsewhere
 
 
 def hyperparameters(network: Network) -> list[dict[str, Any]]:
@@ -196,18 +207,19 @@ def hyperparameters(network: Network) -> list[dict[str, Any]]:
 
 
 def _are_known(*parts: Any) -> bool:
-    """Whether all parts come with xpnn: these are functions of their arrays alone.
+    """Whether all parts come with xpnn as they are: these are functions of their arrays alone.
 
     A layer or loss of the user's, or a method put in place of a layer's own, may count its calls,
     draw numbers or print, and has to be called at every step, unless the user says otherwise.
     """
-    if any(
-        isinstance(part, Layer) and {"forward", "backward"} & vars(part).keys() for part in parts
-    ):
-        return False
-    kinds = [part if isinstance(part, FunctionType) else type(part) for part in map(_bare, parts)]
-    return all(kind.__module__.partition(".")[0] == "xpnn" for kind in kinds)
+    bare = [part.func if isinstance(part, partial) else part for part in parts]
+    return all(_module_of(part).partition(".")[0] == "xpnn" for part in bare) and not any(
+        callable(getattr(type(part), name, None))
+        for part in bare
+        for name in getattr(part, "__dict__", ())
+    )
 
 
-def _bare(part: Any) -> Any:
-    return part.func if isinstance(part, partial) else part
+def _module_of(part: Any) -> str:
+    """Where a function was written, whatever ``functools.wraps`` says, or an object's class."""
+    return part.__globals__["__name__"] if isinstance(part, FunctionType) else type(part).__module__

@@ -1,5 +1,7 @@
 """Whatever part of a step is the user's own is called at every step, unless they say otherwise."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -43,10 +45,17 @@ def own_loss(predictions, targets, **options):
     return mean_squared_error(predictions, targets, **options)
 
 
+@functools.wraps(mean_squared_error)
+def wrapped_loss(predictions, targets, **options):
+    CALLS.append(1)
+    return mean_squared_error(predictions, targets, **options)
+
+
 PARTS = {
     "optimizer": {"optimizer": OwnOptimizer(0.1)},
     "clip": {"optimizer": SGD(0.1, clip=OwnClip(1.0))},
     "loss": {"loss": own_loss},
+    "wrapped-loss": {"loss": wrapped_loss},
     "penalty": {"rule": OwnPenalty(0.1)},
     "constraint": {"rule": OwnConstraint(1.0)},
 }
@@ -66,3 +75,15 @@ def test_an_own_part_is_called_at_every_step(part, compile):
     for _ in range(4):
         trainer.step(np.ones((2, 3), np.float32), np.ones((2, 1), np.float32))
     assert len(CALLS) == (1 if compile else 4)
+
+
+@pytest.mark.parametrize("compile", [None, True])
+def test_a_method_put_in_place_of_a_layers_own_is_called_at_every_step(compile):
+    network, calls = Network([Dense(1)], (3,)), []
+    (layer,) = network.layers
+    own = layer.forward
+    layer.forward = lambda z, training=False: (calls.append(1), own(z, training))[1]
+    trainer = Trainer(network, mean_squared_error, SGD(0.1), compile=compile)
+    for _ in range(4):
+        trainer.step(np.ones((2, 3), np.float32), np.ones((2, 1), np.float32))
+    assert len(calls) == (1 if compile else 4)
