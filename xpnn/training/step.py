@@ -6,6 +6,8 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
@@ -16,7 +18,7 @@ from xpnn.training.flat_step import FlatStep
 from xpnn.training.precision import MixedPrecision, state_after
 from xpnn.typing import Array, Loss, OptState, Params, State, StepMaker
 
-PLAIN = (bool, int, float, str, tuple)
+PLAIN = (bool, int, float, str, tuple, np.generic)
 
 Step = Callable[..., tuple[Params, State, OptState, Array]]
 

@@ -114,7 +114,7 @@ def test_double_precision(spec):
 def test_fit_again_with_another_hyperparameter(spec):
     pair = [trainer(mlp(spec), compile) for compile in CHOICES]
     x, y = batch(0, 32)
-    for rate in (0.3, 0.0, 0.0, 0.6):
+    for rate in (0.3, 0.0, 0.0, 0.6, np.float32(0.2), np.float32(0.7)):
         for one in pair:
             one.network.layers[2].rate = rate
         draws = pair[0].network.state["2.dropout.draw"]
