@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends import Backend
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
@@ -45,7 +46,8 @@ def make_train_step(
         accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
     """
-    on = partial(_on, network, _make_step, loss, optimizer, precision, accumulate)
+    make = partial(_make_step, network, loss, optimizer, precision, accumulate)
+    on = partial(_on, network, make)
     return _finished(network, loss, optimizer, precision, compile, on, donate=(0, 1, 2))
 
 
@@ -58,7 +60,8 @@ def make_flat_step(
     compile: bool | None,
 ) -> FlatStep:
     """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``."""
-    on = partial(_on, network, _make_step, loss, optimizer, precision, accumulate)
+    make = partial(_make_step, network, loss, optimizer, precision, accumulate)
+    on = partial(_on, network, make)
     finish = partial(_finished, network, loss, optimizer, precision, compile)
     return FlatStep(network, on, finish)
 
@@ -158,7 +161,7 @@ def make_eval_step(
     network: Network, loss: Loss, metrics: tuple[Any, ...], *, compile: bool | None = None
 ) -> Callable[..., Any]:
     """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
-    on = partial(_on, network, _make_eval_step, loss, metrics)
+    on = partial(_on, network, partial(_make_eval_step, network, loss, metrics))
     backend, known = network.backend, _are_known(*network.all_layers, loss, *metrics)
     movable = known and _are_known(network)
     return backend.compiled(
@@ -181,14 +184,13 @@ def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> C
 
 
 def _on(
-    network: Network, make: Callable[..., Callable[..., Any]], *parts_and_backend: Any
+    network: Network, make: Callable[[], Callable[..., Any]], backend: Backend
 ) -> Callable[..., Any]:
-    """``make(network, *parts)`` for arrays of a backend, on which the layers compute meanwhile."""
-    *parts, backend = parts_and_backend
+    """The step that ``make`` makes, for arrays of a backend, on which the layers compute then."""
     if backend is network.backend:
-        return make(network, *parts)
+        return make()
     with network.computing_on(backend):
-        step = make(network, *parts)
+        step = make()
 
     def elsewhere(*arguments: Any) -> Any:
         with network.computing_on(backend):
