@@ -76,6 +76,13 @@ class Network(NamedValues):
         )
         self._ties = ties(root)
 
+    def _build_again(self, root: Sequential, backend: str | Backend) -> None:
+        """Build a copy of layers that were built before: the seeds of their masks stay."""
+        seeds = [layer.seed for _, layer in root.walk()]
+        self._build(root, backend)
+        for layer, seed in zip(self.all_layers, seeds, strict=True):
+            layer.seed = seed
+
     @property
     def layers(self) -> list[Layer]:
         """The layers, in the order in which data flows."""
@@ -101,9 +108,7 @@ class Network(NamedValues):
         """
         network = object.__new__(type(self))
         vars(network).update(self._own_attributes())
-        network._build(unbuilt_copy(self.root), backend)
-        for one, other in zip(self.all_layers, network.all_layers, strict=True):
-            other.seed = one.seed  # of dropout's masks; building gave it the one of its name
+        network._build_again(unbuilt_copy(self.root), backend)
         place = network.backend
         with place.on_device():
             network.params = moved(self.params, network.params, place)
@@ -140,7 +145,7 @@ class Network(NamedValues):
     def __setstate__(self, state: dict[str, Any]) -> None:
         root, backend, values = (state.pop(name) for name in ("root", "backend", "values"))
         vars(self).update(state)
-        self._build(root, backend)
+        self._build_again(root, backend)
         self.load(values)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -28,6 +28,8 @@ each_way = pytest.mark.parametrize("copied", [copy.deepcopy, by_pickle], ids=["d
 def test_a_copy_says_the_same_and_shares_nothing(backend, copied, make, input_shape):
     network = Network([make()], input_shape, backend, seed=3)
     x = draw(input_shape)
+    for layer in network.all_layers:
+        layer.seed += 1  # which is not the one that building gives
     network.forward(x, training=True)
     twin = copied(network)
     assert twin.backend is backend
