@@ -50,14 +50,14 @@ def test_doctor_reports_on_every_library(capsys):
 
 
 def test_doctor_names_a_wrong_result(monkeypatch):
-    from xpnn.backends.numpy import NumpyBackend
+    from xpnn.backends.numpy.backend import NumpyBackend
 
     monkeypatch.setattr(NumpyBackend, "to_numpy", lambda self, array: array * 0)
     assert examine("numpy").startswith("WRONG RESULT: 2 x + 1 gave [0.0, 0.0, 0.0, 0.0]")
 
 
 def test_doctor_survives_a_library_that_breaks(monkeypatch):
-    from xpnn.backends.numpy import NumpyBackend
+    from xpnn.backends.numpy.backend import NumpyBackend
 
     def broken(self, array):
         raise ImportError("libexample.so.9: cannot open shared object file")

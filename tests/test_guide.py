@@ -19,7 +19,7 @@ from xpnn.layers import (
 from xpnn.losses import quadratic_cost
 from xpnn.network import Network
 from xpnn.optimizers import SGD
-from xpnn.training.step import make_train_step
+from xpnn.training.stepping.step import make_train_step
 
 NAND_X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 NAND_Y = np.array([[1], [1], [1], [0]])

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from xpnn.arguments import as_seed, check_input_shape, checked
 from xpnn.backends import Backend, get_backend
-from xpnn.backends.staging import is_mapped
+from xpnn.backends.portable.staging import is_mapped
 from xpnn.errors import DataError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
 from xpnn.layers.embedding import as_ids

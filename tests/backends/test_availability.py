@@ -11,8 +11,8 @@ from tests.backends.process import PYTHON_PATH, python
 from tests.conftest import needs
 from xpnn import backends
 from xpnn.backends import BACKENDS, backend_class, cuda_driver, get_backend
-from xpnn.backends.cupy import CupyBackend
-from xpnn.backends.torch import TorchBackend
+from xpnn.backends.cupy.backend import CupyBackend
+from xpnn.backends.torch.backend import TorchBackend
 from xpnn.errors import BackendUnavailable
 
 

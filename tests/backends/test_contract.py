@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import SPECS
 from xpnn.backends import BACKENDS, Backend, backend_class, backend_of, get_backend
-from xpnn.backends.base import Backend as Base
+from xpnn.backends.portable.base import Backend as Base
 from xpnn.errors import BackendUnavailable
 
 LIBRARIES = sorted({spec.partition(":")[0] for spec in [*SPECS, "numpy"]})

@@ -25,7 +25,7 @@ from xpnn import (
     backends,
 )
 from xpnn.backends import backend_of, get_backend
-from xpnn.backends.strict import StrictBackend
+from xpnn.backends.strict.backend import StrictBackend
 from xpnn.errors import DataError, DeviceError
 from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
 from xpnn.saving import load_weights, save_weights

@@ -34,7 +34,7 @@ from xpnn import (
     get_backend,
     mean_squared_error,
 )
-from xpnn.training.step import make_train_step
+from xpnn.training.stepping.step import make_train_step
 
 pytestmark = needs("cupy")
 
@@ -69,8 +69,8 @@ LAYERS = {
 @pytest.fixture
 def count(monkeypatch):
     """A function that counts what a function launches: (in all, products among them)."""
-    from xpnn.backends.cupy_graph import count_launches
-    from xpnn.backends.cupy_products import Products
+    from xpnn.backends.cupy.graph import count_launches
+    from xpnn.backends.cupy.products import Products
 
     own, products = Products.product, []
 

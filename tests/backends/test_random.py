@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import SPECS
 from xpnn.backends import get_backend
-from xpnn.backends.base import Backend as Base
+from xpnn.backends.portable.base import Backend as Base
 
 LIBRARIES = sorted({spec.partition(":")[0] for spec in [*SPECS, "numpy"]})
 SMALL, BLOCKED, THREADED = 7, 40_000, (1 << 20) + 17

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import needs
 from xpnn.backends import get_backend
-from xpnn.backends.base import Backend as Base
+from xpnn.backends.portable.base import Backend as Base
 
 CASES = [
     *(("product", shape) for shape in [(5, 7), (2, 3, 4, 5), (4, 1), (1, 6), (700, 3), (0, 4)]),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import needs
 from xpnn.backends import get_backend
-from xpnn.backends.base import Backend as Base
+from xpnn.backends.portable.base import Backend as Base
 
 
 def host(backend, array):

@@ -8,8 +8,8 @@ import pytest
 import xpnn
 from tests.conftest import needs, on_gpu
 from xpnn import Adam, Dense, Embedding, Flatten, Network, Trainer, get_backend
-from xpnn.backends.base import Backend as Base
-from xpnn.backends.cupy_switches import TF32_MATH
+from xpnn.backends.cupy.switches import TF32_MATH
+from xpnn.backends.portable.base import Backend as Base
 
 SCATTERS = [
     pytest.param((5, 3), [0, 2, 2, 4, 2], id="repeats"),
@@ -75,7 +75,7 @@ def test_cupy_adds_half_precision_in_single():
 def test_jax_sums_run_by_run_what_a_gpu_would_add_in_any_order(rng, shape, indices):
     import jax
 
-    from xpnn.backends.jax import _add_in_order
+    from xpnn.backends.jax.backend import _add_in_order
 
     array = rng.standard_normal(shape).astype(np.float32)
     updates = rng.standard_normal((len(indices), *shape[1:])).astype(np.float32)

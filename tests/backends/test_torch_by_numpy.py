@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.training.test_curves import NETWORKS
+from tests.training.callbacks.test_curves import NETWORKS
 from xpnn import L2, SGD, Accuracy, Adam, ShapeError, Trainer, cross_entropy, mean_squared_error
 from xpnn.backends import get_backend
-from xpnn.backends.torch_by_numpy import StepByNumpy
+from xpnn.backends.torch.by_numpy import StepByNumpy
 from xpnn.layers import Dense, Dropout, Layer, Tanh
 from xpnn.network import Network
 from xpnn.training import make_train_step

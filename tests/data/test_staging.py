@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from xpnn.backends.staging import Staging
+from xpnn.backends.portable.staging import Staging
 
 X = np.arange(60, dtype=np.float32).reshape(12, 5)
 LAYOUTS = {
@@ -170,9 +170,11 @@ def test_pinned_memory_is_used_again():
 
 @needs("cupy")
 def test_large_arrays_arrive_in_pieces(monkeypatch):
-    from xpnn.backends import cupy, cupy_staging, get_backend
+    from xpnn.backends import get_backend
+    from xpnn.backends.cupy import backend as cupy_backend
+    from xpnn.backends.cupy import staging
 
-    for module in (cupy, cupy_staging):
+    for module in (cupy_backend, staging):
         monkeypatch.setattr(module, "PIECE", 50)
     backend = get_backend("cupy")
     for array in (X, np.asfortranarray(X), X[::2], X[:, :0], X.T):

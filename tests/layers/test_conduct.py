@@ -33,7 +33,7 @@ from xpnn.layers import (
     Sequential,
     TiedDense,
 )
-from xpnn.layers.recurrence import Recurrent
+from xpnn.layers.sequence.recurrence import Recurrent
 from xpnn.network import Network
 
 # Compiled, in both modes, from one seed -----------------------------------------------------------

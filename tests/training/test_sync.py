@@ -26,8 +26,8 @@ from xpnn import (
     SinusoidalPositions,
     Trainer,
 )
-from xpnn.backends.strict import StrictBackend
-from xpnn.training.callbacks import Callback
+from xpnn.backends.strict.backend import StrictBackend
+from xpnn.training.callbacks.shipped import Callback
 
 array_api_strict = pytest.importorskip("array_api_strict")
 

@@ -15,15 +15,15 @@ import importlib
 import importlib.util
 from typing import Any
 
-from xpnn.backends.base import Backend
+from xpnn.backends.portable.base import Backend
 from xpnn.errors import BackendUnavailable
 
 BACKENDS = {
-    "numpy": "xpnn.backends.numpy:NumpyBackend",
-    "cupy": "xpnn.backends.cupy:CupyBackend",
-    "torch": "xpnn.backends.torch:TorchBackend",
-    "jax": "xpnn.backends.jax:JaxBackend",
-    "array-api-strict": "xpnn.backends.strict:StrictBackend",
+    "numpy": "xpnn.backends.numpy.backend:NumpyBackend",
+    "cupy": "xpnn.backends.cupy.backend:CupyBackend",
+    "torch": "xpnn.backends.torch.backend:TorchBackend",
+    "jax": "xpnn.backends.jax.backend:JaxBackend",
+    "array-api-strict": "xpnn.backends.strict.backend:StrictBackend",
 }
 
 __all__ = ["BACKENDS", "Backend", "backend_of", "get_backend"]

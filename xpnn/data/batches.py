@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends import Backend
-from xpnn.backends.staging import Staging
+from xpnn.backends.portable.staging import Staging
 from xpnn.data.splits import shuffled_order
 from xpnn.typing import Array
 

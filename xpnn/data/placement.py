@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends import get_backend
-from xpnn.backends.staging import is_mapped
+from xpnn.backends.portable.staging import is_mapped
 
 HOST_KINDS = (1, 3)  # DLPack's numbers for the host's memory, pageable and pinned
 

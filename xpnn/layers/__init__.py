@@ -14,27 +14,32 @@ from xpnn.layers.activations import (
     Softplus,
     Tanh,
 )
-from xpnn.layers.attention import MultiHeadAttention
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container, Parallel, Residual, Sequential
-from xpnn.layers.convolution import Conv1D, Conv2D
 from xpnn.layers.dense import Dense
 from xpnn.layers.dropout import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
 from xpnn.layers.embedding import Embedding
-from xpnn.layers.global_pooling import GlobalAveragePool, GlobalMaxPool
-from xpnn.layers.group_norm import GroupNorm
-from xpnn.layers.normalization import BatchNorm, LayerNorm, RMSNorm
-from xpnn.layers.padding import Masked
-from xpnn.layers.pooling import AveragePool1D, AveragePool2D, MaxPool1D, MaxPool2D
-from xpnn.layers.positions import LearnedPositions, SinusoidalPositions
+from xpnn.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from xpnn.layers.recomputation import Recompute
-from xpnn.layers.recurrence import Recurrent
-from xpnn.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
 from xpnn.layers.registration import KINDS, register
 from xpnn.layers.regularization import L1, L2, MaxNorm
 from xpnn.layers.reshaping import Flatten, Reshape
-from xpnn.layers.transformer import TransformerBlock
-from xpnn.layers.transposed import ConvTranspose2D
+from xpnn.layers.sequence.attention import MultiHeadAttention
+from xpnn.layers.sequence.masking import Masked
+from xpnn.layers.sequence.positions import LearnedPositions, SinusoidalPositions
+from xpnn.layers.sequence.recurrence import Recurrent
+from xpnn.layers.sequence.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
+from xpnn.layers.sequence.transformer import TransformerBlock
+from xpnn.layers.sliding.convolution import Conv1D, Conv2D
+from xpnn.layers.sliding.pooling import (
+    AveragePool1D,
+    AveragePool2D,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    MaxPool1D,
+    MaxPool2D,
+)
+from xpnn.layers.sliding.transposed import ConvTranspose2D
 from xpnn.layers.tying import TiedDense
 
 __all__ = [

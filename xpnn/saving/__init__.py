@@ -6,7 +6,7 @@
 
 from xpnn.saving.tensor_file import Entry, TensorFile
 from xpnn.saving.tensors import Tensor, tensor, write_tensors
-from xpnn.saving.torch_weights import load_torch_weights, save_torch_weights
+from xpnn.saving.torch.weights import load_torch_weights, save_torch_weights
 from xpnn.saving.weights import load_weights, save_weights
 
 __all__ = [

@@ -9,7 +9,7 @@ from xpnn.layers import Layer
 from xpnn.losses import mean_squared_error
 from xpnn.network import Network
 from xpnn.optimizers import SGD, Optimizer
-from xpnn.training.step import make_train_step
+from xpnn.training.stepping.step import make_train_step
 from xpnn.typing import Loss, Shape
 
 

@@ -1,6 +1,8 @@
 """Training: one pure step, the loop around it, and what watches the loop."""
 
-from xpnn.training.callbacks import (
+from xpnn.training.callbacks.diagnosis import StopOnNaN
+from xpnn.training.callbacks.hooks import Callback
+from xpnn.training.callbacks.shipped import (
     BestWeights,
     CSVLogger,
     EarlyStopping,
@@ -8,10 +10,8 @@ from xpnn.training.callbacks import (
     ProgressBar,
 )
 from xpnn.training.checkpointing.checkpoint import Checkpoint
-from xpnn.training.diagnosis import StopOnNaN
-from xpnn.training.hooks import Callback
-from xpnn.training.precision import MixedPrecision
-from xpnn.training.step import make_eval_step, make_train_step
+from xpnn.training.stepping.precision import MixedPrecision
+from xpnn.training.stepping.step import make_eval_step, make_train_step
 from xpnn.training.trainer import Trainer
 
 __all__ = [

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from xpnn.data.batches import Batches
 from xpnn.data.stream import Stream
-from xpnn.training.hooks import CallbackList
+from xpnn.training.callbacks.hooks import CallbackList
+from xpnn.training.intake.sources import Sources
 from xpnn.training.interrupts import Interrupts
-from xpnn.training.precision import skipped_steps
 from xpnn.training.running_mean import RunningMean
-from xpnn.training.sources import Sources
+from xpnn.training.stepping.precision import skipped_steps
 
 if TYPE_CHECKING:
     from xpnn.training.trainer import Trainer

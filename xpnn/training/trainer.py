@@ -11,20 +11,19 @@ from xpnn.data.batches import Batches, Samples
 from xpnn.data.stream import Stream
 from xpnn.layers import Layer
 from xpnn.metrics import Metric
+from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
-from xpnn.training.callbacks import History, ProgressBar
+from xpnn.training.callbacks.hooks import Callback, CallbackList
+from xpnn.training.callbacks.shipped import History, ProgressBar
 from xpnn.training.checkpointing.contents import write_contents
 from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, trainer_contents
-from xpnn.training.hooks import Callback, CallbackList
+from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.measuring import measured
-from xpnn.training.memory import with_more_memory
-from xpnn.training.moved_trainer import moved_trainer
-from xpnn.training.precision import MixedPrecision, as_precision
 from xpnn.training.run import Run
-from xpnn.training.sources import samples_to_measure, sources_of_fit
-from xpnn.training.step import hyperparameters, make_eval_step, make_flat_step
-from xpnn.training.trainer_arguments import check_callbacks, check_parts
+from xpnn.training.stepping.memory import with_more_memory
+from xpnn.training.stepping.precision import MixedPrecision, as_precision
+from xpnn.training.stepping.step import hyperparameters, make_eval_step, make_flat_step
 from xpnn.typing import Array, Loss, OptState
 
 
@@ -40,7 +39,7 @@ class Trainer:
             ``xpnn.cross_entropy`` or a ``functools.partial`` of it.
         optimizer: such as ``Adam(1e-3)``.
         metrics: measured on validation data and by ``evaluate``.
-        callbacks: act in every ``fit``; see ``xpnn.training.callbacks``.
+        callbacks: act in every ``fit``; see ``xpnn.training.callbacks.shipped``.
         seed: of the shuffles and the validation split; the network's, unless given.
         log_every: steps between two log points.
         compile: whether a step is made one unit, written out once for each shape of a batch and
@@ -75,7 +74,7 @@ class Trainer:
         precision: str | MixedPrecision | None = None,
         accumulate: int = 1,
     ):
-        check_parts(network, optimizer, metrics, callbacks)
+        _check_parts(network, optimizer, metrics, callbacks)
         if log_every < 1:
             raise ValueError(f"log_every counts steps, at least 1, got {log_every}")
         if accumulate < 1:
@@ -200,7 +199,7 @@ class Trainer:
             FileError: there is nothing whole to resume from, or it is of another run; the message
                 says what differs, and nothing was changed.
         """
-        check_callbacks(callbacks)
+        _check_callbacks(callbacks)
         sources = sources_of_fit(
             self,
             x,
@@ -256,7 +255,25 @@ class Trainer:
         Raises:
             BackendUnavailable: the backend does not work here, or does not have the dtype.
         """
-        return moved_trainer(self, backend)
+        network = self.network.to(backend)
+        there = type(self)(
+            network,
+            self.loss,
+            self.optimizer,
+            metrics=self.metrics,
+            callbacks=self.callbacks,
+            seed=self.seed,
+            log_every=self.log_every,
+            compile=self.compile,
+            precision=self.precision,
+            accumulate=self.accumulate,
+        )
+        there.epoch, there.steps = self.epoch, self.steps
+        if self.opt_state is not None:
+            with network.backend.on_device():
+                fresh = there.fresh_opt_state()
+                there.opt_state = moved(self.opt_state, fresh, network.backend)
+        return there
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -322,3 +339,27 @@ class Trainer:
         self._look_for_changes()
         found = measured(self.network, self._eval_step, self.metrics, held, 256, between)
         return {f"val_{name}": value for name, value in found.items()}
+
+
+def _check_parts(network: Any, optimizer: Any, metrics: Any, callbacks: Any) -> None:
+    """Say at once which argument is of the wrong kind, and what it should be."""
+    if not isinstance(metrics, tuple | list):
+        raise TypeError(f"metrics: wanted a list of objects, got {metrics!r}")
+    wanted = [
+        ("network", network, Network, "Network([...], input_shape=...)"),
+        ("optimizer", optimizer, Optimizer, "an object such as Adam(1e-3)"),
+        *(("metrics", metric, Metric, "objects such as [Accuracy()]") for metric in metrics),
+    ]
+    for name, value, kind, example in wanted:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: wanted {example}, got {value!r}")
+    _check_callbacks(callbacks)
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    """Refuse what is no list of callbacks."""
+    if not isinstance(callbacks, tuple | list):
+        raise TypeError(f"callbacks: wanted a list of objects, got {callbacks!r}")
+    for one in callbacks:
+        if not isinstance(one, Callback):
+            raise TypeError(f"callbacks: wanted objects such as [EarlyStopping()], got {one!r}")

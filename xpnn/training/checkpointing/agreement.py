@@ -13,7 +13,7 @@ from xpnn.errors import FileError
 from xpnn.layers import Layer
 from xpnn.network import Network
 from xpnn.saving.tensors import dtype_name
-from xpnn.training.step import hyperparameters
+from xpnn.training.stepping.step import hyperparameters
 
 if TYPE_CHECKING:
     from xpnn.training.trainer import Trainer

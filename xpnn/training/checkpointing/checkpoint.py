@@ -12,7 +12,8 @@ import numpy as np
 from xpnn.arguments import checked
 from xpnn.errors import FileError
 from xpnn.saving.tensors import clear_away_torn
-from xpnn.training.callbacks import Watching
+from xpnn.training.callbacks.hooks import Logs
+from xpnn.training.callbacks.shipped import Watching
 from xpnn.training.checkpointing.contents import Contents, NoCheckpointError, write_contents
 from xpnn.training.checkpointing.resuming import (
     SUFFIX,
@@ -21,7 +22,6 @@ from xpnn.training.checkpointing.resuming import (
     read_checkpoint,
     trainer_contents,
 )
-from xpnn.training.hooks import Logs
 
 if TYPE_CHECKING:
     from xpnn.training.trainer import Trainer

@@ -1,0 +1,301 @@
+"""Steps captured as CUDA graphs, and the products that are part of them."""
+
+import gc
+import logging
+import weakref
+
+import numpy as np
+import pytest
+
+from tests.conftest import needs
+from xpnn.backends import get_backend
+
+pytestmark = needs("cupy")
+
+
+@pytest.fixture
+def cupy():
+    get_backend("cupy")
+    return pytest.importorskip("cupy")
+
+
+@pytest.fixture
+def captured():
+    from xpnn.backends.cupy.graph import CapturedStep
+
+    return CapturedStep
+
+
+# Products -----------------------------------------------------------------------------------------
+
+PAIRS = {
+    "matrices": lambda a: (a(3, 4), a(4, 5)),
+    "left transposed": lambda a: (a(4, 3).T, a(4, 5)),
+    "right transposed": lambda a: (a(3, 4), a(5, 4).T),
+    "both transposed": lambda a: (a(4, 3).T, a(5, 4).T),
+    "columns of wider rows": lambda a: (a(3, 9)[:, 2:6], a(4, 8)[:, 3:]),
+    "rows of wider columns": lambda a: (a(9, 3)[2:6].T, a(4, 5)),
+    "every second column": lambda a: (a(3, 8)[:, ::2], a(4, 10)[:, ::2]),
+    "rows backwards": lambda a: (a(3, 4)[::-1], a(4, 5)),
+    "one row": lambda a: (a(1, 4), a(4, 5)),
+    "one column": lambda a: (a(3, 4), a(4, 1)),
+    "outer": lambda a: (a(3, 1), a(1, 5)),
+    "one by one": lambda a: (a(1, 1), a(1, 1)),
+    "one column transposed": lambda a: (a(1, 3).T, a(1, 5)),
+    "stacks": lambda a: (a(2, 3, 4), a(2, 4, 5)),
+    "stack by matrix": lambda a: (a(2, 3, 4), a(4, 5)),
+    "matrix by stack": lambda a: (a(3, 4), a(2, 4, 5)),
+    "stacks of stacks": lambda a: (a(2, 6, 3, 4), a(2, 6, 4, 5)),
+    "broadcast stacks": lambda a: (a(2, 1, 3, 4), a(1, 6, 4, 5)),
+    "heads": lambda a: (a(2, 3, 6, 4).transpose(0, 2, 1, 3), a(2, 3, 6, 4).transpose(0, 2, 3, 1)),
+    "last stack first": lambda a: (a(3, 4, 2).transpose(2, 0, 1), a(2, 4, 5)),
+    "no rows": lambda a: (a(0, 4), a(4, 5)),
+    "nothing to add up": lambda a: (a(3, 0), a(0, 5)),
+    "no stacks": lambda a: (a(0, 3, 4), a(0, 4, 5)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_products_of_all_layouts(cupy, rng, pair, dtype):
+    from xpnn.backends.cupy.products import Products
+
+    a, b = PAIRS[pair](lambda *shape: cupy.asarray(rng.normal(size=shape).astype(dtype)))
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        out = Products(stream).product(a, b)
+    stream.synchronize()
+    wanted = a.get().astype("float64") @ b.get().astype("float64")
+    assert (out.shape, out.dtype) == (wanted.shape, dtype)
+    tolerance = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
+    np.testing.assert_allclose(out.get(), wanted, rtol=tolerance, atol=4 * tolerance)
+
+
+def test_products_that_cannot_be_captured_say_why(cupy):
+    from xpnn.backends.cupy.products import Products
+
+    products = Products(cupy.cuda.Stream(non_blocking=True))
+    whole, real = cupy.ones((2, 2), "int32"), cupy.ones((2, 2), "float32")
+    with pytest.raises(NotImplementedError, match="int32"):
+        products.product(whole, whole)
+    with pytest.raises(NotImplementedError, match="float64"):
+        products.product(real, real.astype("float64"))
+    with pytest.raises(ValueError, match="do not fit"):
+        products.product(real, cupy.ones((3, 2), "float32"))
+
+
+# Captured steps -----------------------------------------------------------------------------------
+
+
+def learn(held, x, rate):
+    """Some of all: a product, a donated array written in place, a counter, a fresh result."""
+    out = x @ held["w"]
+    w = held["w"]
+    w -= rate * (x.T @ out)
+    return {"w": w, "count": held["count"] + 1, "old": held["count"]}, out.sum()
+
+
+def start(cupy):
+    rng = np.random.default_rng(1)
+    return {
+        "w": cupy.asarray(rng.normal(size=(4, 3)).astype("float32")),
+        "count": cupy.zeros((), "int32"),
+        "old": cupy.zeros((), "int32"),
+    }
+
+
+def test_replayed_steps_equal_steps_kernel_by_kernel(cupy, captured, rng):
+    step = captured(learn, donate=(0,))
+    ours, theirs = start(cupy), start(cupy)
+    values = []
+    for k in range(9):
+        x = cupy.asarray(rng.normal(size=(5 if k % 3 else 2, 4)).astype("float32"))
+        rate = 0.1 if k < 7 else 0.2
+        ours, value = step(ours, x, rate)
+        theirs, wanted = learn(theirs, x, rate)
+        values.append((value, wanted))
+        assert (int(ours["count"]), int(ours["old"])) == (k + 1, k)
+        np.testing.assert_array_equal(ours["w"].get(), theirs["w"].get())
+    for value, wanted in values:  # none was written over by a later step
+        np.testing.assert_array_equal(value.get(), wanted.get())
+    assert step.capturable
+    assert len(step.graphs) == 3  # two shapes, and another rate for one of them
+
+
+def test_donated_arrays_stay_where_they_are(cupy, captured, rng):
+    step = captured(learn, donate=(0,))
+    held, seen = start(cupy), []
+    for _ in range(5):
+        held, _ = step(held, cupy.asarray(rng.normal(size=(5, 4)).astype("float32")), 0.1)
+        seen.append([array.data.ptr for array in held.values()])
+    assert seen[1] == seen[2] == seen[3] == seen[4]  # captured at the second call
+
+
+def test_donated_arrays_in_other_memory_are_read(cupy, captured, rng):
+    step = captured(learn, donate=(0,))
+    ours, theirs = start(cupy), start(cupy)
+    x = cupy.asarray(rng.normal(size=(5, 4)).astype("float32"))
+    for k in range(6):
+        if k == 4:
+            ours = {name: array * 2 for name, array in ours.items()}
+            ours["w"] = cupy.asfortranarray(ours["w"])
+            theirs = {name: array * 2 for name, array in theirs.items()}
+        ours, _ = step(ours, x, 0.1)
+        theirs, _ = learn(theirs, x, 0.1)
+        for name, array in ours.items():
+            np.testing.assert_array_equal(array.get(), theirs[name].get())
+    assert len(step.graphs) == 1
+
+
+def test_donated_arrays_that_changed_places_are_read(cupy, captured):
+    """A graph's own memory, given in another order, is not written over before it is read."""
+    step = captured(lambda pair: ({"a": pair["a"] + 1, "b": pair["b"] + 2},), donate=(0,))
+    pair, wanted = {"a": cupy.zeros(3), "b": cupy.full(3, 10.0)}, [0.0, 10.0]
+    for k in range(6):
+        if k > 2:
+            pair, wanted = {"a": pair["b"], "b": pair["a"]}, wanted[::-1]
+        (pair,) = step(pair)
+        wanted = [wanted[0] + 1, wanted[1] + 2]
+        assert [float(pair[name][0]) for name in "ab"] == wanted
+    assert len(step.graphs) == 1
+
+
+def test_results_that_change_places(cupy, captured):
+    step = captured(lambda pair: (pair[1], pair[0] + 1), donate=(0,))
+    step.step = lambda pair: ((pair[1], pair[0] + 1),)
+    pair = (cupy.zeros(3, "float32"), cupy.full(3, 10, "float32"))
+    wanted = (0.0, 10.0)
+    for _ in range(6):
+        (pair,) = step(pair)
+        wanted = (wanted[1], wanted[0] + 1)
+        assert [float(one[0]) for one in pair] == list(wanted)
+    assert len(step.graphs) == 1
+
+
+def test_held_arrays_are_read_where_they_lie(cupy, captured):
+    step = captured(lambda w, x: x @ w, held=(0,))
+    x = cupy.ones((2, 2), "float32")
+    for round_ in range(5):
+        w = cupy.full((2, 2), round_, "float32")
+        for _ in range(3):
+            assert float(step(w, x)[0, 0]) == 2 * round_
+            w += 1
+            assert float(step(w, x)[0, 0]) == 2 * round_ + 2
+            w -= 1
+    assert len(step.graphs) == 2  # of the newest arrays
+
+
+def test_graphs_that_are_not_used_again_are_freed(cupy, captured):
+    step = captured(lambda w, x: x @ w, held=(0,))
+    x, known = cupy.ones((2, 2), "float32"), []
+    for k in range(6):
+        step(cupy.full((2, 2), k, "float32"), x)
+        known += [weakref.ref(graph) for graph in step.graphs]
+    gc.collect()
+    assert len({ref() for ref in known} - {None}) == len(step.graphs) == 2
+
+
+def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured, caplog):
+    def step(held, x):
+        w = held["w"]
+        w += x
+        if float(w.sum()) > 100:
+            w -= 100
+        return ({"w": w},)
+
+    replayed = captured(step, donate=(0,))
+    held, wanted = {"w": cupy.zeros(4, "float32")}, np.zeros(4)
+    with caplog.at_level(logging.INFO, "xpnn"):
+        for _ in range(5):
+            (held,) = replayed(held, cupy.full(4, 9, "float32"))
+            wanted += 9
+            wanted -= 100 if wanted.sum() > 100 else 0
+            np.testing.assert_array_equal(held["w"].get(), wanted)
+    if replayed.capturable:
+        pytest.skip("this driver lets a captured stream be waited for")
+    assert sum("kernel by kernel" in message for message in caplog.messages) == 1
+
+
+def test_a_failed_capture_changes_nothing_and_is_logged_once(cupy, captured, caplog):
+    calls = []
+
+    def step(held, x):
+        calls.append(1)
+        w = held["w"]
+        w += x
+        if len(calls) == 3:  # the capture, after the first call and the rehearsal
+            raise NotImplementedError("not while a stream is captured")
+        return ({"w": w},)
+
+    replayed = captured(step, donate=(0,))
+    held = {"w": cupy.zeros(4, "float32")}
+    with caplog.at_level(logging.INFO, "xpnn"):
+        for k in range(4):
+            (held,) = replayed(held, cupy.ones(4, "float32"))
+            assert float(held["w"][0]) == k + 1
+    assert not replayed.capturable
+    assert sum("not while a stream" in message for message in caplog.messages) == 1
+    assert float((cupy.ones((2, 2)) @ cupy.ones((2, 2)))[0, 0]) == 2  # CuPy's own @ is back
+
+
+def test_an_error_of_the_step_is_the_step_s(cupy, captured):
+    def step(x):
+        raise ValueError("no")
+
+    replayed = captured(step)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no"):
+            replayed(cupy.ones(2))
+
+
+# Memory that runs out -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refuse_memory(cupy, monkeypatch):
+    """A function that lets the next so many requests of graphs for memory fail."""
+    from xpnn.backends.cupy import graph
+
+    left, memory = [0], cupy.cuda.Memory
+
+    def allocate(size):
+        if left[0] > 0:
+            left[0] -= 1
+            raise cupy.cuda.runtime.CUDARuntimeError(graph.OUT_OF_MEMORY)
+        return memory(size)
+
+    monkeypatch.setattr(cupy.cuda, "Memory", allocate)
+    return lambda times: left.__setitem__(0, times), graph.Place
+
+
+def test_blocks_that_a_graph_works_in_are_kept_when_memory_runs_out(cupy, refuse_memory):
+    refuse, place = refuse_memory
+    pool = place().pool
+    pool.malloc(4096)  # and freed at once: a graph would go on to use it
+    held = pool.total_bytes()
+    assert held >= 4096
+    refuse(3)
+    with pytest.raises(MemoryError, match="asked for 100,352 bytes more"):
+        pool.malloc(100_000)
+    assert pool.total_bytes() == held
+
+
+@pytest.mark.parametrize(("times", "graphs"), [(1, 1), (2, 0)])
+def test_a_capture_without_memory_is_tried_once_more(
+    cupy, captured, refuse_memory, rng, times, graphs
+):
+    refuse, _ = refuse_memory
+    step = captured(learn, donate=(0,))
+    ours, theirs = start(cupy), start(cupy)
+    for k in range(8):
+        rows = 5 if k < 3 else 500
+        if k == 4:
+            assert len(step.graphs) == 1
+            refuse(times)
+        x = cupy.asarray(rng.normal(size=(rows, 4)).astype("float32") / rows)
+        ours, _ = step(ours, x, 0.1)
+        theirs, _ = learn(theirs, x, 0.1)
+        np.testing.assert_array_equal(ours["w"].get(), theirs["w"].get())
+        assert int(ours["count"]) == k + 1
+    assert len(step.graphs) == graphs
+    assert step.capturable == (graphs > 0)

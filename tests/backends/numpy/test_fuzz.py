@@ -1,0 +1,125 @@
+"""Random programs, run eagerly and replayed: the recorder and the planner of memory under fire."""
+
+from unittest.mock import patch
+
+import numpy as np
+from hypothesis import HealthCheck, example, given, settings
+
+from tests.backends.numpy.conftest import WITH_NUMBA
+from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
+from xpnn.backends.numpy import fusion
+from xpnn.backends.numpy.binding import bind_each
+from xpnn.backends.numpy.fusion import bind_fused
+from xpnn.backends.numpy.replay import Replayed
+
+
+def copied(tree):
+    if isinstance(tree, dict):
+        return {key: copied(one) for key, one in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(map(copied, tree))
+    return tree.copy() if isinstance(tree, np.ndarray) else tree
+
+
+def assert_same(found, wanted):
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        found, wanted = [found[key] for key in wanted], list(wanted.values())
+    if isinstance(wanted, tuple | list):
+        assert len(found) == len(wanted)
+        for pair in zip(found, wanted, strict=True):
+            assert_same(*pair)
+        return
+    assert np.asarray(found).dtype == np.asarray(wanted).dtype
+    scale = np.max(np.abs(wanted), initial=1)
+    half = np.asarray(wanted).dtype == np.float16
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=scale * (4e-3 if half else 1e-5))
+
+
+def turned(tree):
+    """The same dicts with their keys the other way round."""
+    if isinstance(tree, dict):
+        return {key: turned(one) for key, one in reversed(tree.items())}
+    return tree
+
+
+def check(lines, picks, extra, bind=bind_each):
+    step = make_step(lines, picks, extra)
+    replayed = Replayed(step, donate=(0, 1), bind=bind)
+    held, number, *_ = arguments(1)
+    kept = []
+    for seed in (1, 2, 3, 4):
+        _, _, *given = arguments(seed)
+        before = copied(tuple(given))
+        with np.errstate(all="ignore"):
+            wanted = step(copied(held), dict(number), *copied(tuple(given)))
+            found = replayed(held, number, *given)
+        assert_same(found, wanted)
+        assert_same(tuple(given), before)
+        for old, right in kept:
+            assert_same(old, right)
+        kept.append((found[2], copied(found[2])))
+        if seed in (2, 4):
+            for key, array in held.items():  # donated arrays come back in place
+                if replayed.recordable:
+                    assert found[0][key] is array
+        held, number = found[:2]
+        if seed in (1, 3):  # the same arrays in another order
+            held, number = turned(held), turned(number)
+        if seed == 2:  # as after network.load: other arrays
+            held = {key: array + 1 for key, array in held.items()}
+    return replayed.recordable
+
+
+def interpreted(source):
+    """A fused loop as Python runs it: its lines are checked, numba is not asked."""
+    names = {"sqrt": np.sqrt, "maximum": np.maximum, "minimum": np.minimum}
+    exec(source, names)
+    return names["loop"]
+
+
+def check_interpreted(*program):
+    with (
+        patch.object(fusion, "_compiled", interpreted),
+        patch.object(fusion, "SMALL", 1),
+        patch.object(fusion, "FEWEST_CALLS", 1),
+    ):
+        return check(*program, bind=bind_fused)
+
+
+def check_compiled(*program):
+    with patch.object(fusion, "SMALL", 1):
+        return check(*program, bind=bind_fused)
+
+
+def fuzzed(examples):
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@fuzzed(200)
+@given(*PROGRAMS)
+@example([("stack", 4, 0, 0), ("write", 0, 0, 0)], (0,) * 6, [])  # a joint argument, written into
+@example(
+    [("copy", 3, 0, 0), ("stack", 0, 0, 3), ("write", 1, 0, 1)], (0,) * 6, [0]
+)  # a piece, later
+def test_random_program(lines, picks, extra):
+    check(lines, picks, extra)
+
+
+@fuzzed(200)
+@given(*PROGRAMS)
+def test_random_program_with_loops(lines, picks, extra):
+    check_interpreted(lines, picks, extra)
+
+
+@WITH_NUMBA
+@fuzzed(20)
+@given(*PROGRAMS)
+def test_random_program_with_compiled_loops(lines, picks, extra):
+    check_compiled(lines, picks, extra)

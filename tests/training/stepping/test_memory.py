@@ -1,0 +1,171 @@
+"""Steps that do not fit into memory: tried again, then explained, never half done."""
+
+import gc
+import re
+
+import numpy as np
+import pytest
+
+from tests.conftest import needs
+from xpnn import (
+    SGD,
+    Adam,
+    ClipByGlobalNorm,
+    Dense,
+    Network,
+    OutOfMemory,
+    ReLU,
+    Trainer,
+    XpnnError,
+    mean_squared_error,
+)
+from xpnn.backends import get_backend
+from xpnn.backends.portable.device_memory import bytes_named
+
+
+def trainer_on(backend):
+    network = Network([Dense(64), ReLU(), Dense(1)], (16,), backend, seed=3)
+    return Trainer(network, mean_squared_error, SGD(0.1), seed=3)
+
+
+def batch(rng, size=64):
+    return rng.normal(size=(size, 16)).astype("f4"), rng.normal(size=(size, 1)).astype("f4")
+
+
+def refuse(trainer, times):
+    """Let the next steps run out of memory, so many times."""
+    take, left = trainer._train_step, [times]
+
+    def step(*arrays):
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError("Unable to allocate 3.00 GiB for an array")
+        return take(*arrays)
+
+    trainer._train_step = step
+
+
+def test_a_step_is_tried_again(backend, rng):
+    pairs = [batch(rng) for _ in range(4)]
+    curves = []
+    for refused in (0, 1):
+        trainer = trainer_on(backend)
+        values = []
+        for x, y in pairs:
+            refuse(trainer, refused)
+            values.append(float(backend.to_numpy(trainer.step(x, y))))
+        curves.append(values)
+        assert trainer.steps == 4
+    assert curves[0] == curves[1]
+
+
+def test_a_step_that_never_fits_is_explained_and_changes_nothing(backend, rng):
+    trainer = trainer_on(backend)
+    x, y = batch(rng)
+    trainer.step(x, y)
+    before = trainer.network.numpy_arrays()
+    refuse(trainer, 2)
+    with pytest.raises(OutOfMemory, match="batch of 64 samples asked") as caught:
+        trainer.step(x, y)
+    assert isinstance(caught.value, XpnnError)
+    assert isinstance(caught.value, MemoryError)
+    assert isinstance(caught.value.__cause__, MemoryError)
+    assert "for 3.2 GB more" in str(caught.value)
+    assert "batch_size of" in str(caught.value)
+    assert trainer.steps == 1
+    for name, array in trainer.network.numpy_arrays().items():
+        np.testing.assert_array_equal(array, before[name])
+    trainer.step(x, y)
+    assert trainer.steps == 2
+
+
+@pytest.mark.parametrize("clip", [None, ClipByGlobalNorm(0.5)])
+def test_an_update_that_runs_out_has_changed_nothing(backend, rng, monkeypatch, clip):
+    """The last arrays that it asks for are those it joins; counters go on behind them."""
+    pairs, curves, join = [batch(rng) for _ in range(4)], [], backend.join
+    refused = []
+
+    def refusing(arrays):
+        if refused.pop():
+            raise MemoryError
+        return join(arrays)
+
+    for times in (0, 1):
+        network = Network([Dense(8), ReLU(), Dense(1)], (16,), backend, seed=3)
+        trainer = Trainer(network, mean_squared_error, Adam(0.1, clip=clip), compile=False)
+        monkeypatch.setattr(backend, "join", refusing)
+        values = []
+        for x, y in pairs:
+            refused[:] = [False] * 99 + [bool(times), False]
+            values.append(float(backend.to_numpy(trainer.step(x, y))))
+        curves.append((values, int(trainer.opt_state["step"])))
+    assert curves[0] == curves[1]
+
+
+def test_other_errors_pass(backend, rng):
+    trainer = trainer_on(backend)
+
+    def step(*arrays):
+        raise ZeroDivisionError
+
+    trainer._train_step = step
+    with pytest.raises(ZeroDivisionError):
+        trainer.step(*batch(rng))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("Out of memory allocating 1,234,944 bytes (allocated so far: 5 bytes).", 1_234_944),
+        ("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has", 2_684_354_560),
+        ("you tried to allocate 4000 bytes. Error code 12", 4000),
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 400 bytes.", 400),
+        ("Unable to allocate 7.5 KiB for an array with shape (9,)", 7680),
+        ("no memory", 0),
+    ],
+)
+def test_sizes_in_messages(text, size):
+    assert bytes_named(text) == size
+
+
+@pytest.mark.parametrize(
+    ("spec", "allocate"),
+    [
+        ("numpy", lambda xp: xp.ones(10**15)),
+        pytest.param("torch", lambda xp: xp.ones(10**15), marks=needs("torch")),
+        pytest.param("jax", lambda xp: xp.ones(10**14, dtype=xp.float32), marks=needs("jax")),
+    ],
+)
+def test_what_libraries_raise_is_known(spec, allocate):
+    backend = get_backend(spec)
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        allocate(backend.xp)
+    assert backend.ran_out_of_memory(caught.value)
+    assert bytes_named(str(caught.value)) > 10**14
+    assert not backend.ran_out_of_memory(RuntimeError("another one"))
+
+
+@needs("cupy")
+def test_the_suggested_batch_fits_on_cupy(rng):
+    import cupy
+
+    backend = get_backend("cupy")
+    gc.collect()  # what an earlier test left would make room in the middle of a step
+    backend.free_memory()
+    pool = cupy.get_default_memory_pool()
+    trainer = trainer_on(backend)
+    trainer.step(*batch(rng))
+    size = (
+        20_000 + pool.free_bytes() // 100
+    )  # whatever earlier tests left free between their blocks
+    x, y = map(cupy.asarray, batch(rng, size))
+    pool.set_limit(size=pool.total_bytes() + 8_000_000)
+    try:
+        with pytest.raises(OutOfMemory, match="a batch_size of") as caught:
+            trainer.step(x, y)
+        fits = int(re.search(r"batch_size of (\d+)", str(caught.value)).group(1))
+        assert 1000 < fits < size
+        trainer.step(x[:fits], y[:fits])
+        assert trainer.steps == 2
+    finally:
+        pool.set_limit(size=0)

@@ -1,0 +1,1 @@
+"""CuPy: NVIDIA and AMD GPUs."""

@@ -1,0 +1,271 @@
+"""CuPy: NVIDIA GPUs, one fused kernel for each elementwise rule."""
+
+import importlib.metadata
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.cuda_driver import driver_fault
+from xpnn.backends.cupy import windows
+from xpnn.backends.cupy.graph import CapturedStep
+from xpnn.backends.cupy.kernels import concat, random_bits, random_mask, side_by_side, stack
+from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summed
+from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
+from xpnn.backends.cupy.switches import add_in_order, with_tf32
+from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
+from xpnn.backends.portable.boundary import CUDA, ROCM, in_plain_floats, read_in_place
+from xpnn.backends.portable.random_words import mask_limit
+from xpnn.backends.portable.staging import Staging
+from xpnn.errors import BackendUnavailable
+from xpnn.typing import Array, Namespace, Shape, StepMaker
+
+
+class CupyBackend(Backend):
+    """Arrays of CuPy on GPU 0, or on the GPU whose number follows the colon: ``"cupy:1"``."""
+
+    name = "cupy"
+    library = "cupy"
+    install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]' for a CUDA 13 driver)"
+    counters_on_device = True
+    joint_size = math.inf
+    side_by_side = SIDE_BY_SIDE_ON_GPU
+    stacks = STACKS_ON_GPU
+    compiles = "known"
+
+    def __init__(self, device: str | None = None):
+        if not _is_rocm():
+            fault = driver_fault()  # asked first: CuPy imports well and fails at its first array
+            if fault:
+                raise BackendUnavailable(
+                    f"CuPy is installed, but {fault}; until then use backend='numpy'"
+                )
+        super().__init__(device)
+        self._softmax = Softmax(self.xp)
+
+    def load_namespace(self) -> Namespace:
+        import array_api_compat.cupy
+
+        kernels = {"concat": concat, "stack": stack, "sum": summed}
+        return SimpleNamespace(**{**vars(array_api_compat.cupy), **kernels})
+
+    def resolve_device(self, device: str | None) -> Any:
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+        if not (device or "0").isdigit() or int(device or 0) >= count:
+            raise BackendUnavailable(
+                f"CuPy sees {count} GPU(s), numbered from 0, got {device!r}; write 'cupy:0'"
+            )
+        chosen = cupy.cuda.Device(int(device or 0))
+        try:
+            with chosen:
+                (cupy.zeros(2, dtype=cupy.float32) + 1).get()
+        except Exception as error:
+            raise BackendUnavailable(
+                f"CuPy is installed and sees a GPU, but its first kernel failed: "
+                f"{str(error).splitlines()[0]}; the CUDA toolkit's parts are probably missing, "
+                f"type: {self.install}"
+            ) from error
+        return chosen
+
+    def describe_devices(self) -> list[str]:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        names = [runtime.getDeviceProperties(i)["name"] for i in range(runtime.getDeviceCount())]
+        return [f"cuda:{i} {name.decode()}" for i, name in enumerate(names)]
+
+    def describe(self) -> str:
+        import cupy
+
+        return f"cupy {cupy.__version__} on {self.describe_devices()[self.device.id]}"
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        import cupy
+
+        device = cupy.cuda.Device(self.device.id)
+        return device if self.tf32 is None else with_tf32(device, self.tf32)
+
+    def owns(self, array: Any) -> bool:
+        import cupy
+
+        return isinstance(array, cupy.ndarray) and array.device == self.device
+
+    def device_of(self, array: Any) -> Any:
+        import cupy
+
+        return array.device if isinstance(array, cupy.ndarray) else None
+
+    def device_name(self, device: Any) -> str:
+        return str(device.id)
+
+    def read_in_place(self, values: Any) -> Array | None:
+        import cupy
+
+        kind = ROCM if cupy.cuda.runtime.is_hip else CUDA
+        return read_in_place(values, cupy.from_dlpack, (kind, self.device.id))
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        import cupy
+
+        with self.on_device():
+            return copied_in_pieces(array) if array.nbytes > PIECE else cupy.asarray(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        with self.on_device():
+            return in_plain_floats(array.get())
+
+    def fits(self, nbytes: int) -> bool:
+        """Whether it takes at most half of the free memory; the other half is for training."""
+        return nbytes <= (self.free_bytes() or 0) // 2
+
+    def staging(self) -> Staging:
+        return CupyStaging(self)
+
+    def synchronize(self) -> None:
+        self.device.synchronize()
+
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
+        """One fused kernel, compiled when first called; donated arrays are written over."""
+        namespace = fusable(self.xp)
+
+        def bound(*arrays: Any) -> Any:
+            results = rule(namespace, *arrays)
+            if not donate:
+                return results
+            listed = results if isinstance(results, tuple) else (results,)
+            places = [*donate, *[None] * len(listed)][: len(listed)]
+            for k, (place, result) in enumerate(zip(places, listed, strict=True)):
+                if place is not None and arrays[place].dtype == result.dtype:
+                    arrays[place][...] = result
+                else:
+                    places[k] = None
+            form[dtypes(arrays)] = places, isinstance(results, tuple)
+            return tuple(x for x, at in zip(listed, places, strict=True) if at is None) or None
+
+        def dtypes(arrays: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(arrays[place].dtype for place in donate)
+
+        form: dict[Any, Any] = {}  # where each result is, as seen when the kernel was made
+        kernel = fused(bound, rule)
+        if not donate:
+            return kernel
+
+        def swept(*arrays: Any) -> Any:
+            rest = iter(kernel(*arrays) or ())
+            places, several = form[dtypes(arrays)]
+            results = tuple(next(rest) if at is None else arrays[at] for at in places)
+            return results if several else results[0]
+
+        return swept
+
+    def join(self, arrays: list[Array]) -> Array:
+        """Arrays that lie side by side are one already; others are copied side by side."""
+        if len(arrays) == 1:
+            return arrays[0]
+        joint = side_by_side(arrays)
+        return concat(arrays, axis=None) if joint is None else joint
+
+    def compile(
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
+    ) -> Callable[..., Any]:
+        """A CUDA graph of the step, captured when it is called for the second time."""
+        return CapturedStep(step, donate, held)
+
+    def _reduced(
+        self,
+        rule: Callable[..., Any] | None,
+        finish: Callable[..., Any] | None,
+        features: bool,
+        mean: bool,
+    ) -> Callable[..., Array]:
+        return reduced(self.xp, rule, finish, features, mean)
+
+    def softmax(self, x: Array, barred: Array | None = None) -> Array:
+        return self._softmax.softmax(x) if barred is None else self._softmax.softmax(x, barred)
+
+    def log_softmax(self, x: Array) -> Array:
+        return self._softmax.log_softmax(x)
+
+    def place(self, x: Array, axis: int, start: int, length: int, fill: float = 0.0) -> Array:
+        return windows.place(x, axis, start, length, fill)
+
+    def fold(
+        self,
+        parts: Sequence[Array],
+        axis: int,
+        length: int,
+        stride: int = 1,
+        dilation: int = 1,
+        low: int = 0,
+    ) -> Array:
+        if len(parts) > windows.MOST_PARTS:
+            return super().fold(parts, axis, length, stride, dilation, low)
+        return windows.fold(parts, axis, length, stride, dilation, low)
+
+    def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        import cupy
+
+        if self.deterministic:
+            return add_in_order(array, indices, updates)
+        cupy.add.at(array, indices, updates)  # atomics: rows add up in any order
+        return array
+
+    def erf(self, x: Array) -> Array:
+        from cupyx.scipy.special import erf
+
+        values = erf(x)
+        if values.dtype == x.dtype:
+            return values
+        return self.xp.astype(values, x.dtype)  # CuPy answers float16 in float64
+
+    def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
+        with self.on_device():
+            return random_bits(seed, draw, shape)
+
+    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
+        with self.on_device():
+            return random_mask(mask_limit(keep), seed, draw, shape)
+
+    def free_bytes(self) -> int | None:
+        import cupy
+
+        with self.on_device():
+            free, _ = cupy.cuda.runtime.memGetInfo()
+            pool = cupy.get_default_memory_pool()
+            limit = pool.get_limit() or math.inf
+            return int(min(free + pool.free_bytes(), limit - pool.used_bytes()))
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        import cupy
+
+        return isinstance(error, cupy.cuda.memory.OutOfMemoryError | MemoryError)
+
+    def free_memory(self) -> None:
+        import cupy
+
+        with self.on_device():
+            cupy.get_default_memory_pool().free_all_blocks()
+            cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+
+def _is_rocm() -> bool:
+    """Whether this CuPy was built for AMD's GPUs, of which the NVIDIA driver knows nothing."""
+    return any(_installed(f"cupy-rocm-{version}") for version in ("7-0", "5-0", "4-3"))
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        return bool(importlib.metadata.version(distribution))
+    except importlib.metadata.PackageNotFoundError:
+        return False

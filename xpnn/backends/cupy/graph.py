@@ -1,0 +1,298 @@
+"""A training step as a CUDA graph: captured once for each shape of a batch, then replayed.
+
+A replay launches all kernels of a step at once, without Python between them. They read and write
+fixed memory: that of the parameters, the optimizer's slots and the counters, which are donated, a
+buffer for each input, and a memory pool of the step's own for all that lies between.
+"""
+
+import ctypes
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from xpnn.backends.cupy.products import Products
+from xpnn.backends.recording.structure import Structure, successors
+
+logger = logging.getLogger("xpnn")
+
+MOST_GRAPHS = 16  # of one step; then the one that was used longest ago makes room
+MOST_ALIKE = 2  # of these, for arguments of the same form
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+RELAXED = 2  # cudaStreamCaptureModeRelaxed: the pool may ask for memory meanwhile
+
+
+class CapturedStep:
+    """A pure step of nested dicts and tuples of arrays, as a graph for each form of its arguments.
+
+    The first call of a form runs kernel by kernel; the second one runs once more on copies of what
+    is donated, as a rehearsal, and captures. What cannot be captured, such as a value read on the
+    host, makes all later steps run kernel by kernel, and the reason is logged once.
+
+    Args:
+        step: what it returns depends on its arguments alone, but for constants that it makes once.
+        donate: positions of arguments that are written over. The first results take their place,
+            in their order.
+        held: positions of arguments that mostly are the same arrays from call to call: read where
+            they lie, while others are copied into buffers.
+    """
+
+    def __init__(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+    ):
+        self.step, self.donate, self.held = step, sorted(donate), frozenset(held)
+        self.graphs: list[Graph] = []  # the last used one first
+        self.seen: set[Any] = set()  # forms of arguments
+        self.capturable = True
+        self._place: Place | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        for number, graph in enumerate(self.graphs):
+            if graph.load(arguments):
+                if number:
+                    self.graphs.insert(0, self.graphs.pop(number))
+                return graph.run()
+        key = _form_key(arguments) if self.capturable else None
+        if key not in self.seen:
+            results = self.step(*arguments)
+            if key is not None:
+                self.seen.add(key)
+            return results
+        try:
+            graph = self._capture(arguments, key)
+        except Exception as reason:  # the step itself decides whether it is an error
+            self.graphs, self._place = [], None  # whose memory may be what is lacking
+            results = self.step(*arguments)
+            self.capturable = False
+            logger.info("steps run kernel by kernel, as capturing one failed: %s", reason)
+            return results
+        alike = [one for one in self.graphs if one.key == key]
+        kept = [one for one in self.graphs if one not in alike[MOST_ALIKE - 1 :]]
+        self.graphs = [graph, *kept][:MOST_GRAPHS]
+        return graph.run()
+
+    def _capture(self, arguments: tuple[Any, ...], key: Any) -> "Graph":
+        """A graph of the step; where memory runs out, once more with all that CuPy keeps free."""
+        import cupy
+
+        try:
+            self._place = self._place or Place()
+            return Graph(self.step, arguments, self.donate, self.held, self._place, key)
+        except MemoryError:  # CuPy's pool has kept what the step took when it ran kernel by kernel
+            self.graphs, self._place = [], None
+            cupy.get_default_memory_pool().free_all_blocks()
+        self._place = Place()
+        return Graph(self.step, arguments, self.donate, self.held, self._place, key)
+
+
+def _form_key(arguments: tuple[Any, ...]) -> Any:
+    """What arguments of one form have in common; None where they cannot be part of a graph."""
+    form = Structure(arguments)
+    leaves = [
+        (one.shape, one.dtype.char) if hasattr(one, "dtype") else one
+        for one in form.flatten(arguments)
+    ]
+    key = (tuple(form.paths), tuple(leaves))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+class Place:
+    """Where graphs are captured: a stream, a memory pool and a cuBLAS handle of their own."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.pool = cupy.cuda.MemoryPool(_allocated)
+        self.products = Products(self.stream)
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        import cupy
+
+        outside = cupy.cuda.get_current_stream()
+        self.stream.wait_event(outside.record())
+        try:
+            with (
+                self.stream,
+                cupy.cuda.using_allocator(self.pool.malloc),
+                self.products.instead_of_cupy(),
+            ):
+                yield
+        finally:
+            outside.wait_event(self.stream.record())
+
+    def rehearse(self, function: Callable[[], Any]) -> None:
+        """Run it here once, so that the pool has its blocks and cuBLAS has loaded its kernels."""
+        with self._entered():
+            function()
+
+    def capture(self, function: Callable[[], Any]) -> tuple[Any, Any]:
+        """What ``function`` launches, as a graph that did not run yet, and what it returns."""
+        with self._entered():
+            self.stream.begin_capture(RELAXED)
+            try:
+                results = function()
+            except BaseException:
+                self._drop_capture()
+                raise
+            return self.stream.end_capture(), results
+
+    def _drop_capture(self) -> None:
+        """End a capture that failed; what it says of the stream's state adds nothing."""
+        import cupy
+
+        try:
+            self.stream.end_capture()
+        except cupy.cuda.runtime.CUDARuntimeError:
+            logger.debug("the stream was left by a failed capture", exc_info=True)
+
+
+def _allocated(size: int) -> Any:
+    """Memory for the pool of a place; MemoryError if there is none.
+
+    CuPy's own allocator raises another error, at which the pool gives all its free blocks back to
+    the device and tries again. But these are what graphs captured earlier work in.
+    """
+    import cupy
+
+    try:
+        return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        if error.status != OUT_OF_MEMORY:
+            raise
+        raise MemoryError(f"a graph asked for {size:,} bytes more: {error}") from error
+
+
+def count_launches(function: Callable[[], Any]) -> int:
+    """How many kernels, copies and matrix products ``function`` launches on the current device.
+
+    It is called twice: once as it is, so that kernels are compiled and constants made, and once
+    captured, which runs nothing, and whose graph has as many nodes.
+    """
+    function()
+    graph, _ = Place().capture(function)
+    count = ctypes.c_size_t()
+    driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    status = driver.cuGraphGetNodes(ctypes.c_void_p(graph.graph), None, ctypes.byref(count))
+    if status:
+        raise RuntimeError(f"the nodes of a graph could not be counted: CUDA error {status}")
+    return count.value
+
+
+class Graph:
+    """One captured step, with the memory that it reads and writes."""
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        donate: list[int],
+        held: frozenset[int],
+        place: Place,
+        key: Any = None,
+    ):
+        import cupy
+
+        self.form, self.place, self.key = Structure(arguments), place, key
+        given = self.form.flatten(arguments)
+        numbers = [path[0] for path in self.form.paths]
+        self._arrays = [k for k, leaf in enumerate(given) if isinstance(leaf, cupy.ndarray)]
+        self._constants = [k for k in range(len(given)) if k not in set(self._arrays)]
+        self._held = {k for k in self._arrays if numbers[k] in held}
+        self.leaves = list(given)
+        for k in self._arrays:
+            own = numbers[k] in donate and given[k].flags.c_contiguous
+            if not own and k not in self._held:
+                self.leaves[k] = cupy.array(given[k], order="C")
+        self._addresses = {k: self.leaves[k].data.ptr for k in self._arrays}
+        self._memory = {self.leaves[k].data.mem.ptr for k in self._arrays}
+        place.rehearse(lambda: step(*self.form.rebuild(self._copies(donate))))
+        self.graph, self.results = place.capture(lambda: self._captured(step, donate))
+
+    def _copies(self, donate: list[int]) -> list[Any]:
+        """The leaves, but copies of those that a step writes over."""
+        return [
+            leaf.copy() if k in self._addresses and path[0] in donate else leaf
+            for k, (leaf, path) in enumerate(zip(self.leaves, self.form.paths, strict=True))
+        ]
+
+    def _captured(self, step: Callable[..., Any], donate: list[int]) -> list[Any]:
+        """Run the step on the fixed memory, and put results back to where the next step reads."""
+        import cupy
+
+        results = (step(*self.form.rebuild(self.leaves)),)
+        self.result_form = Structure(results)
+        new = self.result_form.flatten(results)
+        olds = [
+            old if old in self._addresses else None
+            for old in successors(self.form, self.result_form, donate)
+        ]
+        self._fresh = [
+            k for k, old in enumerate(olds) if old is None and isinstance(new[k], cupy.ndarray)
+        ]
+        taken = set(self._addresses.values())
+        moves = [
+            (self.leaves[old], new[k].copy() if new[k].data.ptr in taken else new[k])
+            for k, old in enumerate(olds)
+            if old is not None and new[k].data.ptr != self._addresses[old]
+        ]
+        for own, array in moves:
+            if own.shape != array.shape or own.dtype != array.dtype:
+                raise NotImplementedError(
+                    "what is returned in place of a donated argument differs in form"
+                )
+            own[...] = array
+        return [
+            one if old is None else self.leaves[old] for one, old in zip(new, olds, strict=True)
+        ]
+
+    def load(self, arguments: tuple[Any, ...]) -> bool:
+        """Put arguments where the graph reads them; False if the graph is not for them."""
+        import cupy
+
+        try:
+            given = self.form.flatten(arguments)
+        except (LookupError, TypeError):
+            return False
+        own = self.leaves
+        for k in self._constants:
+            if type(given[k]) is not type(own[k]) or given[k] != own[k]:
+                return False
+        for k in self._arrays:
+            one = given[k]
+            if not isinstance(one, cupy.ndarray):
+                return False
+            if one.shape != own[k].shape or one.dtype != own[k].dtype:
+                return False
+            if k in self._held and not self._lies_there(k, one):
+                return False
+        moved = [  # copies of what one of these writes could change before it is read
+            (k, given[k].copy() if given[k].data.mem.ptr in self._memory else given[k])
+            for k in self._arrays
+            if not self._lies_there(k, given[k])
+        ]
+        for k, one in moved:
+            own[k][...] = one
+        return True
+
+    def _lies_there(self, k: int, array: Any) -> bool:
+        """Whether the graph reads this very array."""
+        return array.data.ptr == self._addresses[k] and array.strides == self.leaves[k].strides
+
+    def run(self) -> Any:
+        """Launch on the current stream; results that replace nothing are copied out."""
+        import cupy
+
+        results = self.results.copy()
+        for k in self._fresh:  # before the launch: if there is no memory for them, nothing happened
+            results[k] = cupy.empty_like(results[k])
+        self.graph.launch()
+        for k in self._fresh:
+            results[k][...] = self.results[k]
+        return self.result_form.rebuild(results)[0]

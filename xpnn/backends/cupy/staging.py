@@ -1,0 +1,120 @@
+"""Batches on their way to an NVIDIA GPU: pinned memory, a stream for copies, events between them.
+
+::
+
+    host         gather k+1 into pinned memory      launch step k      gather k+2 ...
+    copies                               copy k+1 (after step k-1)
+    compute      ... step k-1                       step k             step k+1 (after copy k+1)
+
+Three things must not happen, and an event stands before each:
+
+* pinned memory is written to before its last copy has been made: the host waits for the event
+  behind that copy, two batches back;
+* a batch is read before it is there: the computing stream waits for the same event;
+* a copy goes into memory that a step still reads. The arrays of a batch come from CuPy's pool for
+  the computing stream, where memory is free again as soon as the host lets go of it, and only that
+  stream's order protects its last reader. So the copying stream waits for all that the computing
+  stream was asked to do up to then.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from xpnn.backends.portable.staging import Parts, Rows, Staging, batch_shape, gather, native
+from xpnn.typing import Array
+
+if TYPE_CHECKING:
+    from xpnn.backends.portable.base import Backend
+
+SLOTS = 2  # one is filled while the other is copied
+PIECE = 1 << 26  # bytes: CuPy would pin as much memory as an array has, and keep it
+
+
+class Sent(NamedTuple):
+    """A batch whose copy was started."""
+
+    arrays: Parts
+    copied: Any
+
+
+class CupyStaging(Staging):
+    """Copies from reused pinned memory, on a stream of its own."""
+
+    def __init__(self, backend: "Backend"):
+        import cupy
+
+        super().__init__(backend)
+        with backend.on_device():
+            # a blocking stream would wait for the default stream, and that one for it
+            self.copying = cupy.cuda.Stream(non_blocking=True)
+            self.slots = [PinnedSlot() for _ in range(SLOTS)]
+            self.allocated = cupy.cuda.Event(disable_timing=True)
+
+    def send(self, parts: Parts, rows: Rows = None) -> Sent:
+        import cupy
+
+        on_host = {k: one for k, one in enumerate(parts) if isinstance(one, np.ndarray)}
+        arrays: list[Any] = [
+            None if k in on_host else self._passed(one, rows) for k, one in enumerate(parts)
+        ]
+        if not on_host:
+            return Sent(tuple(arrays), None)
+        slot = self.slots.pop(0)
+        self.slots.append(slot)
+        with self.backend.on_device():
+            slot.copied.synchronize()
+            for k, one in on_host.items():
+                arrays[k] = cupy.empty(batch_shape(one, rows), native(one.dtype))
+            self.allocated.record(cupy.cuda.get_current_stream())
+            self.copying.wait_event(self.allocated)
+            for k, one in on_host.items():
+                pinned = slot.array(k, arrays[k].shape, arrays[k].dtype)
+                gather(one, rows, pinned)
+                arrays[k].data.copy_from_host_async(pinned.ctypes.data, pinned.nbytes, self.copying)
+            slot.copied.record(self.copying)
+        return Sent(tuple(arrays), slot.copied)
+
+    def receive(self, sent: Sent) -> tuple[Array | None, ...]:
+        import cupy
+
+        if sent.copied is not None:
+            # recorded anew since, it stands behind a later copy of the same stream: late, not wrong
+            cupy.cuda.get_current_stream().wait_event(sent.copied)
+        return sent.arrays
+
+    def close(self) -> None:
+        self.copying.synchronize()
+
+
+class PinnedSlot:
+    """Pinned memory for one batch, and the event behind the copies from it."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self.copied = cupy.cuda.Event(disable_timing=True)
+        self._blocks: dict[int, np.ndarray] = {}
+
+    def array(self, place: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Memory of that shape; the same again for the same ``place``, unless it is too small."""
+        import cupy
+
+        nbytes = math.prod(shape) * dtype.itemsize
+        if place not in self._blocks or self._blocks[place].nbytes < nbytes:
+            memory = cupy.cuda.alloc_pinned_memory(max(nbytes, 1))
+            self._blocks[place] = np.frombuffer(memory, np.uint8, max(nbytes, 1))
+        return self._blocks[place][:nbytes].view(dtype).reshape(shape)
+
+
+def copied_in_pieces(array: np.ndarray) -> Array:
+    """A large NumPy array on the current device, a bounded stretch of rows at a time."""
+    import cupy
+
+    made = cupy.empty(array.shape, array.dtype)
+    step = max(1, PIECE * array.shape[0] // array.nbytes)
+    for start in range(0, array.shape[0], step):
+        rows = slice(start, start + step)
+        made[rows].set(np.ascontiguousarray(array[rows]))
+    return made

@@ -1,0 +1,1 @@
+"""JAX: CPUs, GPUs and TPUs; every step is compiled."""

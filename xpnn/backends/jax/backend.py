@@ -1,0 +1,206 @@
+"""JAX: read-only arrays and compiled training steps."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
+from xpnn.errors import BackendUnavailable
+from xpnn.typing import Array, Namespace, StepMaker
+
+
+class JaxBackend(Backend):
+    """Arrays of JAX on its default device, or on ``cpu``, ``gpu``, ``tpu``, ``gpu:1``, ...
+
+    JAX keeps floats in 32 bits unless ``jax_enable_x64`` is set, and so does this backend.
+    """
+
+    name = "jax"
+    library = "jax"
+    install = "pip install jax"
+    counters_on_device = True
+    compiles = "all"
+
+    def load_namespace(self) -> Namespace:
+        import jax.numpy
+
+        return jax.numpy
+
+    def resolve_device(self, device: str | None) -> Any:
+        import jax
+
+        platform, _, number = (device or "").partition(":")
+        try:
+            chosen = jax.devices(platform or None)[int(number or 0)]
+        except (RuntimeError, ValueError, IndexError):
+            raise BackendUnavailable(
+                f"JAX has no device {device!r} here, only {', '.join(self.describe_devices())}; "
+                f"for an NVIDIA GPU type: pip install 'jax[cuda12]'"
+            ) from None
+        self._devices, self._plain = {chosen}, type(jax.device_put(0.0, chosen))
+        self._only_device = chosen.platform == "cpu" and len(jax.devices()) == 1
+        return chosen
+
+    def describe_devices(self) -> list[str]:
+        import jax
+
+        return [f"{d.platform}:{d.id}" for d in jax.devices()]
+
+    def owns(self, array: Any) -> bool:
+        if type(array) is self._plain:  # the common case, as jax.Array is slow to ask
+            return self._only_device or array.devices() == self._devices
+        import jax
+
+        return isinstance(array, jax.core.Tracer)
+
+    def device_of(self, array: Any) -> Any:
+        import jax
+
+        if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+            return None
+        devices = array.devices()
+        return next(iter(devices)) if len(devices) == 1 else devices
+
+    def device_name(self, device: Any) -> str:
+        import jax
+
+        if isinstance(device, set):  # of an array that is spread over several
+            return "+".join(sorted(map(self.device_name, device)))
+        return f"{device.platform}:{jax.devices(device.platform).index(device)}"
+
+    def read_in_place(self, values: Any) -> Array | None:
+        import jax.numpy
+
+        on_cpu = self.device.platform == "cpu"
+        place = (CPU, 0) if on_cpu else (CUDA, self.device.local_hardware_id)
+        return read_in_place(values, jax.numpy.from_dlpack, place)
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        import jax
+
+        if self.tf32 is None:
+            return super().on_device()
+        return jax.default_matmul_precision("tensorfloat32" if self.tf32 else "highest")
+
+    @property
+    def on_host(self) -> bool:
+        return bool(self.device.platform == "cpu")
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        import jax
+
+        return jax.device_put(array, self.device)
+
+    def dtype(self, name: str) -> Any:
+        import jax
+
+        found = super().dtype(name)
+        if jax.dtypes.canonicalize_dtype(found) != found:
+            raise BackendUnavailable(
+                f"JAX keeps 32 bits unless told otherwise, and {name} was asked for; call "
+                f"jax.config.update('jax_enable_x64', True) before anything else"
+            )
+        return found
+
+    def allow_float64(self) -> AbstractContextManager[Any]:
+        import jax
+
+        return jax.enable_x64(True)
+
+    def indices(self, count: int) -> Array:
+        return self.xp.arange(count, dtype=self.xp.int32)  # kept, it could be a tracer
+
+    def constant(self, values: tuple[float, ...]) -> Array:
+        return self.xp.asarray(values, dtype=self.xp.float32)  # kept, it could be a tracer
+
+    def synchronize(self) -> None:
+        import jax
+
+        jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
+
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
+        """One compiled computation; inside a compiled step, simply traced."""
+        import jax
+
+        return jax.jit(lambda *arrays: rule(self.xp, *arrays))
+
+    def compile(
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
+    ) -> Callable[..., Any]:
+        import jax
+
+        return jax.jit(step, donate_argnums=tuple(donate))
+
+    def barrier(self, *arrays: Array) -> tuple[Array, ...]:
+        import jax
+
+        return tuple(jax.lax.optimization_barrier(arrays))
+
+    def scan(
+        self,
+        step: Callable[..., Any],
+        carry: tuple[Array, ...],
+        inputs: Sequence[Array],
+        reverse: bool = False,
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """A loop inside of a compiled step, which unrolled would compile for minutes."""
+        import jax
+
+        if not any(isinstance(one, jax.core.Tracer) for one in (*carry, *inputs)):
+            return super().scan(step, carry, inputs, reverse)
+        return jax.lax.scan(lambda c, now: step(c, *now), carry, tuple(inputs), reverse=reverse)
+
+    def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        if self.deterministic and self.device.platform != "cpu":
+            return _add_in_order(array, indices, updates)
+        return array.at[indices].add(updates)
+
+    def erf(self, x: Array) -> Array:
+        import jax
+
+        return jax.scipy.special.erf(x)
+
+    def free_bytes(self) -> int | None:
+        stats = self.device.memory_stats()  # None on the CPU
+        if not stats or "bytes_limit" not in stats:
+            return super().free_bytes()
+        return int(stats["bytes_limit"] - stats["bytes_in_use"])
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        return "RESOURCE_EXHAUSTED" in str(error) or super().ran_out_of_memory(error)
+
+    def free_memory(self) -> None:
+        import jax
+
+        jax.clear_caches()
+
+
+def _add_in_order(array: Array, indices: Array, updates: Array) -> Array:
+    """Updates sorted by their row and summed run by run, so that each row is added to once."""
+    import jax
+    import jax.numpy as jnp
+
+    count = indices.shape[0]
+    if count == 0:
+        return array
+    order = jnp.argsort(indices, stable=True)
+    rows, updates = indices[order], updates[order]
+    changes, edge = rows[1:] != rows[:-1], jnp.ones(1, dtype=bool)
+    begins = jnp.concatenate([edge, changes]).reshape(-1, *[1] * (updates.ndim - 1))
+
+    def add(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
+        return one[0] | two[0], jnp.where(two[0], two[1], one[1] + two[1])
+
+    _, sums = jax.lax.associative_scan(add, (begins, updates))
+    nowhere = array.shape[0] + jnp.arange(count, dtype=rows.dtype)  # a row of its own for each
+    last = jnp.where(jnp.concatenate([changes, edge]), rows, nowhere)
+    return array.at[last].add(sums, mode="drop", unique_indices=True)

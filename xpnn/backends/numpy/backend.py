@@ -1,0 +1,217 @@
+"""NumPy: the CPU. Steps are replayed; sweeps outside of them run in blocks and across threads."""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.numpy.binding import bind_each
+from xpnn.backends.numpy.fusion import bind_fused
+from xpnn.backends.numpy.replay import Replayed
+from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.sliding import inside, part
+from xpnn.backends.recording.stand_ins import Recorded
+from xpnn.backends.recording.tape import recordable
+from xpnn.errors import BackendUnavailable
+from xpnn.typing import Array, Namespace, Shape, StepMaker
+
+PLAIN = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # the machine's numbers of up to 64 bits
+RECORDED_JOINT_SIZE = 131_072  # elements: four float32 arrays of these are 2 MiB
+BLOCK = 16_384  # elements: a handful of float32 arrays of this length fit in a core's L2 cache
+THREAD_FROM = 1 << 20  # elements: below, handing blocks to threads costs more than it saves
+
+_pool: ThreadPoolExecutor | None = None
+
+
+class NumpyBackend(Backend):
+    """Arrays of NumPy, on the CPU.
+
+    Compiled training steps replay their NumPy calls. With ``"numpy:numba"``, runs of elementwise
+    calls among them become loops that numba compiles, which takes a second or more when training
+    begins; it needs the extra ``fast``.
+    """
+
+    name = "numpy"
+    library = "numpy"
+    install = "pip install numpy"
+    joint_size = 16_384
+    compiles = "known"
+
+    def load_namespace(self) -> Namespace:
+        import array_api_compat.numpy
+
+        return array_api_compat.numpy
+
+    def resolve_device(self, device: str | None) -> Any:
+        self._bind = bind_fused if device == "numba" else bind_each
+        if device != "numba":
+            return super().resolve_device(device)
+        if importlib.util.find_spec("numba") is None:
+            raise BackendUnavailable("numba is not installed here; type: pip install numba")
+        return None
+
+    def owns(self, array: Any) -> bool:
+        if isinstance(array, np.ndarray):
+            return array.dtype in PLAIN
+        return isinstance(array, Recorded)
+
+    @property
+    def on_host(self) -> bool:
+        return True
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        return array
+
+    def overflowing(self) -> AbstractContextManager[Any]:
+        return np.errstate(over="ignore", invalid="ignore")
+
+    def joint_groups(self, arrays: Mapping[str, Array]) -> list[list[str]]:
+        """In a recording joining costs nothing: these arrays are put side by side beforehand."""
+        recorded = any(isinstance(array, Recorded) for array in arrays.values())
+        return self._grouped(arrays, RECORDED_JOINT_SIZE if recorded else self.joint_size)
+
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
+        """One call for small arrays; for large ones block by block, with temporaries in cache."""
+        bound = functools.partial(rule, np)  # NumPy 2 has the standard's names without a wrapper
+
+        def sweep(*arguments: Any) -> Any:
+            largest = max(a.size if isinstance(a, np.ndarray) else 1 for a in arguments)
+            if largest <= 2 * BLOCK or not _same_layout(arguments):
+                return bound(*arguments)
+            return _in_blocks(bound, arguments, donate)
+
+        return sweep
+
+    def counting(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        return recordable(super().counting(rule, donate))
+
+    def compile(
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
+    ) -> Callable[..., Any]:
+        """The step's NumPy calls, recorded once and replayed in fixed memory."""
+        return Replayed(step, donate, self._bind)
+
+    def overlaid(self, placed: Sequence[tuple[Array, int]], axis: int, length: int) -> Array:
+        """Only the first array is filled up with zeros; the others are added where they lie."""
+        (one, start), *others = placed
+        first, last = inside(one.shape[axis], start, length)
+        if last - first == length:  # nothing to fill up: it would be added to what was given
+            return super().overlaid(placed, axis, length)
+        total = self.place(one, axis, start, length)
+        for one, start in others:
+            first, last = inside(one.shape[axis], start, length)
+            window = part(total, axis, start + first, start + last)
+            window += part(one, axis, first, last)
+        return total
+
+    def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        return _add_rows(array, indices, updates)
+
+    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
+        return recordable(super().random_mask)(keep, seed, draw, shape)
+
+    def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
+        return recordable(super().random_bits)(seed, draw, shape)
+
+    def erf(self, x: Array) -> Array:
+        try:
+            from scipy.special import erf
+        except ImportError:
+            return super().erf(x)
+        return erf(x).astype(x.dtype, copy=False)  # SciPy answers float16 in float32
+
+
+@recordable
+def _add_rows(array: Array, indices: Array, updates: Array) -> Array:
+    """Updates sorted by their row and summed run by run: six times as fast as ``np.add.at``."""
+    total = array.copy()
+    if len(indices):
+        order = np.argsort(indices, kind="stable")
+        rows = indices[order]
+        starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
+        total[rows[starts]] += np.add.reduceat(updates[order], starts, axis=0)
+    return total
+
+
+def _is_full(argument: Any) -> bool:
+    """Whether an argument of a rule is an array that the sweep runs over, not a number."""
+    return isinstance(argument, np.ndarray) and argument.ndim > 0
+
+
+def _same_layout(arguments: Sequence[Any]) -> bool:
+    """Whether the arrays can be read as flat runs of one length."""
+    full = [a for a in arguments if _is_full(a)]
+    return all(a.shape == full[0].shape and a.flags.c_contiguous for a in full)
+
+
+def _in_blocks(bound: Callable[..., Any], arguments: Sequence[Any], donate: Sequence[int]) -> Any:
+    """Run ``bound`` block by block into donated arrays, or into new ones where there are none."""
+    shape = next(a.shape for a in arguments if _is_full(a))
+    flat = [a.reshape(-1) if _is_full(a) else a for a in arguments]
+    size = next(a.size for a in flat if _is_full(a))
+
+    def block(start: int) -> Any:
+        return bound(*(a[start : start + BLOCK] if _is_full(a) else a for a in flat))
+
+    first = block(0)
+    spare = [flat[i] for i in donate if _is_full(flat[i]) and flat[i].flags.writeable]
+    outs = [_matching(spare, one.dtype, size) for one in _listed(first)]
+
+    def keep(start: int, result: Any) -> None:
+        for out, one in zip(outs, _listed(result), strict=True):
+            out[start : start + BLOCK] = one
+
+    settings = np.geterr()  # which other threads do not see
+
+    def run(start: int) -> None:
+        with np.errstate(**settings):
+            keep(start, block(start))
+
+    keep(0, first)
+    starts = range(BLOCK, size, BLOCK)
+    if size >= THREAD_FROM and (os.cpu_count() or 1) > 1:
+        list(_threads().map(run, starts))
+    else:
+        for start in starts:
+            run(start)
+    shaped = tuple(out.reshape(shape) for out in outs)
+    return shaped if isinstance(first, tuple) else shaped[0]
+
+
+def _listed(result: Any) -> tuple[Any, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _matching(spare: list[np.ndarray], dtype: Any, size: int) -> np.ndarray:
+    """The first donated array of that dtype, or a new array."""
+    for position, array in enumerate(spare):
+        if array.dtype == dtype:
+            return spare.pop(position)
+    return np.empty(size, dtype)
+
+
+def _threads() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="xpnn-sweep")
+    return _pool
+
+
+def _forget_threads() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has the pool object but not its threads
+    os.register_at_fork(after_in_child=_forget_threads)

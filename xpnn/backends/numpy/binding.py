@@ -1,0 +1,336 @@
+"""Calls of a tape with their operands and targets bound, ready to run: nothing is looked up again.
+
+Most calls write straight into the memory that their result was given. Python numbers become 0-d
+arrays of the dtype that the call would convert them to, which saves that conversion at every run;
+those that change are written before the calls that read them.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.numpy.numbers import Numbers
+from xpnn.backends.numpy.orders import in_order, in_rows, lies_by_columns, outer_first
+from xpnn.backends.numpy.reductions import EXTREMES, reduction
+from xpnn.backends.recording.calls import Call, Slot, View, mapped, walk
+from xpnn.backends.recording.lifetimes import MemoryPlan
+from xpnn.backends.recording.stand_ins import cast
+from xpnn.backends.recording.structure import getter
+
+Bound = Callable[[], Any]
+
+FEW = 1024  # items: a constant array of them is read faster than a number, in most calls
+FAST_WITH_NUMBERS = (np.floor_divide, np.power)  # which have ways of their own for a number
+CACHED = 32_768  # items: an array of them stays in the cache while others go by
+BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
+
+
+class Binder:
+    """Binds calls to the memory of a plan."""
+
+    def __init__(self, plan: MemoryPlan, numbers: Numbers):
+        self.plan, self.numbers = plan, numbers
+        self._filled: dict[Any, np.ndarray] = {}
+        self._scratch: dict[Any, np.ndarray] = {}
+
+    def bind(self, call: Call) -> list[Bound]:
+        """What to run for one call."""
+        special = SPECIAL.get(call.function)
+        if special is not None:
+            bound = special(self, call)
+            if bound is not None:
+                return bound
+        if call.method == "__call__" and isinstance(call.function, np.ufunc):
+            return self.elementwise(call)
+        if call.method == "reduce":
+            return reduction(self, call)
+        if all(isinstance(one, Slot) for one in call.results):
+            return [self.count(call)]
+        return [self.any_function(call)]
+
+    def array(self, leaf: Any) -> Any:
+        """An argument of a call as the call reads it, if it is not a number that changes."""
+        return self.plan.array(leaf) if isinstance(leaf, View) else leaf
+
+    def target(self, call: Call) -> np.ndarray:
+        """Where a call writes its only result."""
+        (view,) = call.results
+        return self.plan.array(view)
+
+    # Kinds of calls -------------------------------------------------------------------------------
+
+    def elementwise(self, call: Call) -> list[Bound]:
+        """A ufunc that writes into its target."""
+        if call.function.signature is not None:  # such as np.vecdot, which is not elementwise
+            return [partial(call.function, *self.operands(call), out=self.target(call))]
+        out, *operands = self.with_constants_written_out(call)
+        copies, operands = self.with_row_written_out(operands, out)
+        if call.function in EXTREMES:  # which deprecate a target by position
+            return [*copies, partial(call.function, *operands, out=out)]
+        return [*copies, partial(call.function, *operands, out)]
+
+    def with_constants_written_out(self, call: Call) -> list[np.ndarray]:
+        """Target and operands of a ufunc, constants as arrays where that is faster.
+
+        It is so beside few items, and in a maximum or minimum, which takes three times as long with
+        a number. All are flattened then, if they lie alike. Beside many items the constant is one
+        row for all rows of the others: it stays in the cache, where a whole array would not.
+        """
+        out, operands = self.target(call), self.operands(call)
+        constants = [
+            k
+            for k, (one, mark) in enumerate(zip(operands, call.arguments, strict=True))
+            if one.ndim == 0 and not isinstance(mark, Slot | View)
+        ]
+        few = out.size <= FEW and call.function not in FAST_WITH_NUMBERS
+        if not constants or not (few or call.function in EXTREMES):
+            return [out, *operands]
+        rows = in_rows([out, *operands], CACHED)
+        out, *operands = rows or (out, *operands)
+        for k in constants:
+            value = operands[k]
+            operands[k] = (
+                self.filled(value, out.shape[-1:]) if rows else self.filled_like(out, value)
+            )
+        return [out, *operands]
+
+    def with_row_written_out(
+        self, operands: list[np.ndarray], out: np.ndarray
+    ) -> tuple[list[Bound], list[np.ndarray]]:
+        """Operands with copies in place of a row that all rows of small arrays meet.
+
+        NumPy takes three times as long for an operand that it has to repeat as for a whole array.
+
+        Returns:
+            What makes the copies, to be run first, and the operands.
+        """
+        order = outer_first(out)
+        alike = [one.transpose(order) for one in (out, *operands) if one.shape == out.shape]
+        smaller = [k for k, one in enumerate(operands) if one.ndim and one.shape != out.shape]
+        if len(smaller) != 1 or out.size > CACHED:
+            return [], operands
+        (place,) = smaller
+        repeated = np.broadcast_to(operands[place], out.shape).transpose(order)
+        row = repeated
+        while row.ndim and (row.strides[0] == 0 or len(row) == 1):
+            row = row[0]
+        if not (1 < row.size < out.size and row.flags.c_contiguous):
+            return [], operands
+        if not all(one.flags.c_contiguous for one in alike):
+            return [], operands
+        copies = self.scratch(repeated.shape, row.dtype)
+        first = np.zeros(out.size // row.size, np.intp)
+        make = partial(row.reshape(1, -1).take, first, 0, copies.reshape(len(first), -1), "clip")
+        turned = copies.transpose(np.argsort(order))
+        return [make], [*operands[:place], turned, *operands[place + 1 :]]
+
+    def filled(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of that shape with one constant in it, made once."""
+        key = (value.dtype, value.tobytes(), shape)
+        if key not in self._filled:
+            self._filled[key] = np.full(shape, value)
+        return self._filled[key]
+
+    def scratch(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Memory for what the very next call reads, the same for all of that shape and dtype."""
+        if (shape, dtype) not in self._scratch:
+            self._scratch[shape, dtype] = np.empty(shape, dtype)
+        return self._scratch[shape, dtype]
+
+    def filled_like(self, array: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """The same, in the order of axes in which another array lies: one walk serves both."""
+        order = outer_first(array)
+        filled = self.filled(value, tuple(array.shape[axis] for axis in order))
+        return filled.transpose(np.argsort(order))
+
+    def operands(self, call: Call) -> list[np.ndarray]:
+        """The arguments of a ufunc, numbers as 0-d arrays of the dtype that it computes in."""
+        kinds = [_kind(one) for one in call.arguments]
+        if not any(kind is int or kind is float for kind in kinds):
+            return [np.asarray(self.array(one)) for one in call.arguments]
+        dtypes = call.function.resolve_dtypes((*kinds, None))
+        return [
+            self.numbers.array(one, dtype)
+            if isinstance(one, Slot)
+            else np.asarray(one, dtype)
+            if kind is int or kind is float
+            else np.asarray(self.array(one))
+            for one, kind, dtype in zip(call.arguments, kinds, dtypes, strict=False)
+        ]
+
+    def count(self, call: Call) -> Bound:
+        """A function of Python numbers alone."""
+        marks = walk(call.arguments)
+        places = [
+            one.place if isinstance(one, Slot) else self.numbers.constant(one) for one in marks
+        ]
+        count, first = len(call.results), call.results[0].place
+        assert [slot.place for slot in call.results] == [*range(first, first + count)]
+        followers, values = self.numbers.set_together(first, first + count), self.numbers.values
+        function, read = call.function, getter(places)
+
+        def run() -> None:
+            found = function(*read(values))
+            found = (found,) if call.returns_one else found
+            if len(found) != count:
+                raise ValueError(f"wanted {count} numbers of {function}, got {len(found)}")
+            values[first : first + count] = found
+            for array, place in followers:
+                array[()] = values[place]
+
+        return run
+
+    def any_function(self, call: Call) -> Bound:
+        """A function that makes arrays of its own, whose values are copied."""
+        arguments, options = mapped(self.array, call.arguments), mapped(self.array, call.options)
+        if any(isinstance(one, Slot) for one in walk((arguments, options))):
+            run = partial(self._with_numbers, call.function, arguments, options)
+        else:
+            run = partial(call.function, *arguments, **options)
+        targets = [self.array(one) for one in call.results]  # None for what is a view
+        return partial(self._store, run, targets)
+
+    def _with_numbers(self, function: Any, arguments: Any, options: Any) -> Any:
+        def value(leaf: Any) -> Any:
+            return self.numbers.values[leaf.place] if isinstance(leaf, Slot) else leaf
+
+        return function(*mapped(value, arguments), **mapped(value, options))
+
+    def _store(self, run: Bound, targets: Sequence[Any]) -> None:
+        for target, result in zip(targets, walk(run()), strict=True):
+            if isinstance(target, Slot):
+                self.numbers.set(target.place, result)
+            elif target is not None:
+                np.copyto(target, result)
+
+
+def bind_each(binder: Binder, calls: Sequence[Call]) -> list[Bound]:
+    """What to run for the calls of a tape, each by itself."""
+    return [bound for call in calls for bound in binder.bind(call)]
+
+
+def _kind(leaf: Any) -> Any:
+    """What decides how a ufunc treats an operand: a dtype, or int or float for Python numbers."""
+    if isinstance(leaf, Slot):
+        return leaf.kind
+    if isinstance(leaf, int | float) and not isinstance(leaf, bool):
+        return type(leaf)
+    return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
+
+
+def copies(target: np.ndarray, source: np.ndarray) -> list[Bound]:
+    """A copy; where it turns axes, in bands, so that the lines of memory that it reads stay near.
+
+    Rows of a matrix that lie a power of two apart take turns in a few places of the first cache.
+    """
+    item, width = source.itemsize, source.shape[-1] if source.ndim else 0
+    if width <= BAND or source.strides[-1] == item or item not in source.strides:
+        return [partial(np.copyto, target, source)]
+    bands = [slice(start, start + BAND) for start in range(0, width, BAND)]
+    return [partial(np.copyto, target[..., band], source[..., band]) for band in bands]
+
+
+# Calls with a way of their own --------------------------------------------------------------------
+
+
+def _matmul(binder: Binder, call: Call) -> list[Bound] | None:
+    """Products of two matrices by ``dot``, which asks less; a stack times a matrix as one."""
+    if any(isinstance(one, Slot) for one in call.arguments):
+        return None
+    (a, b), out = map(binder.array, call.arguments), binder.target(call)
+    if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and out.flags.c_contiguous:
+        a, out = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
+    if a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype:
+        if out.flags.c_contiguous:
+            return [partial(a.dot, b, out)]
+        if lies_by_columns(out):
+            return [partial(b.T.dot, a.T, out.T)]
+    return [partial(np.matmul, a, b, out=out)]
+
+
+def _vdot(binder: Binder, call: Call) -> list[Bound]:
+    """A dot product of what lies alike, or of that with a number."""
+    arrays = [one for one in call.arguments if isinstance(one, View)]
+    dtype, size = arrays[0].dtype, binder.array(arrays[0]).size
+    left, right = (
+        in_order(binder.array(one)) if one in arrays else binder.filled(dtype.type(one), (size,))
+        for one in call.arguments
+    )
+    return [partial(left.dot, right, binder.target(call))]
+
+
+def _cast(binder: Binder, call: Call) -> list[Bound]:
+    return [partial(np.copyto, binder.target(call), binder.array(call.arguments[0]), "unsafe")]
+
+
+def _reshape(binder: Binder, call: Call) -> list[Bound] | None:
+    """A reshape that had to copy."""
+    if call.options or len(call.arguments) > 2:
+        return None
+    source = binder.array(call.arguments[0])
+    return copies(binder.target(call).reshape(source.shape), source)
+
+
+def _tile(binder: Binder, call: Call) -> list[Bound] | None:
+    """A vector over and over."""
+    if call.options:
+        return None
+    array, target = binder.array(call.arguments[0]), binder.target(call)
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or target.ndim != 1 or not array.size:
+        return None
+    return [partial(np.copyto, target.reshape(-1, array.size), array)]
+
+
+def _take(binder: Binder, call: Call) -> list[Bound] | None:
+    if len(call.arguments) != 2 or set(call.options) != {"axis"}:
+        return None
+    if not isinstance(call.arguments[0], View | np.ndarray):
+        return None
+    array, indices = map(binder.array, call.arguments)
+    return [partial(array.take, indices, call.options["axis"], binder.target(call))]
+
+
+def _concatenate(binder: Binder, call: Call) -> list[Bound] | None:
+    return _joined(binder, call, expand=False)
+
+
+def _stack(binder: Binder, call: Call) -> list[Bound] | None:
+    return _joined(binder, call, expand=True)
+
+
+def _joined(binder: Binder, call: Call, expand: bool) -> list[Bound] | None:
+    """Pieces side by side, but for those that were made in their place."""
+    pieces, *axis = call.arguments
+    if set(call.options) - {"axis"}:
+        return None
+    where = axis[0] if axis else call.options.get("axis", 0)
+    out = binder.target(call)
+    arrays = [binder.array(piece) for piece in pieces]
+    if call.stacks_along_first_axis():
+        bound: list[Bound] = []
+        place = start = 0
+        for piece, array in zip(pieces, arrays, strict=True):
+            stop = place + (1 if expand else len(array))
+            if not (isinstance(piece, View) and binder.plan.made_in_place(call, piece, start)):
+                bound.append(
+                    partial(np.copyto, out[place, ...] if expand else out[place:stop], array)
+                )
+            place, start = stop, start + array.nbytes
+        return bound
+    if expand:
+        arrays = [np.expand_dims(array, where) for array in arrays]
+    return [partial(np.concatenate, arrays, where, out)]
+
+
+SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
+    np.matmul: _matmul,
+    np.vdot: _vdot,
+    cast: _cast,
+    np.reshape: _reshape,
+    np.tile: _tile,
+    np.take: _take,
+    np.concatenate: _concatenate,
+    np.stack: _stack,
+}

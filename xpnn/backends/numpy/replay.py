@@ -1,0 +1,317 @@
+"""A function of NumPy arrays, recorded when it first sees arguments of some shapes, then replayed.
+
+What is left of a training step is a list of calls with operands and targets bound: no layer, no
+shape and no allocation is looked at again. It is what a CUDA graph is to a GPU.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.numpy.binding import Binder, Bound, bind_each
+from xpnn.backends.numpy.layout import laid_by_columns
+from xpnn.backends.numpy.numbers import Numbers
+from xpnn.backends.numpy.products import dot_products
+from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
+from xpnn.backends.recording.lifetimes import (
+    MemoryPlan,
+    aligned_bytes,
+    join_arguments,
+    needed,
+    relocated,
+)
+from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, address_of
+from xpnn.backends.recording.structure import Structure, getter, successors
+from xpnn.backends.recording.tape import Tape
+
+logger = logging.getLogger("xpnn")
+
+Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
+
+PLAIN = (type(None), bool, int, float, str, np.generic)
+MOST_PROGRAMS = 16  # of one function; then the one that was used longest ago makes room
+
+
+class Replayed:
+    """A function of nested dicts and tuples of arrays and numbers, replayed where it can be.
+
+    A recording belongs to the shapes of all arguments and to the donated arrays themselves, which
+    it writes over at every run. Arrays that are donated for the first time get a recording of their
+    own. Donated arrays are written over behind the last call that may raise an error: one that does
+    leaves them as they were.
+
+    Args:
+        step: pure: what it returns depends on its arguments alone, and it changes nothing else.
+        donate: positions of arguments whose arrays may be written over. The first results take the
+            place of the donated arguments, in their order, and lie in the same memory.
+        bind: makes what is run of the calls of a tape.
+    """
+
+    def __init__(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), bind: Bind = bind_each
+    ):
+        self.step, self.donate, self.bind = step, frozenset(donate), bind
+        self.programs: list[Program] = []  # the last used one first
+        self.blocks: list[np.ndarray] = []  # memory that the programs share, as one runs at a time
+        self.recordable = True
+        functools.update_wrapper(self, step)
+
+    def __call__(self, *arguments: Any) -> Any:
+        for number, program in enumerate(self.programs):
+            if program.load(arguments):
+                if number:
+                    self.programs.insert(0, self.programs.pop(number))
+                return program.run()
+        if not self.recordable:
+            return self.step(*arguments)
+        try:
+            program = Program(self.step, arguments, self.donate, self.blocks, self.bind)
+        except Exception as reason:  # the step itself decides whether it is an error
+            results = self.step(*arguments)
+            self.recordable = False
+            logger.info("steps run call by call, as they cannot be replayed: %s", reason)
+            return results
+        self._remember(program)
+        return program.run()
+
+    def _remember(self, new: "Program") -> None:
+        """Put a program in front; of three for the same shapes the oldest one goes."""
+        alike = [one for one in self.programs if one.shapes == new.shapes]
+        self.programs = [new, *(one for one in self.programs if one not in alike[1:])]
+        del self.programs[MOST_PROGRAMS:]
+
+
+class Program:
+    """The calls of one recording, bound to memory, with the arguments that it was recorded for."""
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        donate: frozenset[int],
+        blocks: list[np.ndarray],
+        bind: Bind,
+    ):
+        self.form = Structure(arguments)
+        given = self.form.flatten(arguments)
+        donated = [path[0] in donate for path in self.form.paths]
+        self.leaves = _own_arrays(given, donated)
+
+        tape = Tape()
+        stand_ins = [tape.admit(leaf) for leaf in self.leaves]
+        results = (step(*self.form.rebuild(stand_ins)),)
+        self.result_form = Structure(results)
+        outputs = _marks(self.result_form.flatten(results))
+
+        views = {k: one.view for k, one in enumerate(stand_ins) if isinstance(one, Recorded)}
+        moved = join_arguments(tape.calls, {view.memory for k, view in views.items() if donated[k]})
+        views, outputs = relocated(views, moved), relocated(outputs, moved)
+        kept = {one.memory for one in (*views.values(), *outputs) if isinstance(one, View)}
+        calls = dot_products(laid_by_columns(needed(tape.calls, kept), kept), kept)
+        fixed = self._fix(views, moved)
+
+        self._numbers = Numbers(tape.numbers)
+        mine = [k for k in views if donated[k]]
+        self._donated = getter(mine)
+        self._lent = [
+            (k, self.leaves[k], self.leaves[k].shape, self.leaves[k].dtype)
+            for k in views
+            if not donated[k]
+        ]
+        self._slots = [
+            (k, one.slot.place)
+            for k, one in enumerate(stand_ins)
+            if isinstance(one, RecordedNumber)
+        ]
+        known = {*views, *(k for k, _ in self._slots)}
+        self._constant = [k for k in range(len(given)) if k not in known]
+        self._own = [self.leaves[k] for k in mine]
+
+        olds = [
+            old if old in views else None for old in successors(self.form, self.result_form, donate)
+        ]
+        self._settle(calls, outputs, views, olds, fixed, blocks, bind)
+        for place, slot in self._slots:
+            self._numbers.set(slot, given[place])
+
+    def _fix(
+        self, views: dict[int, View], moved: dict[Memory, tuple[Memory, int]]
+    ) -> dict[Memory, np.ndarray]:
+        """The bytes of all arguments; joint ones are moved together, unless they are already."""
+        fixed = {
+            view.memory: self.leaves[k].reshape(-1).view(np.uint8)
+            for k, view in views.items()
+            if self.leaves[k].nbytes == view.memory.nbytes
+        }
+        for joint in dict.fromkeys(memory for memory, _ in moved.values()):
+            parts = {k: view for k, view in views.items() if view.memory is joint}
+            fixed[joint] = _shared_bytes([self.leaves[k] for k in parts], list(parts.values()))
+            for k, view in parts.items():
+                array = view.on(fixed[joint])
+                if address_of(array) != address_of(self.leaves[k]):
+                    np.copyto(array, self.leaves[k])
+                    self.leaves[k] = array
+        return fixed
+
+    def _settle(
+        self,
+        calls: Sequence[Call],
+        outputs: list[Any],
+        views: dict[int, View],
+        olds: list[int | None],
+        fixed: dict[Memory, np.ndarray],
+        blocks: list[np.ndarray],
+        bind: Bind,
+    ) -> None:
+        """Give every array its place and every call its operands; settle where results lie."""
+        pairs = [
+            (one, None if old is None else views[old])
+            for one, old in zip(outputs, olds, strict=True)
+            if isinstance(one, View)
+        ]
+        homes = _homes(pairs, fixed)
+        plan = MemoryPlan(calls, fixed, {view.memory for view, _ in pairs}, homes, blocks)
+        self._calls = bind(Binder(plan, self._numbers), calls)
+        self._returned: list[Any] = list(outputs)
+        self._copied: list[tuple[int, np.ndarray]] = []
+        self._counted = [(k, one.place) for k, one in enumerate(outputs) if isinstance(one, Slot)]
+        for k, (one, old) in enumerate(zip(outputs, olds, strict=True)):
+            if not isinstance(one, View | np.ndarray):
+                continue
+            made = plan.array(one) if isinstance(one, View) else one
+            if old is None:
+                self._copied.append((k, made))
+                continue
+            own = self._returned[k] = self.leaves[old]
+            if made.shape != own.shape or made.dtype != own.dtype:
+                raise NotRecordable("what is returned in place of an argument differs in form")
+            in_place = isinstance(one, View) and (one == views[old] or one.memory in plan.at_home)
+            if not in_place:
+                self._calls.append(partial(np.copyto, own, made))
+
+    def load(self, arguments: tuple[Any, ...]) -> bool:
+        """Put arguments where the calls read them; False if the program is not for them."""
+        try:
+            given = self.form.flatten(arguments)
+        except (LookupError, TypeError):
+            return False
+        own = self.leaves
+        if not all(map(is_, self._donated(given), self._own)):
+            return False
+        for k in self._constant:
+            if type(given[k]) is not type(own[k]) or given[k] != own[k]:
+                return False
+        for k, _, shape, dtype in self._lent:
+            one = given[k]
+            if not isinstance(one, np.ndarray) or one.shape != shape or one.dtype != dtype:
+                return False
+        for k, _ in self._slots:
+            if type(given[k]) is not type(own[k]):
+                return False
+        try:
+            for k, slot in self._slots:
+                self._numbers.set(slot, given[k])
+        except OverflowError:  # too large for the dtype that calls convert it to
+            return False
+        for k, array, _, _ in self._lent:
+            array[...] = given[k]  # of small arrays in half of the time that np.copyto takes
+        return True
+
+    @property
+    def shapes(self) -> list[Any]:
+        """The shapes of all arguments."""
+        return [(one.shape, one.dtype) if _is_array(one) else type(one) for one in self.leaves]
+
+    def run(self) -> Any:
+        """All calls in their order; the results, of which donated ones lie where they lay."""
+        for call in self._calls:
+            call()
+        results = self._returned.copy()
+        for k, slot in self._counted:
+            results[k] = self._numbers.values[slot]
+        for k, array in self._copied:
+            results[k] = array.copy() if array.ndim else array[()]
+        return self.result_form.rebuild(results)[0]
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray)
+
+
+def _own_arrays(leaves: list[Any], donated: list[bool]) -> list[Any]:
+    """Arrays that may be written to: those that were donated, copies of the others."""
+    own: list[Any] = []
+    adopted: list[np.ndarray] = []
+    for leaf, mine in zip(leaves, donated, strict=True):
+        if _is_array(leaf):
+            if type(leaf) not in (np.ndarray, np.memmap):
+                raise NotRecordable(f"an argument is a {type(leaf).__name__}")
+            free = mine and leaf.flags.writeable and leaf.flags.c_contiguous
+            if free and not any(np.may_share_memory(leaf, other) for other in adopted):
+                adopted.append(leaf)
+            else:
+                leaf = np.array(leaf, order="C")
+        own.append(leaf)
+    return own
+
+
+def _shared_bytes(arrays: list[np.ndarray], views: list[View]) -> np.ndarray:
+    """The bytes that arrays share as the views say, or fresh ones where they do not yet."""
+    nbytes = views[0].memory.nbytes
+    starts = {address_of(array) - view.offset for array, view in zip(arrays, views, strict=True)}
+    bases = {id(_base(array)) for array in arrays}
+    if len(starts) == len(bases) == 1:
+        base = _base(arrays[0])
+        offset = starts.pop() - address_of(base)
+        if base.dtype == np.uint8 and 0 <= offset <= base.nbytes - nbytes:
+            return base[offset : offset + nbytes]
+    return aligned_bytes(nbytes)
+
+
+def _base(array: np.ndarray) -> np.ndarray:
+    """The array that owns the memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _marks(outputs: list[Any]) -> list[Any]:
+    """What stands for the outputs on the tape."""
+    marks: list[Any] = []
+    for one in outputs:
+        if isinstance(one, Recorded):
+            marks.append(one.view)
+        elif isinstance(one, RecordedNumber):
+            marks.append(one.slot)
+        elif isinstance(one, PLAIN) or (_is_array(one) and not one.dtype.hasobject):
+            marks.append(one)
+        else:
+            raise NotRecordable(f"a {type(one).__name__} is returned")
+    return marks
+
+
+def _homes(
+    pairs: list[tuple[View, View | None]], fixed: dict[Memory, np.ndarray]
+) -> dict[Memory, Memory]:
+    """Results that can take the place of arguments: all of what is read of them fits there."""
+    homes: dict[Memory, Memory | None] = {}
+    for view, argument in pairs:
+        if view.memory in fixed:
+            if view != argument:
+                raise NotRecordable("an argument is returned in the place of another one")
+            continue
+        fits = (
+            argument is not None
+            and view._replace(memory=argument.memory) == argument
+            and view.memory.nbytes == argument.memory.nbytes
+            and homes.get(view.memory, argument.memory) is argument.memory
+        )
+        homes[view.memory] = argument.memory if fits and argument else None
+    found = {memory: home for memory, home in homes.items() if home is not None}
+    taken = list(found.values())
+    return {memory: home for memory, home in found.items() if taken.count(home) == 1}

@@ -1,0 +1,1 @@
+"""What every backend is: the portable version of each primitive, which a library may override."""

@@ -1,0 +1,298 @@
+"""Backend: the portable version of every operation that the array API standard lacks."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from xpnn.backends.portable.boundary import Boundary
+from xpnn.backends.portable.device_memory import DeviceMemory
+from xpnn.backends.portable.random_words import RandomWords
+from xpnn.backends.portable.reductions import Reductions
+from xpnn.backends.portable.sliding import Sliding
+from xpnn.backends.portable.staging import Staging
+from xpnn.errors import BackendUnavailable
+from xpnn.numerics import HOST, erf_by_chebyshev
+from xpnn.typing import Array, Namespace, Shape, StepMaker
+
+SIDE_BY_SIDE_ON_GPU = 1 << 25  # entries: 128 MiB of float32 for one layer
+STACKS_ON_GPU = 256  # an H100 has 132 multiprocessors
+
+
+class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
+    """One array library on one device.
+
+    Layers do their math on ``xp``, the library under the names of the array API standard. What the
+    standard lacks is a method here: written once in portable form, overridden where a library does
+    it better, and always held to the portable version by ``tests/backends/test_contract.py``.
+
+    Attributes:
+        name: what a user types, such as ``"numpy"``.
+        xp: the array namespace.
+        device: the library's own device object, or None where it has only one.
+        deterministic: whether the same step on the same device gives the same bits every time.
+        tf32: whether matrix products of float32 may be worked out in TF32 on a GPU; None leaves it
+            to the library's own switch.
+        counters_on_device: whether step counts and dropout draws are 0-d arrays (so that a compiled
+            step stays right when they change) rather than Python integers.
+        joint_size: parameters that have up to so many elements together are joined and updated in
+            one sweep, as a call costs more than the work in it. 0 where calls cost nothing.
+        side_by_side: windows of up to so many entries in all are copied side by side, so that one
+            product takes the place of many. 0 where products by themselves cost nothing.
+        stacks: a product that adds up over very many rows is cut into up to so many, one for each
+            processor of a GPU. 1 where the library does so itself.
+        compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
+            are "known" to be pure, or "none".
+    """
+
+    library: ClassVar[str]
+    install: ClassVar[str]
+    counters_on_device: ClassVar[bool] = False
+    joint_size: ClassVar[float] = 0
+    side_by_side: int = 0
+    stacks: int = 1
+    compiles: Literal["all", "known", "none"] = "none"
+
+    deterministic: bool = False
+    tf32: bool | None = None
+
+    def __init__(self, device: str | None = None):
+        self.xp = self.load_namespace()
+        self.device = self.resolve_device(device)
+        self._constants: dict[tuple[float, ...], Array] = {}
+        self._indices: dict[int, Array] = {}
+        self.spec = self.name if device is None else f"{self.name}:{device}"
+
+    def __repr__(self) -> str:
+        deterministic = ", deterministic" if self.deterministic else ""
+        tf32 = "" if self.tf32 is None else f", tf32={self.tf32}"
+        return f"<backend {self.spec}{deterministic}{tf32}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied, or pickled and read again in another process: the same backend, opened there."""
+        from xpnn.backends import get_backend
+
+        deterministic, tf32 = self.deterministic, self.tf32
+        return partial(get_backend, self.spec, deterministic=deterministic, tf32=tf32), ()
+
+    # What a subclass says about its library -------------------------------------------------
+
+    def load_namespace(self) -> Namespace:
+        """Import the library and return its namespace; the only place where it is imported."""
+        raise NotImplementedError
+
+    def resolve_device(self, device: str | None) -> Any:
+        """Turn the part of the spec after the colon into the library's device object."""
+        if device not in (None, "cpu"):
+            raise BackendUnavailable(
+                f"backend {self.name!r} has one device, the CPU, but {device!r} was asked for; "
+                f"write {self.name!r}"
+            )
+        return None
+
+    def describe_devices(self) -> list[str]:
+        """The devices that this library sees, one line each."""
+        return ["cpu"]
+
+    def allow_float64(self) -> AbstractContextManager[Any]:
+        """A context in which float64 works, for gradient checks; only JAX needs one."""
+        return nullcontext()
+
+    def overflowing(self) -> AbstractContextManager[Any]:
+        """A context in which infinities arise without a warning; what runs on NumPy needs one."""
+        return nullcontext()
+
+    # Feeding it ---------------------------------------------------------------------------------
+
+    @property
+    def on_host(self) -> bool:
+        """Whether its arrays lie in the host's memory, where NumPy reads them as they are."""
+        return False
+
+    def staging(self) -> Staging:
+        """A way for batches from the host to the device, beside the steps that compute."""
+        return Staging(self)
+
+    # What the standard lacks ------------------------------------------------------------------
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked to."""
+
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
+        """Turn ``rule(xp, *arrays)``, a pure elementwise function, into one sweep over memory.
+
+        Args:
+            rule: returns an array or a tuple of arrays, each of its arguments' common shape. Its
+                arguments are arrays of one shape (or that broadcast to it), 0-d arrays and Python
+                numbers.
+            donate: positions among the arrays whose memory may be reused, for the first results in
+                this order. A donated array must not be read again; keep what is returned.
+        """
+        xp = self.xp
+        return lambda *arrays: rule(xp, *arrays)
+
+    def joint_groups(self, arrays: Mapping[str, Array]) -> list[list[str]]:
+        """The names of arrays of one dtype, in groups that are to be joined."""
+        return self._grouped(arrays, self.joint_size)
+
+    @staticmethod
+    def _grouped(arrays: Mapping[str, Array], joint_size: float) -> list[list[str]]:
+        """Each array goes into the first group that has room for it."""
+        groups: list[list[str]] = []
+        rooms: list[float] = []  # how many elements each group has room for
+        for name, array in arrays.items():
+            size = math.prod(array.shape)
+            number = next((k for k, room in enumerate(rooms) if size <= room), len(groups))
+            if number == len(groups):
+                groups.append([])
+                rooms.append(joint_size)
+            groups[number].append(name)
+            rooms[number] -= size
+        return groups
+
+    def join(self, arrays: list[Array]) -> Array:
+        """Arrays behind each other, flat; a single one as it is."""
+        if len(arrays) == 1:
+            return arrays[0]
+        return self.xp.concat([self.xp.reshape(array, (-1,)) for array in arrays])
+
+    def split(self, joint: Array, shapes: Sequence[Shape]) -> list[Array]:
+        """The way back of ``join``, as views where the library has them."""
+        if len(shapes) == 1:
+            return [joint]
+        parts, start = [], 0
+        for shape in shapes:
+            stop = start + math.prod(shape)
+            parts.append(self.xp.reshape(joint[start:stop], shape))
+            start = stop
+        return parts
+
+    def compile(
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
+    ) -> Callable[..., Any]:
+        """Make a whole function of arrays one unit, where the library can; see ``compiled``."""
+        return step
+
+    def compiled(
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        *,
+        held: Sequence[int] = (),
+        wanted: bool | None = None,
+        known: bool = False,
+        on: StepMaker | None = None,
+    ) -> Callable[..., Any]:
+        """``step``, compiled if that is wanted; if nothing is said, as this backend does it.
+
+        Args:
+            donate: positions of arguments that may be written over. The first results take their
+                place, in their order.
+            held: positions of arguments that mostly are the same arrays from call to call.
+            wanted: True, False, or None to leave it to the backend.
+            known: whether the step is known to depend on its arguments alone.
+            on: makes the same step for the arrays of another backend, in case that one runs it.
+        """
+        if wanted is None:
+            wanted = self.compiles == "all" or (self.compiles == "known" and known)
+        return self.compile(step, donate, held, on) if wanted else step
+
+    def barrier(self, *arrays: Array) -> tuple[Array, ...]:
+        """The same arrays, for a compiler others, and none of them there before all of them are.
+
+        What is worked out from them a second time is so worked out a second time, and later.
+        """
+        return arrays
+
+    def scan(
+        self,
+        step: Callable[..., Any],
+        carry: tuple[Array, ...],
+        inputs: Sequence[Array],
+        reverse: bool = False,
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Walk along the first axis of ``inputs``, carrying something from step to step.
+
+        Args:
+            step: takes the carry and, for each of ``inputs``, what it holds at this step; returns
+                the carry after the step and a tuple of arrays to keep.
+            carry: what the first step takes.
+            inputs: arrays of one length.
+            reverse: from the last step to the first.
+
+        Returns:
+            The carry after the walk, and the kept arrays, stacked in the order of ``inputs``.
+        """
+        length = inputs[0].shape[0]
+        kept: list[tuple[Array, ...]] = [()] * length
+        for t in range(length)[:: -1 if reverse else 1]:
+            carry, kept[t] = step(carry, *(one[t, ...] for one in inputs))
+        return carry, tuple(map(self.stack, zip(*kept, strict=True)))
+
+    def stack(self, arrays: Sequence[Array]) -> Array:
+        """Arrays of one shape along a new first axis."""
+        return self.xp.stack(arrays)
+
+    def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        """``array`` with ``updates[k]`` added to row ``indices[k]``, for every k; repeats add up.
+
+        Args:
+            array: (rows, ...); donated.
+            indices: (n,) integers in [0, rows).
+            updates: (n, ...).
+        """
+        xp = self.xp
+        rows = xp.arange(array.shape[0], dtype=indices.dtype, device=self.device)
+        chosen = xp.astype(rows[:, None] == indices[None, :], updates.dtype)
+        flat = xp.reshape(updates, (updates.shape[0], math.prod(updates.shape[1:])))
+        return array + xp.reshape(chosen @ flat, array.shape)
+
+    def erf(self, x: Array) -> Array:
+        """The error function, to the precision of ``x``."""
+        return erf_by_chebyshev(x, self.xp)
+
+    def counter(self, start: int = 0) -> Any:
+        """A step or draw counter: a Python integer, or a 0-d array where counters_on_device."""
+        if not self.counters_on_device:
+            return start
+        with self.on_device():
+            return self.xp.asarray(start, dtype=self.xp.int32, device=self.device)
+
+    def counting(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """Turn ``rule(xp, *counters)`` into a function of counters, where they are kept."""
+        return self.elementwise(rule, donate) if self.counters_on_device else partial(rule, HOST)
+
+    def scalar(self, value: float) -> Any:
+        """A number that a step carries: a Python float, or a 0-d array of the library's widest."""
+        if not self.counters_on_device:
+            return float(value)
+        with self.on_device():
+            return self.xp.asarray(value, dtype=float, device=self.device)
+
+    def indices(self, count: int) -> Array:
+        """0, 1, ... count - 1 as int32, made on the device only once."""
+        if count not in self._indices:
+            self._indices[count] = self.from_numpy(np.arange(count, dtype=np.int32))
+        return self._indices[count]
+
+    def constant(self, values: tuple[float, ...]) -> Array:
+        """Numbers that never change as a float32 array; copied to the device only once."""
+        if values not in self._constants:
+            self._constants[values] = self.from_numpy(np.asarray(values, dtype=np.float32))
+        return self._constants[values]
+
+    def describe(self) -> str:
+        """One line: library, version and device."""
+        import importlib.metadata
+
+        version = importlib.metadata.version(self.library)
+        return f"{self.name} {version} on {self.device or 'cpu'}"

@@ -1,0 +1,1 @@
+"""What records a step, and what is true of the recording on every machine."""

@@ -1,0 +1,279 @@
+"""Where the arrays of a tape lie: as few bytes as possible, and as few copies.
+
+Arrays that are never needed at one time share memory. An elementwise call writes over an operand
+that nobody reads again. What is only made to become part of a stack is made in its place there, and
+a result that replaces a donated argument is made on top of it, once nobody reads the argument any
+more; what lies between the two may lie there, too.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.recording.calls import Call, Memory, View, mapped
+from xpnn.backends.recording.stand_ins import cast
+
+ALIGNMENT = 64  # bytes: a cache line, and the width of the widest vector unit
+
+
+def aligned_bytes(nbytes: int) -> np.ndarray:
+    """Fresh bytes at an address that vector units like."""
+    room = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -room.__array_interface__["data"][0] % ALIGNMENT
+    return room[start : start + nbytes]
+
+
+def join_arguments(calls: list[Call], donated: set[Memory]) -> dict[Memory, tuple[Memory, int]]:
+    """Let arguments that the calls put behind each other lie behind each other from the start.
+
+    Drops the calls that only do so, and moves all views of these arguments to the joint memory.
+
+    Args:
+        calls: of a tape; changed in place.
+        donated: the memory of arguments, which may be put anywhere.
+
+    Returns:
+        For each of the arguments its joint memory, and from which byte on it lies there.
+    """
+    moved: dict[Memory, tuple[Memory, int]] = {}
+    joints = []
+    written = {view.memory for call in calls if call.in_place for view in call.writes()}
+    for call in calls:
+        pieces = call.arguments[0] if call.stacks_along_first_axis() else ()
+        memories = {piece.memory for piece in pieces if isinstance(piece, View) and piece.is_whole}
+        if not len(memories) == len(pieces) > 0 or call.results[0].memory in written:
+            continue
+        if memories <= donated - moved.keys():
+            start = 0
+            for piece in pieces:
+                moved[piece.memory] = call.results[0].memory, start
+                start += piece.nbytes
+            joints.append(call)
+    calls[:] = [relocated(call, moved) for call in calls if call not in joints]
+    return moved
+
+
+def relocated(tree: Any, moved: dict[Memory, tuple[Memory, int]]) -> Any:
+    """The same with every view of memory that has moved at its new place."""
+
+    def move(view: View) -> View:
+        if view.memory not in moved:
+            return view
+        memory, start = moved[view.memory]
+        return view._replace(memory=memory, offset=start + view.offset)
+
+    if isinstance(tree, Call):
+        return tree.with_views(move)
+    return mapped(lambda leaf: move(leaf) if isinstance(leaf, View) else leaf, tree)
+
+
+SURE = {cast, np.concatenate, np.stack, np.matmul, np.reshape, np.vdot, np.where}
+
+
+def may_raise(call: Call) -> bool:
+    """Whether numbers in its arguments could end the call with an error, as ids out of range do."""
+    return not (isinstance(call.function, np.ufunc) or call.function in SURE)
+
+
+def needed(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+    """The calls that fill memory which is read, by other calls or behind them, and all others.
+
+    Args:
+        calls: of a tape.
+        kept: memory that is read from outside.
+    """
+    read, found = set(kept), []
+    for call in reversed(calls):
+        filled = {view.memory for view in call.writes()}
+        if not filled or may_raise(call) or filled & read:
+            read |= {view.memory for view in call.reads()}
+            found.append(call)
+    return found[::-1]
+
+
+class MemoryPlan:
+    """A block of bytes, and a place in it, for each memory of a tape.
+
+    Args:
+        calls: of the tape.
+        fixed: the bytes of arrays that were passed in.
+        kept: memory that is read after the last call.
+        homes: for a result, the donated argument on top of which it should be made.
+        blocks: bytes to use again, all of them free; those that are made here are added.
+
+    Attributes:
+        at_home: the results that are made on top of their argument.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        fixed: dict[Memory, np.ndarray],
+        kept: set[Memory],
+        homes: dict[Memory, Memory],
+        blocks: list[np.ndarray],
+    ):
+        self.calls, self.homes, self.blocks = calls, homes, blocks
+        self.places = {memory: (block, 0) for memory, block in fixed.items()}
+        self.inside: dict[Memory, tuple[Memory, int]] = {}
+        self.at_home: set[Memory] = set()
+        self._arrays: dict[tuple[Any, ...], np.ndarray] = {}
+        self.last_use = dict.fromkeys(kept, len(calls))
+        self._fixed, self._free = set(fixed), list(blocks)
+        # for what lies in the place of a donated argument, the result that will be made there
+        self._heirs = {home: memory for memory, home in homes.items()}
+        self._sure_from = max((k + 1 for k, call in enumerate(calls) if may_raise(call)), default=0)
+        self._find_uses()
+        self._find_parts_of_stacks()
+        self._assign()
+
+    def array(self, view: View) -> np.ndarray:
+        """The array itself, one object for all that lie alike.
+
+        A call that writes over an operand is told so at once by an object that is both. Of two,
+        NumPy first works out how they overlap, which takes as long as 300 numbers.
+        """
+        block, start = self._place(view.memory)
+        placed = view._replace(offset=start + view.offset)
+        key = (id(block), *placed[1:])
+        if key not in self._arrays:
+            self._arrays[key] = placed.on(block)
+        return self._arrays[key]
+
+    def made_in_place(self, call: Call, piece: View, start: int) -> bool:
+        """Whether a piece of a stack already lies where the stack wants it, at byte ``start``."""
+        (stack,) = call.results
+        return self.inside.get(piece.memory) == (stack.memory, start)
+
+    def outlives(self, memory: Memory, call: int) -> bool:
+        """Whether what lies there is read by that call or a later one, or after all of them."""
+        return self.last_use[self._outermost(memory)] >= call
+
+    def _place(self, memory: Memory) -> tuple[np.ndarray, int]:
+        offset = 0
+        while memory in self.inside:
+            memory, more = self.inside[memory]
+            offset += more
+        block, start = self.places[memory]
+        return block, start + offset
+
+    def _find_uses(self) -> None:
+        self._made_by: dict[Memory, int] = {}
+        for number, call in enumerate(self.calls):
+            for view in call.views():
+                self.last_use[view.memory] = max(self.last_use.get(view.memory, 0), number)
+            for view in call.writes():
+                self._made_by.setdefault(view.memory, number)
+
+    def _find_parts_of_stacks(self) -> None:
+        written_last = {
+            view.memory: number
+            for number, call in enumerate(self.calls)
+            if call.in_place
+            for view in call.writes()
+        }
+        for number, call in enumerate(self.calls):
+            if not call.stacks_along_first_axis():
+                continue
+            (stack,) = call.results
+            if written_last.get(stack.memory, 0) > number or stack.memory in self.homes:
+                continue
+            start = 0
+            for piece in call.arguments[0]:  # views, and constants, which have to be copied
+                memory = piece.memory if isinstance(piece, View) else None
+                if (
+                    memory is not None
+                    and piece.is_whole
+                    and piece.dtype == stack.dtype
+                    and memory not in self._fixed
+                    and memory not in self.homes
+                    and memory not in self.inside
+                    and written_last.get(memory, 0) < number
+                ):
+                    self.inside[memory] = stack.memory, start
+                    last = max(self.last_use[memory], self.last_use[stack.memory])
+                    self.last_use[stack.memory] = last
+                start += piece.nbytes
+
+    def _assign(self) -> None:
+        ending: dict[int, list[Memory]] = {}
+        for memory, number in self.last_use.items():
+            if memory not in self.inside:
+                ending.setdefault(number, []).append(memory)
+        for number, call in enumerate(self.calls):
+            taken = None
+            for view in call.writes():
+                memory = self._outermost(view.memory)
+                if memory in self.places:
+                    continue
+                if memory in self.homes and self._can_go_home(number, call, view):
+                    self.places[memory] = self.places[self.homes[memory]]
+                    self.at_home.add(memory)
+                    continue
+                taken = self._operand_to_overwrite(number, call, view)
+                self.places[memory] = (
+                    self.places[taken] if taken else (self._take(memory.nbytes), 0)
+                )
+                if taken in self._heirs:
+                    self._heirs[memory] = self._heirs[taken]
+            for memory in ending.get(number, []):
+                if not (memory is taken or memory in self._fixed or memory in self._heirs):
+                    self._give_back(memory)
+
+    def _outermost(self, memory: Memory) -> Memory:
+        while memory in self.inside:
+            memory, _ = self.inside[memory]
+        return memory
+
+    def _can_go_home(self, number: int, call: Call, view: View) -> bool:
+        """Whether nobody reads the donated argument after this call, and this call may write it.
+
+        Before the last call that may raise, nothing is written over: an error changes nothing.
+        """
+        if number < self._sure_from:
+            return False
+        home = self.homes[self._outermost(view.memory)]
+        last = self.last_use.get(home, -1)
+        return last < number or (last == number and call.may_overwrite(home, view))
+
+    def _operand_to_overwrite(self, number: int, call: Call, view: View) -> Memory | None:
+        if view.memory in self.inside:
+            return None
+        for operand in call.reads():
+            memory = operand.memory
+            if (
+                self.last_use[memory] == number
+                and memory not in self.inside
+                and memory.nbytes == view.memory.nbytes
+                and call.may_overwrite(memory, view)
+                and self._may_give_way(number, memory, view.memory)
+            ):
+                return memory
+        return None
+
+    def _may_give_way(self, number: int, memory: Memory, other: Memory) -> bool:
+        """Whether other memory may take the place of this one, which no later call reads.
+
+        The place of a donated argument is free until the result comes that is made there.
+        """
+        heir = self._heirs.get(memory)
+        if heir is None:
+            return memory not in self._fixed
+        until, last = self._made_by[heir], self.last_use[other]
+        if number < self._sure_from or last > until:
+            return False
+        views = [view for view in self.calls[until].writes() if view.memory is heir]
+        return last < until or all(self.calls[until].may_overwrite(other, view) for view in views)
+
+    def _take(self, nbytes: int) -> np.ndarray:
+        """The smallest free block that is large enough and not wastefully so, or a new one."""
+        fitting = [k for k, one in enumerate(self._free) if nbytes <= one.size <= 2 * nbytes + 64]
+        if fitting:
+            return self._free.pop(min(fitting, key=lambda k: (self._free[k].size, -k)))
+        self.blocks.append(aligned_bytes(nbytes))
+        return self.blocks[-1]
+
+    def _give_back(self, memory: Memory) -> None:
+        if memory in self.places:
+            self._free.append(self.places[memory][0])

@@ -1,0 +1,142 @@
+"""Writing down which NumPy calls a function makes, while it runs.
+
+A function is run on stand-ins for its arrays. A ``Recorded`` array computes like the array that it
+stands for, and notes on a ``Tape`` which call made which array out of which; views need no note, as
+they are described by where they lie. ``program.py`` makes a program of the tape.
+
+What a tape cannot hold ends the recording with ``NotRecordable``: reading a value on the host,
+writing into an array that was passed in, a call that NumPy does not show to its operands. Python's
+``isinstance(x, np.ndarray)`` and ``isinstance(n, int)`` are false for stand-ins, and the order in
+which a step walks through a dict is that of the recording.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.numpy.orders import is_dense
+from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View, mapped, walk
+from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, address_of, value_of
+
+
+@dataclass
+class Tape:
+    """The calls in their order, and how many numbers they use."""
+
+    calls: list[Call] = field(default_factory=list)
+    numbers: int = 0
+    counted: dict[Any, Any] = field(default_factory=dict)
+    passed_in: set[Memory] = field(default_factory=set)
+    settings: Any = field(default_factory=np.geterr)
+
+    def admit(self, leaf: Any) -> Any:
+        """The stand-in for an argument of the recorded function."""
+        if isinstance(leaf, np.ndarray):
+            stand_in = self._fresh(leaf)
+            self.passed_in.add(stand_in.view.memory)
+            return stand_in
+        if type(leaf) in (int, float):
+            return self._number(leaf)
+        if leaf is None or type(leaf) in (bool, str):
+            return leaf
+        raise NotRecordable(f"an argument is a {type(leaf).__name__}")
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+        method: str = "",
+    ) -> Any:
+        """Run a function on the arrays that stand behind its arguments, and note the call."""
+        run = getattr(function, method) if method else function
+        result = run(*mapped(value_of, arguments), **mapped(value_of, options))
+        self._check_settings()
+        leaves = walk((arguments, options))
+        sources = [one for one in leaves if isinstance(one, Recorded)]
+        if method == "reduce" and any(isinstance(one, RecordedNumber) for one in leaves):
+            raise NotRecordable("a number that changes chooses the axes of a sum")
+        note = Call(function, method, mapped(_mark, arguments), mapped(_mark, options), [])
+        kept = mapped(lambda one: self._kept(one, sources, note), result)
+        note.returns_one = not isinstance(result, tuple | list)
+        if any(one is not None for one in note.results):
+            self.calls.append(note)
+        return kept
+
+    def count(self, compute: Callable[..., Any], pair: tuple[Any, Any]) -> Any:
+        """An operation on two numbers, noted once however often it is done."""
+        key = compute, tuple((type(one), _mark(one)) for one in pair)
+        if key not in self.counted:
+            self.counted[key] = self.call(compute, pair, {})
+        return self.counted[key]
+
+    def write(self, ufunc: np.ufunc, arguments: tuple[Any, ...], target: Any) -> Any:
+        """An elementwise call into memory that the function has made itself."""
+        if not isinstance(target, Recorded) or target.view.memory in self.passed_in:
+            raise NotRecordable(f"{ufunc.__name__} writes into an array that it was given")
+        if target.is_scalar:  # of which += makes another one
+            return self.call(ufunc, arguments, {}, "__call__")
+        self._check_settings()
+        ufunc(*mapped(value_of, arguments), out=target.value)
+        marks = mapped(_mark, arguments)
+        self.calls.append(Call(ufunc, "__call__", marks, {}, [target.view], in_place=True))
+        return target
+
+    def _check_settings(self) -> None:
+        """Refuse a step that changes how NumPy treats overflow and its like: it would not last."""
+        if np.geterr() != self.settings:
+            raise NotRecordable("np.errstate is changed inside of the step")
+
+    def _kept(self, result: Any, sources: Sequence[Recorded], note: Call) -> Any:
+        """The stand-in for one result of a call."""
+        if isinstance(result, np.ndarray | np.generic):
+            array = np.asarray(result)
+            for source in sources:
+                if source.holds(array):
+                    note.results.append(None)
+                    return source.seen_as(array)
+            stand_in = self._fresh(array)
+            stand_in.is_scalar = isinstance(result, np.generic)
+            note.results.append(stand_in.view)
+            return stand_in
+        if type(result) in (int, float) and not sources:
+            number = self._number(result)
+            note.results.append(number.slot)
+            return number
+        raise NotRecordable(f"{note.function.__name__} returns a {type(result).__name__}")
+
+    def _fresh(self, array: np.ndarray) -> Recorded:
+        if array.dtype.hasobject:
+            raise NotRecordable("an array holds objects")
+        if not is_dense(array):
+            array = np.ascontiguousarray(array)
+        view = View(Memory(array.nbytes), 0, array.shape, array.strides, array.dtype)
+        return Recorded(self, array, view, address_of(array))
+
+    def _number(self, value: int | float) -> RecordedNumber:
+        self.numbers += 1
+        return RecordedNumber(self, value, Slot(self.numbers - 1, type(value)))
+
+
+def recordable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that a tape notes as one call, whatever it does inside."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        for one in walk(arguments):
+            if isinstance(one, Recorded | RecordedNumber):
+                return one.tape.call(function, arguments, {})
+        return function(*arguments)
+
+    return run
+
+
+def _mark(leaf: Any) -> Any:
+    if isinstance(leaf, Recorded):
+        return leaf.view
+    if isinstance(leaf, np.ndarray) and leaf.dtype.hasobject:
+        raise NotRecordable("an array holds objects")
+    return leaf.slot if isinstance(leaf, RecordedNumber) else leaf

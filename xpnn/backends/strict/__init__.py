@@ -1,0 +1,1 @@
+"""array-api-strict: the standard and nothing else, for tests."""

@@ -1,0 +1,66 @@
+"""array-api-strict: the standard and nothing else, on devices that refuse hidden copies.
+
+For tests and for authors of layers: on ``"array-api-strict:device1"`` a call outside of the
+standard, an array made on the wrong device, or a hidden copy to the host is an error.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.portable.base import Backend
+from xpnn.errors import BackendUnavailable
+from xpnn.typing import Array, Namespace
+
+DEVICES = {"cpu": "CPU_DEVICE", "device1": "device1", "device2": "device2"}
+
+
+class StrictBackend(Backend):
+    """Arrays of array-api-strict, on ``cpu``, ``device1`` or ``device2``."""
+
+    name = "array-api-strict"
+    library = "array-api-strict"
+    install = "pip install array-api-strict"
+
+    def load_namespace(self) -> Namespace:
+        import array_api_strict
+
+        return array_api_strict
+
+    def resolve_device(self, device: str | None) -> Any:
+        try:
+            return self.xp.Device(DEVICES[device or "cpu"])
+        except KeyError:
+            raise BackendUnavailable(
+                f"array-api-strict has the devices {', '.join(DEVICES)}, got {device!r}; "
+                f"write, for example, 'array-api-strict:device1'"
+            ) from None
+
+    def owns(self, array: Any) -> bool:
+        return self.device_of(array) == self.device
+
+    def device_of(self, array: Any) -> Any:
+        return array.device if type(array).__module__.startswith("array_api_strict") else None
+
+    def device_name(self, device: Any) -> str:
+        return next(name for name, own in DEVICES.items() if self.xp.Device(own) == device)
+
+    @property
+    def on_host(self) -> bool:
+        return bool(self.device == self.xp.Device("CPU_DEVICE"))
+
+    def overflowing(self) -> AbstractContextManager[Any]:
+        return np.errstate(over="ignore", invalid="ignore")
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        if array.dtype == np.float16:  # which the standard does not have
+            array = array.astype(np.float32)
+        return super().from_numpy(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        cpu = self.xp.Device("CPU_DEVICE")
+        return np.asarray(array.to_device(cpu))
+
+    def describe_devices(self) -> list[str]:
+        return list(DEVICES)

@@ -1,0 +1,1 @@
+"""PyTorch: CPUs and GPUs, one operation after another or compiled."""

@@ -1,0 +1,201 @@
+"""PyTorch: tensors on the CPU, on CUDA or on MPS, without its autograd."""
+
+import importlib.metadata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.cuda_driver import driver_fault
+from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
+from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
+from xpnn.backends.torch.by_numpy import StepByNumpy
+from xpnn.backends.torch.compiling import CompiledStep
+from xpnn.errors import BackendUnavailable
+from xpnn.numerics import HOST
+from xpnn.typing import Array, Namespace, StepMaker
+
+
+class TorchBackend(Backend):
+    """Tensors of PyTorch on ``cpu`` (the default), ``cuda``, ``cuda:1``, ``mps``, ...
+
+    ``"torch:numpy"`` are tensors on the CPU, too: there NumPy computes compiled training steps, in
+    the tensors' own memory.
+
+    xpnn works out gradients itself: tensors are taken without their autograd history, and none is
+    recorded.
+    """
+
+    name = "torch"
+    library = "torch"
+    install = "pip install torch"
+    joint_size = 65_536
+
+    def __init__(self, device: str | None = None):
+        if (device or "").startswith("cuda") and "rocm" not in importlib.metadata.version("torch"):
+            fault = driver_fault()  # asked first: importing torch takes a second
+            if fault:
+                raise BackendUnavailable(
+                    f"torch cannot use {device!r} here: {fault}; use backend='torch' for the CPU"
+                )
+        super().__init__(device)
+        self.replayed = device == "numpy"
+        if self.replayed:
+            self.compiles = "known"
+        if self.device.type == "cuda":
+            self.side_by_side, self.stacks = SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU
+
+    def load_namespace(self) -> Namespace:
+        import array_api_compat.torch
+
+        return array_api_compat.torch
+
+    def resolve_device(self, device: str | None) -> Any:
+        import torch
+
+        try:
+            resolved = torch.device("cpu" if device in (None, "numpy") else device)
+            (torch.zeros(1, device=resolved) + 1).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise BackendUnavailable(
+                f"torch cannot use the device {device!r} here: {str(error).splitlines()[0]}; it "
+                f"has {', '.join(self.describe_devices())}"
+            ) from None
+        if resolved.type == "cuda" and resolved.index is None:
+            resolved = torch.device("cuda", torch.cuda.current_device())
+        return resolved
+
+    def describe_devices(self) -> list[str]:
+        import torch
+
+        gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+    def owns(self, array: Any) -> bool:
+        import torch
+
+        return (
+            isinstance(array, torch.Tensor)
+            and array.device == self.device
+            and not array.requires_grad
+        )
+
+    def device_of(self, array: Any) -> Any:
+        import torch
+
+        return array.device if isinstance(array, torch.Tensor) else None
+
+    def read_in_place(self, values: Any) -> Array | None:
+        import torch
+
+        if isinstance(values, torch.Tensor):
+            return values.detach()
+        if isinstance(values, np.ndarray):  # these may be read-only, which a tensor cannot be
+            return None
+        gpu = ROCM if torch.version.hip else CUDA
+        place = {"cpu": (CPU, 0), "cuda": (gpu, self.device.index)}.get(self.device.type)
+        return read_in_place(values, torch.from_dlpack, place)
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        if self.tf32 is None or self.device.type != "cuda":
+            return super().on_device()
+        return self._with_tf32(self.tf32)
+
+    @contextmanager
+    def _with_tf32(self, wanted: bool) -> Iterator[None]:
+        """Sets a switch of the whole process, as PyTorch has no other, and puts it back."""
+        import torch
+
+        switch = torch.backends.cuda.matmul
+        before, switch.allow_tf32 = switch.allow_tf32, wanted
+        try:
+            yield
+        finally:
+            switch.allow_tf32 = before
+
+    @property
+    def on_host(self) -> bool:
+        return bool(self.device.type == "cpu")
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        import torch
+
+        if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch lacks their arithmetic
+            array = array.astype(np.int64)
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+            array = array.copy()  # torch has neither read-only tensors nor negative strides
+        return torch.from_numpy(np.asarray(array)).to(self.device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        import torch
+
+        array = array.detach().cpu()
+        return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+
+    def synchronize(self) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def counting(self, rule: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """Python numbers, but for a step that is being compiled: there counters are tensors."""
+        import torch
+
+        def count(*counters: Any) -> Any:
+            traced = any(isinstance(one, torch.Tensor) for one in counters)
+            return rule(self.xp if traced else HOST, *counters)
+
+        return count
+
+    def compile(
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        on: StepMaker | None = None,
+    ) -> Callable[..., Any]:
+        """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once.
+
+        With ``"torch:numpy"``, the same step on NumPy's arrays, which needs no compiler.
+        """
+        if not self.replayed:
+            return CompiledStep(step, donate)
+        return step if on is None else StepByNumpy(step, on, donate)
+
+    def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        if self.deterministic and self.device.type != "cpu":  # index_add_ has atomics there
+            return array.index_put_((indices,), updates, accumulate=True)
+        return array.index_add_(0, indices, updates)
+
+    def erf(self, x: Array) -> Array:
+        import torch
+
+        return torch.erf(x)
+
+    @property
+    def _words(self) -> Any:
+        return self.xp.int64  # torch has no shifts of uint32
+
+    def free_bytes(self) -> int | None:
+        import torch
+
+        if self.device.type != "cuda":
+            return super().free_bytes()
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(torch.cuda.mem_get_info(self.device)[0]) + cached
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        import torch
+
+        on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+    def free_memory(self) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""Layers over (batch, time, features): recurrence, attention, positions, masks."""

@@ -1,0 +1,239 @@
+"""Convolutions: the same small matrix product at every place of a sliding window.
+
+Arrays are channels last: (batch, length, channels) or (batch, height, width, channels). As
+everywhere in deep learning, "convolution" is what signal processing calls correlation: the kernel
+is not flipped. How the products are worked out stands in ``xpnn.layers.sliding.kernels``.
+
+Inside, arrays lie with the positions first. Outputs are views of that, in the shape of the batch
+first, which the next layer of this kind turns back at no cost.
+"""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.random import Generator
+
+from xpnn.errors import ShapeError
+from xpnn.initializers import Initializer, glorot_uniform, zeros
+from xpnn.layers.base import Layer
+from xpnn.layers.sliding.kernels import (
+    correlate,
+    gather,
+    join_groups,
+    join_kernel,
+    kernel_gradient,
+    split_groups,
+    split_kernel,
+    spread,
+)
+from xpnn.layers.sliding.windows import (
+    Padding,
+    Slide,
+    batch_first,
+    check_axes,
+    padding_option,
+    padding_per_axis,
+    per_axis,
+    positions_first,
+    slide,
+)
+from xpnn.numerics import sum_to_features
+from xpnn.typing import Array, Shape
+
+
+class KernelLayer(Layer):
+    """Base of the layers whose weight is a kernel that slides.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: how many entries the kernel has along each axis.
+        stride: steps from one place of the kernel to the next.
+        padding: "valid" for none, "same" for what gives ``ceil(length / stride)`` places, or an
+            integer: so many zeros on both sides of an axis.
+        dilation: steps from one entry of the kernel to the next.
+        groups: cuts the channels into that many groups that do not see each other; as many as there
+            are input channels makes the convolution depthwise.
+        use_bias: whether to add ``b``.
+        weight_init: draws ``W`` on the host, so that one seed fits every backend.
+        bias_init: draws ``b``.
+    """
+
+    axes: ClassVar[int]
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        *,
+        stride: int | tuple[int, ...] = 1,
+        padding: Padding = "valid",
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        weight_init: Initializer = glorot_uniform,
+        bias_init: Initializer = zeros,
+    ):
+        super().__init__()
+        if filters < 1 or groups < 1 or filters % groups:
+            raise ValueError(
+                f"{type(self).__name__} needs filters that are a multiple of groups, both at least "
+                f"1, got filters={filters}, groups={groups}"
+            )
+        self.filters, self.groups, self.use_bias = filters, groups, use_bias
+        self.kernel_size = per_axis("kernel_size", kernel_size, self.axes)
+        self.stride = per_axis("stride", stride, self.axes)
+        self.padding = padding_per_axis(padding, self.axes)
+        self.dilation = per_axis("dilation", dilation, self.axes)
+        self.weight_init, self.bias_init = weight_init, bias_init
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "padding": padding_option(self.padding)}
+
+    def slides(self, lengths: Shape) -> list[Slide]:
+        """How the kernel slides along each axis, for inputs of those lengths."""
+        raise NotImplementedError(f"{type(self).__name__} has to define slides")
+
+    def check_shape(self, input_shape: Shape) -> None:
+        """Refuse inputs whose axes or channels do not fit."""
+        check_axes(self, input_shape, self.axes)
+        if input_shape[-1] % self.groups:
+            raise ShapeError(
+                f"{self!r} cannot cut {input_shape[-1]} channels into groups={self.groups}; choose "
+                f"groups that divide the number of channels"
+            )
+
+    def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
+        shape = (*self.kernel_size, input_shape[-1] // self.groups, self.filters)
+        params = {"weight": self.weight_init(shape, rng)}
+        if self.use_bias:
+            params["bias"] = self.bias_init((self.filters,), rng)
+        return params
+
+    def inward(self, Z: Array) -> Array:
+        """(batch, *positions, channels) as the products want it."""
+        return split_groups(positions_first(Z, self.xp), self.groups, self.xp)
+
+    def outward(self, S: Array, bias: Array | None = None) -> Array:
+        """The way back of ``inward``, plus a bias; ``S`` has just been made."""
+        xp = self.xp
+        S = join_groups(S, xp)
+        if bias is not None:
+            shape = S.shape
+            S = xp.reshape(S, (*shape[:-2], -1))
+            S += xp.tile(bias, (shape[-2],))  # the batch's rows as one: short ones are slow to add
+            S = xp.reshape(S, shape)
+        return batch_first(S, xp)
+
+    def kernel(self) -> Array:
+        """``W`` as the products want it."""
+        return split_kernel(self.params["weight"], self.groups, self.xp)
+
+    def write_gradients(self, dW: Array, delta: Array) -> None:
+        """``dW`` in the shape of ``W``, and the sum of delta over batch and positions."""
+        xp = self.xp
+        self.grads["weight"] = join_kernel(dW, self.params["weight"].shape, xp)
+        if self.use_bias:
+            rows = xp.reshape(positions_first(delta, xp), (-1, delta.shape[0], self.filters))
+            self.grads["bias"] = sum_to_features(rows, xp)
+
+    def __repr__(self) -> str:
+        one = len(set(self.kernel_size)) == 1
+        size = self.kernel_size[0] if one else self.kernel_size
+        return f"{type(self).__name__}({self.filters}, {size})"
+
+
+class Convolution(KernelLayer):
+    """Base of the convolutions; see ``Conv2D`` for the equations."""
+
+    def slides(self, lengths: Shape) -> list[Slide]:
+        options = (self.kernel_size, self.stride, self.dilation, self.padding)
+        return [slide(*one) for one in zip(lengths, *options, strict=True)]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        self.check_shape(input_shape)
+        return (*(one.places for one in self.slides(input_shape[:-1])), self.filters)
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        xp, slides = self.xp, self.slides(Z.shape[1:-1])
+        assert self.backend is not None
+        taps = gather(self.inward(Z), slides, self.backend)
+        self.cache["Z"], self.cache["taps"] = Z, taps
+        return self.outward(correlate(taps, self.kernel(), slides, xp), self.params.get("bias"))
+
+    def backward(self, delta: Array) -> Array | None:
+        K, rows = self.kernel(), self.inward(delta)
+        assert self.backend is not None
+        dW = kernel_gradient(self.cache["taps"], rows, K.shape, self.backend)
+        self.write_gradients(dW, delta)
+        if not self.passes_back:
+            return None
+        slides = self.slides(self.cache["Z"].shape[1:-1])
+        return self.outward(spread(rows, K, slides, self.backend))
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        window = math.prod(self.kernel_size) * input_shape[-1] // self.groups
+        return math.prod(self.output_shape(input_shape)) * window
+
+
+class Conv1D(Convolution):
+    """Convolution along one axis, such as time.
+
+    Forward, with stride s, dilation d, and p zeros before Z::
+
+        S[n, t] = sum_i Z[n, t s + i d - p] W[i] + b
+
+        Z (batch, length, inputs)   W (kernel, inputs / groups, filters)   b (filters,)
+        S (batch, floor((length + 2 p - d (kernel - 1) - 1) / s) + 1, filters)
+
+    Backward, given delta = dL/dS::
+
+        dL/dW[i] = sum_nt Z[n, t s + i d - p]^T delta[n, t]
+        dL/db = sum_nt delta[n, t]
+        dL/dZ[n, u] = sum of delta[n, t] W[i]^T over all t, i with t s + i d - p = u
+
+    The options are those of ``Conv2D``.
+
+    >>> Conv1D(8, 3, padding="same").output_shape((100, 2))
+    (100, 8)
+    """
+
+    axes = 1
+
+
+class Conv2D(Convolution):
+    """Convolution over the height and width of images.
+
+    Forward, with stride s, dilation d, and p zeros above and to the left of Z::
+
+        S[n, r, c] = sum_ij Z[n, r s + i d - p, c s + j d - p] W[i, j] + b
+
+        Z (batch, height, width, inputs)
+        W (kernel height, kernel width, inputs / groups, filters)   b (filters,)
+        S (batch, floor((height + 2 p - d (kernel - 1) - 1) / s) + 1, ..., filters)
+
+    Backward, given delta = dL/dS::
+
+        dL/dW[i, j] = sum_nrc Z[n, r s + i d - p, c s + j d - p]^T delta[n, r, c]
+        dL/db = sum_nrc delta[n, r, c]
+        dL/dZ[n, u, v] = sum of delta[n, r, c] W[i, j]^T
+                         over all r, c, i, j with r s + i d - p = u and c s + j d - p = v
+
+    With groups, channels and filters are cut into equal runs, and run g of the filters sees only
+    run g of the channels. (Dumoulin and Visin, A guide to convolution arithmetic, 2016.)
+
+    Args:
+        filters: number of output channels.
+        kernel_size, stride, padding, dilation: one integer, or (height, width); ``padding`` is also
+            "valid" (none) or "same" (outputs of ``ceil(length / stride)``, an odd zero behind).
+        groups: divides the input channels and ``filters``; as many as there are input channels
+            makes the convolution depthwise.
+        use_bias: whether to add ``b``.
+        weight_init: draws ``W`` on the host, so that one seed fits every backend.
+        bias_init: draws ``b``.
+
+    >>> Conv2D(16, 3, stride=2, padding=1).output_shape((28, 28, 1))
+    (14, 14, 16)
+    """
+
+    axes = 2

@@ -1,0 +1,118 @@
+"""The four products of a convolution, on arrays that lie positions first.
+
+With r, c counting places and i, j entries of the kernel, and for one group of channels::
+
+    S[r, c] = sum_ij Z[r s + i d, c s + j d] W[i, j]                       gather, correlate
+    dL/dW[i, j] = sum_rc Z[r s + i d, c s + j d]^T delta[r, c]             kernel_gradient
+    dL/dZ[r s + i d, c s + j d] += delta[r, c] W[i, j]^T                   spread
+
+``spread`` is the transpose of ``correlate``: forward and backward of a transposed convolution are
+these same functions, with the roles of Z and delta exchanged.
+
+Kernels are (groups, entries, inputs, outputs) here, with the entries of the window in row-major
+order; arrays are (groups, *positions, batch, channels of one group).
+"""
+
+import math
+from collections.abc import Sequence
+
+from xpnn.backends import Backend
+from xpnn.layers.sliding.windows import Slide, entries, fold, in_one_piece, padded
+from xpnn.numerics import add_up, equal_parts, sum_over
+from xpnn.typing import Array, Namespace, Shape
+
+SHORTEST = 512  # rows of one of the products that a longer one is cut into
+FEW_CHANNELS = 6  # below, one product for all entries of the kernel beats one for each: measured
+
+
+def split_groups(Z: Array, groups: int, xp: Namespace) -> Array:
+    """(*positions, batch, channels) as (groups, *positions, batch, channels of one group)."""
+    Z = xp.reshape(Z, (*Z.shape[:-1], groups, Z.shape[-1] // groups))
+    return in_one_piece(xp.permute_dims(Z, (Z.ndim - 2, *range(Z.ndim - 2), Z.ndim - 1)), xp)
+
+
+def join_groups(S: Array, xp: Namespace) -> Array:
+    """The way back of ``split_groups``."""
+    S = xp.permute_dims(S, (*range(1, S.ndim - 1), 0, S.ndim - 1))
+    return xp.reshape(S, (*S.shape[:-2], -1))
+
+
+def split_kernel(W: Array, groups: int, xp: Namespace) -> Array:
+    """(*window, inputs of one group, outputs) as (groups, entries, inputs, outputs of one)."""
+    *window, inputs, outputs = W.shape
+    W = xp.reshape(W, (math.prod(window), inputs, groups, outputs // groups))
+    return xp.permute_dims(W, (2, 0, 1, 3))
+
+
+def join_kernel(K: Array, shape: Shape, xp: Namespace) -> Array:
+    """The way back of ``split_kernel``."""
+    return xp.reshape(xp.permute_dims(K, (1, 2, 0, 3)), shape)
+
+
+def gather(Z: Array, slides: Sequence[Slide], backend: Backend) -> list[Array]:
+    """What lies under the entries of the kernel: each (groups, rows, places, channels).
+
+    Where channels are few, or the backend has them side by side, all entries come as one, side by
+    side in the channels. Otherwise they are views where the library can do that, one for each
+    entry, and the kernel's size costs no memory.
+    """
+    xp, groups, channels = backend.xp, Z.shape[0], Z.shape[-1]
+    size = math.prod(Z.shape) * math.prod(slide.size for slide in slides)
+    few, axes = channels < FEW_CHANNELS or size <= backend.side_by_side, len(slides)
+    if few:
+        Z = in_one_piece(xp.permute_dims(Z, (0, axes + 2, *range(1, axes + 2))), xp)
+    for axis, slide in enumerate(slides, start=1 + few):
+        Z = padded(Z, axis, slide, backend)
+    taps = [Z]
+    for axis, slide in enumerate(slides, start=1 + few):
+        taps = [one for tap in taps for one in entries(tap, axis, slide)]
+    if few:
+        columns = xp.reshape(xp.concat(taps, axis=1), (groups, 1, channels * len(taps), -1))
+        return [xp.matrix_transpose(columns)]
+    rows = math.prod(slide.places for slide in slides[:-1])
+    return [xp.reshape(tap, (groups, rows, -1, channels)) for tap in taps]
+
+
+def correlate(taps: Sequence[Array], K: Array, slides: Sequence[Slide], xp: Namespace) -> Array:
+    """``S``, from what ``gather`` found, as (groups, *places, batch, outputs)."""
+    groups, outputs = K.shape[0], K.shape[-1]
+    K = xp.reshape(K, (groups, len(taps), -1, outputs))
+    S = add_up(tap @ _entry(K, k) for k, tap in enumerate(taps))
+    return xp.reshape(S, (groups, *(slide.places for slide in slides), -1, outputs))
+
+
+def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, backend: Backend) -> Array:
+    """``dL/dW``, from what ``gather`` found, in the shape (groups, entries, inputs, outputs)."""
+    xp, (groups, stacks, places, _) = backend.xp, taps[0].shape
+    parts = equal_parts(places, min(places // SHORTEST, backend.stacks // stacks))
+
+    def stacked(x: Array) -> Array:
+        return xp.reshape(x, (groups, stacks * parts, places // parts, x.shape[-1]))
+
+    rows = stacked(xp.reshape(delta, (groups, stacks, places, delta.shape[-1])))
+    products = [xp.matrix_transpose(stacked(tap)) @ rows for tap in taps]
+    if products[0].shape[1] > 1:
+        products = [sum_over(one, xp, axis=1, keepdims=True) for one in products]
+    return xp.reshape(products[0] if len(products) == 1 else xp.concat(products, axis=1), shape)
+
+
+def spread(delta: Array, K: Array, slides: Sequence[Slide], backend: Backend) -> Array:
+    """``dL/dZ`` as (groups, *positions, batch, inputs)."""
+    xp, (groups, *places, batch, outputs) = backend.xp, delta.shape
+    stacks = () if groups == 1 else (groups, math.prod(places[:-1]))
+    rows = xp.reshape(delta, (*stacks, -1, outputs))
+    K = xp.matrix_transpose(K)
+
+    def folded(axis: int, entry: int) -> Array:
+        if axis == len(slides):
+            return xp.reshape(rows @ _entry(K, entry), (groups, *places, batch, -1))
+        size = slides[axis].size
+        parts = [folded(axis + 1, entry * size + k) for k in range(size)]
+        return fold(parts, axis + 1, slides[axis], backend)
+
+    return folded(0, 0)
+
+
+def _entry(K: Array, k: int) -> Array:
+    """One entry of the kernel, a plain matrix where there is one group: the fastest product."""
+    return K[0, k, ...] if K.shape[0] == 1 else K[:, k, None, ...]

@@ -1,0 +1,334 @@
+"""Pooling: the largest or the mean of what lies under a sliding window, channel by channel.
+
+A maximum over a rectangle is a maximum over columns of maxima over rows, and so is a mean: all
+pooling works on one axis after the other, on arrays that lie positions first (see
+``xpnn.layers.sliding.windows``).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from xpnn.backends import Backend
+from xpnn.errors import ShapeError
+from xpnn.layers.base import Layer
+from xpnn.layers.sliding.windows import (
+    Padding,
+    Slide,
+    batch_first,
+    check_axes,
+    cut,
+    fold,
+    padding_option,
+    padding_per_axis,
+    per_axis,
+    positions_first,
+    slide,
+)
+from xpnn.numerics import add_up, widened
+from xpnn.typing import Array, Namespace, Shape
+
+
+class Pooling(Layer):
+    """Base of the layers that pool under a window, one axis after the other.
+
+    Args:
+        pool_size: how many entries the window has along each axis.
+        stride: steps from place to place; the window's size unless given.
+        padding: "valid" for none, "same" for what gives outputs of ``ceil(length / stride)``, or
+            as much on both sides of an axis, less than the window's size.
+    """
+
+    axes: ClassVar[int]
+
+    def __init__(
+        self,
+        pool_size: int | tuple[int, ...],
+        *,
+        stride: int | tuple[int, ...] | None = None,
+        padding: Padding = "valid",
+    ):
+        super().__init__()
+        self.pool_size = per_axis("pool_size", pool_size, self.axes)
+        self.stride = self.pool_size if stride is None else per_axis("stride", stride, self.axes)
+        self.padding = padding_per_axis(padding, self.axes)
+        for size, more in zip(self.pool_size, self.padding, strict=True):
+            if isinstance(more, int) and more >= size:
+                raise ValueError(
+                    f"{type(self).__name__} needs padding smaller than the window, or some windows "
+                    f"would see nothing else, got pool_size={pool_size} and padding={padding}"
+                )
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "padding": padding_option(self.padding)}
+
+    def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
+        """The pooled ``x``, along one axis; may keep something under ``cache[axis]``."""
+        raise NotImplementedError(f"{type(self).__name__} has to define pool")
+
+    def unpool(self, delta: Array, axis: int, slide: Slide, backend: Backend) -> Array:
+        """What ``pool`` does to delta on the way back, along the same axis."""
+        raise NotImplementedError(f"{type(self).__name__} has to define unpool")
+
+    def slides(self, lengths: Shape) -> list[Slide]:
+        """How the window slides along each axis, for inputs of those lengths."""
+        options = (self.pool_size, self.stride, self.padding)
+        return [
+            slide(length, size, stride, 1, padding)
+            for length, size, stride, padding in zip(lengths, *options, strict=True)
+        ]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        check_axes(self, input_shape, self.axes)
+        return (*(one.places for one in self.slides(input_shape[:-1])), input_shape[-1])
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        x, slides = positions_first(Z, self.xp), self.slides(Z.shape[1:-1])
+        assert self.backend is not None
+        for axis in reversed(range(self.axes)):
+            x = self.pool(x, axis, slides[axis], self.backend)
+        self.cache["slides"] = slides
+        return batch_first(x, self.xp)
+
+    def backward(self, delta: Array) -> Array:
+        x, slides = positions_first(delta, self.xp), self.cache["slides"]
+        assert self.backend is not None
+        for axis in range(self.axes):
+            x = self.unpool(x, axis, slides[axis], self.backend)
+        return batch_first(x, self.xp)
+
+    def __repr__(self) -> str:
+        one = len(set(self.pool_size)) == 1
+        return f"{type(self).__name__}({self.pool_size[0] if one else self.pool_size})"
+
+
+class MaxPooling(Pooling):
+    """Base of the layers that keep the largest; see ``MaxPool2D``.
+
+    Along one axis, entries z_0, z_1, ... of a window are compared in turn. ``won[k]`` says whether
+    z_k is larger than all before it; the last that has won is the first maximum. Padding is minus
+    infinity, so it never wins.
+    """
+
+    def rule(self, xp: Namespace, *entries: Array) -> tuple[Array, ...]:
+        """The maximum, and for each entry but the first whether it is larger than all before."""
+        best, *later = entries
+        won = []
+        for entry in later:
+            won.append(entry > best)
+            best = xp.maximum(best, entry)
+        return best, *won
+
+    def slope(self, xp: Namespace, delta: Array, *won: Array) -> tuple[Array, ...]:
+        """All of delta for the last entry that has won, nothing for the others."""
+        parts = []
+        for one in reversed(won):
+            share = delta * xp.astype(one, delta.dtype)
+            delta = delta - share
+            parts.append(share)
+        return delta, *reversed(parts)
+
+    def fuse(self, elementwise: Callable[..., Any]) -> None:
+        self._compare = elementwise(self.rule)
+        self._share = elementwise(self.slope)
+
+    def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
+        entries = cut(x, axis, slide, backend, fill=-math.inf)
+        best, *won = self._compare(*entries) if slide.size > 1 else entries
+        self.cache[f"won {axis}"] = won
+        return best
+
+    def unpool(self, delta: Array, axis: int, slide: Slide, backend: Backend) -> Array:
+        won = self.cache[f"won {axis}"]
+        return fold(self._share(delta, *won) if won else [delta], axis, slide, backend)
+
+
+class MaxPool1D(MaxPooling):
+    """The largest entry under a window along one axis, channel by channel.
+
+    Forward, with stride s and p entries of padding, which never win::
+
+        S[n, t] = max_i Z[n, t s + i - p]
+
+        Z (batch, length, channels)   S (batch, floor((length + 2 p - size) / s) + 1, channels)
+
+    Backward: all of delta[n, t] goes to the first of the largest entries.
+
+    The options are those of ``MaxPool2D``.
+
+    >>> MaxPool1D(2).output_shape((9, 4))
+    (4, 4)
+    """
+
+    axes = 1
+
+
+class MaxPool2D(MaxPooling):
+    """The largest entry under a rectangular window, channel by channel.
+
+    Forward, with stride s and p entries of padding, which never win::
+
+        S[n, r, c] = max_ij Z[n, r s + i - p, c s + j - p]
+
+        Z (batch, height, width, channels)
+        S (batch, floor((height + 2 p - size) / s) + 1, ..., channels)
+
+    Backward: all of delta[n, r, c] goes to the largest entry; where several are equal, to the first
+    of them, row by row. Entries under several windows get the sum.
+
+    Args:
+        pool_size: one integer, or (height, width).
+        stride: steps from place to place; the window's size unless given.
+        padding: "valid", "same" or integers smaller than the window.
+
+    >>> MaxPool2D(3, stride=2, padding=1).output_shape((28, 28, 8))
+    (14, 14, 8)
+    """
+
+    axes = 2
+
+
+class AveragePooling(Pooling):
+    """Base of the layers that take means; see ``AveragePool2D``."""
+
+    def __init__(
+        self,
+        pool_size: int | tuple[int, ...],
+        *,
+        stride: int | tuple[int, ...] | None = None,
+        padding: Padding = "valid",
+        count_padding: bool = False,
+    ):
+        super().__init__(pool_size, stride=stride, padding=padding)
+        self.count_padding = count_padding
+
+    def share(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
+        """``x`` over the number of entries that count in each window."""
+        if self.count_padding or (slide.low == 0 and slide.extent <= slide.length):
+            return x * (1 / slide.size)
+        xp = backend.xp
+        wide = widened(x[:0, ...], xp).dtype  # half precision counts to 2048
+        first = xp.arange(slide.places, dtype=wide, device=backend.device) * slide.stride
+        first = first - slide.low
+        counts = xp.minimum(first + slide.size, float(slide.length)) - xp.maximum(first, 0.0)
+        counts = xp.astype(counts, x.dtype, copy=False)
+        return x / xp.reshape(counts, (-1,) + (1,) * (x.ndim - axis - 1))
+
+    def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
+        return self.share(add_up(cut(x, axis, slide, backend)), axis, slide, backend)
+
+    def unpool(self, delta: Array, axis: int, slide: Slide, backend: Backend) -> Array:
+        return fold([self.share(delta, axis, slide, backend)] * slide.size, axis, slide, backend)
+
+
+class AveragePool1D(AveragePooling):
+    """The mean of the entries under a window along one axis, channel by channel.
+
+    Forward, with stride s and p zeros before and behind::
+
+        S[n, t] = 1/m[t] sum_i Z[n, t s + i - p]            dL/dZ[n, u] = sum_t delta[n, t] / m[t]
+
+    where the sum for dL/dZ goes over the windows that cover u. ``m[t]`` is the number of entries of
+    Z under the window, or the window's size with ``count_padding``.
+
+    The options are those of ``AveragePool2D``.
+
+    >>> AveragePool1D(2).output_shape((9, 4))
+    (4, 4)
+    """
+
+    axes = 1
+
+
+class AveragePool2D(AveragePooling):
+    """The mean of the entries under a rectangular window, channel by channel.
+
+    Forward, with stride s and p zeros on all sides::
+
+        S[n, r, c] = 1/m[r, c] sum_ij Z[n, r s + i - p, c s + j - p]
+
+        Z (batch, height, width, channels)
+        S (batch, floor((height + 2 p - size) / s) + 1, ..., channels)
+
+    Backward::
+
+        dL/dZ[n, u, v] = sum of delta[n, r, c] / m[r, c] over all windows r, c that cover u, v
+
+    ``m[r, c]`` is the number of entries of Z under the window, or, with ``count_padding``, the
+    window's size: then the zeros pull the means at the edges down.
+
+    Args:
+        pool_size: one integer, or (height, width).
+        stride: steps from place to place; the window's size unless given.
+        padding: "valid", "same" or integers smaller than the window.
+        count_padding: whether padding counts as entries that are zero.
+
+    >>> AveragePool2D(2).output_shape((5, 5, 8))
+    (2, 2, 8)
+    """
+
+    axes = 2
+
+
+class GlobalPooling(Layer):
+    """Base of the layers that turn (batch, *positions, channels) into (batch, channels)."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) < 2:
+            raise ShapeError(
+                f"{self!r} wants inputs of shape (*positions, channels), got {input_shape}; there "
+                f"is nothing to pool over, so leave it out"
+            )
+        return input_shape[-1:]
+
+
+class GlobalAveragePool(GlobalPooling):
+    """The mean of each channel over all positions (Lin et al., Network in network, 2014, 3.2).
+
+    For P positions, over any number of axes::
+
+        S[n] = 1/P sum_p Z[n, p]            dL/dZ[n, p] = delta[n] / P
+
+    >>> GlobalAveragePool().output_shape((7, 7, 64))
+    (64,)
+    """
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        self.cache["shape"] = Z.shape
+        return self.xp.mean(Z, axis=tuple(range(1, Z.ndim - 1)))
+
+    def backward(self, delta: Array) -> Array:
+        xp, shape = self.xp, self.cache["shape"]
+        positions = shape[1:-1]
+        delta = xp.reshape(delta, (shape[0], *(1,) * len(positions), shape[-1]))
+        return xp.broadcast_to(delta * (1 / math.prod(positions)), shape)
+
+
+class GlobalMaxPool(GlobalPooling):
+    """The largest entry of each channel over all positions.
+
+    Over any number of axes of positions p::
+
+        S[n] = max_p Z[n, p]
+
+    Backward: all of delta[n] goes to the largest entry, to the first of them in row-major order
+    where several are equal.
+
+    >>> GlobalMaxPool().output_shape((7, 7, 64))
+    (64,)
+    """
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        xp = self.xp
+        rows = xp.reshape(Z, (Z.shape[0], -1, Z.shape[-1]))
+        self.cache["shape"], self.cache["winner"] = Z.shape, xp.argmax(rows, axis=1, keepdims=True)
+        return xp.max(rows, axis=1)
+
+    def backward(self, delta: Array) -> Array:
+        xp, shape, winner = self.xp, self.cache["shape"], self.cache["winner"]
+        assert self.backend is not None
+        positions = xp.arange(
+            math.prod(shape[1:-1]), dtype=winner.dtype, device=self.backend.device
+        )
+        won = xp.astype(positions[None, :, None] == winner, delta.dtype)
+        return xp.reshape(delta[:, None, :] * won, shape)

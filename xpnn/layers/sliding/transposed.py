@@ -1,0 +1,114 @@
+"""Transposed convolution: every input paints a small picture, and overlaps add up."""
+
+import math
+from typing import Any
+
+from xpnn.errors import ShapeError
+from xpnn.layers.sliding.convolution import KernelLayer
+from xpnn.layers.sliding.kernels import correlate, gather, kernel_gradient, spread
+from xpnn.layers.sliding.windows import Slide, per_axis, span
+from xpnn.typing import Array, Shape
+
+
+class ConvTranspose2D(KernelLayer):
+    """The transpose of ``Conv2D``: what its backward does to delta, as a forward; it enlarges.
+
+    Forward, with stride s, dilation d, and p rows and columns cut off at the edges::
+
+        S[n, u, v] = b + sum of Z[n, r, c] W[i, j]
+                     over all r, c, i, j with r s + i d - p = u and c s + j d - p = v
+
+        Z (batch, height, width, inputs)
+        W (kernel height, kernel width, inputs / groups, filters)   b (filters,)
+        S (batch, (height - 1) s + d (kernel - 1) + 1 - 2 p + output_padding, ..., filters)
+
+    Backward, given delta = dL/dS::
+
+        dL/dW[i, j] = sum_nrc Z[n, r, c]^T delta[n, r s + i d - p, c s + j d - p]
+        dL/db = sum_nuv delta[n, u, v]
+        dL/dZ[n, r, c] = sum_ij delta[n, r s + i d - p, c s + j d - p] W[i, j]^T
+
+    With ``padding="same"`` the output is s times as high and wide as the input.
+
+    Args:
+        output_padding: rows and columns added at the far edges, less than the stride or the
+            dilation: several inputs of a strided convolution give outputs of one size, and this
+            tells them apart.
+        filters, kernel_size: and all other options, as for ``Conv2D``.
+
+    >>> ConvTranspose2D(3, 4, stride=2, padding=1).output_shape((7, 7, 16))
+    (14, 14, 3)
+    """
+
+    axes = 2
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        *,
+        output_padding: int | tuple[int, ...] = 0,
+        **options: Any,
+    ):
+        super().__init__(filters, kernel_size, **options)
+        self.output_padding = per_axis("output_padding", output_padding, self.axes, least=0)
+        for more, stride, dilation in zip(
+            self.output_padding, self.stride, self.dilation, strict=True
+        ):
+            if more >= max(stride, dilation):
+                raise ValueError(
+                    f"output_padding is less than the stride or the dilation, got "
+                    f"output_padding={output_padding} with stride={self.stride}"
+                )
+
+    def slides(self, lengths: Shape) -> list[Slide]:
+        """How the kernel slides over the output: as many places as the input is long."""
+        slides = []
+        for places, size, stride, dilation, padding, more in zip(
+            lengths,
+            self.kernel_size,
+            self.stride,
+            self.dilation,
+            self.padding,
+            self.output_padding,
+            strict=True,
+        ):
+            wide = span(size, dilation)
+            if padding == "same":
+                length, low = places * stride, max(wide - stride, 0) // 2
+            else:
+                low = 0 if isinstance(padding, str) else padding
+                length = (places - 1) * stride + wide - 2 * low
+            slides.append(Slide(length + more, places, size, stride, dilation, low))
+        return slides
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        self.check_shape(input_shape)
+        lengths = tuple(one.length for one in self.slides(input_shape[:-1]))
+        if min(lengths) < 1:
+            raise ShapeError(
+                f"{self!r} cuts all of the output away with padding={self.padding}, for inputs of "
+                f"shape {input_shape}; make the padding smaller"
+            )
+        return (*lengths, self.filters)
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        slides, K = self.slides(Z.shape[1:-1]), self.xp.matrix_transpose(self.kernel())
+        self.cache["Z"] = Z
+        assert self.backend is not None
+        return self.outward(
+            spread(self.inward(Z), K, slides, self.backend), self.params.get("bias")
+        )
+
+    def backward(self, delta: Array) -> Array | None:
+        xp, Z = self.xp, self.cache["Z"]
+        slides, K = self.slides(Z.shape[1:-1]), xp.matrix_transpose(self.kernel())
+        assert self.backend is not None
+        taps = gather(self.inward(delta), slides, self.backend)
+        dW = kernel_gradient(taps, self.inward(Z), K.shape, self.backend)
+        self.write_gradients(xp.matrix_transpose(dW), delta)
+        return self.outward(correlate(taps, K, slides, xp)) if self.passes_back else None
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        self.check_shape(input_shape)
+        return math.prod(input_shape) * math.prod(self.kernel_size) * self.filters // self.groups

@@ -1,0 +1,1 @@
+"""The weights of PyTorch's layers, read and written without PyTorch."""

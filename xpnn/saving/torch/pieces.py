@@ -1,0 +1,217 @@
+"""Which module of PyTorch corresponds to which layer, and what its arrays are called there."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+
+from xpnn.errors import ShapeError, XpnnError
+from xpnn.layers import Bidirectional, Dense, Layer, MultiHeadAttention, Recurrent, TransformerBlock
+from xpnn.layers.tying import ties
+from xpnn.saving.torch.feature_order import feature_orders
+from xpnn.saving.torch.rules import Arrays, Rule, rule_of
+
+if TYPE_CHECKING:
+    from xpnn.network import Network
+
+Names: TypeAlias = Mapping[str, str | Sequence[str]]
+"""Their prefix to our layer: {"encoder.fc": "0.dense"}; to several layers for a stack of LSTMs."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer with arrays.
+
+    Attributes:
+        name: its full name.
+        rule: how its arrays are called in PyTorch and lie there.
+        arrays: its parameters and state on the host, and what it is tied to.
+        order: of its input features, see ``torch_rules``.
+        before, behind: what stands around the names there.
+    """
+
+    name: str
+    layer: Layer
+    rule: Rule
+    arrays: Arrays
+    order: np.ndarray | None
+    before: str = ""
+    behind: str = ""
+
+    def give(self) -> Arrays:
+        """What the counterpart in PyTorch holds."""
+        return self.rule.give(self.layer, self.arrays, self.order)
+
+    def take(self, theirs: Arrays) -> Arrays:
+        """What the layer holds, by full names, from what its counterpart holds."""
+        ours = self.rule.take(self.layer, theirs, self.order)
+        return {f"{self.name}.{key}": value for key, value in ours.items()}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What corresponds to one module of torch.nn, or to one of the layers of a recurrent one."""
+
+    name: str
+    layer: Layer
+    parts: tuple[Part, ...]
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether a module may hold several of these."""
+        return isinstance(self.layer, Recurrent | Bidirectional)
+
+    def full_name(self, part: Part, key: str, prefix: str, level: int) -> str:
+        """What an array is called in their file."""
+        number = f"_l{level}" if self.recurrent else ""
+        local = f"{part.before}{key}{number}{part.behind}"
+        return f"{prefix}.{local}" if prefix else local
+
+
+class Place(NamedTuple):
+    """A piece, the name of the module there, and which of its layers it is."""
+
+    piece: Piece
+    prefix: str
+    level: int = 0
+
+    def arrays(self) -> Iterator[tuple[Part, str, str, np.ndarray]]:
+        """What its module holds: the part and its key, the full name there, and the value."""
+        for part in self.piece.parts:
+            for key, value in part.give().items():
+                yield part, key, self.piece.full_name(part, key, self.prefix, self.level), value
+
+    def names(self) -> list[str]:
+        """The full names of the arrays there."""
+        return [name for _, _, name, _ in self.arrays()]
+
+
+def pieces_of(network: "Network", partial: bool = False) -> list[Piece]:
+    """The layers with arrays, in order.
+
+    Raises:
+        XpnnError: one has no counterpart and ``partial`` is not set, or its features come in an
+            order that cannot be told.
+    """
+    values, tied = network.numpy_arrays(), ties(network.root)
+    orders = feature_orders(network.root)
+
+    def part(name: str, layer: Layer, before: str = "", behind: str = "") -> Part:
+        rule = rule_of(layer)
+        if rule is None:
+            raise XpnnError(
+                f"layer {name!r}, {layer!r}, has no counterpart in torch.nn; pass partial=True to "
+                f"leave it as it is, or take its arrays to network.load by hand"
+            )
+        keys = {key: f"{name}.{key}" for key in (*layer.params, *layer.state)}
+        keys |= {key: tied[f"{name}.{key}"] for key in layer.ties}
+        arrays = {key: np.asarray(values[full]) for key, full in keys.items()}
+        return Part(name, layer, rule, arrays, orders.get(name), before, behind)
+
+    def found(layer: Layer, name: str) -> Iterator[Piece]:
+        children = {f"{name}.{k}" if name else k: one for k, one in layer.children().items()}
+        if isinstance(layer, Bidirectional):
+            pairs = zip(children.items(), ("", "_reverse"), strict=True)
+            yield Piece(name, layer, tuple(part(*one, behind=end) for one, end in pairs))
+        elif isinstance(layer, TransformerBlock):
+            inside = _block_names(layer, name)
+            yield Piece(name, layer, tuple(part(*one, before=at) for at, one in inside.items()))
+        elif rule_of(layer) or (layer.params and not partial):
+            yield Piece(name, layer, (part(name, layer),))
+        else:
+            for key, child in children.items():
+                yield from found(child, key)
+
+    return list(found(network.root, ""))
+
+
+def _block_names(block: TransformerBlock, name: str) -> dict[str, tuple[str, Layer]]:
+    """The layers of a block by their names in nn.TransformerEncoderLayer."""
+    learned = [(full, layer) for full, layer in block.walk(name) if layer.params]
+    dense = [one for one in learned if isinstance(one[1], Dense)]
+    (attention,) = (one for one in learned if isinstance(one[1], MultiHeadAttention))
+    norms = [one for one in learned if not isinstance(one[1], Dense | MultiHeadAttention)]
+    named = {"self_attn.": attention}
+    named |= {f"linear{k}.": one for k, one in enumerate(dense, start=1)}
+    return named | {f"norm{k}.": one for k, one in enumerate(norms, start=1)}
+
+
+# Which is which -----------------------------------------------------------------------------------
+
+
+def short(name: str) -> str:
+    """The name of a layer as nn.Sequential would have it.
+
+    >>> short("2.residual.body.0.dense")
+    '2.body.0'
+    """
+    return re.sub(r"(\d+)\.[a-z]\w*", r"\1", name)
+
+
+def places_by_name(pieces: list[Piece], names: Names) -> list[Place]:
+    """The places that a user names."""
+    known = {short(piece.name): piece for piece in pieces} | {one.name: one for one in pieces}
+    places = []
+    for prefix, ours in names.items():
+        for level, name in enumerate([ours] if isinstance(ours, str) else ours):
+            if name not in known:
+                raise ShapeError(
+                    f"names sends {prefix!r} to {name!r}, but the layers with arrays are "
+                    f"{listed([piece.name for piece in pieces])}"
+                )
+            places.append(Place(known[name], prefix, level))
+    return places
+
+
+def places_in_order(pieces: list[Piece], names: Sequence[str], trusted: bool) -> list[Place]:
+    """A place for each piece, where both come in the order in which data flow.
+
+    Args:
+        names: of their arrays.
+        trusted: whether they are in that order anyway; if not, their modules have to be numbered.
+    """
+    left, places = dict.fromkeys(names), list[Place]()
+    for piece in pieces:
+        first = next(iter(left), None)
+        place = None if first is None else _place(piece, first, places[-1] if places else None)
+        if place is None:
+            wanted = listed(Place(piece, "...").names())
+            raise ShapeError(
+                f"layer {piece.name!r} wants {wanted}, and next in order is {first or 'nothing'}; "
+                f"say which module goes where in names={{'theirs': 'ours'}}"
+            )
+        if not trusted and not place.prefix.replace(".", "").isdigit():
+            raise ShapeError(
+                f"the file calls a module {place.prefix!r}, which does not tell its place in the "
+                f"order; say which module goes where in names={{{place.prefix!r}: 'ours', ...}}; "
+                f"ours are {listed([one.name for one in pieces])}"
+            )
+        for name in place.names():
+            left.pop(name, None)
+        places.append(place)
+    return places
+
+
+def _place(piece: Piece, first: str, before: Place | None) -> Place | None:
+    """Where a piece lies if ``first`` is one of its arrays."""
+    levels = [0] if before is None or not before.piece.recurrent else [0, before.level + 1]
+    for level in levels if piece.recurrent else [0]:
+        for local in sorted(Place(piece, "", level).names(), key=len, reverse=True):
+            prefix = first.removesuffix(local).removesuffix(".")
+            if f"{prefix}.{local}".lstrip(".") != first:
+                continue
+            if level == 0 or (before is not None and prefix == before.prefix):
+                return Place(piece, prefix, level)
+    return None
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many there are beyond these.
+
+    >>> listed(list("abcdefg"))
+    'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,0 +1,155 @@
+"""The weights of PyTorch's layers, from a state_dict or a safetensors file, and into one.
+
+PyTorch itself is not needed. Layers correspond to those of torch.nn as ``torch_rules`` says.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnn.backends.portable.boundary import host_array
+from xpnn.errors import ShapeError
+from xpnn.layers.tying import ties
+from xpnn.saving.tensor_file import TensorFile
+from xpnn.saving.tensors import Tensor, write_tensors
+from xpnn.saving.torch.pieces import (
+    Names,
+    Place,
+    listed,
+    pieces_of,
+    places_by_name,
+    places_in_order,
+    short,
+)
+from xpnn.saving.torch.rules import Arrays
+
+if TYPE_CHECKING:
+    from xpnn.network import Network
+
+
+def load_torch_weights(
+    network: "Network",
+    source: str | Path | Mapping[str, Any],
+    names: Names | None = None,
+    *,
+    partial: bool = False,
+) -> None:
+    """Read the weights of a PyTorch model of the same layers.
+
+    Axes are turned as xpnn has them. Behind convolutions and a Flatten, the features that a Dense
+    reads are put in order. The two biases of an LSTM or RNN are added up.
+
+    Args:
+        network: of layers that correspond; changed in place.
+        source: a safetensors file, or what ``module.state_dict()`` returns.
+        names: which of their modules goes into which layer, ``{"encoder.fc": "0.dense"}``; a list
+            of layers for the ``num_layers`` of a recurrent one. Unless given, both are matched in
+            their order, for which a file has to number its modules as nn.Sequential does.
+        partial: whether layers without a counterpart keep what they have, and modules without one
+            are left out.
+
+    Raises:
+        ShapeError: an array is missing, unexpected, or of another shape; nothing was loaded.
+        XpnnError: a layer has no counterpart, or the order of its features cannot be told.
+        FileError: the file is not a whole safetensors file.
+    """
+    theirs = _arrays(source)
+    pieces = pieces_of(network, partial)
+    if names is not None:
+        places = places_by_name(pieces, names)
+    else:
+        in_order = list(theirs) if isinstance(source, Mapping) else sorted(theirs, key=_counted)
+        places = places_in_order(pieces, in_order, trusted=isinstance(source, Mapping))
+    _check_complete(places, [piece.name for piece in pieces], theirs, partial)
+    values: Arrays = {}
+    for place in places:
+        there: dict[int, Arrays] = {}
+        for part, key, name, _ in place.arrays():
+            if name in theirs:
+                there.setdefault(id(part), {})[key] = theirs[name]
+        for part in place.piece.parts:
+            values |= part.take(there.get(id(part), {}))
+    _check_tied(values, ties(network.root))
+    current = network.numpy_arrays()
+    network.load({**current, **{name: values[name] for name in current.keys() & values}})
+
+
+def save_torch_weights(network: "Network", path: str | Path, names: Names | None = None) -> None:
+    """Write a safetensors file that a PyTorch model of the same layers can load.
+
+    There it is read by ``module.load_state_dict(safetensors.torch.load_file(path))``.
+
+    Args:
+        network: of layers that have a counterpart in torch.nn.
+        path: of the file.
+        names: their prefix to our layer, as for ``load_torch_weights``. Unless given, a layer gets
+            its number, as nn.Sequential counts.
+
+    Raises:
+        XpnnError: a layer has no counterpart, or the order of its features cannot be told.
+        OSError: the file cannot be written.
+    """
+    pieces = pieces_of(network)
+    if names is None:
+        places = [Place(piece, short(piece.name)) for piece in pieces]
+    else:
+        places = places_by_name(pieces, names)
+    tensors = {}
+    for place in places:
+        for _, key, name, value in place.arrays():
+            kept = value.dtype.kind in "iu" or key.startswith("running_")
+            tensors[name] = Tensor(value.dtype.name if kept else network.dtype, value)
+    write_tensors(path, tensors, {"format": "pt"})
+
+
+def _arrays(source: str | Path | Mapping[str, Any]) -> Arrays:
+    if isinstance(source, Mapping):
+        return {name: host_array(value) for name, value in source.items()}
+    with TensorFile(source) as file:
+        return {name: file.read(name) for name in file.entries}
+
+
+def _counted(name: str) -> list[tuple[bool, int, str]]:
+    """What sorts "10.weight" behind "2.weight"."""
+    parts = re.split(r"\.", name)
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def _check_complete(places: list[Place], pieces: list[str], theirs: Arrays, partial: bool) -> None:
+    """Refuse arrays that are missing, unexpected, or of another shape."""
+    used = set()
+    for place in places:
+        for part, key, name, value in place.arrays():
+            used.add(name)
+            if name not in theirs:
+                if key in part.rule.optional:
+                    continue
+                raise ShapeError(
+                    f"there is no {name!r}, which layer {part.name!r} wants; nothing was loaded"
+                )
+            if theirs[name].shape != value.shape:
+                raise ShapeError(
+                    f"{name!r} has the shape {theirs[name].shape}, and layer {part.name!r} wants "
+                    f"{value.shape}; nothing was loaded"
+                )
+    left = [name for name in theirs if name not in used]
+    taken = {place.piece.name for place in places}
+    alone = [name for name in pieces if name not in taken]
+    if (left or alone) and not partial:
+        what = f"no layer takes {listed(left)}" if left else f"nothing goes into {listed(alone)}"
+        raise ShapeError(
+            f"{what}; say which module goes where in names={{'theirs': 'ours'}}, or pass "
+            f"partial=True to leave them out; nothing was loaded"
+        )
+
+
+def _check_tied(values: Arrays, tied: dict[str, str]) -> None:
+    for name, source in tied.items():
+        if name in values and source in values and not np.array_equal(values[name], values[source]):
+            raise ShapeError(
+                f"{name} is tied to {source}, but the two differ in what was given; nothing was "
+                f"loaded"
+            )

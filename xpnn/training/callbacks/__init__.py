@@ -1,0 +1,1 @@
+"""What watches the loop and acts at its seams."""

@@ -1,0 +1,36 @@
+"""Pictures of a training run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xpnn.training.callbacks.shipped import History
+
+INK, ACCENT = "#1f5fa8", "#d1571b"  # training, validation: told apart without colour vision too
+
+
+def draw_curves(history: "History", path: Path) -> None:
+    """One panel for each measured number, training and validation together, over the epochs.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed; the message says how to.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "drawing curves needs matplotlib; type: pip install 'xpnn[plot]'"
+        ) from error
+    names = list(dict.fromkeys(name.removeprefix("val_") for name in history.names))
+    panels = [name for name in names if name not in ("epoch", "rate")]
+    figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
+    for number, name in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), number)
+        for key, color, label in ((name, INK, "training"), (f"val_{name}", ACCENT, "validation")):
+            if key in history:
+                axes.plot(history["epoch"], history[key], color=color, label=label, marker=".")
+        axes.set(title=name, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,189 @@
+"""StopOnNaN: which layer went bad first, and in which step."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnn.backends import Backend
+from xpnn.data.batches import Batches
+from xpnn.errors import TrainingStopped
+from xpnn.network import Network
+from xpnn.numerics import widened
+from xpnn.training.callbacks.hooks import Callback, Logs
+from xpnn.training.running_mean import RunningMean
+from xpnn.training.stepping.precision import MixedPrecision
+from xpnn.typing import Array, Loss
+
+if TYPE_CHECKING:
+    from xpnn.training.trainer import Trainer
+
+
+class StopOnNaN(Callback):
+    """Stops when the loss is NaN or infinite, and says which layer went bad first.
+
+    The loss is looked at where it is read anyway, at log points, so watching costs no waiting. When
+    it has gone bad, the network is put back to the last log point, the steps since are repeated one
+    by one, and the first bad one is looked into layer by layer. A step may spoil the weights though
+    its loss was fine: so these are looked at, too.
+
+    Raises:
+        TrainingStopped: from ``fit``. The network has the weights from before the bad step.
+    """
+
+    def __init__(self) -> None:
+        self._good: Snapshot | None = None
+        self._step = 0
+
+    def on_epoch_begin(self, trainer: "Trainer", steps: int | None) -> None:
+        self._remember(trainer, trainer.epoch_steps)
+
+    def on_log(self, trainer: "Trainer", step: int, logs: Logs) -> None:
+        if not (math.isfinite(logs["loss"]) and _all_finite(trainer.network)):
+            self._explain(trainer, step)
+        self._remember(trainer, step)
+
+    def _remember(self, trainer: "Trainer", step: int) -> None:
+        self._step = step
+        self._good = Snapshot(trainer)
+
+    def _explain(self, trainer: "Trainer", step: int) -> None:
+        """Repeat the steps since the last log point until one goes bad."""
+        assert self._good is not None
+        assert trainer.run is not None
+        network, run = trainer.network, trainer.run
+        self._good.put_back(trainer)
+        if not isinstance(trainer.batches, Batches):
+            raise TrainingStopped(
+                f"training went bad in epoch {trainer.epoch + 1}, between the steps "
+                f"{self._step + 1} and {step}; batches of an iterable cannot be repeated to find "
+                f"out where. The network has the weights from before these steps; try a smaller "
+                f"rate, clip the gradients (clip=ClipByGlobalNorm(1.0)), or train on arrays"
+            )
+        for number in range(self._step, step):
+            before = Snapshot(trainer)
+            x, y, weight = trainer.batches[number]
+            culprit = first_bad_layer(network, trainer.loss, x, y, weight, trainer.precision)
+            if culprit is None:
+                run.take_step(x, y, weight)
+                culprit = _first_bad_parameter(network)
+            if culprit is not None:
+                before.put_back(trainer)
+                raise TrainingStopped(
+                    f"training went bad in epoch {trainer.epoch + 1}, step {number + 1}: {culprit} "
+                    f"is NaN or infinite. The network has the weights from before that step; try "
+                    f"a smaller rate, clip the gradients (clip=ClipByGlobalNorm(1.0)), or look at "
+                    f"the data of that batch"
+                )
+        raise TrainingStopped("the loss is no longer finite, though no layer is to blame for it")
+
+
+class Snapshot:
+    """Copies of what a trainer and its run hold, which no later step can touch."""
+
+    def __init__(self, trainer: "Trainer"):
+        network, run = trainer.network, trainer.run
+        assert run is not None
+        self.steps, self.epoch_steps = trainer.steps, trainer.epoch_steps
+        self.logged = run.logged
+        run.losses.read()  # at a log point there is nothing left to wait for
+        self.losses = run.losses.total, run.losses.weight
+        self.arrays = _copied({**network.params, **network.state}, network.backend)
+        self.opt_state = _copied(trainer.opt_state, network.backend)
+
+    def put_back(self, trainer: "Trainer") -> None:
+        """Make the trainer and its run what they were."""
+        trainer.network.load(self.arrays)
+        trainer.opt_state = _copied(self.opt_state, trainer.network.backend)
+        trainer.steps, trainer.epoch_steps = self.steps, self.epoch_steps
+        assert trainer.run is not None
+        trainer.run.logged = self.logged
+        trainer.run.losses = RunningMean(trainer.network.backend, *self.losses)
+
+
+def _copied(value: Any, backend: Backend) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(one, backend) for name, one in value.items()}
+    if value is None or isinstance(value, int | float):
+        return value
+    return backend.xp.asarray(value, copy=True)
+
+
+def first_bad_layer(
+    network: Network,
+    loss: Loss,
+    x: Array,
+    y: Array,
+    weight: Array | None = None,
+    precision: MixedPrecision | None = None,
+) -> str | None:
+    """What first turns NaN or infinite in a forward and backward pass, in words, or None.
+
+    Looks at every layer that is not a container, in the order in which data flow. In mixed
+    precision gradients are not scaled here: those that only the scale made infinite are no fault.
+    """
+    backend, params, state = network.backend, network.params, dict(network.state)
+    spoilt: list[str] = []
+    x = network.asarray(x)
+    try:
+        if precision is not None:
+            network.params, x = precision.lent(params, backend), precision.narrowed(x, backend)
+        _watch_layers(network, spoilt)
+        with backend.on_device(), backend.overflowing():
+            predictions = network.root.forward(x, training=True)
+            if precision is not None:
+                predictions = widened(predictions, backend.xp)
+            value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
+            if precision is not None:
+                delta = precision.narrowed(delta, backend)
+            if not spoilt and not (_finite(value, backend) and _finite(delta, backend)):
+                spoilt.append(f"the loss, {getattr(loss, '__name__', loss)},")
+            if not spoilt:
+                network.backward(delta)
+                grads = network.grads.items()
+                found = (name for name, grad in grads if not _finite(grad, backend))
+                spoilt += [f"the gradient of {name}" for name in found]
+    finally:
+        for _, layer in network.walk():
+            vars(layer).pop("forward", None)
+            vars(layer).pop("backward", None)
+        network.root.clear()
+        network.params, network.state = params, state
+    return spoilt[0] if spoilt else None
+
+
+def _watch_layers(network: Network, spoilt: list[str]) -> None:
+    """Shadow the methods of the innermost layers by ones that look at what they return."""
+
+    def watched(run: Callable[..., Any], what: str) -> Callable[..., Any]:
+        def look(*arguments: Any) -> Any:
+            result = run(*arguments)
+            if result is not None and not _finite(result, network.backend):
+                spoilt.append(what)
+            return result
+
+        return look
+
+    for name, layer in network.walk():
+        if not layer.children():
+            vars(layer)["forward"] = watched(layer.forward, f"the output of layer {name}")
+            vars(layer)["backward"] = watched(layer.backward, f"the input gradient of layer {name}")
+
+
+def _first_bad_parameter(network: Network) -> str | None:
+    for name, param in network.params.items():
+        if not _finite(param, network.backend):
+            return f"the update of {name}"
+    return None
+
+
+def _all_finite(network: Network) -> bool:
+    """Whether all parameters are finite, which takes one transfer from the device."""
+    xp = network.backend.xp
+    found = [xp.all(xp.isfinite(param)) for param in network.params.values()]
+    return not found or bool(network.backend.to_numpy(xp.stack(found)).all())
+
+
+def _finite(array: Array, backend: Backend) -> bool:
+    return bool(np.isfinite(backend.to_numpy(array)).all())

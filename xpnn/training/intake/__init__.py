@@ -1,0 +1,1 @@
+"""What comes into training: looked at, and made into batches of the network's backend."""

@@ -1,0 +1,229 @@
+"""One training step as a function of arrays alone, so that a backend may compile it."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends import Backend
+from xpnn.layers.regularization import make_regularization
+from xpnn.network import Network
+from xpnn.numerics import widened
+from xpnn.optimizers import Optimizer
+from xpnn.training.intake.entrance import Entrance
+from xpnn.training.stepping.accumulation import Gradients, accumulated
+from xpnn.training.stepping.flat_step import FlatStep
+from xpnn.training.stepping.precision import MixedPrecision, state_after
+from xpnn.typing import Array, Loss, OptState, Params, State, StepMaker
+
+PLAIN = (bool, int, float, str, tuple, np.generic)
+
+Step = Callable[..., tuple[Params, State, OptState, Array]]
+
+
+def make_train_step(
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    precision: MixedPrecision | None = None,
+    accumulate: int = 1,
+    compile: bool | None = None,
+) -> Step:
+    """Return ``step(params, state, opt_state, x, y, weight=None)``.
+
+    It gives back ``(params, state, opt_state, value)`` after one step: forward, loss, backward,
+    penalties, update, constraints. Inside, the network lends its layers the arrays it was given.
+    Parameters, state and optimizer state are donated: keep what is returned and do not read what
+    was passed.
+
+    Args:
+        precision: computes in half precision; the optimizer state then comes from
+            ``optimizer.init(params, backend, precision.scaling)``.
+        accumulate: in how many parts the batch is gone through (see ``Trainer``).
+        compile: whether the step is made one unit (see ``Trainer``).
+    """
+    make = partial(_make_step, network, loss, optimizer, precision, accumulate)
+    on = partial(_on, network, make)
+    return _finished(network, loss, optimizer, precision, compile, on, donate=(0, 1, 2))
+
+
+def make_flat_step(
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    precision: MixedPrecision | None,
+    accumulate: int,
+    compile: bool | None,
+) -> FlatStep:
+    """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``."""
+    make = partial(_make_step, network, loss, optimizer, precision, accumulate)
+    on = partial(_on, network, make)
+    finish = partial(_finished, network, loss, optimizer, precision, compile)
+    return FlatStep(network, on, finish)
+
+
+def _make_step(
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    precision: MixedPrecision | None,
+    accumulate: int,
+) -> Step:
+    """The step by name, not yet compiled."""
+    backend = network.backend
+    scaling = None if precision is None else precision.scaling
+    entrance = Entrance(network, loss)
+    update = optimizer.make_update(backend, scaling)
+    trainable = network.trainable()
+    penalize, constrain = make_regularization(network.regularizers(), backend)
+    gradients = _make_gradients(network, loss, precision)
+    if accumulate > 1:
+        gradients = accumulated(gradients, network, loss, accumulate)
+
+    def step(
+        params: Params,
+        state: State,
+        opt_state: OptState,
+        x: Array,
+        y: Array,
+        weight: Array | None = None,
+    ) -> tuple[Params, State, OptState, Array]:
+        x, y, weight = entrance(x, y, weight)
+        scale = None if scaling is None else opt_state["loss_scale"]
+        lent = params if precision is None else precision.lent(params, backend)
+        value, grads, after = gradients(lent, state, x, y, weight, scale)
+        learned = {name: grad for name, grad in grads.items() if name in trainable}
+        value, learned = penalize(value, params, learned, scale)
+        params, new_opt_state = update(params, learned, opt_state)
+        if scaling is not None:
+            taken = scaling.taken(opt_state, new_opt_state)
+            after = state_after(after, state, taken, backend)
+        return constrain(params), after, new_opt_state, value
+
+    return step
+
+
+def _finished(
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    precision: MixedPrecision | None,
+    compile: bool | None,
+    on: StepMaker,
+    donate: tuple[int, ...],
+) -> Callable[..., Any]:
+    """The step compiled, on the network's device; half precision may overflow there."""
+    backend = network.backend
+    rules = [rule for of_name in network.regularizers().values() for rule in of_name]
+    clips = [optimizer.clip] if optimizer.clip else []
+    known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
+    # other backends may lack half precision, and what else is the user's would see their arrays
+    movable = known and precision is None and _are_known(network, optimizer.decays)
+    compiled = backend.compiled(
+        on(backend), donate, wanted=compile, known=known, on=on if movable else None
+    )
+    if precision is None and isinstance(backend.on_device(), nullcontext):
+        return compiled
+
+    def in_its_place(*arguments: Any) -> Any:
+        with backend.on_device(), nullcontext() if precision is None else backend.overflowing():
+            return compiled(*arguments)
+
+    return in_its_place
+
+
+def _make_gradients(network: Network, loss: Loss, precision: MixedPrecision | None) -> Gradients:
+    """Forward, loss and backward."""
+    backend, xp = network.backend, network.backend.xp
+
+    def gradients(
+        params: Params, state: State, x: Array, y: Array, weight: Array | None, factor: Any
+    ) -> tuple[Array, Params, State]:
+        with network.holding(params, state):
+            x = x if precision is None else precision.narrowed(x, backend)
+            predictions = network.root.forward(x, training=True)
+            if precision is not None:
+                predictions = widened(predictions, xp)
+            value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
+            delta = delta if factor is None else delta * factor
+            delta = delta if precision is None else precision.narrowed(delta, backend)
+            network.backward(delta, to_input=False)
+            return value, network.grads, network.state
+
+    return gradients
+
+
+def make_eval_step(
+    network: Network, loss: Loss, metrics: tuple[Any, ...], *, compile: bool | None = None
+) -> Callable[..., Any]:
+    """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
+    on = partial(_on, network, partial(_make_eval_step, network, loss, metrics))
+    backend, known = network.backend, _are_known(*network.all_layers, loss, *metrics)
+    movable = known and _are_known(network)
+    return backend.compiled(
+        on(backend), held=(0, 1), wanted=compile, known=known, on=on if movable else None
+    )
+
+
+def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> Callable[..., Any]:
+    backend = network.backend
+
+    def step(
+        params: Params, state: State, x: Array, y: Array, weight: Array | None = None
+    ) -> tuple[Array, list[Array]]:
+        with network.holding(params, state):
+            predictions = network.root.forward(x)
+            value, _ = loss(predictions, y, sample_weight=weight, backend=backend)
+        return value, [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
+
+    return step
+
+
+def _on(
+    network: Network, make: Callable[[], Callable[..., Any]], backend: Backend
+) -> Callable[..., Any]:
+    """The step that ``make`` makes, for arrays of a backend, on which the layers compute then."""
+    if backend is network.backend:
+        return make()
+    with network.computing_on(backend):
+        step = make()
+
+    def elsewhere(*arguments: Any) -> Any:
+        with network.computing_on(backend):
+            return step(*arguments)
+
+    return elsewhere
+
+
+def hyperparameters(network: Network) -> list[dict[str, Any]]:
+    """The numbers and names by which each layer is described, such as ``{"rate": 0.5, ...}``.
+
+    What is frozen and what is regularised is among them.
+    """
+    return [
+        {key: value for key, value in vars(layer).items() if isinstance(value, PLAIN)}
+        for layer in network.all_layers
+    ]
+
+
+def _are_known(*parts: Any) -> bool:
+    """Whether all parts come with xpnn as they are: these are functions of their arrays alone.
+
+    A layer or loss of the user's, or a method put in place of a layer's own, may count its calls,
+    draw numbers or print, and has to be called at every step, unless the user says otherwise.
+    """
+    bare = [part.func if isinstance(part, partial) else part for part in parts]
+    return all(_module_of(part).partition(".")[0] == "xpnn" for part in bare) and not any(
+        callable(getattr(type(part), name, None))
+        for part in bare
+        for name in getattr(part, "__dict__", ())
+    )
+
+
+def _module_of(part: Any) -> str:
+    """Where a function was written, whatever ``functools.wraps`` says, or an object's class."""
+    return part.__globals__["__name__"] if isinstance(part, FunctionType) else type(part).__module__
