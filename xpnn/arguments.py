@@ -8,8 +8,8 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from xpnn.errors import ShapeError
-from xpnn.typing import Shape
+from xpnn.errors import DataError, ShapeError
+from xpnn.typing import Array, Namespace, Shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -109,3 +109,33 @@ def check_input_shape(shape: Shape, of_one: Shape) -> None:
     if shape == of_one:
         hint = "for a single sample add the batch axis: x[None, ...]"
     raise ShapeError(f"wanted inputs of shape {wanted}, got {shape}; {hint}")
+
+
+def check_integers(x: Array, xp: Namespace) -> None:
+    """Raise DataError, with a hint, unless ``x`` holds integers."""
+    if not xp.isdtype(x.dtype, "integral"):
+        raise DataError(
+            f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}; write "
+            f"x.astype('int64')"
+        )
+
+
+def same_length(**arrays: Any) -> int:
+    """The common number of rows; None values are passed over.
+
+    Raises:
+        ShapeError: the numbers differ.
+        DataError: there are no rows.
+    """
+    given = {name: a for name, a in arrays.items() if a is not None}
+    for name, a in given.items():
+        if not len(a.shape):
+            raise ShapeError(f"wanted {name} to have one row for each sample, got a single number")
+    rows = {name: int(a.shape[0]) for name, a in given.items()}
+    if len(set(rows.values())) != 1:
+        listed = ", ".join(f"{name} has {n}" for name, n in rows.items())
+        raise ShapeError(f"wanted one row for each sample everywhere, but {listed}; align the data")
+    (count,) = set(rows.values())
+    if count == 0:
+        raise DataError("wanted at least one sample, got none")
+    return count

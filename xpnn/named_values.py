@@ -11,7 +11,7 @@ from xpnn.layers import Layer, Sequential
 from xpnn.layers.regularization import Rules
 from xpnn.layers.tying import joined
 from xpnn.moving import copied_like
-from xpnn.typing import Params, State
+from xpnn.typing import Params, Shape, State
 
 Places = list[tuple[str, dict[str, Any], str]]
 """Where each array lies: its full name, the dictionary of its layer and the key there."""
@@ -22,7 +22,15 @@ class NamedValues:
 
     backend: Backend
     root: Sequential
+    input_shape: Shape
+    dtype: str
+    seed: int
     _ties: dict[str, str]
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in the order in which data flows."""
+        return self.root.layers
 
     @functools.cached_property
     def all_layers(self) -> list[Layer]:

@@ -83,11 +83,6 @@ class Network(NamedValues):
         for layer, seed in zip(self.all_layers, seeds, strict=True):
             layer.seed = seed
 
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers, in the order in which data flows."""
-        return self.root.layers
-
     def to(self, backend: str | Backend) -> Self:
         """The same network on another backend or device: a new one; this one stays as it is.
 

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from xpnn.arguments import same_length
 from xpnn.data import Batches, split
-from xpnn.data.splits import held_out_rows, same_length, shuffled_order
+from xpnn.data.splits import held_out_rows, shuffled_order
 from xpnn.errors import DataError, ShapeError
 
 

@@ -9,16 +9,12 @@ from xpnn.errors import DataError
 BATCHES = [(np.full((2, 3), k, np.float32), np.array([k, k])) for k in range(4)]
 
 
-def as_they_are(*parts):
-    return parts
-
-
 def look(batch, number):
     return (*batch, None)[:3]
 
 
 def stream(backend, source):
-    return Stream(source, backend, look, as_they_are)
+    return Stream(source, backend, look)
 
 
 def labels(backend, batches):

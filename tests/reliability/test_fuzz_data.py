@@ -21,7 +21,7 @@ from tests.reliability.strategies import (
 )
 from tests.reliability.tally import attempt
 from xpnn import Adam, BatchNorm, Dense, Dropout, Network, ReLU, Trainer
-from xpnn.training.intake.admission import has_batches
+from xpnn.training.intake.sources import has_batches
 
 X = np.random.default_rng(0).random((6, FEATURES), dtype=np.float32)
 Y = np.arange(6) % CLASSES

@@ -147,7 +147,7 @@ def test_batches_of_the_host_are_copied_once_and_never_read(reads, layers, sourc
     if source == "iterable":
         counts = watched_fit(backend, reads, layers, batches_of_16(backend, layers, own=False))
     else:
-        backend.fits = lambda nbytes: False
+        backend.has_room_for = lambda nbytes: False
         x, y = xpnn.datasets.digits()
         x = (16 * x).astype(int) if layers is embedded else x
         weight = {"sample_weight": np.ones(len(x))}

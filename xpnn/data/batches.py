@@ -1,6 +1,6 @@
 """Batches: the rows of an epoch, in order, on the device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ class Batches:
         seed, epoch: what the order is drawn from.
         shuffle: whether there is an order to draw.
         rows: numbers of the rows to take; all, unless given.
-        finish: makes of the arrays of a batch, on the backend, what is handed out.
         staging: the way to the device for what lies on the host; one of its own unless given.
     """
 
@@ -40,7 +39,6 @@ class Batches:
         epoch: int = 0,
         shuffle: bool = False,
         rows: np.ndarray | None = None,
-        finish: Callable[..., tuple[Any, ...]] | None = None,
         staging: Staging | None = None,
     ):
         self.arrays, self.batch_size, self.xp = arrays, batch_size, backend.xp
@@ -48,7 +46,7 @@ class Batches:
         if shuffle:
             order = shuffled_order(self.rows, seed, epoch + 1)
             rows = order if rows is None else rows[order]
-        self.shuffle, self.finish, self.staging = shuffle, finish, None
+        self.shuffle, self.staging = shuffle, None
         if any(_is_staged(array, backend) for array in arrays):
             self.staging, self.order = staging or backend.staging(), rows
         else:
@@ -68,10 +66,8 @@ class Batches:
             raise IndexError(f"there are {len(self)} batches, numbered from 0, got {number}")
         start = number * self.batch_size
         if self.staging is None:
-            batch = self._rows_from(start)
-        else:
-            batch = self.staging.receive(self.staging.send(self.arrays, self._chosen(start)))
-        return batch if self.finish is None else self.finish(*batch)
+            return self._rows_from(start)
+        return self.staging.receive(self.staging.send(self.arrays, self._chosen(start)))
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return self.starting_at(0)
@@ -80,10 +76,8 @@ class Batches:
         """The batches from ``number`` on, counted from 0."""
         starts = range(number * self.batch_size, self.rows, self.batch_size)
         if self.staging is None:
-            batches: Iterator[tuple[Any, ...]] = map(self._rows_from, starts)
-        else:
-            batches = self.staging.one_ahead((self.arrays, self._chosen(k)) for k in starts)
-        return batches if self.finish is None else (self.finish(*batch) for batch in batches)
+            return map(self._rows_from, starts)
+        return self.staging.one_ahead((self.arrays, self._chosen(k)) for k in starts)
 
     def _chosen(self, start: int) -> Any:
         rows = slice(start, min(start + self.batch_size, self.rows))
@@ -103,7 +97,7 @@ class Samples:
     Args:
         arrays: of equal length, on ``backend`` or NumPy arrays on the host; None stays None.
         backend: where the batches are wanted.
-        rows, finish: see ``Batches``.
+        rows: see ``Batches``.
     """
 
     def __init__(
@@ -111,13 +105,16 @@ class Samples:
         arrays: tuple[Any, ...],
         backend: Backend,
         rows: np.ndarray | None = None,
-        finish: Callable[..., tuple[Any, ...]] | None = None,
     ):
-        self.arrays, self.backend, self.rows, self.finish = arrays, backend, rows, finish
+        self.arrays, self.backend, self.rows = arrays, backend, rows
         self._staging: Staging | None = None
 
     def __len__(self) -> int:
         return len(self.rows) if self.rows is not None else int(self.arrays[0].shape[0])
+
+    def of_rows(self, rows: np.ndarray) -> "Samples":
+        """Some of these samples, by their numbers."""
+        return Samples(self.arrays, self.backend, rows)
 
     def batches(
         self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = False
@@ -131,7 +128,6 @@ class Samples:
             epoch=epoch,
             shuffle=shuffle,
             rows=self.rows,
-            finish=self.finish,
             staging=self._staging,
         )
         self._staging = batches.staging

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.data.splits import same_length
+from xpnn.arguments import same_length
 from xpnn.data.windows import Block, draw_order, recut, shuffled
 from xpnn.errors import DataError, FileError, ShapeError
 

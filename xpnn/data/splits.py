@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
+from xpnn.arguments import same_length
 from xpnn.backends import backend_of
 from xpnn.errors import DataError, ShapeError
 from xpnn.typing import Array
@@ -74,24 +75,3 @@ def _spread_classes(labels: np.ndarray) -> np.ndarray:
         (rows,) = np.nonzero(labels == label)
         place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
     return np.argsort(place, kind="stable")
-
-
-def same_length(**arrays: Any) -> int:
-    """The common number of rows; None values are passed over.
-
-    Raises:
-        ShapeError: the numbers differ.
-        DataError: there are no rows.
-    """
-    given = {name: a for name, a in arrays.items() if a is not None}
-    for name, a in given.items():
-        if not len(a.shape):
-            raise ShapeError(f"wanted {name} to have one row for each sample, got a single number")
-    rows = {name: int(a.shape[0]) for name, a in given.items()}
-    if len(set(rows.values())) != 1:
-        listed = ", ".join(f"{name} has {n}" for name, n in rows.items())
-        raise ShapeError(f"wanted one row for each sample everywhere, but {listed}; align the data")
-    (count,) = set(rows.values())
-    if count == 0:
-        raise DataError("wanted at least one sample, got none")
-    return count

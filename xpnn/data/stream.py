@@ -64,7 +64,6 @@ class Stream:
         backend: where the batches are wanted.
         look: takes a batch and its number, from 1; returns its arrays, (x, y, sample_weight), as
             NumPy arrays or of the backend. It raises if they cannot be trained on.
-        finish: makes of the arrays of a batch, on the backend, what is handed out.
 
     Raises:
         TypeError: ``source`` is nothing to iterate over.
@@ -75,10 +74,9 @@ class Stream:
         source: Any,
         backend: Backend,
         look: Callable[[Any, int], tuple[Any, ...]],
-        finish: Callable[..., tuple[Any, ...]],
     ):
         check_source(source)
-        self.source, self.look, self.finish = source, look, finish
+        self.source, self.look = source, look
         self.staging = backend.staging()
         self.epoch = 0
 
@@ -127,8 +125,7 @@ class Stream:
         batches = one_pass(self.source, self.epoch, number)
         try:
             looked_at = self._looked_at(batches, number)
-            for batch in self.staging.one_ahead((parts, None) for parts in looked_at):
-                yield self.finish(*batch)
+            yield from self.staging.one_ahead((parts, None) for parts in looked_at)
         finally:  # but an iterator that was passed in may be gone on with
             if batches is not self.source and hasattr(batches, "close"):
                 batches.close()

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.random import Generator
 
+from xpnn.arguments import check_integers
 from xpnn.backends import Backend, backend_of
 from xpnn.errors import DataError
 from xpnn.initializers import Initializer, normal
@@ -98,11 +99,7 @@ def as_ids(x: Array, backend: Backend) -> Array:
         DataError: ``x`` holds something else.
     """
     xp = backend.xp
-    if not xp.isdtype(x.dtype, "integral"):
-        raise DataError(
-            f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}; write "
-            f"x.astype('int64')"
-        )
+    check_integers(x, xp)
     if x.dtype in (xp.int32, xp.int64):
         return x
     return xp.astype(x, xp.int64 if xp.iinfo(x.dtype).bits > 32 else xp.int32)

@@ -15,16 +15,14 @@ import functools
 import math
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpnn import initializers
 from xpnn.errors import XpnnError
 from xpnn.layers import Layer
 from xpnn.layers.registration import arguments_of, name_of, parameters_of
+from xpnn.named_values import NamedValues
 from xpnn.saving.argument_types import is_initializer, makes_layers, types_of
-
-if TYPE_CHECKING:
-    from xpnn.network import Network
 
 PLAIN = {
     name: getattr(initializers, name)
@@ -37,7 +35,7 @@ MADE = {name: getattr(initializers, name) for name in ("constant", "normal", "un
 """Initializers, by the names that stand for them in files; the latter take a number."""
 
 
-def describe(network: "Network") -> dict[str, Any]:
+def describe(network: NamedValues) -> dict[str, Any]:
     """What a network is made of, but for its parameters and its state.
 
     Raises:

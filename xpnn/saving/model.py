@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,20 +13,20 @@ from xpnn.errors import BackendUnavailable, FileError, XpnnError
 from xpnn.initializers import zeros_for
 from xpnn.layers import Layer, Sequential
 from xpnn.layers.registration import name_of
+from xpnn.named_values import NamedValues
 from xpnn.saving.description import Describer, describe
 from xpnn.saving.making import plan_from
 from xpnn.saving.tensor_file import Entry, TensorFile, strict_json
 from xpnn.saving.tensors import dtype_name, tensor, write_tensors
 from xpnn.saving.versions import MODEL, MODEL_UPGRADES, MODEL_VERSION, upgraded, version_of
 
-if TYPE_CHECKING:
-    from xpnn.network import Network
+AnyNetwork = TypeVar("AnyNetwork", bound=NamedValues)
 
 MAX_DESCRIPTION = 2_000_000
 """Characters of JSON; what 10,000 layers need."""
 
 
-def save(network: "Network", path: str | Path) -> None:
+def save(network: NamedValues, path: str | Path) -> None:
     """What ``Network.save`` does."""
     text = json.dumps(describe(network), allow_nan=False)
     if len(text) > MAX_DESCRIPTION:
@@ -39,8 +39,8 @@ def save(network: "Network", path: str | Path) -> None:
 
 
 def read_model(
-    path: str | Path, make: Callable[..., "Network"], dtype: str | None = None
-) -> "Network":
+    path: str | Path, make: Callable[..., AnyNetwork], dtype: str | None = None
+) -> AnyNetwork:
     """What ``xpnn.load`` does.
 
     Args:
@@ -82,7 +82,7 @@ def _description(file: TensorFile, version: int) -> dict[str, Any]:
     return upgraded(description, version, MODEL_VERSION, MODEL_UPGRADES)
 
 
-def _values(file: TensorFile, network: "Network", exact: bool) -> dict[str, np.ndarray]:
+def _values(file: TensorFile, network: NamedValues, exact: bool) -> dict[str, np.ndarray]:
     """The arrays of the file, in the dtypes of the network; ``exact`` if those have to be equal."""
     own = {**network.params, **network.state}
     check_names(own, file)
@@ -125,7 +125,7 @@ def fitted(name: str, values: np.ndarray, like: Any) -> np.ndarray:
 # Before a file is written -------------------------------------------------------------------------
 
 
-def _check_made_again(network: "Network", text: str) -> None:
+def _check_made_again(network: NamedValues, text: str) -> None:
     """Make the layers from their description and compare them with those that are there.
 
     Raises:
@@ -166,7 +166,7 @@ def _check_same(name: str, layer: Layer, other: Layer, root: Layer, twin: Layer)
         )
 
 
-def _check_arrays(network: "Network", twin: Layer) -> None:
+def _check_arrays(network: NamedValues, twin: Layer) -> None:
     own = {**network.params, **network.state}
     room = sum(math.prod(getattr(value, "shape", ())) for value in own.values())
     try:

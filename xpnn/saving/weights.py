@@ -1,18 +1,15 @@
 """Weights in files: safetensors, written so that a crash never leaves half a file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from xpnn.named_values import NamedValues
 from xpnn.saving.model import fitted
 from xpnn.saving.tensor_file import TensorFile
 from xpnn.saving.tensors import tensor, write_tensors
 from xpnn.saving.versions import MODEL, MODEL_VERSION, WEIGHTS, WEIGHTS_VERSION, version_of
 
-if TYPE_CHECKING:
-    from xpnn.network import Network
 
-
-def save_weights(network: "Network", path: str | Path) -> None:
+def save_weights(network: NamedValues, path: str | Path) -> None:
     """Write all parameters and state into a safetensors file, by name and in their own dtypes.
 
     The file is written beside its place and then moved there, so that whoever reads it finds the
@@ -26,7 +23,7 @@ def save_weights(network: "Network", path: str | Path) -> None:
     write_tensors(path, tensors, {"format": WEIGHTS, "version": str(WEIGHTS_VERSION)})
 
 
-def load_weights(network: "Network", path: str | Path) -> None:
+def load_weights(network: NamedValues, path: str | Path) -> None:
     """Read weights into a network of the same layers, on any backend, in the network's dtype.
 
     The file is of ``save_weights`` or ``network.save``, or any safetensors file with the network's

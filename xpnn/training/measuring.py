@@ -11,7 +11,7 @@ from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
 from xpnn.network import Network
-from xpnn.training.running_mean import RunningMean
+from xpnn.training.running_mean import RunningMean, batch_weight
 from xpnn.typing import Array
 
 READ_EVERY = 100  # batches whose statistics may lie on the device
@@ -40,7 +40,7 @@ def measured(
         for number, (x, y, weight) in enumerate(batches, start=1):
             between()
             value, statistics = eval_step(params, state, x, y, weight)
-            losses.add(value, x.shape[0] if weight is None else backend.xp.sum(weight))
+            losses.add(value, batch_weight(network, x, weight))
             for table, row in zip(tables, statistics, strict=True):
                 table.on_device.append(row)
             if number % READ_EVERY == 0:

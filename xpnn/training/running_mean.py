@@ -1,9 +1,10 @@
-"""A mean of what lies on the device, read when it is asked for."""
+"""The mean loss of many batches, which stays on the device until it is asked for."""
 
 from typing import Any
 
 import numpy as np
 
+from xpnn.network import Network
 from xpnn.typing import Array
 
 
@@ -28,23 +29,34 @@ class RunningMean:
     def read(self) -> float:
         """The mean of all values so far, in float64 on the host; one transfer."""
         if self._values:
-            self.settle(self._on_host(self._values), self._on_host(self._weights))
+            values, weights = self._on_host(self._values), self._on_host(self._weights)
+            self.total, self.weight = self.sums(values, weights)
+            self._values, self._weights = [], []
         return self.total / self.weight if self.weight else 0.0
 
     @property
     def pending(self) -> tuple[list[Array], list[Any]]:
-        """The values and weights that were not read yet; hand them to ``settle`` from the host."""
+        """The values and weights that were not read yet."""
         return self._values, self._weights
 
-    def settle(self, values: list[float], weights: list[float]) -> None:
-        """Count what was pending, now that its numbers are known."""
+    def sums(self, values: list[float], weights: list[float]) -> tuple[float, float]:
+        """The sums of weighted values and of weights, with what was pending, from the host."""
+        total, whole = self.total, self.weight
         for value, weight in zip(values, weights, strict=True):
-            self.total += value * weight
-            self.weight += weight
-        self._values, self._weights = [], []
+            total += value * weight
+            whole += weight
+        return total, whole
 
     def _on_host(self, numbers: list[Any]) -> list[float]:
         if isinstance(numbers[0], int):
             return [float(number) for number in numbers]
         stacked = self.backend.to_numpy(self.backend.xp.stack(numbers))
         return stacked.astype(np.float64).tolist()
+
+
+def batch_weight(network: Network, x: Array, weight: Array | None) -> Any:
+    """What a batch counts for in a mean: its samples, or the sum of their weights."""
+    if weight is None:
+        return x.shape[0]
+    backend = network.backend
+    return backend.xp.sum(backend.asarray(weight, network.dtype))

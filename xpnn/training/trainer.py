@@ -7,8 +7,6 @@ from typing import Any, NoReturn, Self
 
 from xpnn.arguments import as_seed, checked
 from xpnn.backends import Backend
-from xpnn.data.batches import Batches, Samples
-from xpnn.data.stream import Stream
 from xpnn.layers import Layer
 from xpnn.metrics import Metric
 from xpnn.moving import moved
@@ -17,14 +15,27 @@ from xpnn.optimizers import Optimizer
 from xpnn.training.callbacks.hooks import Callback, CallbackList
 from xpnn.training.callbacks.shipped import History, ProgressBar
 from xpnn.training.checkpointing.contents import write_contents
-from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, trainer_contents
+from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, state_contents
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
+from xpnn.training.loop import Loop
 from xpnn.training.measuring import measured
-from xpnn.training.run import Run
+from xpnn.training.state import TrainingState
 from xpnn.training.stepping.memory import with_more_memory
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.step import hyperparameters, make_eval_step, make_flat_step
-from xpnn.typing import Array, Loss, OptState
+from xpnn.typing import Array, Loss
+
+
+def _of_state(name: str) -> Any:
+    """An attribute of the trainer that is one of its state."""
+
+    def get(trainer: "Trainer") -> Any:
+        return getattr(trainer.state, name)
+
+    def put(trainer: "Trainer", value: Any) -> None:
+        setattr(trainer.state, name, value)
+
+    return property(get, put)
 
 
 class Trainer:
@@ -53,11 +64,23 @@ class Trainer:
             part. ``BatchNorm`` goes by each part, and ``Dropout`` draws a mask for each.
 
     Attributes:
-        opt_state: the optimizer's state, changed in place; None before the first step.
-        epoch: epochs done, over all calls of ``fit``.
-        steps: steps done, over all calls of ``fit``.
-        epoch_steps: steps done in the epoch that is running, 0 between epochs.
+        state: what is trained and where it stands; callbacks are given it. Its network, loss,
+            optimizer, metrics, precision, accumulate, seed, opt_state, epoch, steps, epoch_steps
+            and stop_reason are the trainer's own under the same names.
     """
+
+    network = _of_state("network")
+    loss = _of_state("loss")
+    optimizer = _of_state("optimizer")
+    metrics = _of_state("metrics")
+    precision = _of_state("precision")
+    accumulate = _of_state("accumulate")
+    seed = _of_state("seed")
+    opt_state = _of_state("opt_state")
+    epoch = _of_state("epoch")
+    steps = _of_state("steps")
+    epoch_steps = _of_state("epoch_steps")
+    stop_reason = _of_state("stop_reason")
 
     @checked
     def __init__(
@@ -81,16 +104,18 @@ class Trainer:
             raise ValueError(
                 f"accumulate counts the parts of a batch, at least 1, got {accumulate}"
             )
-        self.precision, self.accumulate = as_precision(precision, network), int(accumulate)
-        self.network, self.loss, self.optimizer = network, loss, optimizer
-        self.metrics, self.callbacks = tuple(metrics), tuple(callbacks)
-        self.seed = network.seed if seed is None else as_seed(seed)
+        self.state = TrainingState(
+            network,
+            loss,
+            optimizer,
+            self.step,
+            tuple(metrics),
+            as_precision(precision, network),
+            int(accumulate),
+            network.seed if seed is None else as_seed(seed),
+        )
+        self.callbacks = tuple(callbacks)
         self.log_every, self.compile = int(log_every), compile
-        self.opt_state: OptState | None = None
-        self.epoch, self.steps, self.epoch_steps = 0, 0, 0
-        self.batches: Batches | Stream | None = None
-        self.stop_reason: str | None = None
-        self.run: Run | None = None
         self._made_for: Any = None
         self._renew_steps()
 
@@ -108,31 +133,26 @@ class Trainer:
             DeviceError: an array is of the network's library, but on another device.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        owns = self.network.backend.owns
+        state = self.state
+        owns = state.network.backend.owns
         if not (owns(x) and owns(y) and (weight is None or owns(weight))):
             x, y, weight = self._taken_over(x, y, weight)
         self._look_for_changes()
-        opt_state = self.opt_state
+        opt_state = state.opt_state
         if opt_state is None:
-            opt_state = self.opt_state = self.fresh_opt_state()
+            opt_state = state.opt_state = state.fresh_opt_state()
         try:
             value = self._train_step(opt_state, x, y, weight)
         except Exception as error:
             again = partial(self._train_step, opt_state)
-            value = with_more_memory(error, again, self.network, x, y, weight)
-        self.steps += 1
+            value = with_more_memory(error, again, state.network, x, y, weight)
+        state.steps += 1
         return value
 
     def _taken_over(self, x: Any, y: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         """Arrays of other libraries, or lists, as arrays of the network's backend."""
         asarray = self.network.backend.asarray
         return asarray(x), asarray(y), None if weight is None else asarray(weight)
-
-    def fresh_opt_state(self) -> OptState:
-        """The optimizer's state before the first step."""
-        scaling = None if self.precision is None else self.precision.scaling
-        with self.network.backend.on_device():
-            return self.optimizer.init(self.network.params, self.network.backend, scaling)
 
     # Epochs ---------------------------------------------------------------------------------------
 
@@ -201,7 +221,7 @@ class Trainer:
         """
         _check_callbacks(callbacks)
         sources = sources_of_fit(
-            self,
+            self.state,
             x,
             y,
             epochs=epochs,
@@ -213,8 +233,10 @@ class Trainer:
         self._renew_steps()
         history = History()
         listed = [*self.callbacks, *callbacks, history, *([ProgressBar()] if progress else [])]
-        run = Run(self, sources, CallbackList(listed, self), int(epochs))
-        run.go(begin(run, resume))
+        hooks = CallbackList(listed, self.state)
+        callback_states = begin(self.state, sources, hooks, int(epochs), resume)
+        loop = Loop(self.state, sources.make_batches, hooks, self.log_every, self._measure_held_out)
+        loop.run(callback_states)
         return history
 
     def _look_for_changes(self) -> None:
@@ -240,7 +262,7 @@ class Trainer:
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""
-        self.stop_reason = reason
+        self.state.stop(reason)
 
     def to(self, backend: str | Backend) -> Self:
         """The same training on another backend or device: a new trainer; this one stays as it is.
@@ -271,7 +293,7 @@ class Trainer:
         there.epoch, there.steps = self.epoch, self.steps
         if self.opt_state is not None:
             with network.backend.on_device():
-                fresh = there.fresh_opt_state()
+                fresh = there.state.fresh_opt_state()
                 there.opt_state = moved(self.opt_state, fresh, network.backend)
         return there
 
@@ -290,7 +312,7 @@ class Trainer:
             OSError: it could not be written; an old file is unharmed.
         """
         with self.network.backend.on_device():
-            write_contents(Path(path), trainer_contents(self))
+            write_contents(Path(path), state_contents(self.state))
 
     def load(self, path: str | Path) -> None:
         """Take over network, optimizer state and counts from a checkpoint, of any backend.
@@ -302,7 +324,7 @@ class Trainer:
             FileError: it is no whole checkpoint, or a newer xpnn wrote it.
             ShapeError: it does not fit the network or the optimizer. Nothing is changed either way.
         """
-        put_back(self, read_checkpoint(Path(path)), Path(path))
+        put_back(self.state, read_checkpoint(Path(path)), Path(path))
 
     # Measuring ------------------------------------------------------------------------------------
 
@@ -323,7 +345,7 @@ class Trainer:
         >>> Trainer(net, mean_squared_error, SGD()).evaluate([[1.0], [2.0]], [[2.0], [5.0]])
         {'loss': 0.5}
         """
-        data = samples_to_measure(self, x, y, sample_weight, batch_size)
+        data = samples_to_measure(self.state, x, y, sample_weight, batch_size)
         self._look_for_changes()
         with self.network.backend.on_device():
             return measured(self.network, self._eval_step, self.metrics, data, batch_size or 256)
@@ -332,12 +354,10 @@ class Trainer:
         """The network's outputs, ``batch_size`` at a time; see ``Network.predict``."""
         return self.network.predict(x, batch_size)
 
-    def measure_held_out(
-        self, held: Samples | Stream, between: Callable[[], None]
-    ) -> dict[str, float]:
+    def _measure_held_out(self, held_out: Any, between: Callable[[], None]) -> dict[str, float]:
         """What the history lists of the validation data; ``between`` is called between batches."""
         self._look_for_changes()
-        found = measured(self.network, self._eval_step, self.metrics, held, 256, between)
+        found = measured(self.network, self._eval_step, self.metrics, held_out, 256, between)
         return {f"val_{name}": value for name, value in found.items()}
 
 

@@ -250,7 +250,7 @@ def test_after_stop_on_nan_the_run_goes_on_from_before_the_bad_step(backend, tmp
     spoils.append(True)
     with np.errstate(all="ignore"), pytest.raises(TrainingStopped, match="epoch 1, step 5: the"):
         run(trainer, StopOnNaN(), before)
-    assert (trainer.steps, trainer.epoch_steps, trainer.run.logged) == (4, 4, 3)
+    assert (trainer.steps, trainer.epoch_steps, trainer.state.logged) == (4, 4, 3)
     spoils.clear()
     trainer.save(tmp_path / "stopped.safetensors")
     history = run(make(), after, resume=tmp_path / "stopped.safetensors")

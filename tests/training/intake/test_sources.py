@@ -50,7 +50,7 @@ def assert_same(one, two):
 @pytest.fixture
 def full(backend, monkeypatch):
     """A backend whose device has no memory left."""
-    monkeypatch.setattr(type(backend), "fits", lambda self, nbytes: nbytes == 0)
+    monkeypatch.setattr(type(backend), "has_room_for", lambda self, nbytes: nbytes == 0)
     return backend
 
 
@@ -69,7 +69,7 @@ class Kept(Callback):
 def test_a_full_device_trains_as_an_empty_one(backend, monkeypatch, validation, shuffle):
     settings = {"validation": validation, "shuffle": shuffle, "sample_weight": WEIGHT}
     wanted = results(backend, X, Y, **settings)
-    monkeypatch.setattr(type(backend), "fits", lambda self, nbytes: False)
+    monkeypatch.setattr(type(backend), "has_room_for", lambda self, nbytes: False)
     assert_same(results(backend, X, Y, **settings), wanted)
 
 
@@ -107,8 +107,8 @@ def test_half_of_the_free_memory_is_for_data():
     backend = get_backend("cupy")
     backend.free_memory()
     free, _ = cupy.cuda.runtime.memGetInfo()
-    assert backend.fits(free // 2 - (1 << 20))
-    assert not backend.fits(free // 2 + (1 << 20))
+    assert backend.has_room_for(free // 2 - (1 << 20))
+    assert not backend.has_room_for(free // 2 + (1 << 20))
 
 
 # Memory maps --------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_a_memory_map_is_never_in_memory_as_a_whole(tmp_path, dtype):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, on an overflow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bad_numbers_in_a_memory_map_are_found(backend, tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr("xpnn.training.intake.checks.BLOCK", 1000)  # many blocks
+    monkeypatch.setattr("xpnn.training.stepping.checks.BLOCK", 1000)  # many blocks
     x = X.astype(dtype)
     x[149, 63] = np.nan
     x[3, 1] = 1e30 if dtype == "float32" else 1e300  # which float32 does not hold
@@ -345,4 +345,4 @@ def test_stop_on_nan_repeats_batches_from_the_host(full):
     trainer = make_trainer(full, callbacks=[StopOnNaN()])
     with pytest.raises(TrainingStopped, match=r"in epoch 1, step 4: .* is NaN or infinite"):
         trainer.fit(x, Y, shuffle=False, progress=False)
-    assert isinstance(trainer.batches, Batches)
+    assert isinstance(trainer.state.batches, Batches)

@@ -150,7 +150,7 @@ def test_training_from_files_is_resumed_where_it_was(backend, files, tmp_path, s
     wanted = results(backend, source(), epochs=3)
     path = tmp_path / "checkpoint"
 
-    def save_and_end(trainer):
+    def save_and_end(state):
         trainer.save(path)
         raise InterruptedError
 

@@ -119,7 +119,7 @@ class CupyBackend(Backend):
         with self.on_device():
             return in_plain_floats(array.get())
 
-    def fits(self, nbytes: int) -> bool:
+    def has_room_for(self, nbytes: int) -> bool:
         """Whether it takes at most half of the free memory; the other half is for training."""
         return nbytes <= (self.free_bytes() or 0) // 2
 

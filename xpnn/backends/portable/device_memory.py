@@ -7,7 +7,7 @@ import re
 class DeviceMemory:
     """The part of a backend that knows about memory."""
 
-    def fits(self, nbytes: int) -> bool:
+    def has_room_for(self, nbytes: int) -> bool:
         """Whether data of so many bytes may stay on the device; only CuPy ever says no."""
         return True
 

@@ -3,18 +3,16 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers import Bidirectional, Dense, Layer, MultiHeadAttention, Recurrent, TransformerBlock
 from xpnn.layers.tying import ties
+from xpnn.named_values import NamedValues
 from xpnn.saving.torch.feature_order import feature_orders
 from xpnn.saving.torch.rules import Arrays, Rule, rule_of
-
-if TYPE_CHECKING:
-    from xpnn.network import Network
 
 Names: TypeAlias = Mapping[str, str | Sequence[str]]
 """Their prefix to our layer: {"encoder.fc": "0.dense"}; to several layers for a stack of LSTMs."""
@@ -88,7 +86,7 @@ class Place(NamedTuple):
         return [name for _, _, name, _ in self.arrays()]
 
 
-def pieces_of(network: "Network", partial: bool = False) -> list[Piece]:
+def pieces_of(network: NamedValues, partial: bool = False) -> list[Piece]:
     """The layers with arrays, in order.
 
     Raises:

@@ -6,13 +6,14 @@ PyTorch itself is not needed. Layers correspond to those of torch.nn as ``torch_
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xpnn.backends.portable.boundary import host_array
 from xpnn.errors import ShapeError
 from xpnn.layers.tying import ties
+from xpnn.named_values import NamedValues
 from xpnn.saving.tensor_file import TensorFile
 from xpnn.saving.tensors import Tensor, write_tensors
 from xpnn.saving.torch.pieces import (
@@ -26,12 +27,9 @@ from xpnn.saving.torch.pieces import (
 )
 from xpnn.saving.torch.rules import Arrays
 
-if TYPE_CHECKING:
-    from xpnn.network import Network
-
 
 def load_torch_weights(
-    network: "Network",
+    network: NamedValues,
     source: str | Path | Mapping[str, Any],
     names: Names | None = None,
     *,
@@ -77,7 +75,7 @@ def load_torch_weights(
     network.load({**current, **{name: values[name] for name in current.keys() & values}})
 
 
-def save_torch_weights(network: "Network", path: str | Path, names: Names | None = None) -> None:
+def save_torch_weights(network: NamedValues, path: str | Path, names: Names | None = None) -> None:
     """Write a safetensors file that a PyTorch model of the same layers can load.
 
     There it is read by ``module.load_state_dict(safetensors.torch.load_file(path))``.

@@ -1,16 +1,17 @@
 """Pictures of a training run."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from xpnn.training.callbacks.shipped import History
 
 INK, ACCENT = "#1f5fa8", "#d1571b"  # training, validation: told apart without colour vision too
 
 
-def draw_curves(history: "History", path: Path) -> None:
+def draw_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
     """One panel for each measured number, training and validation together, over the epochs.
+
+    Args:
+        history: a list for each number, one entry an epoch; "epoch" is one of them.
+        path: of the picture.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the message says how to.
@@ -21,7 +22,7 @@ def draw_curves(history: "History", path: Path) -> None:
         raise ModuleNotFoundError(
             "drawing curves needs matplotlib; type: pip install 'xpnn[plot]'"
         ) from error
-    names = list(dict.fromkeys(name.removeprefix("val_") for name in history.names))
+    names = list(dict.fromkeys(name.removeprefix("val_") for name in history))
     panels = [name for name in names if name not in ("epoch", "rate")]
     figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
     for number, name in enumerate(panels, start=1):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,10 @@ from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.running_mean import RunningMean
+from xpnn.training.state import TrainingState
+from xpnn.training.stepping.conversion import as_batch
 from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.typing import Array, Loss
-
-if TYPE_CHECKING:
-    from xpnn.training.trainer import Trainer
 
 
 class StopOnNaN(Callback):
@@ -36,42 +35,41 @@ class StopOnNaN(Callback):
         self._good: Snapshot | None = None
         self._step = 0
 
-    def on_epoch_begin(self, trainer: "Trainer", steps: int | None) -> None:
-        self._remember(trainer, trainer.epoch_steps)
+    def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
+        self._remember(state, state.epoch_steps)
 
-    def on_log(self, trainer: "Trainer", step: int, logs: Logs) -> None:
-        if not (math.isfinite(logs["loss"]) and _all_finite(trainer.network)):
-            self._explain(trainer, step)
-        self._remember(trainer, step)
+    def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
+        if not (math.isfinite(logs["loss"]) and _all_finite(state.network)):
+            self._explain(state, step)
+        self._remember(state, step)
 
-    def _remember(self, trainer: "Trainer", step: int) -> None:
+    def _remember(self, state: TrainingState, step: int) -> None:
         self._step = step
-        self._good = Snapshot(trainer)
+        self._good = Snapshot(state)
 
-    def _explain(self, trainer: "Trainer", step: int) -> None:
+    def _explain(self, state: TrainingState, step: int) -> None:
         """Repeat the steps since the last log point until one goes bad."""
         assert self._good is not None
-        assert trainer.run is not None
-        network, run = trainer.network, trainer.run
-        self._good.put_back(trainer)
-        if not isinstance(trainer.batches, Batches):
+        network = state.network
+        self._good.put_back(state)
+        if not isinstance(state.batches, Batches):
             raise TrainingStopped(
-                f"training went bad in epoch {trainer.epoch + 1}, between the steps "
+                f"training went bad in epoch {state.epoch + 1}, between the steps "
                 f"{self._step + 1} and {step}; batches of an iterable cannot be repeated to find "
                 f"out where. The network has the weights from before these steps; try a smaller "
                 f"rate, clip the gradients (clip=ClipByGlobalNorm(1.0)), or train on arrays"
             )
         for number in range(self._step, step):
-            before = Snapshot(trainer)
-            x, y, weight = trainer.batches[number]
-            culprit = first_bad_layer(network, trainer.loss, x, y, weight, trainer.precision)
+            before = Snapshot(state)
+            x, y, weight = as_batch(network, *state.batches[number])
+            culprit = first_bad_layer(network, state.loss, x, y, weight, state.precision)
             if culprit is None:
-                run.take_step(x, y, weight)
+                state.advance(x, y, weight)
                 culprit = _first_bad_parameter(network)
             if culprit is not None:
-                before.put_back(trainer)
+                before.put_back(state)
                 raise TrainingStopped(
-                    f"training went bad in epoch {trainer.epoch + 1}, step {number + 1}: {culprit} "
+                    f"training went bad in epoch {state.epoch + 1}, step {number + 1}: {culprit} "
                     f"is NaN or infinite. The network has the weights from before that step; try "
                     f"a smaller rate, clip the gradients (clip=ClipByGlobalNorm(1.0)), or look at "
                     f"the data of that batch"
@@ -80,26 +78,24 @@ class StopOnNaN(Callback):
 
 
 class Snapshot:
-    """Copies of what a trainer and its run hold, which no later step can touch."""
+    """Copies of what a training state holds, which no later step can touch."""
 
-    def __init__(self, trainer: "Trainer"):
-        network, run = trainer.network, trainer.run
-        assert run is not None
-        self.steps, self.epoch_steps = trainer.steps, trainer.epoch_steps
-        self.logged = run.logged
-        run.losses.read()  # at a log point there is nothing left to wait for
-        self.losses = run.losses.total, run.losses.weight
+    def __init__(self, state: TrainingState):
+        network = state.network
+        self.steps, self.epoch_steps = state.steps, state.epoch_steps
+        self.logged = state.logged
+        state.losses.read()  # at a log point there is nothing left to wait for
+        self.losses = state.losses.total, state.losses.weight
         self.arrays = _copied({**network.params, **network.state}, network.backend)
-        self.opt_state = _copied(trainer.opt_state, network.backend)
+        self.opt_state = _copied(state.opt_state, network.backend)
 
-    def put_back(self, trainer: "Trainer") -> None:
-        """Make the trainer and its run what they were."""
-        trainer.network.load(self.arrays)
-        trainer.opt_state = _copied(self.opt_state, trainer.network.backend)
-        trainer.steps, trainer.epoch_steps = self.steps, self.epoch_steps
-        assert trainer.run is not None
-        trainer.run.logged = self.logged
-        trainer.run.losses = RunningMean(trainer.network.backend, *self.losses)
+    def put_back(self, state: TrainingState) -> None:
+        """Make the state what it was."""
+        state.network.load(self.arrays)
+        state.opt_state = _copied(self.opt_state, state.network.backend)
+        state.steps, state.epoch_steps = self.steps, self.epoch_steps
+        state.logged = self.logged
+        state.losses = RunningMean(state.network.backend, *self.losses)
 
 
 def _copied(value: Any, backend: Backend) -> Any:

@@ -1,18 +1,16 @@
 """Callback and the hooks that the loop calls, at its seams.
 
-A callback overrides the hooks that it needs. ``trainer`` gives it the network, the optimizer state,
-``trainer.epoch`` and ``trainer.stop(reason)``. Numbers reach it at log points only, as Python
-floats that are already on the host.
+A callback overrides the hooks that it needs. ``state`` gives it the network, the optimizer's state,
+``state.epoch`` and ``state.stop(reason)``. Numbers reach it at log points only, as Python floats
+that are already on the host.
 """
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from xpnn.training.checkpointing.fields import LIST, unusable
-
-if TYPE_CHECKING:
-    from xpnn.training.trainer import Trainer
+from xpnn.training.state import TrainingState
 
 logger = logging.getLogger("xpnn")
 
@@ -35,31 +33,31 @@ class Callback:
         if "load_state" in vars(cls) and "check_state" not in vars(cls):  # it takes up another one
             cls.check_state = Callback.check_state  # type: ignore[method-assign]
 
-    def on_fit_check(self, trainer: "Trainer", steps: int) -> None:
+    def on_fit_check(self, state: TrainingState, steps: int) -> None:
         """``fit`` is about to go on after ``steps`` steps; raise here if it must not.
 
-        Nothing was changed yet: what a checkpoint holds is not in ``trainer``.
+        Nothing was changed yet: what a checkpoint holds is not in ``state``.
         """
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         """``fit`` starts and will run for up to ``epochs`` epochs."""
 
-    def on_epoch_begin(self, trainer: "Trainer", steps: int | None) -> None:
+    def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
         """An epoch of ``steps`` steps starts; None where an iterable does not say how many."""
 
-    def on_step_end(self, trainer: "Trainer", step: int) -> None:
+    def on_step_end(self, state: TrainingState, step: int) -> None:
         """Step number ``step`` of this epoch, counted from 1, has been issued to the device."""
 
-    def on_log(self, trainer: "Trainer", step: int, logs: Logs) -> None:
+    def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
         """A log point: the epoch's mean loss up to step ``step``."""
 
-    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
+    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         """An epoch ended: its loss, its validation results, the rate of its last step."""
 
-    def on_interrupt(self, trainer: "Trainer") -> None:
+    def on_interrupt(self, state: TrainingState) -> None:
         """Ctrl-C ends ``fit``, between two steps, when nothing is half done."""
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, state: TrainingState) -> None:
         """``fit`` ends, whether all went well or not."""
 
     def state(self) -> dict[str, Any] | None:
@@ -71,19 +69,19 @@ class Callback:
         """
         return None
 
-    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
+    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
         """Raise ValueError if ``load_state`` could not take this up; nothing was changed yet."""
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, saved: dict[str, Any]) -> None:
         """Take up what ``state`` once returned; after ``on_fit_begin`` of a resumed ``fit``."""
 
 
 class CallbackList:
     """Calls the hooks of several callbacks, and only of those that override them."""
 
-    def __init__(self, callbacks: Sequence[Callback], trainer: "Trainer"):
+    def __init__(self, callbacks: Sequence[Callback], state: TrainingState):
         callbacks = sorted(callbacks, key=lambda callback: callback.runs_last)
-        self.callbacks, self.trainer = callbacks, trainer
+        self.callbacks, self._state = callbacks, state
         self._hooks = {
             hook: [
                 getattr(callback, hook)
@@ -123,11 +121,6 @@ class CallbackList:
     def fit_end(self) -> None:
         self._call("on_fit_end")
 
-    def states(self) -> list[list[Any]]:
-        """What a checkpoint keeps: the kind of each callback that has something, and its state."""
-        found = [(type(one).__name__, one.state()) for one in self.callbacks]
-        return [[kind, state] for kind, state in found if state is not None]
-
     def check_states(self, states: Any) -> None:
         """Raise ValueError if ``load_states`` could not hand these out."""
         if not isinstance(states, list):
@@ -140,7 +133,7 @@ class CallbackList:
             found = next((one for one in left if one[0] == type(callback).__name__), None)
             if found is not None:
                 left = [one for one in left if one is not found]
-                callback.check_state(self.trainer, found[1])
+                callback.check_state(self._state, found[1])
 
     def load_states(self, states: list[list[Any]]) -> None:
         """Hand to each callback what the one of its kind had, the first of a kind to the first."""
@@ -158,4 +151,4 @@ class CallbackList:
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for call in self._hooks[hook]:
-            call(self.trainer, *arguments)
+            call(self._state, *arguments)

@@ -4,7 +4,7 @@ import csv
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,9 +18,7 @@ from xpnn.training.checkpointing.fields import (
     check_fields,
     or_none,
 )
-
-if TYPE_CHECKING:
-    from xpnn.training.trainer import Trainer
+from xpnn.training.state import TrainingState
 
 
 class History(Callback):
@@ -29,17 +27,17 @@ class History(Callback):
     def __init__(self) -> None:
         self.epochs: list[Logs] = []
 
-    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
-        self.epochs.append({"epoch": trainer.epoch, **logs})
+    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
+        self.epochs.append({"epoch": state.epoch, **logs})
 
     def state(self) -> dict[str, Any]:
         return columns_of(self.epochs)
 
-    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
-        epochs_of(state)
+    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
+        epochs_of(saved)
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.epochs = epochs_of(state)
+    def load_state(self, saved: dict[str, Any]) -> None:
+        self.epochs = epochs_of(saved)
 
     def __getitem__(self, name: str) -> list[float]:
         if self.epochs and name not in self.epochs[0]:
@@ -61,7 +59,7 @@ class History(Callback):
         """Draw losses and metrics over the epochs into a picture file; needs matplotlib."""
         from xpnn.training.callbacks.curves import draw_curves
 
-        draw_curves(self, Path(path))
+        draw_curves({name: self[name] for name in self.names}, Path(path))
 
     def __repr__(self) -> str:
         last = ", ".join(f"{k}={v:.4g}" for k, v in (self.epochs or [{}])[-1].items())
@@ -75,31 +73,31 @@ class ProgressBar(Callback):
         self._bar: Any = None
         self._last = 0
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
-        self._last = trainer.epoch + epochs
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
+        self._last = state.epoch + epochs
 
-    def on_epoch_begin(self, trainer: "Trainer", steps: int | None) -> None:
+    def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
         from tqdm import tqdm
 
         self._bar = tqdm(
             total=steps,
-            initial=trainer.epoch_steps,
-            desc=f"epoch {trainer.epoch + 1}/{self._last}",
+            initial=state.epoch_steps,
+            desc=f"epoch {state.epoch + 1}/{self._last}",
             unit="step",
             dynamic_ncols=True,
         )
 
-    def on_step_end(self, trainer: "Trainer", step: int) -> None:
+    def on_step_end(self, state: TrainingState, step: int) -> None:
         self._bar.update()
 
-    def on_log(self, trainer: "Trainer", step: int, logs: Logs) -> None:
+    def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
         self._bar.set_postfix(_rounded(logs), refresh=False)
 
-    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
+    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         self._bar.set_postfix(_rounded(logs))
         self._close()
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, state: TrainingState) -> None:
         self._close()
 
     def _close(self) -> None:
@@ -120,10 +118,10 @@ class Watching(Callback):
         self.monitor, self.higher_is_better = monitor, higher_is_better
         self.best = math.nan
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         if self.higher_is_better is None:
             name = self.monitor.removeprefix("val_")
-            rising = {metric.name for metric in trainer.metrics if metric.higher_is_better}
+            rising = {metric.name for metric in state.metrics if metric.higher_is_better}
             self.higher_is_better = name in rising
         self.best = math.nan
 
@@ -144,11 +142,11 @@ class Watching(Callback):
     def state(self) -> dict[str, Any] | None:
         return {"best": self.best}
 
-    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
-        check_fields(state, {"best": NUMBER}, type(self).__name__)
+    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
+        check_fields(saved, {"best": NUMBER}, type(self).__name__)
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+    def load_state(self, saved: dict[str, Any]) -> None:
+        self.best = saved["best"]
 
 
 class EarlyStopping(Watching):
@@ -174,26 +172,26 @@ class EarlyStopping(Watching):
         self.patience, self.min_gain = patience, min_gain
         self.waited = 0
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
-        super().on_fit_begin(trainer, epochs)
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
+        super().on_fit_begin(state, epochs)
         self.waited = 0
 
-    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
+    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         self.waited = 0 if self.is_new_best(logs, self.min_gain) else self.waited + 1
         if self.waited >= self.patience:
-            trainer.stop(
+            state.stop(
                 f"{self.monitor} has not improved on {self.best:.4g} for {self.patience} epochs"
             )
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited}
 
-    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
-        check_fields(state, {"best": NUMBER, "waited": COUNT}, "EarlyStopping")
+    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
+        check_fields(saved, {"best": NUMBER, "waited": COUNT}, "EarlyStopping")
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        self.waited = state["waited"]
+    def load_state(self, saved: dict[str, Any]) -> None:
+        super().load_state(saved)
+        self.waited = saved["waited"]
 
 
 class BestWeights(Watching):
@@ -206,33 +204,33 @@ class BestWeights(Watching):
         self.epoch: int | None = None
         self._kept: dict[str, Any] | None = None
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
-        super().on_fit_begin(trainer, epochs)
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
+        super().on_fit_begin(state, epochs)
         self.epoch, self._kept = None, None
 
-    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
+    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         if self.is_new_best(logs):
-            self.epoch, self._kept = trainer.epoch, trainer.network.numpy_arrays()
+            self.epoch, self._kept = state.epoch, state.network.numpy_arrays()
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, state: TrainingState) -> None:
         if self._kept is not None:
-            trainer.network.load(self._kept)
+            state.network.load(self._kept)
             self._kept = None
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "epoch": self.epoch, "kept": self._kept}
 
-    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
+    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
         wanted = {"best": NUMBER, "epoch": or_none(COUNT), "kept": or_none(DICTIONARY)}
-        check_fields(state, wanted, "BestWeights")
-        if state["kept"] is not None:
-            own = trainer.network.numpy_arrays()
-            if _shapes(state["kept"]) != _shapes(own):
+        check_fields(saved, wanted, "BestWeights")
+        if saved["kept"] is not None:
+            own = state.network.numpy_arrays()
+            if _shapes(saved["kept"]) != _shapes(own):
                 raise ValueError("its 'BestWeights' kept weights of another network")
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        self.epoch, self._kept = state["epoch"], state["kept"]
+    def load_state(self, saved: dict[str, Any]) -> None:
+        super().load_state(saved)
+        self.epoch, self._kept = saved["epoch"], saved["kept"]
 
 
 class CSVLogger(Callback):
@@ -249,7 +247,7 @@ class CSVLogger(Callback):
         self.path, self.append = Path(path), append
         self._start = 0.0
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.append:
             self.path.write_text("")
@@ -260,16 +258,16 @@ class CSVLogger(Callback):
         lines = np.frombuffer(content, dtype=np.uint8)
         return {"lines": lines, "seconds": time.perf_counter() - self._start}
 
-    def check_state(self, trainer: "Trainer", state: dict[str, Any]) -> None:
-        check_fields(state, {"lines": BYTES, "seconds": NUMBER}, "CSVLogger")
+    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
+        check_fields(saved, {"lines": BYTES, "seconds": NUMBER}, "CSVLogger")
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.path.write_bytes(state["lines"].tobytes())
-        self._start = time.perf_counter() - state["seconds"]
+    def load_state(self, saved: dict[str, Any]) -> None:
+        self.path.write_bytes(saved["lines"].tobytes())
+        self._start = time.perf_counter() - saved["seconds"]
 
-    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
+    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         row = {
-            "epoch": trainer.epoch,
+            "epoch": state.epoch,
             "seconds": round(time.perf_counter() - self._start, 3),
             **logs,
         }

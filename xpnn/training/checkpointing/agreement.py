@@ -4,32 +4,35 @@ import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xpnn.backends import Backend
+from xpnn.data.batches import Batches, Samples
+from xpnn.data.stream import Stream
 from xpnn.errors import FileError
 from xpnn.layers import Layer
 from xpnn.network import Network
 from xpnn.saving.tensors import dtype_name
+from xpnn.training.state import TrainingState
 from xpnn.training.stepping.step import hyperparameters
-
-if TYPE_CHECKING:
-    from xpnn.training.trainer import Trainer
 
 MOST_NAMED = 5  # differences in an error message
 MISSING = "missing"
 
 
-def what_must_agree(trainer: "Trainer", data: dict[str, Any] | None) -> dict[str, Any]:
+def what_must_agree(
+    state: TrainingState, batches: Batches | Stream | None, held_out: Samples | Stream | None
+) -> dict[str, Any]:
     """All on which the next steps depend, beside the values of arrays and counters.
 
     Args:
-        trainer: whose steps they are.
-        data: what is known of the data, or None.
+        state: whose steps they are.
+        batches: of the epoch in which it stands, if it stands in one.
+        held_out: what is measured on after each epoch.
     """
-    network = trainer.network
+    network = state.network
     kinds = [type(layer).__name__ for layer in network.all_layers]
     layers = zip(kinds, hyperparameters(network), strict=True)
     return {
@@ -38,11 +41,11 @@ def what_must_agree(trainer: "Trainer", data: dict[str, Any] | None) -> dict[str
         },
         "layers": {f"{k} {kind}": _described(own) for k, (kind, own) in enumerate(layers)},
         "network": {"seed": network.seed, "dtype": network.dtype},
-        "trainer": {"seed": trainer.seed, "accumulate": trainer.accumulate},
-        "optimizer": _described(trainer.optimizer),
-        "loss": _described(trainer.loss),
-        "precision": _described(trainer.precision),
-        "data": data,
+        "trainer": {"seed": state.seed, "accumulate": state.accumulate},
+        "optimizer": _described(state.optimizer),
+        "loss": _described(state.loss),
+        "precision": _described(state.precision),
+        "data": None if batches is None else _order_of(batches, held_out),
     }
 
 
@@ -63,6 +66,19 @@ def check_agreement(here: dict[str, Any], there: dict[str, Any], path: Path) -> 
             f"from its values in another way, call trainer.load({str(path)!r}) and fit without "
             f"resume"
         )
+
+
+def _order_of(batches: Batches | Stream, held_out: Samples | Stream | None) -> dict[str, Any]:
+    """What is known of the data, as the order of batches depends on it."""
+    size = held_out.steps if isinstance(held_out, Stream) else held_out and len(held_out)
+    if isinstance(batches, Stream):
+        return {"batches": batches.steps, **batches.order, "validation": size}
+    return {
+        "samples": batches.rows,
+        "batch_size": batches.batch_size,
+        "shuffle": batches.shuffle,
+        "validation": size,
+    }
 
 
 def _described(value: Any, within: tuple[Any, ...] = ()) -> Any:

@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,11 +20,9 @@ from xpnn.training.checkpointing.resuming import (
     number_of,
     numbered,
     read_checkpoint,
-    trainer_contents,
+    state_contents,
 )
-
-if TYPE_CHECKING:
-    from xpnn.training.trainer import Trainer
+from xpnn.training.state import TrainingState
 
 logger = logging.getLogger("xpnn")
 
@@ -88,7 +86,7 @@ class Checkpoint(Watching):
         self._saved: tuple[int, int] | None = None
         self._loss, self._told = 0.0, False
 
-    def on_fit_check(self, trainer: "Trainer", steps: int) -> None:
+    def on_fit_check(self, state: TrainingState, steps: int) -> None:
         for path in numbered(self.folder):
             if (number_of(path) or 0) > steps and _is_whole(path):
                 raise FileError(
@@ -97,37 +95,37 @@ class Checkpoint(Watching):
                     f"resume={str(self.folder)!r}), choose another folder, or delete it"
                 )
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int) -> None:
-        super().on_fit_begin(trainer, epochs)
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
+        super().on_fit_begin(state, epochs)
         self._saved, self._loss, self._told = None, 0.0, False
         clear_away_torn(self.folder, f"*{SUFFIX}")
 
-    def on_step_end(self, trainer: "Trainer", step: int) -> None:
+    def on_step_end(self, state: TrainingState, step: int) -> None:
         self._writer.check()
-        if self.every_steps and trainer.steps % self.every_steps == 0:
-            self._save(trainer)
+        if self.every_steps and state.steps % self.every_steps == 0:
+            self._save(state)
 
-    def on_epoch_end(self, trainer: "Trainer", logs: Logs) -> None:
+    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         self._writer.check()
         self._loss, before = logs["loss"], self.best
         is_best = bool(self.monitor) and self.is_new_best(logs)
-        due = self.every_epochs and trainer.epoch % self.every_epochs == 0
-        last = trainer.run is not None and trainer.run.ends
+        due = self.every_epochs and state.epoch % self.every_epochs == 0
+        last = state.ends
         if is_best:
             # the best one first: if it is all that gets written, the next attempt makes it again
-            newest = [self._path(trainer)] if due or last else []
-            if not self._save(trainer, self.best_path, *newest):
+            newest = [self._path(state)] if due or last else []
+            if not self._save(state, self.best_path, *newest):
                 self.best = before
         elif due or last:
-            self._save(trainer)
+            self._save(state)
 
-    def on_interrupt(self, trainer: "Trainer") -> None:
-        is_saved = self._saved == (trainer.epoch, trainer.epoch_steps) or self._save(trainer)
+    def on_interrupt(self, state: TrainingState) -> None:
+        is_saved = self._saved == (state.epoch, state.epoch_steps) or self._save(state)
         self._writer.wait()
         if is_saved:
             logger.warning("go on from here with fit(..., resume=%r)", str(self.folder))
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, state: TrainingState) -> None:
         self._writer.wait()
 
     def state(self) -> dict[str, Any] | None:
@@ -138,38 +136,37 @@ class Checkpoint(Watching):
         """Where the checkpoint of the best epoch lies."""
         return self.folder / f"best{SUFFIX}"
 
-    def _path(self, trainer: "Trainer") -> Path:
-        return self.folder / f"checkpoint-{trainer.steps:09d}{SUFFIX}"
+    def _path(self, state: TrainingState) -> Path:
+        return self.folder / f"checkpoint-{state.steps:09d}{SUFFIX}"
 
-    def _save(self, trainer: "Trainer", *paths: Path) -> bool:
+    def _save(self, state: TrainingState, *paths: Path) -> bool:
         """Write it, or say why not; whether it was, or will be soon."""
         self._writer.wait()  # before more copies are made
-        newest = self._path(trainer)
-        contents, places = trainer_contents(trainer), paths or (newest,)
-        if not self._is_sound(trainer, contents):
-            self._tell_once(trainer)
+        newest = self._path(state)
+        contents, places = state_contents(state), paths or (newest,)
+        if not self._is_sound(state, contents):
+            self._tell_once(state)
             return False
         self._told = False
         self._writer.run(lambda: self._write(contents, places))
         if newest in places:
-            self._saved = trainer.epoch, trainer.epoch_steps
+            self._saved = state.epoch, state.epoch_steps
         return True
 
-    def _tell_once(self, trainer: "Trainer") -> None:
+    def _tell_once(self, state: TrainingState) -> None:
         if not self._told:
             logger.warning(
                 "no checkpoint after %d steps, nor until this is over, as the loss or a "
                 "parameter is NaN or infinite; those before it stay in %s",
-                trainer.steps,
+                state.steps,
                 self.folder,
             )
         self._told = True
 
-    def _is_sound(self, trainer: "Trainer", contents: Contents) -> bool:
+    def _is_sound(self, state: TrainingState, contents: Contents) -> bool:
         """Whether it is worth going on from: a run that has gone bad stays so."""
-        losses = None if trainer.run is None else trainer.run.losses
-        loss = losses.total if losses is not None and losses.weight else self._loss
-        arrays = (contents.tensors.get(f"network.{name}") for name in trainer.network.params)
+        loss = state.losses.total if state.losses.weight else self._loss
+        arrays = (contents.tensors.get(f"network.{name}") for name in state.network.params)
         return math.isfinite(loss) and all(
             bool(np.isfinite(one.values).all()) for one in arrays if one is not None
         )

@@ -1,12 +1,13 @@
-"""A trainer as what a checkpoint holds, and back."""
+"""A training state as what a checkpoint holds, and back."""
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.moving import copied_like
+from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.checkpointing.agreement import check_agreement, what_must_agree
 from xpnn.training.checkpointing.contents import (
     Contents,
@@ -25,10 +26,9 @@ from xpnn.training.checkpointing.fields import (
     check_fields,
     or_none,
 )
-
-if TYPE_CHECKING:
-    from xpnn.training.run import Run
-    from xpnn.training.trainer import Trainer
+from xpnn.training.intake.sources import Sources
+from xpnn.training.running_mean import RunningMean
+from xpnn.training.state import TrainingState
 
 logger = logging.getLogger("xpnn")
 
@@ -54,35 +54,53 @@ RUN_FIELDS: dict[str, Any] = {
 """And in its "run", if it has one."""
 
 
-def trainer_contents(trainer: "Trainer") -> Contents:
+def state_contents(state: TrainingState) -> Contents:
     """All that the rest of the training depends on, copied to the host in one go."""
-    network, run = trainer.network, trainer.run
+    network, batches = state.network, state.batches if state.in_fit else None
     tree = {
         "network": {**network.params, **network.state},
-        "optimizer": trainer.opt_state,
-        "trainer": {"epoch": trainer.epoch, "steps": trainer.steps},
-        "run": None if run is None else run.position,
-        "callbacks": [] if run is None else run.hooks.states(),
-        "must_agree": what_must_agree(trainer, None if run is None else run.facts(trainer.batches)),
+        "optimizer": state.opt_state,
+        "trainer": {"epoch": state.epoch, "steps": state.steps},
+        "run": _position(state) if state.in_fit else None,
+        "callbacks": _callback_states(state),
+        "must_agree": what_must_agree(state, batches, state.held_out),
     }
     tree = on_host(tree, network.backend)
-    if run is not None:
-        run.settle(tree["run"])
+    if state.in_fit:
+        total, weight = state.losses.sums(*tree["run"]["losses"])
+        tree["run"]["losses"] = {"total": total, "weight": weight}
     return encoded(tree)
 
 
-def put_back(trainer: "Trainer", tree: Any, path: Path) -> None:
+def _position(state: TrainingState) -> dict[str, Any]:
+    """Where a ``fit`` stands, beside its epoch and its steps."""
+    return {
+        "first_epoch": state.first_epoch,
+        "epoch_steps": state.epoch_steps,
+        "logged": state.logged,
+        "stop_reason": state.stop_reason,
+        "losses": state.losses.pending,
+    }
+
+
+def _callback_states(state: TrainingState) -> list[list[Any]]:
+    """The kind of each callback that has something to keep, and what."""
+    kept = [(type(one).__name__, one.state()) for one in state.callbacks]
+    return [[kind, one] for kind, one in kept if one is not None]
+
+
+def put_back(state: TrainingState, tree: Any, path: Path) -> None:
     """Make the network, the optimizer state and the counts what a checkpoint holds.
 
     Raises:
         ShapeError: they do not fit; nothing was changed.
         FileError: they are no numbers; nothing was changed.
     """
-    network, opt_state = trainer.network, tree["optimizer"]
+    network, opt_state = state.network, tree["optimizer"]
     try:
         if opt_state is not None:
             with network.backend.on_device():
-                fresh = trainer.fresh_opt_state()
+                fresh = state.fresh_opt_state()
                 opt_state = copied_like(
                     opt_state, fresh, network.backend, take=network.backend.asarray
                 )
@@ -91,16 +109,25 @@ def put_back(trainer: "Trainer", tree: Any, path: Path) -> None:
         raise ShapeError(f"{path} does not fit this network and optimizer: {error}") from None
     except DataError as error:
         raise FileError(f"{path} is no whole checkpoint: {error}") from None
-    trainer.opt_state = opt_state
-    trainer.epoch, trainer.steps = tree["trainer"]["epoch"], tree["trainer"]["steps"]
-    trainer.epoch_steps, trainer.run = 0, None
+    state.opt_state = opt_state
+    state.epoch, state.steps = tree["trainer"]["epoch"], tree["trainer"]["steps"]
+    state.epoch_steps, state.in_fit, state.callbacks = 0, False, ()
 
 
-def begin(run: "Run", path: str | Path | None) -> list[list[Any]] | None:
-    """Let a run begin, or go on from a checkpoint; if it may not, nothing was changed.
+def begin(
+    state: TrainingState,
+    sources: Sources,
+    hooks: CallbackList,
+    epochs: int,
+    path: str | Path | None,
+) -> list[list[Any]] | None:
+    """Let a ``fit`` begin, or go on from a checkpoint; if it may not, nothing was changed.
 
     Args:
-        run: which has not begun.
+        state: which is to stand before the first step of the fit, or where the checkpoint says.
+        sources: of batches.
+        hooks: the callbacks.
+        epochs: how many, from the first one of the fit on.
         path: of a checkpoint, or of a folder, of which the newest whole one is taken, if it has
             one; or None.
 
@@ -112,27 +139,44 @@ def begin(run: "Run", path: str | Path | None) -> list[list[Any]] | None:
             has something against it.
         FileNotFoundError: there is no such file.
     """
-    trainer = run.trainer
     found = None if path is None else _found(Path(path))
+    tree = None
     if found is None:
-        run.hooks.fit_check(trainer.steps)
+        hooks.fit_check(state.steps)
         if path is not None:
             logger.info("there is no checkpoint in %s yet: training begins", path)
-        run.stand_at_the_beginning()
-        return None
-    place, tree = found
-    batches = run.make_batches(tree["trainer"]["epoch"])
-    check_agreement(what_must_agree(trainer, run.facts(batches)), tree["must_agree"], place)
+    else:
+        tree = _checked(state, sources, hooks, *found)
+        put_back(state, tree, found[0])
+        logger.info("training goes on from %s", found[0])
+    state.begin_fit()
+    state.held_out, state.callbacks = sources.held_out, hooks.callbacks
+    position = None if tree is None else tree["run"]
+    if position is not None:  # None where it was saved outside of fit
+        state.first_epoch, state.logged = position["first_epoch"], position["logged"]
+        state.epoch_steps, state.stop_reason = position["epoch_steps"], position["stop_reason"]
+        state.losses = RunningMean(state.network.backend, **position["losses"])
+    state.last_epoch = state.first_epoch + epochs
+    return None if tree is None or position is None else tree["callbacks"]
+
+
+def _checked(
+    state: TrainingState, sources: Sources, hooks: CallbackList, path: Path, tree: Any
+) -> Any:
+    """What a checkpoint holds, if the run may go on from there; nothing is changed."""
+    batches = sources.make_batches(tree["trainer"]["epoch"])
+    here = what_must_agree(state, batches, sources.held_out)
+    check_agreement(here, tree["must_agree"], path)
     if tree["run"] is not None:
-        _check_run(run, tree, batches.steps, place)
-    run.hooks.fit_check(tree["trainer"]["steps"])
-    put_back(trainer, tree, place)
-    run.stand_at_the_beginning()
-    logger.info("training goes on from %s", place)
-    if tree["run"] is None:  # it was saved outside of fit
-        return None
-    run.take_up(tree["run"])
-    return tree["callbacks"]
+        done, steps = tree["run"]["epoch_steps"], batches.steps
+        try:
+            if steps is not None and done > steps:
+                raise ValueError(f"{done} steps of an epoch are done, which has {steps}")
+            hooks.check_states(tree["callbacks"])
+        except ValueError as error:
+            raise _unusable(path, error) from None
+    hooks.fit_check(tree["trainer"]["steps"])
+    return tree
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -153,17 +197,6 @@ def read_checkpoint(path: Path) -> Any:
     except ValueError as error:
         raise _unusable(path, error) from None
     return tree
-
-
-def _check_run(run: "Run", tree: Any, steps: int | None, path: Path) -> None:
-    """Whether a run can stand where a checkpoint says, and its callbacks with it."""
-    done = tree["run"]["epoch_steps"]
-    try:
-        if steps is not None and done > steps:
-            raise ValueError(f"{done} steps of an epoch are done, which has {steps}")
-        run.hooks.check_states(tree["callbacks"])
-    except ValueError as error:
-        raise _unusable(path, error) from None
 
 
 def _unusable(path: Path, why: ValueError) -> NoCheckpointError:

@@ -1,25 +1,49 @@
-"""Where the batches of ``fit`` come from: arrays that are cut up, or an iterable that has them."""
+"""Where batches come from: arrays that are cut up, or an iterable that has them.
+
+Arrays are looked at before the first step, so that an error changes nothing. What does not fit the
+device, or is a file mapped into memory, stays where it is; batches of it are brought over one by
+one. Batches of an iterable are looked at when they come.
+"""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from xpnn.backends import Backend
+from xpnn.backends.portable.staging import is_mapped
 from xpnn.data.batches import Batches, Samples
+from xpnn.data.placement import lies_on_host, on_host
+from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
-from xpnn.errors import DataError
-from xpnn.training.intake.admission import admit, admit_all, admit_stream, admit_validation
+from xpnn.errors import DataError, ShapeError
+from xpnn.network import Network
+from xpnn.training.state import TrainingState
 from xpnn.training.stepping.accumulation import part_sizes
+from xpnn.training.stepping.checks import check_samples
+from xpnn.training.stepping.conversion import as_inputs, as_targets, as_weights
+from xpnn.typing import Loss
 
-if TYPE_CHECKING:
-    from xpnn.training.trainer import Trainer
+FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float64": 8}
 
 MakeBatches = Callable[[int], Batches | Stream]
 """The batches of an epoch, by its number from 0."""
-Sources = tuple[MakeBatches, Samples | Stream | None]
-"""What is trained on, and what is held out or given for validation."""
+Given = tuple[Any, Any, Any]
+"""Inputs, targets and, where there are such, the weights of the samples, of any library."""
+
+
+class Sources(NamedTuple):
+    """What is trained on, and what is held out or given for validation."""
+
+    make_batches: MakeBatches
+    held_out: Samples | Stream | None
 
 
 def sources_of_fit(
-    trainer: "Trainer",
+    state: TrainingState,
     x: Any,
     y: Any,
     *,
@@ -31,55 +55,249 @@ def sources_of_fit(
 ) -> Sources:
     """Look at what was passed to ``fit``, before the first step; see there."""
     if y is not None or hasattr(x, "shape"):
-        size, shuffled = 32 if batch_size is None else int(batch_size), shuffle in (None, True)
-        check_counts(epochs, size)
-        sources = _of_arrays(trainer, x, y, sample_weight, validation, size, shuffled)
-        _refuse_to_repeat(sources[1], epochs)
+        size = 32 if batch_size is None else int(batch_size)
+        _check_counts(epochs, size)
+        sources = _of_arrays(state, (x, y, sample_weight), validation, size, shuffle is not False)
+        _refuse_to_repeat(sources.held_out, epochs)
         return sources
-    check_counts(epochs, 1)
+    _check_counts(epochs, 1)
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight, shuffle=shuffle)
-    return _of_iterable(trainer, x, epochs, validation)
-
-
-def _refuse_beside_batches(**given: Any) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(
-                f"wanted no {name} beside an iterable of batches, which come as they are, got "
-                f"{name}={value!r}; leave it out, or let the iterable do it"
-            )
+    return _of_iterable(state, x, epochs, validation)
 
 
 def samples_to_measure(
-    trainer: "Trainer", x: Any, y: Any, sample_weight: Any, batch_size: int | None
+    state: TrainingState, x: Any, y: Any, sample_weight: Any, batch_size: int | None
 ) -> Samples | Stream:
     """Look at what was passed to ``evaluate``; see there."""
-    network, loss = trainer.network, trainer.loss
     if y is not None or hasattr(x, "shape"):
-        check_counts(1, 256 if batch_size is None else batch_size)
-        return admit(network, loss, (x, y, sample_weight))[0]
+        _check_counts(1, 256 if batch_size is None else batch_size)
+        return _samples(state.network, state.loss, (x, y, sample_weight))[0]
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight)
-    return admit_stream(network, loss, x)
+    return _stream(state.network, state.loss, x)
+
+
+# What comes, inspected once -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """An array as it came, with what inspecting it has told.
+
+    Attributes:
+        values: an array of any library; lists have become NumPy's.
+        owned: whether it is of the network's backend.
+        on_host: whether NumPy can read it as it lies.
+        mapped: whether it is a file that is mapped into memory.
+    """
+
+    values: Any
+    owned: bool
+    on_host: bool
+    mapped: bool
+
+    @property
+    def numpy(self) -> np.ndarray:
+        """The same memory as NumPy's array."""
+        return on_host(self.values)
+
+    def bytes_to_move(self, dtype: str) -> int:
+        """What the device needs for it: as it comes, and in the network's dtype."""
+        if self.owned or not self.on_host:
+            return 0
+        array = self.numpy
+        converted = array.dtype.name != dtype
+        return array.nbytes + converted * array.size * FLOAT_BYTES.get(dtype, 4)
+
+    def stays_on_host(self, backend: Backend, has_room: bool) -> bool:
+        """Whether batches are to be made from where it lies.
+
+        Args:
+            backend: where the batches are wanted.
+            has_room: whether all data fit there.
+        """
+        if self.owned and not self.mapped:
+            return False
+        return (not has_room and self.on_host) or (backend.on_host and self.mapped)
+
+    def is_readable(self, backend: Backend) -> bool:
+        """Whether NumPy reads it without waiting for a device."""
+        return self.on_host and (backend.on_host or not self.owned)
+
+
+def inspect(values: Any, network: Network) -> Incoming | None:
+    """Look at an array of any library, or at nested lists; None stays None.
+
+    Raises:
+        DataError: lists that are not numbers.
+    """
+    if values is None:
+        return None
+    if not hasattr(values, "__dlpack_device__"):
+        values = on_host(values)
+    return Incoming(values, network.backend.owns(values), lies_on_host(values), is_mapped(values))
+
+
+# Arrays -------------------------------------------------------------------------------------------
 
 
 def _of_arrays(
-    trainer: "Trainer", x: Any, y: Any, weight: Any, validation: Any, size: int, shuffle: bool
+    state: TrainingState, given: Given, validation: Any, size: int, shuffle: bool
 ) -> Sources:
-    network, seed = trainer.network, trainer.seed
-    train, held = admit_all(network, trainer.loss, x, y, weight, validation, seed=seed)
+    network, loss, seed = state.network, state.loss, state.seed
+    held_out: Samples | Stream | None = None
+    if has_batches(validation):
+        (train,) = _samples(network, loss, given)
+        held_out = _stream(network, loss, validation, whose="validation ")
+    elif isinstance(validation, tuple | list):
+        train, held_out = _samples(network, loss, given, _unpacked(validation))
+    else:
+        (train,) = _samples(network, loss, given)
+        if validation is not None:
+            kept, out = held_out_rows(len(train), validation, seed)
+            train, held_out = train.of_rows(kept), train.of_rows(out)
     whole, rest = divmod(len(train), size)
     for rows in {size if whole else rest, rest or size}:
-        check_batch_size(trainer, rows)
-    return lambda epoch: train.batches(size, seed=seed, epoch=epoch, shuffle=shuffle), held
+        _check_batch_size(state, rows)
+    return Sources(
+        lambda epoch: train.batches(size, seed=seed, epoch=epoch, shuffle=shuffle), held_out
+    )
 
 
-def _of_iterable(trainer: "Trainer", source: Any, epochs: int, validation: Any) -> Sources:
-    network, loss = trainer.network, trainer.loss
-    stream = admit_stream(network, loss, source, lambda rows: check_batch_size(trainer, rows))
-    held = admit_validation(network, loss, validation)
-    for one in (stream, held):
+def has_batches(validation: Any) -> bool:
+    """Whether it is neither a share nor arrays, but something that has batches."""
+    return not (isinstance(validation, Real | tuple | list | None) or hasattr(validation, "shape"))
+
+
+def _unpacked(validation: Any) -> Given:
+    """The three parts of (x, y) or (x, y, sample_weight)."""
+    if len(validation) not in (2, 3):
+        raise ValueError(
+            f"validation is a share, (x, y) or (x, y, sample_weight), got a tuple of "
+            f"{len(validation)}"
+        )
+    x, y, *rest = validation
+    return x, y, rest[0] if rest else None
+
+
+def _samples(network: Network, loss: Loss, *sets: Given, whose: str = "") -> list[Samples]:
+    """Several data sets, found fit to train on or to measure with; those behind the first validate.
+
+    All of them move to the device, or, where it has no room for them together, none.
+    """
+    names = [whose, *(["validation "] * (len(sets) - 1))]
+    for name, (x, y, _) in zip(names, sets, strict=True):
+        if x is None:
+            raise DataError(f"wanted {name}inputs x, got None")
+        if y is None:
+            raise DataError(f"wanted {name}targets y, got None; for an autoencoder pass y=x")
+    backend = network.backend
+    with backend.on_device(), backend.overflowing():  # infinities are told of below
+        seen = [[inspect(one, network) for one in given] for given in sets]
+        needed = sum(one.bytes_to_move(network.dtype) for given in seen for one in given if one)
+        has_room = backend.has_room_for(needed)
+        found = []
+        for name, given in zip(names, seen, strict=True):
+            x, y, weight = (
+                _moved(one, convert, network, has_room)
+                for one, convert in zip(given, (as_inputs, as_targets, as_weights), strict=True)
+            )
+            check_samples(network, loss, x, y, weight, name)
+            found.append(Samples((x, y, weight), backend))
+        return found
+
+
+def _moved(
+    one: Incoming | None, convert: Callable[[Any, Network], Any], network: Network, has_room: bool
+) -> Any:
+    """The array as a step wants it, or as NumPy's, if it is to stay where it lies."""
+    if one is None:
+        return None
+    if one.stays_on_host(network.backend, has_room):
+        return one.numpy
+    return convert(one.values, network)
+
+
+# Iterables ----------------------------------------------------------------------------------------
+
+
+def _of_iterable(state: TrainingState, source: Any, epochs: int, validation: Any) -> Sources:
+    network, loss = state.network, state.loss
+    stream = _stream(network, loss, source, partial(_check_batch_size, state))
+    held_out: Samples | Stream | None = None
+    if has_batches(validation):
+        held_out = _stream(network, loss, validation, whose="validation ")
+    elif isinstance(validation, tuple | list):
+        (held_out,) = _samples(network, loss, _unpacked(validation), whose="validation ")
+    elif validation is not None:
+        raise ValueError(
+            f"wanted validation=(x, y), or batches, beside an iterable of batches, got "
+            f"{validation!r}; a share can only be held out of arrays"
+        )
+    for one in (stream, held_out):
         _refuse_to_repeat(one, epochs)
-    return stream.at, held
+    return Sources(stream.at, held_out)
+
+
+def _stream(
+    network: Network,
+    loss: Loss,
+    source: Any,
+    check_size: Callable[[int], None] = lambda rows: None,
+    whose: str = "",
+) -> Stream:
+    """Batches of an iterable, each looked at when it comes; see ``Stream``.
+
+    Args:
+        check_size: raises ShapeError if no step can be made with so many samples.
+        whose: what stands before the number of a batch in an error.
+    """
+    look = partial(_look_at_batch, network, loss, check_size, whose)
+    return Stream(source, network.backend, look)
+
+
+def _look_at_batch(
+    network: Network,
+    loss: Loss,
+    check_size: Callable[[int], None],
+    whose: str,
+    batch: Any,
+    number: int,
+) -> tuple[Any, ...]:
+    """The arrays of a batch: NumPy's where they lie on the host, else of the network's backend.
+
+    The numbers are looked at where that waits for no device.
+
+    Raises:
+        ShapeError, DataError: it cannot be trained on; the message begins with its number.
+    """
+    try:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            came = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+            raise DataError(
+                f"wanted (x, y) or (x, y, sample_weight), got a {type(batch).__name__}{came}; "
+                f"make each batch such a tuple"
+            )
+        if any(one is None for one in batch[:2]):
+            raise DataError("wanted inputs x and targets y, got None for one of them")
+        seen = [inspect(one, network) for one in (*batch, None)[:3]]
+        parts: list[Any] = [one and _sendable(one, network) for one in seen]
+        readable = [one is None or one.is_readable(network.backend) for one in seen]
+        x, y, weight = (
+            one.numpy if one is not None and here else part
+            for one, part, here in zip(seen, parts, readable, strict=True)
+        )
+        check_samples(network, loss, x, y, weight, values=all(readable))
+        check_size(x.shape[0])
+    except (ShapeError, DataError) as error:
+        raise type(error)(f"{whose}batch {number}: {error}") from error
+    return tuple(parts)
+
+
+def _sendable(one: Incoming, network: Network) -> Any:
+    """An array of the backend as it is, and what lies on the host as NumPy's."""
+    if one.owned:
+        return one.values
+    return one.numpy if one.on_host else network.backend.asarray(one.values)
 
 
 def _refuse_to_repeat(batches: Samples | Stream | None, epochs: int) -> None:
@@ -91,14 +309,26 @@ def _refuse_to_repeat(batches: Samples | Stream | None, epochs: int) -> None:
         )
 
 
-def check_batch_size(trainer: "Trainer", rows: int) -> None:
+def _refuse_beside_batches(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"wanted no {name} beside an iterable of batches, which come as they are, got "
+                f"{name}={value!r}; leave it out, or let the iterable do it"
+            )
+
+
+# Counts -------------------------------------------------------------------------------------------
+
+
+def _check_batch_size(state: TrainingState, rows: int) -> None:
     """Whether all layers can train on batches of so many samples; raises ShapeError if not."""
-    for length in set(part_sizes(rows, trainer.accumulate)):
-        for layer in trainer.network.all_layers:
+    for length in set(part_sizes(rows, state.accumulate)):
+        for layer in state.network.all_layers:
             layer.check_batch(length)
 
 
-def check_counts(epochs: int, batch_size: int) -> None:
+def _check_counts(epochs: int, batch_size: int) -> None:
     """Refuse what is not at least 1."""
     if epochs < 1 or batch_size < 1:
         raise ValueError(

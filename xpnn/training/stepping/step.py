@@ -13,8 +13,8 @@ from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
-from xpnn.training.intake.entrance import Entrance
 from xpnn.training.stepping.accumulation import Gradients, accumulated
+from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
 from xpnn.training.stepping.precision import MixedPrecision, state_after
 from xpnn.typing import Array, Loss, OptState, Params, State, StepMaker
@@ -76,7 +76,7 @@ def _make_step(
     """The step by name, not yet compiled."""
     backend = network.backend
     scaling = None if precision is None else precision.scaling
-    entrance = Entrance(network, loss)
+    convert = BatchConversion(network, loss)
     update = optimizer.make_update(backend, scaling)
     trainable = network.trainable()
     penalize, constrain = make_regularization(network.regularizers(), backend)
@@ -92,7 +92,7 @@ def _make_step(
         y: Array,
         weight: Array | None = None,
     ) -> tuple[Params, State, OptState, Array]:
-        x, y, weight = entrance(x, y, weight)
+        x, y, weight = convert(x, y, weight)
         scale = None if scaling is None else opt_state["loss_scale"]
         lent = params if precision is None else precision.lent(params, backend)
         value, grads, after = gradients(lent, state, x, y, weight, scale)
@@ -170,11 +170,12 @@ def make_eval_step(
 
 
 def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> Callable[..., Any]:
-    backend = network.backend
+    backend, convert = network.backend, BatchConversion(network, loss)
 
     def step(
         params: Params, state: State, x: Array, y: Array, weight: Array | None = None
     ) -> tuple[Array, list[Array]]:
+        x, y, weight = convert(x, y, weight)
         with network.holding(params, state):
             predictions = network.root.forward(x)
             value, _ = loss(predictions, y, sample_weight=weight, backend=backend)

@@ -1,15 +1,14 @@
-"""Entrance: where batches come into the step, and are looked at if they are not as the last one."""
+"""Batches in the dtypes that a step wants, of arrays that the backend can take."""
 
 from typing import Any
 
 from xpnn.network import Network
-from xpnn.training.intake.admission import as_batch
-from xpnn.training.intake.checks import check_samples
+from xpnn.training.stepping.checks import check_samples
 from xpnn.typing import Array, Loss
 
 
-class Entrance:
-    """Makes of arrays of the backend a batch that a step can take: in the right dtypes.
+class BatchConversion:
+    """Makes of arrays of the backend a batch that a step can take: the one place that does.
 
     Shapes and dtypes are looked at, numbers are not: no device is waited for. It is a part of the
     step. So a compiler, which makes the step anew for each form of a batch, sees it once for each;
@@ -36,3 +35,28 @@ class Entrance:
 def _form_of(x: Array, y: Array, weight: Array | None) -> tuple[Any, ...]:
     form = x.shape, x.dtype, y.shape, y.dtype
     return form if weight is None else (*form, weight.shape, weight.dtype)
+
+
+def as_batch(network: Network, x: Any, y: Any, weight: Any) -> tuple[Array, Array, Array | None]:
+    """The arrays of a batch as a step wants them."""
+    weight = None if weight is None else as_weights(weight, network)
+    return as_inputs(x, network), as_targets(y, network), weight
+
+
+def as_inputs(x: Any, network: Network) -> Array:
+    """Numbers in the network's dtype, or ids in one that every library looks things up by."""
+    return network.asarray(x)
+
+
+def as_targets(y: Any, network: Network) -> Array:
+    """Numbers in the network's dtype, class numbers in a dtype that every library counts in."""
+    backend = network.backend
+    xp, y = backend.xp, backend.asarray(y)
+    if xp.isdtype(y.dtype, "integral"):
+        return y if y.dtype in (xp.int32, xp.int64) else xp.astype(y, xp.int32)
+    return backend.asarray(y, network.dtype)
+
+
+def as_weights(weight: Any, network: Network) -> Array:
+    """Numbers in the network's dtype."""
+    return network.backend.asarray(weight, network.dtype)

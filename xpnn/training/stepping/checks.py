@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.arguments import check_input_shape
+from xpnn.arguments import check_input_shape, check_integers, same_length
 from xpnn.backends import Backend, get_backend
-from xpnn.data.splits import same_length
 from xpnn.errors import DataError, ShapeError
-from xpnn.layers.embedding import as_ids
 from xpnn.losses import check_targets
 from xpnn.network import Network
 from xpnn.typing import Array, Loss
@@ -64,7 +62,7 @@ def _check_input_form(network: Network, x: Array) -> None:
     """Shape and kind of the inputs, as ``Network.asarray`` wants them."""
     check_input_shape(tuple(x.shape), network.input_shape)
     if network.root.takes == "integers":
-        as_ids(x[:0, ...], _home(x, network))
+        check_integers(x, _home(x, network).xp)
 
 
 def _least(array: Array, home: Backend) -> float:

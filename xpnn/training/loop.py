@@ -1,0 +1,138 @@
+"""Loop: one call of ``fit``, epoch after epoch."""
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import Any
+
+from xpnn.data.batches import Batches
+from xpnn.data.stream import Stream
+from xpnn.training.callbacks.hooks import CallbackList
+from xpnn.training.intake.sources import MakeBatches
+from xpnn.training.interrupts import Interrupts
+from xpnn.training.state import TrainingState
+from xpnn.training.stepping.precision import skipped_steps
+
+logger = logging.getLogger("xpnn")
+
+
+class Loop:
+    """The loop over epochs and steps, from wherever the state stands.
+
+    Args:
+        state: what is trained, and where it stands; all counting is done there.
+        make_batches: the batches of an epoch, by its number.
+        hooks: called at the seams.
+        log_every: steps between two log points.
+        measure: ``(held_out, between_batches) -> numbers``, of the validation data.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        make_batches: MakeBatches,
+        hooks: CallbackList,
+        log_every: int,
+        measure: Callable[[Any, Callable[[], None]], dict[str, float]],
+    ):
+        self.state, self.make_batches, self.hooks = state, make_batches, hooks
+        self.log_every, self.measure = log_every, measure
+
+    def run(self, callback_states: list[list[Any]] | None = None) -> None:
+        """Run all epochs that are left, up to ``state.last_epoch``.
+
+        Args:
+            callback_states: what a checkpoint has of the callbacks.
+        """
+        state, hooks = self.state, self.hooks
+        with Interrupts() as interrupts, state.network.backend.on_device():
+            try:
+                hooks.fit_begin(max(state.last_epoch - state.epoch, 0))
+                if callback_states is not None:
+                    hooks.load_states(callback_states)
+                while state.epoch < state.last_epoch:
+                    if state.stop_reason is not None and not state.epoch_steps:
+                        break
+                    self._epoch(interrupts)
+            except KeyboardInterrupt:
+                self._explain_interrupt(interrupts.between_steps)
+                if interrupts.between_steps:
+                    hooks.interrupt()
+                raise
+            finally:
+                hooks.fit_end()
+
+    def _epoch(self, interrupts: Interrupts) -> None:
+        state, hooks = self.state, self.hooks
+        batches = state.batches = self.make_batches(state.epoch)
+        hooks.epoch_begin(batches.steps)
+        self._log_if_due(batches.steps)
+        left = _interruptibly(batches, state.epoch_steps, interrupts)
+        with closing(left):  # at once, whatever keeps this frame: a thread may be making batches
+            for x, y, weight in left:
+                state.advance(x, y, weight)
+                hooks.step_end(state.epoch_steps)
+                self._log_if_due(batches.steps)
+                interrupts.check()
+        logs = {"loss": state.losses.read()}
+        if state.logged != state.epoch_steps:
+            self._log(logs)
+        if state.held_out is not None:
+            logs |= self.measure(state.held_out, interrupts.check)
+        self._end_epoch(logs)
+        interrupts.check()
+
+    def _log_if_due(self, steps: int | None) -> None:
+        number = self.state.epoch_steps
+        if number % self.log_every == 0 and number not in (self.state.logged, steps):
+            self._log({"loss": self.state.losses.read()})
+
+    def _log(self, logs: dict[str, float]) -> None:
+        self.state.logged = self.state.epoch_steps
+        self.hooks.log(self.state.logged, logs)
+
+    def _end_epoch(self, logs: dict[str, float]) -> None:
+        state, backend = self.state, self.state.network.backend
+        state.epoch, state.epoch_steps = state.epoch + 1, 0
+        state.begin_epoch()
+        assert state.opt_state is not None
+        taken = state.steps - skipped_steps(state.opt_state, backend)
+        logs["rate"] = state.optimizer.hyper_at(taken, state.opt_state)["rate"]
+        watched = logs.get("val_loss", logs["loss"])
+        state.opt_state = state.optimizer.observe(state.opt_state, watched, backend)
+        self.hooks.epoch_end(logs)
+
+    def _explain_interrupt(self, between_steps: bool) -> None:
+        whole = (
+            "the network keeps what was trained. trainer.save(path) now, or a Checkpoint among the "
+            "callbacks, and fit(..., resume=path) later go on from here"
+        )
+        if others := self.hooks.replacing_weights:
+            whole = (
+                f"{' and '.join(others)} now puts other weights in place of those that training "
+                f"stood at, so that trainer.save(path) comes too late to go on from here; only a "
+                f"Checkpoint among the callbacks has saved them, for fit(..., resume=folder)"
+            )
+        torn = (
+            "inside of a step, which may have changed some parameters and not others; go on from "
+            "the last checkpoint, fit(..., resume=folder)"
+        )
+        logger.warning(
+            "training was interrupted in epoch %d, after %d of its steps; %s",
+            self.state.epoch + 1,
+            self.state.epoch_steps,
+            whole if between_steps else torn,
+        )
+
+
+def _interruptibly(
+    batches: Batches | Stream, start: int, interrupts: Interrupts
+) -> Generator[tuple[Any, ...]]:
+    """The batches from ``start`` on; Ctrl-C ends the wait for one, as nothing is half done."""
+    left = batches.starting_at(start)
+    while True:
+        with interrupts.allowed():
+            batch = next(left, None)
+        if batch is None:
+            return
+        yield batch

@@ -1,0 +1,105 @@
+"""TrainingState: what is trained, by what, and where the training stands."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from xpnn.data.batches import Batches, Samples
+from xpnn.data.stream import Stream
+from xpnn.metrics import Metric
+from xpnn.network import Network
+from xpnn.optimizers import Optimizer
+from xpnn.training.running_mean import RunningMean, batch_weight
+from xpnn.training.stepping.precision import MixedPrecision
+from xpnn.typing import Array, Loss, OptState
+
+
+class Stateful(Protocol):
+    """What a checkpoint keeps something of, such as a callback."""
+
+    def state(self) -> dict[str, Any] | None:
+        """By name, or None if there is nothing to keep."""
+
+
+@dataclass(eq=False, slots=True)
+class TrainingState:
+    """All that the next step of a training depends on; between two steps it is whole.
+
+    The trainer has one for its life. The loop counts in it, callbacks are given it, and a
+    checkpoint is what it holds.
+
+    Attributes:
+        network: what is trained, in place.
+        loss, optimizer, metrics, precision, accumulate, seed: see ``Trainer``.
+        opt_state: the optimizer's state, changed in place; None before the first step.
+        epoch: epochs done, over all calls of ``fit``.
+        steps: steps done, over all calls of ``fit``.
+        epoch_steps: steps done in the epoch that is running, 0 between epochs.
+        first_epoch, last_epoch: the first epoch of this ``fit``, and the one behind its last one.
+        logged: the step of this epoch at which the loss was read last.
+        losses: the mean loss of the epoch that is running.
+        stop_reason: why ``fit`` ends after the epoch that is running, or None.
+        batches: of the epoch that is running, or ran last; None before the first one.
+        held_out: what ``fit`` measures on after each epoch, or None.
+        callbacks: of the ``fit`` that is running, or ran last.
+        in_fit: whether a ``fit`` has begun, since when a checkpoint knows where it stands.
+        train_step: takes one step on arrays of the network's backend; returns the loss.
+    """
+
+    network: Network
+    loss: Loss
+    optimizer: Optimizer
+    train_step: Callable[[Array, Array, Array | None], Array]
+    metrics: tuple[Metric, ...] = ()
+    precision: MixedPrecision | None = None
+    accumulate: int = 1
+    seed: int = 0
+
+    opt_state: OptState | None = None
+    epoch: int = 0
+    steps: int = 0
+
+    epoch_steps: int = 0
+    first_epoch: int = 0
+    last_epoch: int = 0
+    logged: int = 0
+    losses: RunningMean = field(init=False)
+    stop_reason: str | None = None
+    batches: Batches | Stream | None = None
+    held_out: Samples | Stream | None = None
+    callbacks: Sequence[Stateful] = ()
+    in_fit: bool = False
+
+    def __post_init__(self) -> None:
+        self.losses = RunningMean(self.network.backend)
+
+    def stop(self, reason: str) -> None:
+        """End ``fit`` after the epoch that is running; for callbacks."""
+        self.stop_reason = reason
+
+    @property
+    def ends(self) -> bool:
+        """Whether the epoch that has just ended is the last one of ``fit``."""
+        return self.epoch >= self.last_epoch or self.stop_reason is not None
+
+    def fresh_opt_state(self) -> OptState:
+        """The optimizer's state before the first step."""
+        scaling = None if self.precision is None else self.precision.scaling
+        with self.network.backend.on_device():
+            return self.optimizer.init(self.network.params, self.network.backend, scaling)
+
+    def begin_fit(self) -> None:
+        """Stand before the first step of an epoch, the first one of a ``fit``."""
+        self.first_epoch, self.epoch_steps = self.epoch, 0
+        self.stop_reason, self.in_fit = None, True
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Forget the losses of the epoch before."""
+        self.logged, self.losses = 0, RunningMean(self.network.backend)
+
+    def advance(self, x: Array, y: Array, weight: Array | None) -> None:
+        """Train on the next batch of the epoch, and count it."""
+        value = self.train_step(x, y, weight)
+        self.losses.add(value, batch_weight(self.network, x, weight))
+        self.epoch_steps += 1
