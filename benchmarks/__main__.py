@@ -13,7 +13,7 @@ from functools import partial
 from benchmarks.works import WORKS, Run, Work, size, sklearn_run, torch_run, xpnn_run
 from xpnn.errors import BackendUnavailable
 
-BACKENDS = ["numpy", "numpy:numba", "torch", "torch:numpy", "jax"]
+BACKENDS = ["numpy", "numpy:numba", "torch", "jax"]
 PEERS = {"PyTorch": torch_run, "scikit-learn": sklearn_run}
 YARDSTICK = "PyTorch"
 
@@ -24,7 +24,7 @@ def columns(work: Work, backends: list[str]) -> dict[str, Run]:
     makers |= {
         f"xpnn on {name}, compiled": partial(xpnn_run, backend=name, compile=True)
         for name in backends
-        if name.partition(":")[0] == "torch" and name != "torch:numpy"  # which is compiled already
+        if name.partition(":")[0] == "torch"
     }
     runs = {}
     for name, make in (*makers.items(), *PEERS.items()):

@@ -32,12 +32,11 @@ Weights = dict[str, np.ndarray]
 
 
 def register(columns: dict[str, Any], lib: ModuleType) -> None:
-    """Add columns for NumPy, numba, JAX, and PyTorch: by NumPy, compiled, call by call."""
+    """Add columns for NumPy, numba, JAX, and PyTorch: compiled, call by call."""
     for name, backend, compiled, works, dists in (
         ("xpnn", "numpy", None, [*STEPS, "W8"], ["xpnn"]),
         ("xpnn_numba", "numpy:numba", None, [*STEPS, "W8"], ["xpnn", "numba"]),
         ("xpnn_jax", "jax", None, STEPS, ["xpnn", "jax"]),
-        ("xpnn_torch", "torch:numpy", None, STEPS, ["xpnn", "torch"]),
         ("xpnn_torch_compile", "torch", True, STEPS, ["xpnn", "torch"]),
         ("xpnn_torch_eager", "torch", None, STEPS, ["xpnn", "torch"]),
     ):

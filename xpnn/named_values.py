@@ -159,28 +159,6 @@ class NamedValues:
             self.params, self.state = kept_params, kept_state
             self.root.clear()
 
-    @contextmanager
-    def computing_on(self, backend: Backend) -> Iterator[None]:
-        """Let the layers compute on another backend for a while, with arrays that they are lent.
-
-        Their own arrays stay where they are; see ``holding``.
-        """
-        own = self.backend
-        kept = [
-            (vars(layer), {name: vars(layer)[name] for name in ("backend", *layer.fused)})
-            for layer in self.all_layers
-        ]
-        try:
-            self.backend = backend
-            for layer in self.all_layers:
-                vars(layer)["backend"] = backend  # behind the back of __setattr__: it is no change
-                layer.fuse(backend.elementwise)
-            yield
-        finally:
-            self.backend = own
-            for attributes, values in kept:
-                attributes.update(values)
-
 
 def _spread(values: dict[str, Any], places: Places) -> None:
     """Put values to their places; nothing is changed if one is missing."""

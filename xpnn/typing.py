@@ -25,8 +25,5 @@ OptState: TypeAlias = dict[str, Any]
 Number: TypeAlias = float | Array
 """A Python number, or a 0-d array where the counters of a training step live on the device."""
 
-StepMaker: TypeAlias = Callable[[Any], Callable[..., Any]]
-"""Makes a step, a pure function, for the arrays of the backend that it is given."""
-
 Loss: TypeAlias = Callable[..., tuple[Array, Array]]
 """``loss(predictions, targets, *, sample_weight, backend) -> (value, delta)``."""

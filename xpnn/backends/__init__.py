@@ -2,7 +2,7 @@
 
 A backend is asked for as ``library`` or ``library:device``::
 
-    "numpy"  "numpy:numba"     "torch"    "torch:cuda:0"    "torch:mps"    "torch:numpy"
+    "numpy"  "numpy:numba"     "torch"    "torch:cuda:0"    "torch:mps"
     "cupy"  "cupy:1"           "jax"      "jax:gpu"         "jax:gpu:1"
     "array-api-strict"         "array-api-strict:device1"   "auto"
 

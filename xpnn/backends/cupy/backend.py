@@ -21,7 +21,7 @@ from xpnn.backends.portable.boundary import CUDA, ROCM, in_plain_floats, read_in
 from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
 from xpnn.errors import BackendUnavailable
-from xpnn.typing import Array, Namespace, Shape, StepMaker
+from xpnn.typing import Array, Namespace, Shape
 
 
 class CupyBackend(Backend):
@@ -177,7 +177,6 @@ class CupyBackend(Backend):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
-        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         """A CUDA graph of the step, captured when it is called for the second time."""
         return CapturedStep(step, donate, held)

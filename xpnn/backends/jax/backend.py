@@ -9,7 +9,7 @@ import numpy as np
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
 from xpnn.errors import BackendUnavailable
-from xpnn.typing import Array, Namespace, StepMaker
+from xpnn.typing import Array, Namespace
 
 
 class JaxBackend(Backend):
@@ -134,7 +134,6 @@ class JaxBackend(Backend):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
-        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         import jax
 

@@ -18,7 +18,7 @@ from xpnn.backends.portable.sliding import inside, part
 from xpnn.backends.recording.stand_ins import Recorded
 from xpnn.backends.recording.tape import recordable
 from xpnn.errors import BackendUnavailable
-from xpnn.typing import Array, Namespace, Shape, StepMaker
+from xpnn.typing import Array, Namespace, Shape
 
 PLAIN = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # the machine's numbers of up to 64 bits
 RECORDED_JOINT_SIZE = 131_072  # elements: four float32 arrays of these are 2 MiB
@@ -97,7 +97,6 @@ class NumpyBackend(Backend):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
-        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         """The step's NumPy calls, recorded once and replayed in fixed memory."""
         return Replayed(step, donate, self._bind)

@@ -16,7 +16,7 @@ from xpnn.backends.portable.sliding import Sliding
 from xpnn.backends.portable.staging import Staging
 from xpnn.errors import BackendUnavailable
 from xpnn.numerics import HOST, erf_by_chebyshev
-from xpnn.typing import Array, Namespace, Shape, StepMaker
+from xpnn.typing import Array, Namespace, Shape
 
 SIDE_BY_SIDE_ON_GPU = 1 << 25  # entries: 128 MiB of float32 for one layer
 STACKS_ON_GPU = 256  # an H100 has 132 multiprocessors
@@ -177,7 +177,6 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
-        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         """Make a whole function of arrays one unit, where the library can; see ``compiled``."""
         return step
@@ -190,7 +189,6 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
         held: Sequence[int] = (),
         wanted: bool | None = None,
         known: bool = False,
-        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
         """``step``, compiled if that is wanted; if nothing is said, as this backend does it.
 
@@ -200,11 +198,10 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
             held: positions of arguments that mostly are the same arrays from call to call.
             wanted: True, False, or None to leave it to the backend.
             known: whether the step is known to depend on its arguments alone.
-            on: makes the same step for the arrays of another backend, in case that one runs it.
         """
         if wanted is None:
             wanted = self.compiles == "all" or (self.compiles == "known" and known)
-        return self.compile(step, donate, held, on) if wanted else step
+        return self.compile(step, donate, held) if wanted else step
 
     def barrier(self, *arrays: Array) -> tuple[Array, ...]:
         """The same arrays, for a compiler others, and none of them there before all of them are.

@@ -10,18 +10,14 @@ import numpy as np
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
-from xpnn.backends.torch.by_numpy import StepByNumpy
 from xpnn.backends.torch.compiling import CompiledStep
 from xpnn.errors import BackendUnavailable
 from xpnn.numerics import HOST
-from xpnn.typing import Array, Namespace, StepMaker
+from xpnn.typing import Array, Namespace
 
 
 class TorchBackend(Backend):
     """Tensors of PyTorch on ``cpu`` (the default), ``cuda``, ``cuda:1``, ``mps``, ...
-
-    ``"torch:numpy"`` are tensors on the CPU, too: there NumPy computes compiled training steps, in
-    the tensors' own memory.
 
     xpnn works out gradients itself: tensors are taken without their autograd history, and none is
     recorded.
@@ -40,9 +36,6 @@ class TorchBackend(Backend):
                     f"torch cannot use {device!r} here: {fault}; use backend='torch' for the CPU"
                 )
         super().__init__(device)
-        self.replayed = device == "numpy"
-        if self.replayed:
-            self.compiles = "known"
         if self.device.type == "cuda":
             self.side_by_side, self.stacks = SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU
 
@@ -55,7 +48,7 @@ class TorchBackend(Backend):
         import torch
 
         try:
-            resolved = torch.device("cpu" if device in (None, "numpy") else device)
+            resolved = torch.device(device or "cpu")
             (torch.zeros(1, device=resolved) + 1).cpu()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise BackendUnavailable(
@@ -156,15 +149,9 @@ class TorchBackend(Backend):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
-        on: StepMaker | None = None,
     ) -> Callable[..., Any]:
-        """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once.
-
-        With ``"torch:numpy"``, the same step on NumPy's arrays, which needs no compiler.
-        """
-        if not self.replayed:
-            return CompiledStep(step, donate)
-        return step if on is None else StepByNumpy(step, on, donate)
+        """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once."""
+        return CompiledStep(step, donate)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         if self.deterministic and self.device.type != "cpu":  # index_add_ has atomics there

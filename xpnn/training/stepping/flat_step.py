@@ -1,10 +1,8 @@
 """FlatStep: a step on the arrays where they lie, handed over as one list."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
-from xpnn.backends import Backend
 from xpnn.backends.recording.structure import Structure
 from xpnn.network import Network
 from xpnn.typing import Array, OptState, Params, State
@@ -19,18 +17,17 @@ class FlatStep:
 
     Args:
         network: whose layers hold the parameters and the state.
-        on: for a backend, the step on its arrays, ``(params, state, opt_state, x, y, weight) ->
-            (params, state, opt_state, value)``.
-        finish: ``(on, donate) -> compiled``, which may write over the donated arguments.
+        step: ``(params, state, opt_state, x, y, weight) -> (params, state, opt_state, value)``.
+        finish: ``(step, donate) -> compiled``, which may write over the donated arguments.
     """
 
     def __init__(
         self,
         network: Network,
-        on: Callable[[Backend], Callable[..., tuple[Params, State, OptState, Array]]],
+        step: Callable[..., tuple[Params, State, OptState, Array]],
         finish: Callable[..., Callable[..., Any]],
     ):
-        self.network, self.on, self.finish = network, on, finish
+        self.network, self.step, self.finish = network, step, finish
         self._form: Structure | None = None  # of the optimizer's state
         self._opt_state: OptState | None = None
 
@@ -56,24 +53,20 @@ class FlatStep:
         form = self._form
         if form is None or not form.fits(opt_state):
             form = Structure(opt_state)
-            self.run, self._form = self.finish(self._of_list_on, donate=(0,)), form
+            self.run, self._form = self.finish(self._of_list, donate=(0,)), form
         own = (*self.network.param_places, *self.network.state_places)
         self._places = [(holder, key) for _, holder, key in own] + form.places(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
 
-    def _of_list_on(self, backend: Backend) -> Callable[..., tuple[list[Any], Array]]:
-        """The step on a list, for arrays of that backend."""
-        return partial(self._of_list, self.on(backend))
-
     def _of_list(
-        self, step: Callable[..., Any], values: list[Any], x: Array, y: Array, weight: Array | None
+        self, values: list[Any], x: Array, y: Array, weight: Array | None
     ) -> tuple[list[Any], Array]:
         """The step on a list: parameters, state, slots of the optimizer."""
         network, form, left = self.network, cast(Structure, self._form), iter(values)
         params = {name: next(left) for name, _, _ in network.param_places}
         state = {name: next(left) for name, _, _ in network.state_places}
         opt_state = form.rebuild(left)
-        params, state, opt_state, loss = step(params, state, opt_state, x, y, weight)
+        params, state, opt_state, loss = self.step(params, state, opt_state, x, y, weight)
         if not form.fits(opt_state):
             changed = {".".join(path) for path in {*form.paths} ^ {*Structure(opt_state).paths}}
             raise ValueError(

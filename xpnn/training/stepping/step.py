@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends import Backend
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
@@ -17,7 +16,7 @@ from xpnn.training.stepping.accumulation import Gradients, accumulated
 from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
 from xpnn.training.stepping.precision import MixedPrecision, state_after
-from xpnn.typing import Array, Loss, OptState, Params, State, StepMaker
+from xpnn.typing import Array, Loss, OptState, Params, State
 
 PLAIN = (bool, int, float, str, tuple, np.generic)
 
@@ -46,9 +45,9 @@ def make_train_step(
         accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
     """
-    make = partial(_make_step, network, loss, optimizer, precision, accumulate)
-    on = partial(_on, network, make)
-    return _finished(network, loss, optimizer, precision, compile, on, donate=(0, 1, 2))
+    step = _make_step(network, loss, optimizer, precision, accumulate)
+    finish = partial(_finished, network, loss, optimizer, precision, compile)
+    return finish(step, donate=(0, 1, 2))
 
 
 def make_flat_step(
@@ -60,10 +59,8 @@ def make_flat_step(
     compile: bool | None,
 ) -> FlatStep:
     """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``."""
-    make = partial(_make_step, network, loss, optimizer, precision, accumulate)
-    on = partial(_on, network, make)
-    finish = partial(_finished, network, loss, optimizer, precision, compile)
-    return FlatStep(network, on, finish)
+    step = _make_step(network, loss, optimizer, precision, accumulate)
+    return FlatStep(network, step, partial(_finished, network, loss, optimizer, precision, compile))
 
 
 def _make_step(
@@ -113,7 +110,7 @@ def _finished(
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     compile: bool | None,
-    on: StepMaker,
+    step: Callable[..., Any],
     donate: tuple[int, ...],
 ) -> Callable[..., Any]:
     """The step compiled, on the network's device; half precision may overflow there."""
@@ -121,11 +118,7 @@ def _finished(
     rules = [rule for of_name in network.regularizers().values() for rule in of_name]
     clips = [optimizer.clip] if optimizer.clip else []
     known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
-    # other backends may lack half precision, and what else is the user's would see their arrays
-    movable = known and precision is None and _are_known(network, optimizer.decays)
-    compiled = backend.compiled(
-        on(backend), donate, wanted=compile, known=known, on=on if movable else None
-    )
+    compiled = backend.compiled(step, donate, wanted=compile, known=known)
     if precision is None and isinstance(backend.on_device(), nullcontext):
         return compiled
 
@@ -161,15 +154,6 @@ def make_eval_step(
     network: Network, loss: Loss, metrics: tuple[Any, ...], *, compile: bool | None = None
 ) -> Callable[..., Any]:
     """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
-    on = partial(_on, network, partial(_make_eval_step, network, loss, metrics))
-    backend, known = network.backend, _are_known(*network.all_layers, loss, *metrics)
-    movable = known and _are_known(network)
-    return backend.compiled(
-        on(backend), held=(0, 1), wanted=compile, known=known, on=on if movable else None
-    )
-
-
-def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> Callable[..., Any]:
     backend, convert = network.backend, BatchConversion(network, loss)
 
     def step(
@@ -181,23 +165,8 @@ def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> C
             value, _ = loss(predictions, y, sample_weight=weight, backend=backend)
         return value, [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
 
-    return step
-
-
-def _on(
-    network: Network, make: Callable[[], Callable[..., Any]], backend: Backend
-) -> Callable[..., Any]:
-    """The step that ``make`` makes, for arrays of a backend, on which the layers compute then."""
-    if backend is network.backend:
-        return make()
-    with network.computing_on(backend):
-        step = make()
-
-    def elsewhere(*arguments: Any) -> Any:
-        with network.computing_on(backend):
-            return step(*arguments)
-
-    return elsewhere
+    known = _are_known(*network.all_layers, loss, *metrics)
+    return backend.compiled(step, held=(0, 1), wanted=compile, known=known)
 
 
 def hyperparameters(network: Network) -> list[dict[str, Any]]:
