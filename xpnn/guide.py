@@ -143,8 +143,8 @@ class LinkedLayer:
     def _build(self) -> None:
         """Give both layers their arrays, under the names that they would have in a Network."""
         layers = (self.dense, (self.upper_layer.units,)), (self.activation, (self.units,))
-        for place, (layer, shape) in enumerate(layers, start=2 * (self.number - 1)):
-            name = f"{place}.{type(layer).__name__.lower()}"
+        for index, (layer, shape) in enumerate(layers, start=2 * (self.number - 1)):
+            name = f"{index}.{type(layer).__name__.lower()}"
             layer.build(shape, self.backend, seed=self.seed, name=name, dtype=self.dtype)
         self.dense.passes_back = self.number > 1  # nobody reads the gradient of the data
 

@@ -13,7 +13,7 @@ from xpnn.layers.tying import joined
 from xpnn.moving import copied_like
 from xpnn.typing import Params, Shape, State
 
-Places = list[tuple[str, dict[str, Any], str]]
+Refs = list[tuple[str, dict[str, Any], str]]
 """Where each array lies: its full name, the dictionary of its layer and the key there."""
 
 
@@ -46,20 +46,20 @@ class NamedValues:
     @property
     def params(self) -> Params:
         """All parameters, such as ``params["0.dense.weight"]``. Set it to replace their values."""
-        return {name: own[key] for name, own, key in self.param_places}
+        return {name: own[key] for name, own, key in self.param_refs}
 
     @params.setter
     def params(self, values: Params) -> None:
-        _spread(values, self.param_places)
+        _spread(values, self.param_refs)
 
     @property
     def state(self) -> State:
         """All that layers carry from batch to batch: draw counters, running means."""
-        return {name: own[key] for name, own, key in self.state_places}
+        return {name: own[key] for name, own, key in self.state_refs}
 
     @state.setter
     def state(self, values: State) -> None:
-        _spread(values, self.state_places)
+        _spread(values, self.state_refs)
 
     @property
     def grads(self) -> Params:
@@ -100,16 +100,16 @@ class NamedValues:
         return [(n, one) for n, one in self.walk() if one.params or one.state or one.ties]
 
     @functools.cached_property
-    def param_places(self) -> Places:
+    def param_refs(self) -> Refs:
         """Where the parameters lie, in the order of ``params``."""
-        return self._places("params")
+        return self._refs("params")
 
     @functools.cached_property
-    def state_places(self) -> Places:
+    def state_refs(self) -> Refs:
         """Where the state lies, in the order of ``state``."""
-        return self._places("state")
+        return self._refs("state")
 
-    def _places(self, kind: str) -> Places:
+    def _refs(self, kind: str) -> Refs:
         return [
             (f"{name}.{key}", getattr(layer, kind), key)
             for name, layer in self._leaves
@@ -160,10 +160,10 @@ class NamedValues:
             self.root.clear()
 
 
-def _spread(values: dict[str, Any], places: Places) -> None:
-    """Put values to their places; nothing is changed if one is missing."""
-    for name, _, _ in places:
+def _spread(values: dict[str, Any], refs: Refs) -> None:
+    """Put each value where its name belongs; nothing is changed if one is missing."""
+    for name, _, _ in refs:
         if name not in values:
             raise ShapeError(f"no value came for {name!r}; nothing was changed")
-    for name, own, key in places:
+    for name, own, key in refs:
         own[key] = values[name]

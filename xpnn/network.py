@@ -20,7 +20,7 @@ from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Shape
 
-BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "param_places", "state_places"}
+BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "param_refs", "state_refs"}
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -104,10 +104,9 @@ class Network(NamedValues):
         network = object.__new__(type(self))
         vars(network).update(self._own_attributes())
         network._build_again(unbuilt_copy(self.root), backend)
-        place = network.backend
-        with place.on_device():
-            network.params = moved(self.params, network.params, place)
-            network.state = moved(self.state, network.state, place)
+        with network.backend.on_device():
+            network.params = moved(self.params, network.params, network.backend)
+            network.state = moved(self.state, network.state, network.backend)
         return network
 
     def _own_attributes(self) -> dict[str, Any]:
@@ -298,8 +297,8 @@ def load(
     """
     if dtype is not None and dtype not in FLOATS:
         raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
-    place = get_backend(backend)
-    return read_model(path, functools.partial(Network, backend=place), dtype)
+    make = functools.partial(Network, backend=get_backend(backend))
+    return read_model(path, make, dtype)
 
 
 def _as_shape(shape: Any) -> Shape:

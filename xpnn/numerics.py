@@ -83,13 +83,13 @@ def sum_over(x: Array, xp: Namespace, axis: int, keepdims: bool = False) -> Arra
     return xp.astype(wide_sum(x, xp, axis, keepdims), x.dtype, copy=False)
 
 
-def equal_parts(count: int, most: float) -> int:
+def largest_divisor(count: int, most: float) -> int:
     """The largest power of two that divides ``count`` and is at most ``most``; at least 1.
 
     Into so many equal parts the work on ``count`` rows is cut, so that all of a GPU's processors
     have some.
 
-    >>> equal_parts(3000, 256), equal_parts(4096, 100), equal_parts(7, 100)
+    >>> largest_divisor(3000, 256), largest_divisor(4096, 100), largest_divisor(7, 100)
     (8, 64, 1)
     """
     parts = max(count & -count, 1)

@@ -43,9 +43,9 @@ def test_place_fills_up_and_drops_what_sticks_out(backend, rng, start, length, a
         for k in range(5):
             if 0 <= start + k < length:
                 wanted[(slice(None),) * axis + (start + k,)] = np.take(x, k, axis)
-        for place in (type(backend).place, Base.place):
+        for pad in (type(backend).pad, Base.pad):
             given = backend.asarray(x)
-            found = place(backend, given, axis, start, length, fill)
+            found = pad(backend, given, axis, start, length, fill)
             assert found.dtype == given.dtype
             np.testing.assert_array_equal(host(backend, found), wanted)
             np.testing.assert_array_equal(host(backend, given), x)

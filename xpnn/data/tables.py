@@ -41,7 +41,7 @@ class TableShards(Shards):
             gives (rows, columns).
         sample_weight: the column of the weights, where there is one.
         classes: what the targets are. None: numbers, float32. A list of labels, such as
-            ``["cat", "dog"]``: class numbers, int64, the places of the labels in the list. A
+            ``["cat", "dog"]``: class numbers, int64, the indices of the labels in the list. A
             number n: class numbers from 0 to n - 1 already.
         dtype: of x: "float32", or "int64" for ids that an embedding looks up.
 
@@ -127,16 +127,16 @@ class TableShards(Shards):
         labels = rows.whole(name)
         with rows.naming(f"{wanted} in column {name!r}"):
             labels = labels.cast(self.types[name])
-            places = labels
+            indices = labels
             if not isinstance(classes, int):
-                places = pa.compute.index_in(labels, value_set=pa.array(classes)).fill_null(-1)
-        found = np.asarray(places.to_numpy(zero_copy_only=False), np.int64)
+                indices = pa.compute.index_in(labels, value_set=pa.array(classes)).fill_null(-1)
+        found = np.asarray(indices.to_numpy(zero_copy_only=False), np.int64)
         wrong = (found < 0) | (found >= count)
         if wrong.any():
             k = int(np.argmax(wrong))
             raise DataError(
                 f"wanted {wanted} in column {name!r}, got {labels[k].as_py()!r} in "
-                f"{rows.place(k)}; add it to classes, or leave the row out"
+                f"{rows.location(k)}; add it to classes, or leave the row out"
             )
         return found
 
@@ -156,7 +156,7 @@ class Rows(NamedTuple):
     path: Path
     first: int
 
-    def place(self, number: int) -> str:
+    def location(self, number: int) -> str:
         """Row ``number`` of these, in words."""
         return f"row {self.first + number + 1} of {self.path} (the first below a header is 1)"
 
@@ -167,7 +167,7 @@ class Rows(NamedTuple):
         if missing.any():
             raise DataError(
                 f"wanted a value in column {name!r}, got none in "
-                f"{self.place(int(np.argmax(missing)))}; fill it in, or leave the row out"
+                f"{self.location(int(np.argmax(missing)))}; fill it in, or leave the row out"
             )
         return column
 

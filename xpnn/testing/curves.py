@@ -47,17 +47,17 @@ def training_curve(
     True
     """
     network = Network(layers(), input_shape, backend, seed=seed)
-    rng, place = np.random.default_rng(seed), network.backend
-    x = place.asarray(rng.standard_normal((batch, *network.input_shape)), network.dtype)
+    rng, backend = np.random.default_rng(seed), network.backend
+    x = backend.asarray(rng.standard_normal((batch, *network.input_shape)), network.dtype)
     rows = rng.exponential(size=(batch, *network.output_shape))
-    y = place.asarray(rows / np.sum(rows, axis=-1, keepdims=True), network.dtype)
+    y = backend.asarray(rows / np.sum(rows, axis=-1, keepdims=True), network.dtype)
     optimizer = optimizer or SGD(0.1)
     step = make_train_step(network, loss, optimizer, compile=compile)
     params, state = network.params, network.state
-    opt_state, values = optimizer.init(params, place), []
-    with place.on_device():
+    opt_state, values = optimizer.init(params, backend), []
+    with backend.on_device():
         for _ in range(steps):
             params, state, opt_state, value = step(params, state, opt_state, x, y)
-            values.append(float(place.to_numpy(value)))
+            values.append(float(backend.to_numpy(value)))
     network.params, network.state = params, state
     return np.array(values)

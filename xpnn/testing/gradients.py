@@ -72,15 +72,15 @@ def check_gradients(
     >>> check_gradients(Tanh(), (4,)).wrong
     False
     """
-    place = _place(target, backend)
-    with place.allow_float64(), place.on_device():
+    backend = _backend_of(target, backend)
+    with backend.allow_float64(), backend.on_device():
         if x is None:
             _refuse_to_draw_integers(target)
         else:
-            x = _given(x, place)
+            x = _given(x, backend)
         drawn = (batch, *_shape(target, input_shape, x))
-        subject = _subject(target, drawn if x is None else x.shape, place, training, targets)
-    report = _report(subject, _title(target, place), x, drawn, tolerance, seed)
+        subject = _subject(target, drawn if x is None else x.shape, backend, training, targets)
+    report = _report(subject, _title(target, backend), x, drawn, tolerance, seed)
     if report.wrong:
         raise GradientError(str(report))
     return report
@@ -89,7 +89,7 @@ def check_gradients(
 # What is checked, and where -----------------------------------------------------------------------
 
 
-def _place(target: Any, backend: str | Backend | None) -> Backend:
+def _backend_of(target: Any, backend: str | Backend | None) -> Backend:
     own = getattr(target, "backend", None) if isinstance(target, Layer | Network) else None
     if own is None:
         return get_backend(backend or "numpy")
@@ -98,9 +98,9 @@ def _place(target: Any, backend: str | Backend | None) -> Backend:
     return own
 
 
-def _given(x: Any, place: Backend) -> np.ndarray:
+def _given(x: Any, backend: Backend) -> np.ndarray:
     """A copy of a given batch on the host, floats in float64."""
-    array = np.array(place.to_numpy(place.asarray(x)))
+    array = np.array(backend.to_numpy(backend.asarray(x)))
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
@@ -118,14 +118,14 @@ def _refuse_to_draw_integers(target: Any) -> None:
         raise ValueError(f"{target!r} takes integers, which only you can choose: give them as x")
 
 
-def _subject(target: Any, shape: Shape, place: Backend, training: bool, targets: Any) -> Subject:
+def _subject(target: Any, shape: Shape, backend: Backend, training: bool, targets: Any) -> Subject:
     if isinstance(target, Network):
         target = target.root
     if isinstance(target, Layer):
         if target.backend is None:
             target = copy.deepcopy(target)
-            target.build(shape[1:], place, dtype="float64")
-        return LayerSubject(target, place, training)
+            target.build(shape[1:], backend, dtype="float64")
+        return LayerSubject(target, backend, training)
     if isinstance(target, type) or not callable(target):
         raise TypeError(
             f"check_gradients takes a layer such as Dense(3), a network or a loss function, got "
@@ -133,17 +133,17 @@ def _subject(target: Any, shape: Shape, place: Backend, training: bool, targets:
         )
     if targets is None:
         rows = np.random.default_rng(1).exponential(size=shape)
-        return LossSubject(target, place, rows / np.sum(rows, axis=-1, keepdims=True))
-    return LossSubject(target, place, _given(targets, place))
+        return LossSubject(target, backend, rows / np.sum(rows, axis=-1, keepdims=True))
+    return LossSubject(target, backend, _given(targets, backend))
 
 
-def _title(target: Any, place: Backend) -> str:
+def _title(target: Any, backend: Backend) -> str:
     if isinstance(target, Layer | Network):
-        return f"{target!r} on {place.spec}"
+        return f"{target!r} on {backend.spec}"
     options = dict(getattr(target, "keywords", {}))
     function = getattr(target, "func", target)
     name = getattr(function, "__name__", repr(function))
-    return f"{name}{options or ''} on {place.spec}"
+    return f"{name}{options or ''} on {backend.spec}"
 
 
 def _report(

@@ -143,9 +143,9 @@ def assert_equal_torch(network, module, inner, turned, back):
 def test_a_long_product_may_be_cut(backend, monkeypatch, channels, side_by_side):
     """The gradient of a kernel in parts, as on a GPU: the same in the end."""
     monkeypatch.setattr(backend, "side_by_side", side_by_side)
-    parts, found, into = [], [], kernels.equal_parts
+    parts, found, into = [], [], kernels.largest_divisor
     monkeypatch.setattr(
-        kernels, "equal_parts", lambda *given: parts.append(into(*given)) or parts[-1]
+        kernels, "largest_divisor", lambda *given: parts.append(into(*given)) or parts[-1]
     )
     for stacks in (1, 64):
         monkeypatch.setattr(backend, "stacks", stacks)
@@ -345,13 +345,13 @@ def test_cut_and_fold_are_transposes(backend, rng):
     """<cut(x), y> = <x, fold(y)>, whatever the geometry; and cut finds what the formula says."""
     for _, one in zip(range(25), geometries(), strict=False):
         x = rng.standard_normal((2, one.length, 3))
-        y = rng.standard_normal((one.size, 2, one.places, 3))
+        y = rng.standard_normal((one.size, 2, one.positions, 3))
         with backend.allow_float64(), backend.on_device():
             parts = cut(backend.asarray(x), 1, one, backend)
             back = fold([backend.asarray(part) for part in y], 1, one, backend)
             parts, back = [backend.to_numpy(part) for part in parts], backend.to_numpy(back)
         assert np.isclose(np.sum(np.stack(parts) * y), np.sum(x * back)), one
-        for k, o in np.ndindex(one.size, one.places):
+        for k, o in np.ndindex(one.size, one.positions):
             at = o * one.stride + k * one.dilation - one.low
             np.testing.assert_array_equal(parts[k][:, o], x[:, at] if 0 <= at < one.length else 0.0)
 

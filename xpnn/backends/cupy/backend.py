@@ -196,8 +196,8 @@ class CupyBackend(Backend):
     def log_softmax(self, x: Array) -> Array:
         return self._softmax.log_softmax(x)
 
-    def place(self, x: Array, axis: int, start: int, length: int, fill: float = 0.0) -> Array:
-        return windows.place(x, axis, start, length, fill)
+    def pad(self, x: Array, axis: int, start: int, length: int, fill: float = 0.0) -> Array:
+        return windows.pad(x, axis, start, length, fill)
 
     def fold(
         self,

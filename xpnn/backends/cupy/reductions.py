@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from xpnn.backends.portable.reductions import count
-from xpnn.numerics import BARRED, equal_parts
+from xpnn.numerics import BARRED, largest_divisor
 from xpnn.typing import Array, Namespace, Shape
 
 COLUMNS, BLOCKS = 32, 512  # of a block of threads in such a sum, and blocks that fill a GPU
@@ -26,7 +26,9 @@ SHORTEST = 64  # rows of a stretch
 def stretches(shape: Shape) -> int:
     """Into how many stretches to cut the rows of ``shape``, its first axis, to add them up."""
     rows, size = shape[0], math.prod(shape)
-    return equal_parts(rows, min(rows // SHORTEST, COLUMNS * BLOCKS * rows // size)) if size else 1
+    return (
+        largest_divisor(rows, min(rows // SHORTEST, COLUMNS * BLOCKS * rows // size)) if size else 1
+    )
 
 
 def summed(

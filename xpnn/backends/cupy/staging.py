@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xpnn.backends.portable.staging import Parts, Rows, Staging, batch_shape, gather, native
+from xpnn.backends.portable.staging import Parts, Rows, Staging, batch_shape, copy_rows, native
 from xpnn.typing import Array
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class CupyStaging(Staging):
             self.copying.wait_event(self.allocated)
             for k, one in on_host.items():
                 pinned = slot.array(k, arrays[k].shape, arrays[k].dtype)
-                gather(one, rows, pinned)
+                copy_rows(one, rows, pinned)
                 arrays[k].data.copy_from_host_async(pinned.ctypes.data, pinned.nbytes, self.copying)
             slot.copied.record(self.copying)
         return Sent(tuple(arrays), slot.copied)

@@ -15,12 +15,12 @@ from xpnn.typing import Array, Shape
 MOST_PARTS = 24  # of one launch, whose arguments may take 4 KiB
 
 
-def place(x: Array, axis: int, start: int, length: int, fill: float) -> Array:
+def pad(x: Array, axis: int, start: int, length: int, fill: float) -> Array:
     """Each entry of the result asks for the one of ``x`` that lies there."""
     inner = math.prod(x.shape[axis + 1 :])
     out = _empty(x, axis, length)
     if out.size:
-        _place(index_type(out, x))(x, x.shape[axis], length, inner, start, fill, out)
+        _pad(index_type(out, x))(x, x.shape[axis], length, inner, start, fill, out)
     return out
 
 
@@ -54,7 +54,7 @@ def _where(indices: str) -> str:
 
 
 @functools.cache
-def _place(indices: str) -> Any:
+def _pad(indices: str) -> Any:
     import cupy
 
     code = f"{_where(indices)}{indices} t = u - start;\n"
@@ -71,12 +71,12 @@ def _fold(count: int, half: bool, indices: str) -> Any:
 
     terms = [
         f"t = u + low - {k} * dilation;\n"
-        f"if (t >= 0 && t % stride == 0 && t / stride < places)\n"
-        f"    total += x{k}[(row * places + t / stride) * inner + column];\n"
+        f"if (t >= 0 && t % stride == 0 && t / stride < positions)\n"
+        f"    total += x{k}[(row * positions + t / stride) * inner + column];\n"
         for k in range(count)
     ]
     total = f"{'float' if half else 'T'} total = 0;\n"
     code = f"{_where(indices)}{indices} t;\n{total}{''.join(terms)}out = T(total);"
     arrays = ", ".join(f"raw T x{k}" for k in range(count))
-    numbers = _numbers(indices, "places", "length", "inner", "stride", "dilation", "low")
+    numbers = _numbers(indices, "positions", "length", "inner", "stride", "dilation", "low")
     return cupy.ElementwiseKernel(f"{arrays}, {numbers}", "T out", code, f"xpnn_fold_{count}")

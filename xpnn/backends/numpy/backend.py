@@ -107,7 +107,7 @@ class NumpyBackend(Backend):
         first, last = inside(one.shape[axis], start, length)
         if last - first == length:  # nothing to fill up: it would be added to what was given
             return super().overlaid(placed, axis, length)
-        total = self.place(one, axis, start, length)
+        total = self.pad(one, axis, start, length)
         for one, start in others:
             first, last = inside(one.shape[axis], start, length)
             window = part(total, axis, start + first, start + last)

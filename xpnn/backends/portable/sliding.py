@@ -13,7 +13,7 @@ class Sliding:
     xp: Namespace
     device: Any
 
-    def place(self, x: Array, axis: int, start: int, length: int, fill: float = 0.0) -> Array:
+    def pad(self, x: Array, axis: int, start: int, length: int, fill: float = 0.0) -> Array:
         """``x`` at ``start`` of an axis of that length, amid ``fill``; what sticks out is dropped.
 
         Args:
@@ -80,7 +80,7 @@ class Sliding:
         Args:
             placed: each array with its start, as for ``place``.
         """
-        return add_up(self.place(one, axis, start, length) for one, start in placed)
+        return add_up(self.pad(one, axis, start, length) for one, start in placed)
 
 
 def inside(own: int, start: int, length: int) -> tuple[int, int]:

@@ -46,7 +46,7 @@ class Staging:
         if self.backend.owns(part) and not isinstance(rows, np.ndarray):
             return part if rows is None else part[rows]
         out = np.empty(batch_shape(part, rows), native(part.dtype))
-        gather(part, rows, out)
+        copy_rows(part, rows, out)
         return self.backend.from_numpy(out)
 
     def _passed(self, part: Array | None, rows: Rows) -> Array | None:
@@ -110,7 +110,7 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
 
 
-def gather(array: np.ndarray, rows: Rows, out: np.ndarray) -> None:
+def copy_rows(array: np.ndarray, rows: Rows, out: np.ndarray) -> None:
     """Write ``rows`` of ``array`` into ``out``, and read nothing else of it."""
     if not isinstance(rows, np.ndarray):
         np.copyto(out, array if rows is None else array[rows])

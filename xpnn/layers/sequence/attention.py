@@ -239,12 +239,12 @@ class MultiHeadAttention(Container):
         """Which keys are not seen; broadcasts to (batch, heads, queries, keys)."""
         assert self.backend is not None
         past = self.cache.get("past")
-        places = self.backend.indices(keys)
+        positions = self.backend.indices(keys)
         if past is not None:
-            later = places >= past["position"]
+            later = positions >= past["position"]
             mask = None if mask is None else past["mask"]
         else:
-            later = places > places[:, None] if self.causal else None
+            later = positions > positions[:, None] if self.causal else None
         if mask is None:
             return later
         padding = ~mask[:, None, None, :]

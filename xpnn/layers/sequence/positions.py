@@ -121,8 +121,8 @@ class LearnedPositions(Layer):
         xp, start, time = self.xp, _start(self, Z.shape[1]), Z.shape[1]
         if isinstance(start, int):
             return Z + self.params["weight"][start : start + time, :]
-        places = xp.arange(time, dtype=start.dtype, device=self.backend.device) + start
-        return Z + xp.take(self.params["weight"], places, axis=0)
+        positions = xp.arange(time, dtype=start.dtype, device=self.backend.device) + start
+        return Z + xp.take(self.params["weight"], positions, axis=0)
 
     def backward(self, delta: Array) -> Array:
         xp, W = self.xp, self.params["weight"]

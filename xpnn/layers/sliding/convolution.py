@@ -19,13 +19,13 @@ from xpnn.initializers import Initializer, glorot_uniform, zeros
 from xpnn.layers.base import Layer
 from xpnn.layers.sliding.kernels import (
     correlate,
-    gather,
     join_groups,
     join_kernel,
     kernel_gradient,
     split_groups,
     split_kernel,
     spread,
+    window_taps,
 )
 from xpnn.layers.sliding.windows import (
     Padding,
@@ -49,7 +49,7 @@ class KernelLayer(Layer):
         filters: number of output channels.
         kernel_size: how many entries the kernel has along each axis.
         stride: steps from one place of the kernel to the next.
-        padding: "valid" for none, "same" for what gives ``ceil(length / stride)`` places, or an
+        padding: "valid" for none, "same" for what gives ``ceil(length / stride)`` positions, or an
             integer: so many zeros on both sides of an axis.
         dilation: steps from one entry of the kernel to the next.
         groups: cuts the channels into that many groups that do not see each other; as many as there
@@ -152,12 +152,12 @@ class Convolution(KernelLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         self.check_shape(input_shape)
-        return (*(one.places for one in self.slides(input_shape[:-1])), self.filters)
+        return (*(one.positions for one in self.slides(input_shape[:-1])), self.filters)
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         xp, slides = self.xp, self.slides(Z.shape[1:-1])
         assert self.backend is not None
-        taps = gather(self.inward(Z), slides, self.backend)
+        taps = window_taps(self.inward(Z), slides, self.backend)
         self.cache["Z"], self.cache["taps"] = Z, taps
         return self.outward(correlate(taps, self.kernel(), slides, xp), self.params.get("bias"))
 

@@ -1,8 +1,8 @@
 """The four products of a convolution, on arrays that lie positions first.
 
-With r, c counting places and i, j entries of the kernel, and for one group of channels::
+With r, c counting positions and i, j entries of the kernel, and for one group of channels::
 
-    S[r, c] = sum_ij Z[r s + i d, c s + j d] W[i, j]                       gather, correlate
+    S[r, c] = sum_ij Z[r s + i d, c s + j d] W[i, j]                       window_taps, correlate
     dL/dW[i, j] = sum_rc Z[r s + i d, c s + j d]^T delta[r, c]             kernel_gradient
     dL/dZ[r s + i d, c s + j d] += delta[r, c] W[i, j]^T                   spread
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from xpnn.backends import Backend
 from xpnn.layers.sliding.windows import Slide, entries, fold, in_one_piece, padded
-from xpnn.numerics import add_up, equal_parts, sum_over
+from xpnn.numerics import add_up, largest_divisor, sum_over
 from xpnn.typing import Array, Namespace, Shape
 
 SHORTEST = 512  # rows of one of the products that a longer one is cut into
@@ -49,8 +49,8 @@ def join_kernel(K: Array, shape: Shape, xp: Namespace) -> Array:
     return xp.reshape(xp.permute_dims(K, (1, 2, 0, 3)), shape)
 
 
-def gather(Z: Array, slides: Sequence[Slide], backend: Backend) -> list[Array]:
-    """What lies under the entries of the kernel: each (groups, rows, places, channels).
+def window_taps(Z: Array, slides: Sequence[Slide], backend: Backend) -> list[Array]:
+    """What lies under the entries of the kernel: each (groups, rows, positions, channels).
 
     Where channels are few, or the backend has them side by side, all entries come as one, side by
     side in the channels. Otherwise they are views where the library can do that, one for each
@@ -69,27 +69,27 @@ def gather(Z: Array, slides: Sequence[Slide], backend: Backend) -> list[Array]:
     if few:
         columns = xp.reshape(xp.concat(taps, axis=1), (groups, 1, channels * len(taps), -1))
         return [xp.matrix_transpose(columns)]
-    rows = math.prod(slide.places for slide in slides[:-1])
+    rows = math.prod(slide.positions for slide in slides[:-1])
     return [xp.reshape(tap, (groups, rows, -1, channels)) for tap in taps]
 
 
 def correlate(taps: Sequence[Array], K: Array, slides: Sequence[Slide], xp: Namespace) -> Array:
-    """``S``, from what ``gather`` found, as (groups, *places, batch, outputs)."""
+    """``S``, from what ``window_taps`` found, as (groups, *positions, batch, outputs)."""
     groups, outputs = K.shape[0], K.shape[-1]
     K = xp.reshape(K, (groups, len(taps), -1, outputs))
     S = add_up(tap @ _entry(K, k) for k, tap in enumerate(taps))
-    return xp.reshape(S, (groups, *(slide.places for slide in slides), -1, outputs))
+    return xp.reshape(S, (groups, *(slide.positions for slide in slides), -1, outputs))
 
 
 def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, backend: Backend) -> Array:
-    """``dL/dW``, from what ``gather`` found, in the shape (groups, entries, inputs, outputs)."""
-    xp, (groups, stacks, places, _) = backend.xp, taps[0].shape
-    parts = equal_parts(places, min(places // SHORTEST, backend.stacks // stacks))
+    """``dL/dW``, from what ``window_taps`` found, as (groups, entries, inputs, outputs)."""
+    xp, (groups, stacks, positions, _) = backend.xp, taps[0].shape
+    parts = largest_divisor(positions, min(positions // SHORTEST, backend.stacks // stacks))
 
     def stacked(x: Array) -> Array:
-        return xp.reshape(x, (groups, stacks * parts, places // parts, x.shape[-1]))
+        return xp.reshape(x, (groups, stacks * parts, positions // parts, x.shape[-1]))
 
-    rows = stacked(xp.reshape(delta, (groups, stacks, places, delta.shape[-1])))
+    rows = stacked(xp.reshape(delta, (groups, stacks, positions, delta.shape[-1])))
     products = [xp.matrix_transpose(stacked(tap)) @ rows for tap in taps]
     if products[0].shape[1] > 1:
         products = [sum_over(one, xp, axis=1, keepdims=True) for one in products]
@@ -98,14 +98,14 @@ def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, backend: 
 
 def spread(delta: Array, K: Array, slides: Sequence[Slide], backend: Backend) -> Array:
     """``dL/dZ`` as (groups, *positions, batch, inputs)."""
-    xp, (groups, *places, batch, outputs) = backend.xp, delta.shape
-    stacks = () if groups == 1 else (groups, math.prod(places[:-1]))
+    xp, (groups, *positions, batch, outputs) = backend.xp, delta.shape
+    stacks = () if groups == 1 else (groups, math.prod(positions[:-1]))
     rows = xp.reshape(delta, (*stacks, -1, outputs))
     K = xp.matrix_transpose(K)
 
     def folded(axis: int, entry: int) -> Array:
         if axis == len(slides):
-            return xp.reshape(rows @ _entry(K, entry), (groups, *places, batch, -1))
+            return xp.reshape(rows @ _entry(K, entry), (groups, *positions, batch, -1))
         size = slides[axis].size
         parts = [folded(axis + 1, entry * size + k) for k in range(size)]
         return fold(parts, axis + 1, slides[axis], backend)

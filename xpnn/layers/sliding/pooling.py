@@ -80,7 +80,7 @@ class Pooling(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         check_axes(self, input_shape, self.axes)
-        return (*(one.places for one in self.slides(input_shape[:-1])), input_shape[-1])
+        return (*(one.positions for one in self.slides(input_shape[:-1])), input_shape[-1])
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         x, slides = positions_first(Z, self.xp), self.slides(Z.shape[1:-1])
@@ -208,7 +208,7 @@ class AveragePooling(Pooling):
             return x * (1 / slide.size)
         xp = backend.xp
         wide = widened(x[:0, ...], xp).dtype  # half precision counts to 2048
-        first = xp.arange(slide.places, dtype=wide, device=backend.device) * slide.stride
+        first = xp.arange(slide.positions, dtype=wide, device=backend.device) * slide.stride
         first = first - slide.low
         counts = xp.minimum(first + slide.size, float(slide.length)) - xp.maximum(first, 0.0)
         counts = xp.astype(counts, x.dtype, copy=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from xpnn.errors import ShapeError
 from xpnn.layers.sliding.convolution import KernelLayer
-from xpnn.layers.sliding.kernels import correlate, gather, kernel_gradient, spread
+from xpnn.layers.sliding.kernels import correlate, kernel_gradient, spread, window_taps
 from xpnn.layers.sliding.windows import Slide, per_axis, span
 from xpnn.typing import Array, Shape
 
@@ -62,9 +62,9 @@ class ConvTranspose2D(KernelLayer):
                 )
 
     def slides(self, lengths: Shape) -> list[Slide]:
-        """How the kernel slides over the output: as many places as the input is long."""
+        """How the kernel slides over the output: as many positions as the input is long."""
         slides = []
-        for places, size, stride, dilation, padding, more in zip(
+        for positions, size, stride, dilation, padding, more in zip(
             lengths,
             self.kernel_size,
             self.stride,
@@ -75,11 +75,11 @@ class ConvTranspose2D(KernelLayer):
         ):
             wide = span(size, dilation)
             if padding == "same":
-                length, low = places * stride, max(wide - stride, 0) // 2
+                length, low = positions * stride, max(wide - stride, 0) // 2
             else:
                 low = 0 if isinstance(padding, str) else padding
-                length = (places - 1) * stride + wide - 2 * low
-            slides.append(Slide(length + more, places, size, stride, dilation, low))
+                length = (positions - 1) * stride + wide - 2 * low
+            slides.append(Slide(length + more, positions, size, stride, dilation, low))
         return slides
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -104,7 +104,7 @@ class ConvTranspose2D(KernelLayer):
         xp, Z = self.xp, self.cache["Z"]
         slides, K = self.slides(Z.shape[1:-1]), xp.matrix_transpose(self.kernel())
         assert self.backend is not None
-        taps = gather(self.inward(delta), slides, self.backend)
+        taps = window_taps(self.inward(delta), slides, self.backend)
         dW = kernel_gradient(taps, self.inward(Z), K.shape, self.backend)
         self.write_gradients(xp.matrix_transpose(dW), delta)
         return self.outward(correlate(taps, K, slides, xp)) if self.passes_back else None

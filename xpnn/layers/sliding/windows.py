@@ -1,7 +1,7 @@
 """Windows that slide along the axes of an array: cut out, put back, and filled up at the edges.
 
 Convolution and pooling are made of two moves that are each other's transpose. ``cut`` takes, for
-each entry of the window, what lies under it at all places: a strided slice. ``fold`` puts such
+each entry of the window, what lies under it at all positions: a strided slice. ``fold`` puts such
 slices back and adds where they overlap. Both work on one axis at a time.
 """
 
@@ -26,7 +26,7 @@ class Slide:
 
     Attributes:
         length: of the axis.
-        places: how many places the window takes: the length of the output.
+        positions: how many positions the window takes: the length of the output.
         size: how many entries the window has.
         stride: steps from place to place.
         dilation: steps from entry to entry.
@@ -34,7 +34,7 @@ class Slide:
     """
 
     length: int
-    places: int
+    positions: int
     size: int
     stride: int = 1
     dilation: int = 1
@@ -43,7 +43,7 @@ class Slide:
     @property
     def extent(self) -> int:
         """From the first entry of the first place to the last entry of the last, both included."""
-        return (self.places - 1) * self.stride + span(self.size, self.dilation)
+        return (self.positions - 1) * self.stride + span(self.size, self.dilation)
 
 
 def span(size: int, dilation: int) -> int:
@@ -54,18 +54,18 @@ def span(size: int, dilation: int) -> int:
 def slide(length: int, size: int, stride: int, dilation: int, padding: str | int) -> Slide:
     """The slide of a window over an axis of that length.
 
-    With ``padding`` p, an integer, there are ``floor((length + 2 p - span) / stride) + 1`` places;
-    "valid" is 0. With "same" there are ``ceil(length / stride)``, and the padding that they need is
-    split evenly, an odd one behind.
+    With ``padding`` p, an integer, there are ``floor((length + 2 p - span) / stride) + 1``
+    positions; "valid" is 0. With "same" there are ``ceil(length / stride)``, and the padding that
+    they need is split evenly, an odd one behind.
 
     Raises:
         ShapeError: the window does not fit into the padded axis.
     """
     wide = span(size, dilation)
     if padding == "same":
-        places = math.ceil(length / stride)
-        low = max((places - 1) * stride + wide - length, 0) // 2
-        return Slide(length, places, size, stride, dilation, low)
+        positions = math.ceil(length / stride)
+        low = max((positions - 1) * stride + wide - length, 0) // 2
+        return Slide(length, positions, size, stride, dilation, low)
     low = 0 if isinstance(padding, str) else padding
     if wide > length + 2 * low:
         raise ShapeError(
@@ -145,19 +145,19 @@ def in_one_piece(x: Array, xp: Namespace) -> Array:
 def padded(x: Array, axis: int, slide: Slide, backend: Backend, fill: float = 0.0) -> Array:
     """``x`` with as much before and after it as the window reaches beyond it."""
     if slide.low or slide.extent > slide.length:
-        return backend.place(x, axis, slide.low, slide.extent, fill)
+        return backend.pad(x, axis, slide.low, slide.extent, fill)
     return x
 
 
 def entries(x: Array, axis: int, slide: Slide) -> list[Array]:
     """For each entry of the window, what lies under it in ``x``, which is padded."""
-    reach = (slide.places - 1) * slide.stride + 1
+    reach = (slide.positions - 1) * slide.stride + 1
     starts = (k * slide.dilation for k in range(slide.size))
     return [part(x, axis, start, start + reach, slide.stride) for start in starts]
 
 
 def cut(x: Array, axis: int, slide: Slide, backend: Backend, fill: float = 0.0) -> list[Array]:
-    """For each entry of the window, what lies under it at all places, padding included."""
+    """For each entry of the window, what lies under it at all positions, padding included."""
     return entries(padded(x, axis, slide, backend, fill), axis, slide)
 
 

@@ -68,7 +68,7 @@ class Piece:
         return f"{prefix}.{local}" if prefix else local
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A piece, the name of the module there, and which of its layers it is."""
 
     piece: Piece
@@ -148,10 +148,10 @@ def short(name: str) -> str:
     return re.sub(r"(\d+)\.[a-z]\w*", r"\1", name)
 
 
-def places_by_name(pieces: list[Piece], names: Names) -> list[Place]:
-    """The places that a user names."""
+def locations_by_name(pieces: list[Piece], names: Names) -> list[Location]:
+    """Where the pieces lie, as a user names it."""
     known = {short(piece.name): piece for piece in pieces} | {one.name: one for one in pieces}
-    places = []
+    locations = []
     for prefix, ours in names.items():
         for level, name in enumerate([ours] if isinstance(ours, str) else ours):
             if name not in known:
@@ -159,49 +159,52 @@ def places_by_name(pieces: list[Piece], names: Names) -> list[Place]:
                     f"names sends {prefix!r} to {name!r}, but the layers with arrays are "
                     f"{listed([piece.name for piece in pieces])}"
                 )
-            places.append(Place(known[name], prefix, level))
-    return places
+            locations.append(Location(known[name], prefix, level))
+    return locations
 
 
-def places_in_order(pieces: list[Piece], names: Sequence[str], trusted: bool) -> list[Place]:
-    """A place for each piece, where both come in the order in which data flow.
+def locations_in_order(pieces: list[Piece], names: Sequence[str], trusted: bool) -> list[Location]:
+    """Where each piece lies, where both come in the order in which data flow.
 
     Args:
         names: of their arrays.
         trusted: whether they are in that order anyway; if not, their modules have to be numbered.
     """
-    left, places = dict.fromkeys(names), list[Place]()
+    left, locations = dict.fromkeys(names), list[Location]()
     for piece in pieces:
         first = next(iter(left), None)
-        place = None if first is None else _place(piece, first, places[-1] if places else None)
-        if place is None:
-            wanted = listed(Place(piece, "...").names())
+        location = (
+            None if first is None else _location(piece, first, locations[-1] if locations else None)
+        )
+        if location is None:
+            wanted = listed(Location(piece, "...").names())
             raise ShapeError(
                 f"layer {piece.name!r} wants {wanted}, and next in order is {first or 'nothing'}; "
                 f"say which module goes where in names={{'theirs': 'ours'}}"
             )
-        if not trusted and not place.prefix.replace(".", "").isdigit():
+        if not trusted and not location.prefix.replace(".", "").isdigit():
             raise ShapeError(
-                f"the file calls a module {place.prefix!r}, which does not tell its place in the "
-                f"order; say which module goes where in names={{{place.prefix!r}: 'ours', ...}}; "
+                f"the file calls a module {location.prefix!r}, which does not tell its place in "
+                f"the order; say which module goes where in names={{{location.prefix!r}: 'ours', "
+                f"...}}; "
                 f"ours are {listed([one.name for one in pieces])}"
             )
-        for name in place.names():
+        for name in location.names():
             left.pop(name, None)
-        places.append(place)
-    return places
+        locations.append(location)
+    return locations
 
 
-def _place(piece: Piece, first: str, before: Place | None) -> Place | None:
+def _location(piece: Piece, first: str, before: Location | None) -> Location | None:
     """Where a piece lies if ``first`` is one of its arrays."""
     levels = [0] if before is None or not before.piece.recurrent else [0, before.level + 1]
     for level in levels if piece.recurrent else [0]:
-        for local in sorted(Place(piece, "", level).names(), key=len, reverse=True):
+        for local in sorted(Location(piece, "", level).names(), key=len, reverse=True):
             prefix = first.removesuffix(local).removesuffix(".")
             if f"{prefix}.{local}".lstrip(".") != first:
                 continue
             if level == 0 or (before is not None and prefix == before.prefix):
-                return Place(piece, prefix, level)
+                return Location(piece, prefix, level)
     return None
 
 

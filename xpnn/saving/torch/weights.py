@@ -17,12 +17,12 @@ from xpnn.named_values import NamedValues
 from xpnn.saving.tensor_file import TensorFile
 from xpnn.saving.tensors import Tensor, write_tensors
 from xpnn.saving.torch.pieces import (
+    Location,
     Names,
-    Place,
     listed,
+    locations_by_name,
+    locations_in_order,
     pieces_of,
-    places_by_name,
-    places_in_order,
     short,
 )
 from xpnn.saving.torch.rules import Arrays
@@ -57,18 +57,18 @@ def load_torch_weights(
     theirs = _arrays(source)
     pieces = pieces_of(network, partial)
     if names is not None:
-        places = places_by_name(pieces, names)
+        locations = locations_by_name(pieces, names)
     else:
         in_order = list(theirs) if isinstance(source, Mapping) else sorted(theirs, key=_counted)
-        places = places_in_order(pieces, in_order, trusted=isinstance(source, Mapping))
-    _check_complete(places, [piece.name for piece in pieces], theirs, partial)
+        locations = locations_in_order(pieces, in_order, trusted=isinstance(source, Mapping))
+    _check_complete(locations, [piece.name for piece in pieces], theirs, partial)
     values: Arrays = {}
-    for place in places:
+    for location in locations:
         there: dict[int, Arrays] = {}
-        for part, key, name, _ in place.arrays():
+        for part, key, name, _ in location.arrays():
             if name in theirs:
                 there.setdefault(id(part), {})[key] = theirs[name]
-        for part in place.piece.parts:
+        for part in location.piece.parts:
             values |= part.take(there.get(id(part), {}))
     _check_tied(values, ties(network.root))
     current = network.numpy_arrays()
@@ -92,12 +92,12 @@ def save_torch_weights(network: NamedValues, path: str | Path, names: Names | No
     """
     pieces = pieces_of(network)
     if names is None:
-        places = [Place(piece, short(piece.name)) for piece in pieces]
+        locations = [Location(piece, short(piece.name)) for piece in pieces]
     else:
-        places = places_by_name(pieces, names)
+        locations = locations_by_name(pieces, names)
     tensors = {}
-    for place in places:
-        for _, key, name, value in place.arrays():
+    for location in locations:
+        for _, key, name, value in location.arrays():
             kept = value.dtype.kind in "iu" or key.startswith("running_")
             tensors[name] = Tensor(value.dtype.name if kept else network.dtype, value)
     write_tensors(path, tensors, {"format": "pt"})
@@ -116,11 +116,13 @@ def _counted(name: str) -> list[tuple[bool, int, str]]:
     return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
-def _check_complete(places: list[Place], pieces: list[str], theirs: Arrays, partial: bool) -> None:
+def _check_complete(
+    locations: list[Location], pieces: list[str], theirs: Arrays, partial: bool
+) -> None:
     """Refuse arrays that are missing, unexpected, or of another shape."""
     used = set()
-    for place in places:
-        for part, key, name, value in place.arrays():
+    for location in locations:
+        for part, key, name, value in location.arrays():
             used.add(name)
             if name not in theirs:
                 if key in part.rule.optional:
@@ -134,7 +136,7 @@ def _check_complete(places: list[Place], pieces: list[str], theirs: Arrays, part
                     f"{value.shape}; nothing was loaded"
                 )
     left = [name for name in theirs if name not in used]
-    taken = {place.piece.name for place in places}
+    taken = {location.piece.name for location in locations}
     alone = [name for name in pieces if name not in taken]
     if (left or alone) and not partial:
         what = f"no layer takes {listed(left)}" if left else f"nothing goes into {listed(alone)}"

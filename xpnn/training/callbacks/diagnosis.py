@@ -39,7 +39,7 @@ class StopOnNaN(Callback):
         self._remember(state, state.epoch_steps)
 
     def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
-        if not (math.isfinite(logs["loss"]) and _all_finite(state.network)):
+        if not (math.isfinite(logs["loss"]) and _parameters_are_finite(state.network)):
             self._explain(state, step)
         self._remember(state, step)
 
@@ -174,7 +174,7 @@ def _first_bad_parameter(network: Network) -> str | None:
     return None
 
 
-def _all_finite(network: Network) -> bool:
+def _parameters_are_finite(network: Network) -> bool:
     """Whether all parameters are finite, which takes one transfer from the device."""
     xp = network.backend.xp
     found = [xp.all(xp.isfinite(param)) for param in network.params.values()]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnn.training.callbacks.hooks import Callback, Logs
-from xpnn.training.checkpointing.columns import columns_of, epochs_of
+from xpnn.training.checkpointing.columns import as_columns, from_columns
 from xpnn.training.checkpointing.fields import (
     BYTES,
     COUNT,
@@ -31,13 +31,13 @@ class History(Callback):
         self.epochs.append({"epoch": state.epoch, **logs})
 
     def state(self) -> dict[str, Any]:
-        return columns_of(self.epochs)
+        return as_columns(self.epochs)
 
     def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
-        epochs_of(saved)
+        from_columns(saved)
 
     def load_state(self, saved: dict[str, Any]) -> None:
-        self.epochs = epochs_of(saved)
+        self.epochs = from_columns(saved)
 
     def __getitem__(self, name: str) -> list[float]:
         if self.epochs and name not in self.epochs[0]:

@@ -143,13 +143,13 @@ class Checkpoint(Watching):
         """Write it, or say why not; whether it was, or will be soon."""
         self._writer.wait()  # before more copies are made
         newest = self._path(state)
-        contents, places = state_contents(state), paths or (newest,)
+        contents, paths = state_contents(state), paths or (newest,)
         if not self._is_sound(state, contents):
             self._tell_once(state)
             return False
         self._told = False
-        self._writer.run(lambda: self._write(contents, places))
-        if newest in places:
+        self._writer.run(lambda: self._write(contents, paths))
+        if newest in paths:
             self._saved = state.epoch, state.epoch_steps
         return True
 
@@ -171,8 +171,8 @@ class Checkpoint(Watching):
             bool(np.isfinite(one.values).all()) for one in arrays if one is not None
         )
 
-    def _write(self, contents: Contents, places: tuple[Path, ...]) -> None:
-        for path in places:
+    def _write(self, contents: Contents, paths: tuple[Path, ...]) -> None:
+        for path in paths:
             write_contents(path, contents)
         if self.keep is not None:
             steps = contents.tree["trainer"]["steps"]

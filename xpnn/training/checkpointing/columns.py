@@ -12,7 +12,7 @@ import numpy as np
 from xpnn.training.checkpointing.fields import COUNT, LIST, check_fields
 
 
-def columns_of(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def as_columns(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What was measured in each epoch, by name: the rows where it is, None for all, and values."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
     columns: list[list[Any]] = []
@@ -24,8 +24,8 @@ def columns_of(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"length": len(epochs), "names": names, "columns": columns}
 
 
-def epochs_of(state: Any) -> list[dict[str, Any]]:
-    """The epochs of which ``columns_of`` once returned ``state``.
+def from_columns(state: Any) -> list[dict[str, Any]]:
+    """The epochs of which ``as_columns`` once returned ``state``.
 
     Raises:
         ValueError: it never did.
@@ -44,8 +44,8 @@ def _put_together(length: int, names: list[str], columns: list[Any]) -> list[dic
     epochs: list[dict[str, Any]] = [{} for _ in everywhere]
     for name, (rows, values) in zip(names, columns, strict=True):
         numbers = values.tolist() if isinstance(values, np.ndarray) else values
-        places = everywhere if rows is None else rows.tolist()
-        for row, number in zip(places, numbers, strict=True):
+        indices = everywhere if rows is None else rows.tolist()
+        for row, number in zip(indices, numbers, strict=True):
             epochs[row][name] = number
     return epochs
 

@@ -94,25 +94,25 @@ def host_copies(arrays: Sequence[Array], backend: Backend) -> list[Tensor]:
     copies: dict[int, Tensor] = {}
     groups: dict[str, list[list[int]]] = {}
     sizes = [math.prod(one.shape) for one in arrays]
-    for place, one in enumerate(arrays):
+    for index, one in enumerate(arrays):
         dtype = dtype_name(one)
         if isinstance(one, np.ndarray | np.generic) or backend.on_host:
             host = one if isinstance(one, np.ndarray | np.generic) else backend.to_numpy(one)
-            copies[place] = Tensor(dtype, np.array(host))
+            copies[index] = Tensor(dtype, np.array(host))
             continue
         pieces = groups.setdefault(dtype, [[]])
-        if sum(sizes[k] for k in pieces[-1]) + sizes[place] > TOGETHER:
+        if sum(sizes[k] for k in pieces[-1]) + sizes[index] > TOGETHER:
             pieces.append([])
-        pieces[-1].append(place)
+        pieces[-1].append(index)
     with backend.on_device():
         for dtype, pieces in groups.items():
-            for places in filter(None, pieces):
-                host = backend.to_numpy(backend.join([arrays[k] for k in places])).reshape(-1)
-                stops = np.cumsum([sizes[k] for k in places])
-                for k, stop in zip(places, stops, strict=True):
+            for indices in filter(None, pieces):
+                host = backend.to_numpy(backend.join([arrays[k] for k in indices])).reshape(-1)
+                stops = np.cumsum([sizes[k] for k in indices])
+                for k, stop in zip(indices, stops, strict=True):
                     part = host[stop - sizes[k] : stop].reshape(tuple(arrays[k].shape))
-                    copies[k] = Tensor(dtype, part.copy() if len(places) == 1 else part)
-    return [copies[place] for place in range(len(arrays))]
+                    copies[k] = Tensor(dtype, part.copy() if len(indices) == 1 else part)
+    return [copies[index] for index in range(len(arrays))]
 
 
 def write_contents(path: Path, contents: Contents) -> None:

@@ -41,10 +41,10 @@ class FlatStep:
             if holder[key] is not inner:  # somebody has put in another dictionary
                 self._settle(opt_state)
                 break
-        places = self._places
-        values, loss = self.run([holder[key] for holder, key in places], x, y, weight)
+        refs = self._refs
+        values, loss = self.run([holder[key] for holder, key in refs], x, y, weight)
         left = iter(values)
-        for holder, key in places:
+        for holder, key in refs:
             holder[key] = next(left)
         return loss
 
@@ -54,8 +54,8 @@ class FlatStep:
         if form is None or not form.fits(opt_state):
             form = Structure(opt_state)
             self.run, self._form = self.finish(self._of_list, donate=(0,)), form
-        own = (*self.network.param_places, *self.network.state_places)
-        self._places = [(holder, key) for _, holder, key in own] + form.places(opt_state)
+        own = (*self.network.param_refs, *self.network.state_refs)
+        self._refs = [(holder, key) for _, holder, key in own] + form.places(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
 
     def _of_list(
@@ -63,8 +63,8 @@ class FlatStep:
     ) -> tuple[list[Any], Array]:
         """The step on a list: parameters, state, slots of the optimizer."""
         network, form, left = self.network, cast(Structure, self._form), iter(values)
-        params = {name: next(left) for name, _, _ in network.param_places}
-        state = {name: next(left) for name, _, _ in network.state_places}
+        params = {name: next(left) for name, _, _ in network.param_refs}
+        state = {name: next(left) for name, _, _ in network.state_refs}
         opt_state = form.rebuild(left)
         params, state, opt_state, loss = self.step(params, state, opt_state, x, y, weight)
         if not form.fits(opt_state):
@@ -74,7 +74,7 @@ class FlatStep:
                 f"added or left out {', '.join(sorted(changed))}; return every slot that init makes"
             )
         return [
-            *(params[name] for name, _, _ in network.param_places),
-            *(state[name] for name, _, _ in network.state_places),
+            *(params[name] for name, _, _ in network.param_refs),
+            *(state[name] for name, _, _ in network.state_refs),
             *form.flatten(opt_state),
         ], loss
