@@ -181,3 +181,8 @@ def test_a_layer_of_ones_own_checks_its_arguments_itself():
 def test_shapes_that_do_not_fit_name_the_layer():
     with pytest.raises(ShapeError, match=r"layer 1\.lstm"):
         Network([Dense(2), LSTM(2)], (4,))
+
+
+def test_only_layers_of_xpnn_are_drawn():
+    """Files of tests that are imported before this one register nothing."""
+    assert {*KINDS_OF_LAYERS, *RULES} <= set(xpnn.layers.__all__)

@@ -14,7 +14,6 @@ from xpnn.network import Network
 SCALE, DRAW = constant(1.0), normal(0.1)
 
 
-@xpnn.register("tests.Scale")
 class Scale(Layer):
     """A layer by the convention: attributes are called like arguments."""
 
@@ -29,7 +28,6 @@ class Scale(Layer):
         return self.size * inputs * self.params["scale"]
 
 
-@xpnn.register("tests.Wrapped")
 class Wrapped(Sequential):
     """A container that makes its own layers from a class, and keeps arguments otherwise."""
 
@@ -38,7 +36,6 @@ class Wrapped(Sequential):
         self.kind, self.weight_init = kind, weight_init
 
 
-@xpnn.register("tests.Cube")
 class Cube(Penalty):
     """A penalty of a user's."""
 
@@ -79,7 +76,6 @@ class Nameless(Tanh):
     """Not registered."""
 
 
-@xpnn.register("tests.Forgetful")
 class Forgetful(Tanh):
     """Does not keep its argument."""
 
@@ -87,7 +83,6 @@ class Forgetful(Tanh):
         super().__init__()
 
 
-@xpnn.register("tests.Open")
 class Open(Tanh):
     """Takes any number of arguments."""
 
@@ -95,7 +90,6 @@ class Open(Tanh):
         super().__init__()
 
 
-@xpnn.register("tests.Fixed")
 class Fixed(Scale):
     """An initializer without a default."""
 
@@ -104,7 +98,6 @@ class Fixed(Scale):
         self.weight_init = weight_init
 
 
-@xpnn.register("tests.Lying")
 class Lying(Scale):
     """What it learns does not depend on its arguments."""
 
@@ -112,6 +105,13 @@ class Lying(Scale):
 
     def init_params(self, input_shape, rng):
         return {"scale": np.ones(self.width)}
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """As a decorator of each class would; but a file that is only imported registers nothing."""
+    for kind in (Scale, Wrapped, Cube, Forgetful, Open, Fixed, Lying):
+        xpnn.register(f"tests.{kind.__name__}")(kind)
 
 
 def changed_inside():

@@ -1,0 +1,39 @@
+"""What holds for every test, the examples in docstrings too: its order, and a clean registry."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from xpnn.layers.registration import KINDS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shuffle", type=int, metavar="SEED", help="run files, and tests in them, in another order"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Shuffle the files, and the tests of each: one seed is one order, in every worker."""
+    seed = config.getoption("--shuffle")
+    if seed is None:
+        return
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(str(item.path), []).append(item)
+    draw, order = random.Random(seed), list(files)
+    draw.shuffle(order)
+    for path in order:
+        draw.shuffle(files[path])
+    items[:] = [item for path in order for item in files[path]]
+
+
+@pytest.fixture(autouse=True)
+def _registry_of_layers() -> Iterator[None]:
+    """Put back what names of layers stand for: what one test registers is not there for others."""
+    known = dict(KINDS)
+    yield
+    KINDS.clear()
+    KINDS.update(known)
