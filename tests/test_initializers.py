@@ -1,14 +1,15 @@
 """Starting weights have the spread that their papers ask for, and one seed gives one draw."""
 
-import inspect
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.random import Generator, Philox
 
 from tests.conftest import needs
-from xpnn import initializers
 from xpnn.initializers import (
     constant,
     fans,
@@ -25,42 +26,77 @@ from xpnn.initializers import (
 )
 
 WIDE, KERNEL = (400, 500), (3, 5, 40, 60)
-SPREADS = [  # an initializer, a shape, the variance that the source asks for
-    pytest.param(glorot_uniform, WIDE, 2 / 900, id="glorot-uniform"),
-    pytest.param(glorot_normal, WIDE, 2 / 900, id="glorot-normal"),
-    pytest.param(he_uniform, WIDE, 2 / 400, id="he-uniform"),
-    pytest.param(he_normal, WIDE, 2 / 400, id="he-normal"),
-    pytest.param(lecun_normal, WIDE, 1 / 400, id="lecun-normal"),
-    pytest.param(glorot_uniform, KERNEL, 2 / (15 * 40 + 15 * 60), id="glorot-uniform-kernel"),
-    pytest.param(he_normal, KERNEL, 2 / (15 * 40), id="he-normal-kernel"),
-    pytest.param(normal(0.3), WIDE, 0.09, id="normal"),
-    pytest.param(normal(), WIDE, 1.0, id="normal-1"),
-    pytest.param(uniform(0.3), WIDE, 0.3**2 / 3, id="uniform"),
-    pytest.param(orthogonal, WIDE, 1 / 500, id="orthogonal"),
-]
+
+
+@dataclass
+class Case:
+    """One configuration of an initializer.
+
+    Attributes:
+        function: the public function, which is the initializer or makes it from ``options``.
+        variance: what the source asks for.
+        shape: of the weights that are drawn.
+        options: of those that are made.
+        mean: of the weights.
+        limit: no weight is further from the mean; None where there is no bound.
+    """
+
+    function: Callable[..., Any]
+    variance: float
+    shape: tuple[int, ...] = WIDE
+    options: tuple[float, ...] | None = None
+    mean: float = 0.0
+    limit: float | None = None
+
+    @property
+    def initializer(self):
+        return self.function if self.options is None else self.function(*self.options)
+
+
+INITIALIZERS = {  # a new initializer joins by adding one line
+    "glorot-uniform": Case(glorot_uniform, 2 / 900, limit=math.sqrt(6 / 900)),
+    "glorot-normal": Case(glorot_normal, 2 / 900),
+    "he-uniform": Case(he_uniform, 2 / 400, limit=math.sqrt(6 / 400)),
+    "he-normal": Case(he_normal, 2 / 400),
+    "lecun-normal": Case(lecun_normal, 1 / 400),
+    "glorot-uniform-kernel": Case(
+        glorot_uniform, 2 / (15 * 40 + 15 * 60), KERNEL, limit=math.sqrt(6 / (15 * 40 + 15 * 60))
+    ),
+    "he-normal-kernel": Case(he_normal, 2 / (15 * 40), KERNEL),
+    "normal": Case(normal, 0.09, options=(0.3,)),
+    "normal-1": Case(normal, 1.0, options=()),
+    "uniform": Case(uniform, 0.3**2 / 3, options=(0.3,), limit=0.3),
+    "uniform-0.05": Case(uniform, 0.05**2 / 3, options=(), limit=0.05),
+    "orthogonal": Case(orthogonal, 1 / 500),
+    "zeros": Case(zeros, 0.0, limit=0.0),
+    "ones": Case(ones, 0.0, mean=1.0, limit=0.0),
+    "constant": Case(constant, 0.0, options=(0.25,), mean=0.25, limit=0.0),
+}
+each_initializer = pytest.mark.parametrize("case", INITIALIZERS.values(), ids=INITIALIZERS)
 
 
 def draw(initializer, shape, seed=0):
     return initializer(shape, Generator(Philox(seed)))
 
 
-@pytest.mark.parametrize(("initializer", "shape", "variance"), SPREADS)
-def test_mean_and_spread(initializer, shape, variance):
-    weights = draw(initializer, shape)
-    assert weights.shape == shape
+@each_initializer
+def test_mean_and_spread(case):
+    weights = draw(case.initializer, case.shape)
+    assert weights.shape == case.shape
     assert weights.dtype == np.float64
-    assert abs(np.mean(weights)) < 4 * math.sqrt(variance / weights.size)
-    assert np.var(weights) == pytest.approx(variance, rel=0.02)
+    assert abs(np.mean(weights) - case.mean) <= 4 * math.sqrt(case.variance / weights.size)
+    assert np.var(weights) == pytest.approx(case.variance, rel=0.02)
 
 
-@pytest.mark.parametrize(
-    ("initializer", "limit"),
-    [(glorot_uniform, math.sqrt(6 / 900)), (he_uniform, math.sqrt(6 / 400)), (uniform(0.05), 0.05)],
-)
-def test_uniform_draws_fill_their_range(initializer, limit):
-    weights = draw(initializer, WIDE)
-    assert -limit <= np.min(weights) < -0.99 * limit
-    assert 0.99 * limit < np.max(weights) <= limit
+@each_initializer
+def test_draws_fill_their_range_and_no_more(case):
+    off = draw(case.initializer, case.shape) - case.mean
+    if case.limit is None:
+        assert np.max(off) > 3 * math.sqrt(case.variance)  # it is no uniform draw
+        assert np.min(off) < -3 * math.sqrt(case.variance)
+    else:
+        assert -case.limit <= np.min(off) <= -0.99 * case.limit
+        assert 0.99 * case.limit <= np.max(off) <= case.limit
 
 
 @pytest.mark.parametrize("initializer", [glorot_normal, he_normal, lecun_normal, normal(2.0)])
@@ -106,22 +142,14 @@ def test_what_is_not_drawn():
     np.testing.assert_array_equal(draw(constant(0.25), (2,)), [0.25, 0.25])
 
 
-PLAIN = [
-    pytest.param(function, id=name)
-    for name, function in vars(initializers).items()
-    if inspect.isfunction(function)
-    and list(inspect.signature(function).parameters) == ["shape", "rng"]
-]
-
-
-@pytest.mark.parametrize("initializer", PLAIN)
+@each_initializer
 @pytest.mark.parametrize("shape", [(1, 1), (4, 3), (3, 3, 2, 4), (5,)])
-def test_one_seed_gives_one_draw(initializer, shape):
-    first, again, other = (draw(initializer, shape, seed) for seed in (3, 3, 4))
+def test_one_seed_gives_one_draw(case, shape):
+    first, again, other = (draw(case.initializer, shape, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert first.shape == shape
     assert np.all(np.isfinite(first))
-    if initializer not in (zeros, ones) and first.size > 1:
+    if case.variance and first.size > 1:
         assert not np.array_equal(first, other)
 
 

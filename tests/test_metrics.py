@@ -100,16 +100,83 @@ def test_values_by_hand(backend, metric, predictions, targets, value):
     )
 
 
-ALL = [
-    Accuracy(),
-    TopK(2),
-    Precision(),
-    Recall(),
-    F1(),
-    F1("macro", threshold=0.3),
-    MAE(),
-    R2(),
+def by_accuracy(predictions, targets, weights):
+    right = [w for p, y, w in zip(predictions, targets, weights, strict=True) if best(p) == y]
+    return math.fsum(right) / math.fsum(weights)
+
+
+def by_top_2(predictions, targets, weights):
+    right = [
+        w
+        for p, y, w in zip(predictions, targets, weights, strict=True)
+        if y in sorted(range(len(p)), key=lambda k: -p[k])[:2]
+    ]
+    return math.fsum(right) / math.fsum(weights)
+
+
+def best(scores):
+    return max(range(len(scores)), key=lambda k: scores[k])
+
+
+def confusion(chosen, targets, weights):
+    """For each class that occurs or was chosen: hits, false alarms, misses."""
+    counts = {k: [0.0, 0.0, 0.0] for k in {*chosen, *targets}}
+    for c, y, w in zip(chosen, targets, weights, strict=True):
+        if c == y:
+            counts[y][0] += w
+        else:
+            counts[c][1] += w
+            counts[y][2] += w
+    return [one for one in counts.values() if sum(one)]
+
+
+def by_precision(predictions, targets, weights):
+    each = confusion([best(p) for p in predictions], targets, weights)
+    return sum(hits / (hits + alarms) if hits else 0.0 for hits, alarms, _ in each) / len(each)
+
+
+def by_recall(predictions, targets, weights):
+    each = confusion([best(p) for p in predictions], targets, weights)
+    return sum(hits / (hits + misses) if hits else 0.0 for hits, _, misses in each) / len(each)
+
+
+def by_f1(predictions, targets, weights, chosen=None):
+    each = confusion(chosen or [best(p) for p in predictions], targets, weights)
+    return sum(hits / (hits + (alarms + misses) / 2) for hits, alarms, misses in each) / len(each)
+
+
+def by_f1_of_yes_and_no(predictions, targets, weights):
+    chosen = [int(p > 0.3) for (p,) in predictions]
+    return by_f1(predictions, [y for (y,) in targets], weights, chosen)
+
+
+def by_mae(predictions, targets, weights):
+    off = [
+        w * abs(p - y)
+        for ps, ys, w in zip(predictions, targets, weights, strict=True)
+        for p, y in zip(ps, ys, strict=True)
+    ]
+    return math.fsum(off) / (len(targets[0]) * math.fsum(weights))
+
+
+def by_r2(predictions, targets, weights):
+    a, y = np.array(predictions), np.array(targets)
+    unexplained = np.average((y - a) ** 2, axis=0, weights=weights)
+    mean = np.average(y, axis=0, weights=weights)
+    return float(np.mean(1 - unexplained / np.average((y - mean) ** 2, axis=0, weights=weights)))
+
+
+METRICS = [  # a new metric joins by adding one line: the metric, and its value in plain numbers
+    pytest.param(Accuracy(), by_accuracy, id="accuracy"),
+    pytest.param(TopK(2), by_top_2, id="top-2"),
+    pytest.param(Precision(), by_precision, id="precision"),
+    pytest.param(Recall(), by_recall, id="recall"),
+    pytest.param(F1(), by_f1, id="f1"),
+    pytest.param(F1("macro", threshold=0.3), by_f1_of_yes_and_no, id="f1-yes-or-no"),
+    pytest.param(MAE(), by_mae, id="mae"),
+    pytest.param(R2(), by_r2, id="r2"),
 ]
+ALL = [row.values[0] for row in METRICS]
 each_metric = pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.name)
 
 
@@ -122,6 +189,23 @@ def drawn(metric, rows=40):
     if getattr(metric, "threshold", 0) > 0:
         return rng.normal(size=(rows, 1)), rng.integers(2, size=(rows, 1))
     return rng.normal(size=(rows, 4)), rng.integers(4, size=rows)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("metric", "in_numbers"), METRICS)
+def test_it_is_what_plain_numbers_say(backend, metric, in_numbers, weighted):
+    """Over uneven batches of ``evaluate``: 40 samples are five of 7 and one of 5."""
+    predictions, targets = drawn(metric)
+    predictions = predictions.astype(np.float32)
+    weight = np.arange(40) % 4 if weighted else None
+    network = Network([Identity()], predictions.shape[1:], backend)
+    loss = mean_squared_error if isinstance(metric, MAE | R2) else zero
+    trainer = Trainer(network, loss, SGD(0.1), metrics=[metric])
+    found = trainer.evaluate(predictions, targets, sample_weight=weight, batch_size=7)
+    weights = [1.0] * 40 if weight is None else weight.tolist()
+    expected = in_numbers(predictions.tolist(), targets.tolist(), weights)
+    assert found[metric.name] == pytest.approx(expected, rel=1e-5)
+    assert 0 < expected < 1
 
 
 @each_metric

@@ -14,7 +14,6 @@ from tests.optimizers.table import (
     on_host,
     start,
     trained,
-    trained_by_lion,
     trained_by_torch,
 )
 from xpnn.backends import get_backend
@@ -50,10 +49,25 @@ def test_twenty_steps_are_those_of_torch_in_float64(backend, case, decay):
 
 
 @each_decay
-def test_lion_is_the_paper_s(backend, decay):
+@pytest.mark.parametrize("name", [name for name, one in CASES.items() if callable(one.reference)])
+def test_it_is_the_paper_s(backend, name, decay):
+    case = CASES[name]
     with backend.allow_float64():
-        params, _ = trained(CASES["lion"].make(weight_decay=decay), backend, start(), gradients())
-    assert_close(params, trained_by_lion(decay), rtol=1e-9, atol=1e-9)
+        params, _ = trained(case.make(weight_decay=decay), backend, start(), gradients())
+    assert_close(params, case.reference(decay), rtol=1e-9, atol=1e-9)
+
+
+@each_optimizer
+def test_its_first_step_goes_downhill(backend, case):
+    """Along every axis, from either side of the minimum of ``(w - 3)^2``."""
+    params, _ = trained(
+        case.make(),
+        backend,
+        {"w": np.array([0.5, 2.0, 3.5, 40.0], np.float32)},
+        [{"w": np.array([-5.0, -2.0, 1.0, 74.0], np.float32)}],
+    )
+    before, after = np.abs([-2.5, -1.0, 0.5, 37.0]), np.abs(params["w"] - 3)
+    assert np.all(after < before)
 
 
 def parabola(w, z):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
+from tests.optimizers.schedules import SCHEDULES, each_schedule
 from tests.optimizers.table import moved, on_host
 from xpnn.optimizers import (
     SGD,
-    Constant,
     Cosine,
     Exponential,
     Linear,
@@ -20,18 +20,6 @@ from xpnn.optimizers import (
     WarmUp,
 )
 
-SCHEDULES = {
-    "constant": Constant(0.3),
-    "steps": StepDecay(0.5, every=7, factor=0.3),
-    "exponential": Exponential(0.5, factor=0.9),
-    "exponential-slow": Exponential(0.5, factor=0.1, steps=20),
-    "cosine": Cosine(0.5, steps=30, end=0.1),
-    "linear": Linear(0.5, end=0.1, steps=30),
-    "warm-up": WarmUp(8, 0.5),
-    "warm-up-cosine": WarmUp(8, Cosine(0.5, steps=30)),
-    "one-cycle": OneCycle(0.5, steps=40),
-    "plateau": ReduceOnPlateau(0.5),
-}
 COUNTERPARTS = {  # the class in torch.optim.lr_scheduler, its options, and how long it is the same
     "steps": ("StepLR", {"step_size": 7, "gamma": 0.3}, 45),
     "exponential": ("ExponentialLR", {"gamma": 0.9}, 45),
@@ -55,33 +43,25 @@ def test_the_curve_is_that_of_torch(name):
         theirs.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    ours = [SCHEDULES[name](step) for step in range(1, length + 1)]
+    ours = [SCHEDULES[name].schedule(step) for step in range(1, length + 1)]
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        ("constant", {1: 0.3, 1000: 0.3}),
-        ("steps", {1: 0.5, 7: 0.5, 8: 0.15, 14: 0.15, 15: 0.045}),
-        ("exponential", {1: 0.5, 2: 0.45, 3: 0.405}),
-        ("exponential-slow", {1: 0.5, 21: 0.05, 11: 0.5 * math.sqrt(0.1)}),
-        ("cosine", {1: 0.5, 16: 0.3, 31: 0.1, 99: 0.1}),
-        ("linear", {1: 0.5, 16: 0.3, 31: 0.1, 99: 0.1}),
-        ("warm-up", {1: 0.5 / 8, 4: 0.25, 8: 0.5, 99: 0.5}),
-        ("warm-up-cosine", {1: 0.5 / 8, 16: 0.25, 31: 0.0}),
-        ("one-cycle", {1: 0.02, 12: 0.5, 40: 2e-6, 99: 2e-6}),
-        ("plateau", {1: 0.5, 99: 0.5}),
-    ],
-)
-def test_values_by_hand(name, values):
-    for step, value in values.items():
-        assert SCHEDULES[name](step) == pytest.approx(value, rel=1e-9, abs=1e-12)
+@each_schedule
+def test_values_by_hand(case):
+    for step, value in case.by_hand.items():
+        assert case.schedule(step) == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_on_the_device_it_is_the_same_as_on_the_host(backend, name):
-    schedule = SCHEDULES[name]
+@each_schedule
+def test_the_curve_is_its_formula(case):
+    for step in range(1, 101):
+        assert case.schedule(step) == pytest.approx(case.value(step), rel=1e-9, abs=1e-12)
+
+
+@each_schedule
+def test_on_the_device_it_is_the_same_as_on_the_host(backend, case):
+    schedule = case.schedule
     sweep = backend.elementwise(lambda xp, step: schedule(step, xp) + 0.0 * step)
     steps = np.arange(1, 61, dtype=np.float32)
     with backend.on_device():
@@ -90,10 +70,10 @@ def test_on_the_device_it_is_the_same_as_on_the_host(backend, name):
     np.testing.assert_allclose(curve, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_an_optimizer_follows_it(backend, name):
+@each_schedule
+def test_an_optimizer_follows_it(backend, case):
     """The steps of SGD under a gradient of 1 are the rates."""
-    schedule = SCHEDULES[name]
+    schedule = case.schedule
     sgd = SGD(schedule)
     update = backend.compiled(sgd.make_update(backend), (0, 2), known=True)
     with backend.on_device():

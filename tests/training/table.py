@@ -1,0 +1,195 @@
+"""The table of callbacks: a line for each, and what it must have done after a small ``fit``."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+from xpnn.errors import TrainingStopped
+from xpnn.training import (
+    BestWeights,
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    History,
+    ProgressBar,
+    StopOnNaN,
+)
+
+STEPS, EPOCHS = 3, 4
+LOSSES = [0.9, 0.4, 0.6, 0.5]  # of the validation, in each epoch
+
+
+class Script(Callback):
+    """Sets the validation loss, and writes down the weight, epoch by epoch."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.weights: list[float] = []
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, float]) -> None:
+        logs["val_loss"] = LOSSES[trainer.epoch - 1]
+        self.losses.append(logs["loss"])
+        self.weights.append(float(trainer.network.params["0.dense.weight"][0, 0]))
+
+
+@dataclass
+class Fit:
+    """What there is to see after a ``fit`` of 4 epochs of 3 steps.
+
+    Attributes:
+        callback: the one that was watching.
+        trainer: after ``fit``.
+        script: with the mean losses and the weights behind each epoch.
+        shown: what stands on the terminal.
+        folder: for the callback's files.
+        error: what ended it, or None.
+    """
+
+    callback: Any
+    trainer: Trainer
+    script: Script
+    shown: str
+    folder: Path
+    error: TrainingStopped | None
+
+    @property
+    def weight(self) -> float:
+        return float(self.trainer.network.params["0.dense.weight"][0, 0])
+
+
+@dataclass
+class Case:
+    """One configuration of a callback.
+
+    Attributes:
+        kind: the class.
+        make: makes one, which may write into a folder.
+        did: asserts what it must have done.
+        huge: the number of the sample, of 12, whose loss overflows; None for none.
+    """
+
+    kind: type[Callback]
+    make: Callable[[Path], Callback]
+    did: Callable[[Fit], None]
+    huge: int | None = None
+
+
+def small_fit(case: Case, folder: Path, capsys: pytest.CaptureFixture[str]) -> Fit:
+    """A weight that learns to be 3, from 12 samples, 4 at a time."""
+    x = np.linspace(1.0, 2.0, 12, dtype=np.float32)[:, None]
+    y = 3 * x
+    if case.huge is not None:
+        y[case.huge] = 1e30
+    network = Network([Dense(1, use_bias=False)], (1,), seed=0)
+    trainer = Trainer(network, mean_squared_error, SGD(0.05), log_every=2)
+    callback, script, error = case.make(folder), Script(), None
+    try:
+        trainer.fit(
+            *(x, y),
+            epochs=EPOCHS,
+            batch_size=4,
+            shuffle=False,
+            progress=False,
+            callbacks=[script, callback],
+        )
+    except TrainingStopped as stopped:
+        error = stopped
+    return Fit(callback, trainer, script, capsys.readouterr().err, folder, error)
+
+
+def kept_the_numbers(fit: Fit) -> None:
+    assert fit.callback["epoch"] == [1, 2, 3, 4]
+    assert fit.callback["loss"] == fit.script.losses
+    assert fit.callback["val_loss"] == LOSSES
+    assert fit.callback["rate"] == pytest.approx([0.05] * 4)
+
+
+def showed_a_bar_for_each_epoch(fit: Fit) -> None:
+    for epoch in range(1, EPOCHS + 1):
+        assert f"epoch {epoch}/4: 100%" in fit.shown
+    assert fit.shown.count("3/3") >= EPOCHS
+    assert f"loss={fit.script.losses[-1]:.4g}" in fit.shown
+    assert "val_loss=0.5" in fit.shown
+
+
+def stopped_after_two_epochs_without_a_gain(fit: Fit) -> None:
+    assert fit.trainer.epoch == 4
+    assert fit.trainer.stop_reason == "val_loss has not improved on 0.4 for 2 epochs"
+
+
+def stopped_at_the_first_epoch_without_a_gain(fit: Fit) -> None:
+    assert fit.trainer.epoch == len(fit.script.losses) == 3
+    assert fit.trainer.stop_reason == "val_loss has not improved on 0.4 for 1 epochs"
+
+
+def put_back_the_weights_of_epoch_2(fit: Fit) -> None:
+    assert fit.callback.epoch == 2
+    assert fit.weight == fit.script.weights[1]
+    assert fit.script.weights[1] != fit.script.weights[3]
+
+
+def wrote_a_line_for_each_epoch(fit: Fit) -> None:
+    rows = list(csv.DictReader((fit.folder / "run.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [float(row["val_loss"]) for row in rows] == LOSSES
+    assert [float(row["loss"]) for row in rows] == fit.script.losses
+
+
+def named_the_bad_step(fit: Fit) -> None:
+    assert fit.error is not None
+    assert "epoch 1, step 2: the loss" in str(fit.error)
+    assert fit.trainer.steps == 1
+    assert np.isfinite(fit.weight)
+
+
+def saved_each_epoch_and_the_best(fit: Fit) -> None:
+    files = {path.stem: load_file(path) for path in fit.folder.glob("*.safetensors")}
+    steps = {name.rpartition("-")[2].lstrip("0") for name in files if name != "best"}
+    assert steps == {"6", "9", "12"}  # the newest three
+    found = {name: _values_in(arrays) for name, arrays in files.items()}
+    assert fit.script.weights[1] in found["best"]
+    assert fit.script.weights[3] not in found["best"]
+    last = next(name for name in files if name.endswith("12"))
+    assert fit.script.weights[3] in found[last]
+
+
+def _values_in(arrays: dict[str, np.ndarray]) -> set[float]:
+    return {float(value) for array in arrays.values() for value in np.ravel(array)}
+
+
+CALLBACKS = {  # a new callback joins by adding one line
+    "history": Case(History, lambda folder: History(), kept_the_numbers),
+    "progress-bar": Case(ProgressBar, lambda folder: ProgressBar(), showed_a_bar_for_each_epoch),
+    "early-stopping": Case(
+        EarlyStopping,
+        lambda folder: EarlyStopping(patience=1),
+        stopped_at_the_first_epoch_without_a_gain,
+    ),
+    "early-stopping-patient": Case(
+        EarlyStopping,
+        lambda folder: EarlyStopping(patience=2),
+        stopped_after_two_epochs_without_a_gain,
+    ),
+    "best-weights": Case(
+        BestWeights, lambda folder: BestWeights(), put_back_the_weights_of_epoch_2
+    ),
+    "csv-logger": Case(
+        CSVLogger, lambda folder: CSVLogger(folder / "run.csv"), wrote_a_line_for_each_epoch
+    ),
+    "stop-on-nan": Case(StopOnNaN, lambda folder: StopOnNaN(), named_the_bad_step, huge=6),
+    "checkpoint": Case(
+        Checkpoint,
+        lambda folder: Checkpoint(folder, best="val_loss"),
+        saved_each_epoch_and_the_best,
+    ),
+}
+
+each_callback = pytest.mark.parametrize("case", CALLBACKS.values(), ids=CALLBACKS)
