@@ -134,8 +134,8 @@ def quarrel(predictions, targets, *, sample_weight=None, backend):
 class Climber(optimizers.SGD):
     """An optimizer that climbs."""
 
-    def rule(self, xp, w, grad, *numbers):
-        return (w + 0.1 * grad,)
+    def rule(self, xp, param, grad, *slots, rate, momentum):
+        return (param + rate * grad,)
 
 
 class OffByOne(metrics.Accuracy):
