@@ -5,7 +5,7 @@ import pytest
 
 from tests.conftest import SPECS, needs
 from xpnn.backends import backend_of, get_backend
-from xpnn.errors import BackendUnavailable, ShapeError
+from xpnn.errors import BackendUnavailable, DataError, ShapeError
 from xpnn.layers import (
     GELU,
     GRU,
@@ -192,3 +192,16 @@ def test_values_of_another_form_are_refused(backend):
         moved({"a": {}}, like, backend)
     with pytest.raises(ShapeError, match=r"w has the shape \(2,\), got \(3,\)"):
         moved({"a": {"w": [1.0, 2.0, 3.0]}, "step": 2}, like, backend)
+
+
+@pytest.mark.parametrize("like", [3, 0.5])
+def test_a_number_takes_numbers_and_nothing_that_has_a_shape(backend, like):
+    for given in (2, np.int64(2), np.array(2), backend.constant((2.0,))[0]):
+        found = moved({"step": given}, {"step": like}, backend)["step"]
+        assert found == 2
+        assert type(found) is type(like)
+    for given in (np.ones(1), np.ones((1, 1), np.int32), np.ones(2), backend.constant((2.0,))):
+        with pytest.raises(ShapeError, match=r"step is a single number, got the shape \(\d,"):
+            moved({"step": given}, {"step": like}, backend)
+    with pytest.raises(DataError, match="step is a single number, got 'many'"):
+        moved({"step": "many"}, {"step": like}, backend)

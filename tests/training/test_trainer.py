@@ -11,6 +11,7 @@ from xpnn import (
     SGD,
     Accuracy,
     Adam,
+    Callback,
     Dense,
     Dropout,
     LeakyReLU,
@@ -205,6 +206,21 @@ def test_hyperparameters_that_are_changed_between_steps_are_used(backend, slope,
     there = fresh.network.numpy_arrays()
     for name, array in changed.network.numpy_arrays().items():
         np.testing.assert_array_equal(array, there[name], err_msg=name)
+
+
+def test_validation_sees_what_a_callback_has_changed_behind_the_last_step(backend):
+    class Bends(Callback):
+        def on_step_end(self, trainer, step):
+            if step == 2:
+                trainer.network.layers[1].negative_slope = [0.3, 0.9][trainer.epoch]
+
+    x, y = digits(64)
+    network = Network([Dense(8), LeakyReLU(0.01), Dense(10)], (64,), backend)
+    trainer = Trainer(network, xpnn.cross_entropy, SGD(0.1), callbacks=[Bends()])
+    options = {"batch_size": 32, "validation": (x, y), "progress": False}
+    for _ in range(2):
+        history = trainer.fit(x, y, **options)
+        assert history["val_loss"] == [trainer.evaluate(x, y)["loss"]]
 
 
 def test_a_step_function_is_not_traced_again_for_new_numbers():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from xpnn import SGD, Adam, Dense, Network, Tanh, Trainer, mean_squared_error
+from xpnn.layers import Identity
 
 
 def data():
@@ -50,6 +51,57 @@ def test_a_slot_that_is_changed_by_hand_is_used(backend, whole):
     found, wanted = other.network.numpy_arrays(), plain.network.numpy_arrays()
     for name, array in wanted.items():
         np.testing.assert_allclose(found[name], array - 0.09, atol=1e-6, err_msg=name)
+
+
+class Counting(SGD):
+    """Where its state has a dictionary ``mine``, each step adds one to what is in it."""
+
+    def make_update(self, backend, scaling=None):
+        update = super().make_update(backend, scaling)
+
+        def counted(params, grads, opt_state):
+            params, new = update(params, grads, opt_state)
+            if "mine" not in opt_state:
+                return params, new
+            return params, {**new, "mine": {k: v + 1.0 for k, v in opt_state["mine"].items()}}
+
+        return counted
+
+
+def test_a_state_with_other_slots_is_stepped_with_all_of_them(backend):
+    plain, other = trainer_on(backend), trainer_on(backend, Counting(0.1, momentum=0.9))
+    assert losses(other, 2) != losses(plain, 2)
+    mine = {"count": backend.constant((5.0, 7.0))}
+    other.opt_state = {**other.opt_state, "mine": mine}
+    losses(other, 3)
+    np.testing.assert_array_equal(backend.to_numpy(other.opt_state["mine"]["count"]), [8.0, 10.0])
+    other.opt_state = {name: one for name, one in other.opt_state.items() if name != "mine"}
+    losses(other, 2)
+    assert "mine" not in other.opt_state
+    assert int(other.opt_state["step"]) == 7
+
+
+class Seen(Identity):
+    """Counts how often its ``forward`` is called as it is written."""
+
+    calls = 0
+
+    def forward(self, inputs, training=False):
+        type(self).calls += 1
+        return inputs
+
+
+def test_a_state_of_the_same_slots_compiles_nothing_anew(monkeypatch):
+    network = Network([Dense(3), Seen(), Dense(2)], (4,))
+    trainer = Trainer(network, mean_squared_error, Adam(0.05), compile=True)
+    losses(trainer, 3)
+    monkeypatch.setattr(Seen, "calls", 0)
+    for _ in range(3):
+        trainer.opt_state = turned(trainer.opt_state)
+        losses(trainer, 2)
+        trainer.opt_state["m"] = dict(trainer.opt_state["m"])
+        losses(trainer, 2)
+    assert Seen.calls == 0
 
 
 class Growing(SGD):

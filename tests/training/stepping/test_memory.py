@@ -59,6 +59,20 @@ def test_a_step_is_tried_again(backend, rng):
     assert curves[0] == curves[1]
 
 
+def test_another_error_of_the_second_try_comes_out(backend, rng):
+    trainer = trainer_on(backend)
+    ends = [MemoryError("Unable to allocate 3.00 GiB for an array"), ZeroDivisionError("mine")]
+
+    def step(*arrays):
+        raise ends.pop(0)
+
+    trainer._train_step = step
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        trainer.step(*batch(rng))
+    assert not ends
+    assert trainer.steps == 0
+
+
 def test_a_step_that_never_fits_is_explained_and_changes_nothing(backend, rng):
     trainer = trainer_on(backend)
     x, y = batch(rng)
