@@ -5,6 +5,9 @@ One that is asked for and does not work here is an error, never a silent skip.
 
 ``XPNN_TESTED_BACKENDS`` lists those whose rows another run, on the same machine, has covered: they
 stay asked for, as the other side of a comparison, but are no longer gone through one by one.
+
+A test that runs on a backend, or that ``needs`` its library, is marked with the library's name, so
+that ``-m jax`` and ``-m "cupy and not slow"`` choose by what a test does, not by how it is called.
 """
 
 import os
@@ -14,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnn.backends import Backend, get_backend
+from xpnn.backends import BACKENDS, Backend, get_backend
 
 SPECS = os.environ.get("XPNN_TEST_BACKENDS", "numpy,array-api-strict:device1").split(",")
 if any(spec.startswith(("jax:gpu", "jax:cuda")) for spec in SPECS):
@@ -29,6 +32,17 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return get_backend(request.param)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark it with the libraries that it runs on or needs; skip it if one is not asked for."""
+    needed = _needed(item)
+    for library in {*_params(item), *needed} & {*BACKENDS}:
+        item.add_marker(library.replace("-", "_"))
+    missing = [library for library in needed if library not in map(_library, SPECS)]
+    if missing:
+        reason = f"XPNN_TEST_BACKENDS does not ask for {', '.join(missing)}"
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what an earlier run has seen with the same backends."""
     again = [item for item in items if _was_tested(item)]
@@ -39,13 +53,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _was_tested(item: pytest.Item) -> bool:
     """Whether it looks at nothing but tested backends: one that needs a library was skipped."""
-    params = getattr(item, "callspec", None) and item.callspec.params
-    if not params or params.get("backend") not in TESTED or item.get_closest_marker("skipif"):
+    is_on = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+    if is_on not in TESTED or _needed(item) or item.get_closest_marker("skipif"):
         return False
-    libraries = {spec.partition(":")[0] for spec in SPECS if spec not in TESTED}
-    return not any(
-        isinstance(value, str) and value.partition(":")[0] in libraries for value in params.values()
-    )
+    return not {*_params(item)} & {_library(spec) for spec in SPECS if spec not in TESTED}
+
+
+def _params(item: pytest.Item) -> list[str]:
+    """The libraries among the values of its parameters, which may be specs of backends."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return [_library(value) for value in values if isinstance(value, str)]
+
+
+def _needed(item: pytest.Item) -> list[str]:
+    every = (library for mark in item.iter_markers("needs") for library in mark.args)
+    return list(dict.fromkeys(every))
+
+
+def _library(spec: str) -> str:
+    return spec.partition(":")[0]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -71,9 +97,6 @@ def on_device_of(backend: Backend, tensor: Any) -> Any:
     return tensor.to(backend.device) if backend.name == "torch" else tensor
 
 
-def needs(*specs: str) -> pytest.MarkDecorator:
-    """For a test about one library: skipped where the run does not ask for it."""
-    wanted = [spec for spec in specs if spec not in {s.partition(":")[0] for s in SPECS}]
-    return pytest.mark.skipif(
-        bool(wanted), reason=f"XPNN_TEST_BACKENDS does not ask for {', '.join(wanted)}"
-    )
+def needs(*libraries: str) -> pytest.MarkDecorator:
+    """For a test about some libraries: skipped where the run does not ask for them."""
+    return pytest.mark.needs(*libraries)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.width
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and what it prints
     "01_nand_gate.py": ("--steps 300", r"4 of 4 right after 300 steps"),

@@ -21,6 +21,8 @@ from xpnn.network import Network
 from xpnn.optimizers import SGD
 from xpnn.training.stepping.step import make_train_step
 
+pytestmark = pytest.mark.width
+
 NAND_X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 NAND_Y = np.array([[1], [1], [1], [0]])
 

@@ -10,6 +10,8 @@ from xpnn import SGD, Identity, Network, Trainer, mean_squared_error
 from xpnn.errors import BackendUnavailable
 from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
 
+pytestmark = pytest.mark.width
+
 SCORES = [[3, 1, 0], [0, 2, 1], [5, 1, 4], [0, 1, 2], [1, 0, 2], [0, 3, 1]]  # 0 1 0 2 2 1
 CLASSES = [0, 1, 1, 2, 0, 2]
 # class:     both chosen true    precision recall F1
@@ -208,6 +210,7 @@ def test_it_is_what_plain_numbers_say(backend, metric, in_numbers, weighted):
     assert 0 < expected < 1
 
 
+@pytest.mark.any_width
 @each_metric
 @pytest.mark.parametrize("parts", [2, 7])
 def test_batches_do_not_matter(backend, metric, parts):
@@ -241,6 +244,7 @@ class Worst(Accuracy):
         return float((rows[:, 0] / np.maximum(rows[:, 1], 1)).min())
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("metric", [*ALL, Spread(), Worst()], ids=lambda metric: metric.name)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_reading_now_and_then_gives_the_same_of_fewer_numbers(
@@ -312,7 +316,7 @@ def test_a_whole_batch_of_weight_zero_does_not_matter(backend, metric):
 
 
 @each_metric
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.any_width), "float64"])
 def test_other_float_dtypes(backend, metric, dtype):
     """Counts beyond 2048 and sums beyond 65504 do not fit into float16."""
     predictions, targets = drawn(metric, rows=4000)

@@ -30,6 +30,8 @@ from xpnn.layers import (
 from xpnn.moving import moved
 from xpnn.network import Network
 
+pytestmark = pytest.mark.width
+
 
 def dense():
     first = Dense(6).regularize(L2(1e-3), MaxNorm(2.0))

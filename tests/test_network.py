@@ -19,6 +19,8 @@ from xpnn.layers import (
 )
 from xpnn.network import Network
 
+pytestmark = pytest.mark.width
+
 
 def small(backend="numpy", **options):
     return Network([Dense(3), Tanh(), Dropout(0.5), Dense(2)], (4,), backend, **options)

@@ -18,6 +18,8 @@ from xpnn.numerics import (
     widened,
 )
 
+pytestmark = pytest.mark.width
+
 GRID = np.array([-1e4, -800.0, -90.0, -20.0, -1.5, -1e-3, 0.0, 1e-3, 0.7, 20.0, 90.0, 800.0, 1e4])
 
 

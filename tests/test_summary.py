@@ -10,6 +10,8 @@ from xpnn.network import Network
 from xpnn.optimizers import SGD, Adam
 from xpnn.summary import Row
 
+pytestmark = pytest.mark.width
+
 FLOAT = 4  # bytes
 
 

@@ -7,6 +7,8 @@ from tests.conftest import SPECS, needs, on_device_of
 from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable, DataError
 
+pytestmark = pytest.mark.width
+
 LIBRARIES = sorted({spec.partition(":")[0] for spec in [*SPECS, "numpy"]})
 SMALL, BLOCKED, THREADED = 7, 40_000, (1 << 20) + 17
 
@@ -110,6 +112,7 @@ def test_asarray_takes_torch_tensors_with_a_history(backend):
     assert not getattr(array, "requires_grad", False)
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize(
     "library", [pytest.param(name, marks=needs(name)) for name in ("torch", "jax")]
 )

@@ -15,6 +15,8 @@ from xpnn.backends.cupy.backend import CupyBackend
 from xpnn.backends.torch.backend import TorchBackend
 from xpnn.errors import BackendUnavailable
 
+pytestmark = pytest.mark.width
+
 
 def driver(init=0, count=1, answer=0):
     """A driver that gives these answers."""

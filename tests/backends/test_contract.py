@@ -13,6 +13,8 @@ from xpnn.backends import BACKENDS, Backend, backend_class, backend_of, get_back
 from xpnn.backends.portable.base import Backend as Base
 from xpnn.errors import BackendUnavailable
 
+pytestmark = pytest.mark.width
+
 LIBRARIES = sorted({spec.partition(":")[0] for spec in [*SPECS, "numpy"]})
 SMALL, BLOCKED, THREADED = 7, 40_000, (1 << 20) + 17
 

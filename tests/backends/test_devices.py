@@ -30,6 +30,8 @@ from xpnn.errors import DataError, DeviceError
 from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
 from xpnn.saving import load_weights, save_weights
 
+pytestmark = pytest.mark.width
+
 array_api_strict = pytest.importorskip("array_api_strict")
 
 ONE, TWO = (get_backend(f"array-api-strict:device{n}") for n in (1, 2))
@@ -127,6 +129,7 @@ def test_a_tensor_on_another_device_is_refused():
         trainer("torch").predict(torch.zeros((2, 4), device="meta"))
 
 
+@pytest.mark.any_width
 @needs("jax")
 def test_two_devices_of_jax():
     assert python(

@@ -14,6 +14,8 @@ from xpnn.network import Network
 from xpnn.optimizers import SGD
 from xpnn.training import Trainer
 
+pytestmark = pytest.mark.width
+
 HOSTS = [
     pytest.param(name, marks=needs(name)) for name in ("numpy", "torch", "jax", "array-api-strict")
 ]
@@ -47,6 +49,7 @@ def test_libraries_on_the_host_share_memory(source, target, dtype):
     np.testing.assert_array_equal(taker.to_numpy(taken), giver.to_numpy(given))
 
 
+@pytest.mark.any_width
 @needs("torch")
 @needs("jax")
 @pytest.mark.parametrize(("source", "target"), [("torch", "jax"), ("jax", "torch")])

@@ -95,6 +95,7 @@ def batch_of(network, rng, size=4):
     return backend.asarray(rng.standard_normal((size, *network.input_shape)), "float32")
 
 
+@pytest.mark.gpu_only
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_launches_no_more_than_that(rng, count, name):
     make, shape, forward, backward = LAYERS[name]

@@ -9,6 +9,8 @@ from tests.conftest import SPECS
 from xpnn.backends import get_backend
 from xpnn.backends.portable.base import Backend as Base
 
+pytestmark = pytest.mark.width
+
 LIBRARIES = sorted({spec.partition(":")[0] for spec in [*SPECS, "numpy"]})
 SMALL, BLOCKED, THREADED = 7, 40_000, (1 << 20) + 17
 

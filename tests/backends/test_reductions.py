@@ -9,6 +9,8 @@ from tests.conftest import needs
 from xpnn.backends import get_backend
 from xpnn.backends.portable.base import Backend as Base
 
+pytestmark = pytest.mark.width
+
 CASES = [
     *(("product", shape) for shape in [(5, 7), (2, 3, 4, 5), (4, 1), (1, 6), (700, 3), (0, 4)]),
     *((rule, shape) for rule in ("itself", "gap") for shape in [(3, 2000), (40, 9, 3), (3000, 5)]),

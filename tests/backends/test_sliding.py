@@ -9,6 +9,8 @@ from tests.conftest import needs
 from xpnn.backends import get_backend
 from xpnn.backends.portable.base import Backend as Base
 
+pytestmark = pytest.mark.width
+
 
 def host(backend, array):
     return np.array(backend.to_numpy(array))
@@ -68,6 +70,7 @@ FOLDS = [  # entries, places, stride, dilation, low, length
 ]
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize(("entries", "places", "stride", "dilation", "low", "length"), FOLDS)
 def test_fold_adds_up_what_windows_share(

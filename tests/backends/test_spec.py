@@ -9,6 +9,8 @@ from xpnn.errors import BackendUnavailable
 from xpnn.layers import GELU, Dense
 from xpnn.network import Network
 
+pytestmark = pytest.mark.width
+
 
 def test_a_spec_gives_one_backend(backend):
     assert get_backend(backend.spec) is backend

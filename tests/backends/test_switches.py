@@ -11,6 +11,8 @@ from xpnn import Adam, Dense, Embedding, Flatten, Network, Trainer, get_backend
 from xpnn.backends.cupy.switches import TF32_MATH
 from xpnn.backends.portable.base import Backend as Base
 
+pytestmark = pytest.mark.width
+
 SCATTERS = [
     pytest.param((5, 3), [0, 2, 2, 4, 2], id="repeats"),
     pytest.param((4,), [3, 3, 3], id="rows-of-one-number"),
@@ -70,6 +72,7 @@ def test_cupy_adds_half_precision_in_single():
     assert place.to_numpy(found)[0, 0] == 4096  # ones added to 2048 in half precision are lost
 
 
+@pytest.mark.any_width
 @needs("jax")
 @pytest.mark.parametrize(("shape", "indices"), SCATTERS)
 def test_jax_sums_run_by_run_what_a_gpu_would_add_in_any_order(rng, shape, indices):

@@ -188,7 +188,14 @@ each_layer = table(LAYERS)
 each_layer_of_floats = table([row for row in LAYERS if not isinstance(row.values[1], Ids)])
 each_layer_of_two_modes = table([row for row in LAYERS if has_two_modes(row.values[0]())])
 each_layer_of_one_mode = table([row for row in LAYERS if not has_two_modes(row.values[0]())])
-each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+each_dtype = pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        pytest.param("float64", marks=pytest.mark.any_width),
+        pytest.param("float16", marks=pytest.mark.any_width),
+    ],
+)
 BATCH = 3
 
 

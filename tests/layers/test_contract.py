@@ -22,9 +22,12 @@ from tests.layers.table import (
 from xpnn.errors import BackendUnavailable
 from xpnn.testing import check_gradients
 
+pytestmark = pytest.mark.width
+
 # Right numbers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_width
 @each_layer
 def test_backward_matches_finite_differences(backend, make, input_shape):
     ids = draw(input_shape) if isinstance(input_shape, Ids) else None
@@ -34,6 +37,7 @@ def test_backward_matches_finite_differences(backend, make, input_shape):
     assert not any(row.left_out for row in report.rows)
 
 
+@pytest.mark.any_width
 @each_layer_of_two_modes
 def test_backward_matches_finite_differences_in_prediction(backend, make, input_shape):
     assert check_gradients(make(), input_shape, backend, training=False).error < 1e-6
@@ -60,6 +64,8 @@ def test_output_shape_tells_the_truth(backend, make, input_shape):
         assert found[name].shape == tuple(param.shape), name
 
 
+@pytest.mark.slow_on_jax
+@pytest.mark.any_width
 @each_layer_of_one_mode  # a mask for one sample is another one than a mask for three
 def test_a_batch_of_one(backend, make, input_shape):
     network, x = build(make, input_shape, backend), draw(input_shape)
@@ -74,6 +80,7 @@ def test_a_batch_of_one(backend, make, input_shape):
         np.testing.assert_allclose(whole[name], total, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.any_width
 @each_layer_of_floats
 def test_large_inputs_overflow_nowhere(backend, make, input_shape):
     found = run(build(make, input_shape, backend), 1e4 * np.sign(draw(input_shape)))

@@ -13,6 +13,8 @@ from xpnn.errors import BackendUnavailable, ShapeError
 from xpnn.losses import check_targets, cross_entropy, mean_squared_error
 from xpnn.testing import check_gradients
 
+pytestmark = pytest.mark.width
+
 WEIGHTS = np.array([2.0, 0.0, 1.0, 3.0, 1.0])
 
 
@@ -28,12 +30,14 @@ def called(backend, loss, *arrays, dtype=None, **named):
         return on_host(backend, loss(*moved, backend=backend, **named))
 
 
+@pytest.mark.any_width
 @each_loss
 def test_delta_matches_finite_differences(backend, case):
     predictions, targets = case.arrays()
     check_gradients(case.loss, x=predictions, targets=targets, backend=backend)
 
 
+@pytest.mark.any_width
 @each_loss
 def test_weighted_delta_matches_finite_differences(backend, case):
     predictions, targets = case.arrays()
@@ -94,7 +98,9 @@ def test_weights_of_zero_for_all_teach_nothing(backend, case):
 
 
 @each_loss
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float16", marks=pytest.mark.any_width), "float32", "float64"]
+)
 def test_dtype_is_that_of_the_predictions(backend, case, dtype):
     wide = backend.allow_float64() if dtype == "float64" else contextlib.nullcontext()
     with wide, backend.on_device():

@@ -18,6 +18,8 @@ from xpnn.losses import (
     quadratic_cost,
 )
 
+pytestmark = pytest.mark.width
+
 from_probabilities = partial(binary_cross_entropy, from_logits=False)
 
 

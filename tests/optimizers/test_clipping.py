@@ -8,6 +8,8 @@ from tests.optimizers.table import gradients, moved, on_host, start
 from xpnn.errors import BackendUnavailable
 from xpnn.optimizers import SGD, ClipByGlobalNorm, ClipByValue
 
+pytestmark = pytest.mark.width
+
 
 def clipped(clip, backend, grads):
     """What SGD with a rate of 1 takes from parameters of zero."""

@@ -20,6 +20,8 @@ from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable
 from xpnn.optimizers import Adam, ClipByGlobalNorm, Cosine, matrices_only
 
+pytestmark = pytest.mark.width
+
 each_decay = pytest.mark.parametrize("decay", [0.0, 0.1])
 
 

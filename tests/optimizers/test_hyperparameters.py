@@ -21,6 +21,8 @@ from xpnn.optimizers import (
     WarmUp,
 )
 
+pytestmark = pytest.mark.width
+
 STEPS = 6
 SCHEDULED = [
     pytest.param(case, name, value, id=f"{kind}-{name}")

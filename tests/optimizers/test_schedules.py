@@ -20,6 +20,8 @@ from xpnn.optimizers import (
     WarmUp,
 )
 
+pytestmark = pytest.mark.width
+
 COUNTERPARTS = {  # the class in torch.optim.lr_scheduler, its options, and how long it is the same
     "steps": ("StepLR", {"step_size": 7, "gamma": 0.3}, 45),
     "exponential": ("ExponentialLR", {"gamma": 0.9}, 45),

@@ -13,6 +13,8 @@ import xpnn.cli
 from tests.reliability.conduct import fuzz, in_time
 from tests.reliability.tally import attempt
 
+pytestmark = pytest.mark.host_only
+
 WORDS = [
     *(
         "train",

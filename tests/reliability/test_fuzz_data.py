@@ -23,6 +23,8 @@ from tests.reliability.tally import attempt
 from xpnn import Adam, BatchNorm, Dense, Dropout, Network, ReLU, Trainer
 from xpnn.training.intake.sources import has_batches
 
+pytestmark = pytest.mark.host_only
+
 X = np.random.default_rng(0).random((6, FEATURES), dtype=np.float32)
 Y = np.arange(6) % CLASSES
 SLOW = {spec for spec in SPECS if spec.startswith(("torch", "jax", "cupy", "numpy:numba"))}

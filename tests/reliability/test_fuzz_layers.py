@@ -22,6 +22,8 @@ from xpnn.initializers import normal, zeros
 from xpnn.layers import LSTM, Layer, LayerNorm
 from xpnn.layers.registration import KINDS, parameters_of
 
+pytestmark = pytest.mark.host_only
+
 KINDS_OF_LAYERS = sorted(name for name, kind in KINDS.items() if issubclass(kind, Layer))
 RULES = sorted(name for name, kind in KINDS.items() if not issubclass(kind, Layer))
 SHAPES = [(), (1,), (4,), (3, 4), (4, 4, 4), (2, 3, 4, 4), (10**12,), (2, 10**12), (2**40, 2**40)]

@@ -15,6 +15,8 @@ from xpnn import SGD, Trainer, get_backend, mean_squared_error
 from xpnn.layers import L2, BatchNorm, Dense, Dropout, Embedding, Tanh, TiedDense
 from xpnn.network import Network
 
+pytestmark = pytest.mark.host_only
+
 
 def by_pickle(value):
     return pickle.loads(pickle.dumps(value))

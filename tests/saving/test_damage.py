@@ -20,6 +20,8 @@ from xpnn.layers import BatchNorm, Dense, Dropout, Flatten, Residual, TiedDense,
 from xpnn.network import Network
 from xpnn.saving import Tensor, write_tensors
 
+pytestmark = pytest.mark.host_only
+
 quick = settings(
     max_examples=100 * TIMES,
     deadline=None,

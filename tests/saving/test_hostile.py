@@ -12,6 +12,8 @@ from xpnn.layers import Dropout
 from xpnn.network import Network
 from xpnn.saving import TensorFile
 
+pytestmark = pytest.mark.host_only
+
 
 def model(layers, input_shape=(3,), **more):
     """A description, of layers given as (kind, arguments)."""

@@ -22,6 +22,8 @@ from xpnn.losses import quadratic_cost
 from xpnn.network import Network
 from xpnn.testing import check_gradients
 
+pytestmark = pytest.mark.width
+
 # What is right ------------------------------------------------------------------------------------
 
 

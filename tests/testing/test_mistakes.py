@@ -17,6 +17,8 @@ from xpnn.losses import cross_entropy, mean_squared_error, quadratic_cost
 from xpnn.network import Network
 from xpnn.testing import check_gradients
 
+pytestmark = pytest.mark.width
+
 
 @pytest.mark.parametrize(("make", "shape", "name", "words"), MISTAKES)
 def test_mistake_is_caught_and_named(backend, make, shape, name, words):

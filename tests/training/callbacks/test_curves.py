@@ -42,7 +42,13 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("compile", [None, False], ids=["as-the-backend-does", "call-by-call"])
+@pytest.mark.parametrize(
+    "compile",
+    [
+        pytest.param(None, id="as-the-backend-does"),
+        pytest.param(False, id="call-by-call", marks=pytest.mark.slow_on_jax),
+    ],
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_curves_are_those_of_numpy(backend, name, compile):
     layers, shape = NETWORKS[name]

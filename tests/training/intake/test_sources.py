@@ -99,6 +99,7 @@ def test_arrays_of_the_backend_never_ask_for_room(full):
 
 
 @needs("cupy")
+@pytest.mark.gpu_only
 def test_half_of_the_free_memory_is_for_data():
     import cupy
 
