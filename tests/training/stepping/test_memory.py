@@ -2,6 +2,7 @@
 
 import gc
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -91,6 +92,49 @@ def test_a_step_that_never_fits_is_explained_and_changes_nothing(backend, rng):
         np.testing.assert_array_equal(array, before[name])
     trainer.step(x, y)
     assert trainer.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("free", "advice"),
+    [
+        # 16 inputs and 64 outputs of ReLU are kept, of 4 bytes, and a step takes three times that:
+        # 960 bytes a sample, of four fifths of what is free
+        (None, "a batch_size of 32 would fit, or accumulate=2 "),
+        (40_000, "a batch_size of 33 would fit, or accumulate=2 "),
+        (10**12, "a batch_size of 63 would fit, or accumulate=2 "),
+        (1200, "a batch_size of 1 would fit, or accumulate=64 "),
+        (1198, "not even one sample fits: make the network smaller"),
+    ],
+)
+def test_what_would_fit_is_said(rng, monkeypatch, free, advice):
+    trainer = trainer_on("numpy")
+    monkeypatch.setattr(get_backend("numpy"), "free_bytes", lambda: free, raising=False)
+    refuse(trainer, 2)
+    with pytest.raises(OutOfMemory, match=advice):
+        trainer.step(*batch(rng))
+
+
+class Held:
+    """Stands for the arrays of a step."""
+
+
+def test_what_a_failed_step_held_is_freed(backend, rng):
+    trainer, kept = trainer_on(backend), []
+
+    def step(*arrays):
+        if kept:
+            assert kept[0]() is None  # or its arrays would still fill the memory
+        held = Held()
+        kept.append(weakref.ref(held))
+        trainer.network.forward(arrays[1], training=True)
+        raise MemoryError
+
+    trainer._train_step = step
+    with pytest.raises(OutOfMemory):
+        trainer.step(*batch(rng))
+    assert len(kept) == 2
+    assert kept[1]() is None
+    assert not any(layer.cache for _, layer in trainer.network.root.walk())
 
 
 @pytest.mark.parametrize("clip", [None, ClipByGlobalNorm(0.5)])
