@@ -1,5 +1,9 @@
 """The table of layers: a line for each configuration, and how the tests run it."""
 
+import functools
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -218,6 +222,46 @@ def run(network, x, delta=None, training=True):
     back = network.backward(delta)
     arrays = {"output": out, **network.grads} | ({} if back is None else {"input": back})
     return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
+
+
+@dataclass
+class FirstRun:
+    """A network with one layer, and its first pass in training.
+
+    Attributes:
+        network: after the pass.
+        x, delta: the arrays that were lent to the layer.
+        values: the same on the host, as they were before.
+        params, kinds_of_state: before the pass: values on the host, dtypes or types.
+        results: everything that came out, on the host.
+    """
+
+    network: Network
+    x: Any
+    delta: Any
+    values: tuple[np.ndarray, np.ndarray]
+    params: dict[str, np.ndarray]
+    kinds_of_state: dict[str, Any]
+    results: dict[str, np.ndarray]
+
+
+@functools.cache
+def first_run(make, input_shape, spec):
+    """One for all promises about it: JAX compiles the sweeps of every new layer anew."""
+    network = build(make, input_shape, spec)
+    backend, values = network.backend, (draw(input_shape), draw(network.output_shape, seed=2))
+    x, delta = (backend.asarray(value.copy()) for value in values)
+    params, kinds = host(network, "params"), kinds_of_state(network)
+    with backend.on_device():
+        out = network.root.forward(x, training=True)
+        back = network.root.backward(delta)
+    arrays = {"output": out, **network.grads} | ({} if back is None else {"input": back})
+    results = {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
+    return FirstRun(network, x, delta, values, params, kinds, results)
+
+
+def kinds_of_state(network):
+    return {name: getattr(value, "dtype", type(value)) for name, value in network.state.items()}
 
 
 def host(network, kind):

@@ -16,7 +16,9 @@ from tests.layers.table import (
     each_layer_of_floats,
     each_layer_of_one_mode,
     each_layer_of_two_modes,
+    first_run,
     host,
+    kinds_of_state,
     run,
 )
 from xpnn.errors import BackendUnavailable
@@ -45,17 +47,18 @@ def test_backward_matches_finite_differences_in_prediction(backend, make, input_
 
 @each_layer
 def test_same_numbers_on_every_backend(backend, make, input_shape):
-    x = draw(input_shape)
-    here, there = (run(build(make, input_shape, place), x) for place in (backend, "numpy"))
+    specs = backend.spec, "numpy"
+    here, there = (first_run(make, input_shape, spec).results for spec in specs)
     assert here.keys() == there.keys()
     for name, array in here.items():
         np.testing.assert_allclose(array, there[name], rtol=2e-5, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.any_width
 @each_layer
 def test_output_shape_tells_the_truth(backend, make, input_shape):
-    network = build(make, input_shape, backend)
-    found = run(network, draw(input_shape))
+    ran = first_run(make, input_shape, backend.spec)
+    network, found = ran.network, ran.results
     assert found["output"].shape == (BATCH, *make().output_shape(input_shape))
     assert found["output"].shape == (BATCH, *network.output_shape)
     if not isinstance(input_shape, Ids):  # ids have no gradient
@@ -118,25 +121,18 @@ def test_dtype_is_kept(backend, make, input_shape, dtype):
 
 @each_layer
 def test_state_keeps_its_dtypes(backend, make, input_shape):
-    network = build(make, input_shape, backend)
-    before = {name: getattr(value, "dtype", type(value)) for name, value in network.state.items()}
-    run(network, draw(input_shape))
-    assert before == {n: getattr(value, "dtype", type(value)) for n, value in network.state.items()}
+    ran = first_run(make, input_shape, backend.spec)
+    assert kinds_of_state(ran.network) == ran.kinds_of_state
 
 
+@pytest.mark.any_width
 @each_layer
 def test_lent_arrays_are_not_written_to(backend, make, input_shape):
-    network = build(make, input_shape, backend)
-    values = draw(input_shape), draw(network.output_shape)
-    x, delta = (backend.asarray(value.copy()) for value in values)
-    params = {name: backend.to_numpy(array).copy() for name, array in network.params.items()}
-    with backend.on_device():
-        network.root.forward(x, training=True)
-        network.root.backward(delta)
-    np.testing.assert_array_equal(backend.to_numpy(x), values[0])
-    np.testing.assert_array_equal(backend.to_numpy(delta), values[1])
-    for name, array in network.params.items():
-        np.testing.assert_array_equal(backend.to_numpy(array), params[name])
+    ran = first_run(make, input_shape, backend.spec)
+    np.testing.assert_array_equal(backend.to_numpy(ran.x), ran.values[0])
+    np.testing.assert_array_equal(backend.to_numpy(ran.delta), ran.values[1])
+    for name, array in host(ran.network, "params").items():
+        np.testing.assert_array_equal(array, ran.params[name])
 
 
 @each_layer
@@ -157,6 +153,7 @@ def frozen(array):
     return array
 
 
+@pytest.mark.any_width
 @each_layer
 def test_backward_twice_gives_the_same(backend, make, input_shape):
     network = build(make, input_shape, backend)
@@ -171,11 +168,12 @@ def test_backward_twice_gives_the_same(backend, make, input_shape):
         np.testing.assert_array_equal(array, results[1][name])
 
 
+@pytest.mark.any_width
 @each_layer_of_one_mode  # a second batch sees another mask
 def test_gradients_are_of_the_last_batch(backend, make, input_shape):
     network, other = build(make, input_shape, backend), draw(input_shape, seed=5)
     run(network, other)
-    fresh = run(build(make, input_shape, backend), draw(input_shape))
+    fresh = first_run(make, input_shape, backend.spec).results
     again = run(network, draw(input_shape))
     for name, array in fresh.items():
         np.testing.assert_array_equal(array, again[name])
