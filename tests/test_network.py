@@ -143,6 +143,14 @@ def test_predict_leaves_nothing_behind(backend):
     assert_same(net.numpy_arrays(), before)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_forward_refuses_nothing(backend, training):
+    net = small(backend)
+    with pytest.raises(DataError, match="at least one input, got none"):
+        net.forward(np.zeros((0, 4), np.float32), training)
+    assert int(net.state["2.dropout.draw"]) == 0
+
+
 def test_predict_refuses_nothing_and_parts_of_no_size(backend):
     with pytest.raises(DataError, match="at least one input, got none"):
         small(backend).predict(np.zeros((0, 4)))
@@ -206,7 +214,7 @@ def test_input_shape_may_be_written_in_many_ways(shape):
     assert Network([Dense(3)], shape).input_shape == (4,)
 
 
-@pytest.mark.parametrize("shape", [0, (4, 0), (-1,), (2.5,), ("4",)])
+@pytest.mark.parametrize("shape", [0, (4, 0), (-1,), (2.5,), ("4",), 2.5, None, np.array(4)])
 def test_input_shapes_that_are_none(shape):
     with pytest.raises(ValueError, match="positive integers without the batch axis"):
         Network([Dense(3)], shape)

@@ -6,7 +6,7 @@ import pytest
 from tests.conftest import needs
 from tests.optimizers.table import gradients, moved, on_host, start
 from xpnn.errors import BackendUnavailable
-from xpnn.optimizers import SGD, ClipByGlobalNorm, ClipByValue
+from xpnn.optimizers import SGD, ClipByGlobalNorm, ClipByValue, Clipping
 
 pytestmark = pytest.mark.width
 
@@ -67,6 +67,26 @@ def test_half_precision_gradients_do_not_overflow(backend):
     grads = {"w": np.full(64, 1000.0, np.float16)}  # whose squares are above 65504
     after = clipped(ClipByGlobalNorm(8.0), backend, grads)
     np.testing.assert_array_equal(after["w"], np.ones(64, np.float16))
+
+
+class ByLargest(Clipping):
+    """A limit of a user's: all gradients over the largest number in them."""
+
+    def scale(self, grads, xp):
+        return 1.0 / max(xp.max(xp.abs(grad)) for grad in grads.values())
+
+    def apply(self, xp, grad, scale):
+        return grad * scale
+
+
+@pytest.mark.parametrize("share", [None, 0.25])
+def test_a_limit_of_ones_own_looks_at_the_gradients_of_the_loss(backend, share):
+    """Where these were scaled against underflow, ``share`` is one over that scale."""
+    grads = {"a": np.array([1.0, -8.0], np.float32), "b": np.array([[2.0]], np.float32)}
+    with backend.on_device():
+        found = ByLargest().scale_of(moved(grads, backend), share, backend.xp)
+        assert float(found) == 1 / (8 * (share or 1))
+        assert ClipByValue(1.0).scale_of(moved(grads, backend), share, backend.xp) == 1.0
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
