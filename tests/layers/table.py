@@ -224,6 +224,18 @@ def run(network, x, delta=None, training=True):
     return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
 
 
+def one_pass(network):
+    """One pass in training as a function of arrays, which can be compiled."""
+
+    def step(params, state, x, delta):
+        with network.holding(params, state):
+            out = network.root.forward(x, training=True)
+            back = network.root.backward(delta)
+            return {"output": out, "input": back, **network.grads}, network.state
+
+    return step
+
+
 @dataclass
 class FirstRun:
     """A network with one layer, and its first pass in training.
@@ -247,16 +259,19 @@ class FirstRun:
 
 @functools.cache
 def first_run(make, input_shape, spec):
-    """One for all promises about it: JAX compiles the sweeps of every new layer anew."""
+    """One for all promises about it; on JAX compiled, as it is used: call by call takes twice."""
     network = build(make, input_shape, spec)
     backend, values = network.backend, (draw(input_shape), draw(network.output_shape, seed=2))
     x, delta = (backend.asarray(value.copy()) for value in values)
     params, kinds = host(network, "params"), kinds_of_state(network)
+    step = backend.compiled(one_pass(network), wanted=backend.name == "jax")
     with backend.on_device():
-        out = network.root.forward(x, training=True)
-        back = network.root.backward(delta)
-    arrays = {"output": out, **network.grads} | ({} if back is None else {"input": back})
-    results = {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
+        arrays, network.state = step(network.params, network.state, x, delta)
+    results = {
+        name: np.array(backend.to_numpy(array))
+        for name, array in arrays.items()
+        if array is not None
+    }
     return FirstRun(network, x, delta, values, params, kinds, results)
 
 

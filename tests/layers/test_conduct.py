@@ -12,6 +12,7 @@ from tests.layers.table import (
     each_layer,
     has_two_modes,
     host,
+    one_pass,
     run,
 )
 from xpnn.backends import get_backend
@@ -44,13 +45,7 @@ def test_compiled_step_equals_the_plain_one(backend, make, input_shape):
     network, x = build(make, input_shape, backend), draw(input_shape)
     delta = backend.asarray(draw(network.output_shape, seed=2))
 
-    def step(params, state, x, delta):
-        with network.holding(params, state):
-            out = network.root.forward(x, training=True)
-            back = network.root.backward(delta)
-            return {"output": out, "input": back, **network.grads}, network.state
-
-    compiled = backend.compiled(step, known=True)
+    compiled = backend.compiled(one_pass(network), known=True)
     state = network.state
     plain = build(make, input_shape, backend)
     with backend.on_device():
