@@ -13,7 +13,7 @@ from tests.optimizers.schedules import SCHEDULES
 from tests.optimizers.table import CASES as OPTIMIZERS
 from tests.test_initializers import INITIALIZERS
 from tests.test_metrics import METRICS
-from tests.training.table import CALLBACKS
+from tests.training.callbacks.table import CALLBACKS
 from xpnn import backends, initializers, layers, losses, metrics, optimizers, training
 from xpnn.layers import BASES as LAYER_BASES
 from xpnn.layers.regularization import Constraint, Penalty

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tests.training.table import EPOCHS, STEPS, each_callback, small_fit
+from tests.training.callbacks.table import EPOCHS, STEPS, each_callback, small_fit
 from xpnn.training import Callback
 
 HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
