@@ -18,6 +18,7 @@ from xpnn import data, initializers, metrics
 from xpnn.backends import Backend, get_backend
 from xpnn.data import datasets, split
 from xpnn.errors import (
+    AssignmentError,
     BackendUnavailable,
     DataError,
     DeviceError,
@@ -145,6 +146,7 @@ __all__ = [
     "get_backend",
     "datasets",
     "split",
+    "AssignmentError",
     "BackendUnavailable",
     "DataError",
     "DeviceError",

@@ -1,14 +1,15 @@
-"""What arguments have to be: of the types that the signature says, and what many of them share."""
+"""Arguments, of what types they have to be; and attributes, which there are and which are fixed."""
 
+import difflib
 import functools
 import inspect
 import math
 import types
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from xpnn.errors import DataError, ShapeError
+from xpnn.errors import AssignmentError, DataError, ShapeError
 from xpnn.typing import Array, Namespace, Shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -91,6 +92,82 @@ def _is_finite(value: Real) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer that no float holds
         return False
+
+
+class FixedAttributes:
+    """Base of objects with attributes that cannot be changed once the object is made.
+
+    Attributes:
+        fixed: the names of these; a subclass that has more of them says ``(*Base.fixed, "more")``.
+    """
+
+    fixed: ClassVar[tuple[str, ...]] = ()
+    _is_made = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _making(cls, cls.__init__)  # type: ignore[method-assign]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self)
+        if name in kind.fixed and self._is_made:
+            raise AssignmentError(
+                f"{name} of {kind.__name__} is fixed when it is made; make another {kind.__name__}"
+            )
+        object.__setattr__(self, name, value)
+
+
+class KnownAttributes(FixedAttributes):
+    """Base of objects whose attributes are made in ``__init__``, or named in their class.
+
+    Once an object is made, setting any other attribute is an error: it would act on nothing. Names
+    that begin with an underscore are the class's own business, and free.
+
+    >>> class Coin(KnownAttributes):
+    ...     fixed = ("sides",)
+    ...
+    ...     def __init__(self, sides=2, bias=0.5):
+    ...         self.sides, self.bias = sides, bias
+    >>> coin = Coin()
+    >>> coin.bais = 0.6
+    Traceback (most recent call last):
+    xpnn.errors.AssignmentError: Coin has no attribute 'bais', did you mean 'bias'? It has bias, ...
+    >>> coin.sides = 3
+    Traceback (most recent call last):
+    xpnn.errors.AssignmentError: sides of Coin is fixed when it is made; make another Coin
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self)
+        known = name in self.__dict__ or name in kind.fixed or hasattr(kind, name)
+        if not known and self._is_made and not name.startswith("_"):
+            raise AssignmentError(_unknown_message(self, name))
+        super().__setattr__(name, value)
+
+
+def _making(cls: type, init: Function) -> Function:
+    """The constructor, which says of the object that it is made, unless it is a subclass's."""
+
+    @functools.wraps(init)
+    def make(self: Any, *arguments: Any, **named: Any) -> None:
+        init(self, *arguments, **named)
+        if next(kind for kind in type(self).__mro__ if "__init__" in vars(kind)) is cls:
+            vars(self)["_is_made"] = True
+
+    return make  # type: ignore[return-value]
+
+
+def _unknown_message(made: Any, name: str) -> str:
+    kind = type(made)
+    known = {*vars(made), *(one for one in dir(kind) if not callable(getattr(kind, one)))}
+    names = sorted(one for one in known - {"fixed"} if not one.startswith("_"))
+    close = difflib.get_close_matches(name, names, n=1)
+    meant = f", did you mean {close[0]!r}?" if close else "."
+    return (
+        f"{kind.__name__} has no attribute {name!r}{meant} It has {', '.join(names)}. A class of "
+        f"your own makes its attributes in __init__, or names them in its body"
+    )
 
 
 def as_seed(seed: int) -> int:

@@ -9,6 +9,7 @@
      |    +-- DeviceError     an array lies on another device of its library than the network
      |    +-- FileError       a file is torn, damaged, or not what it should be
      +-- NotBuiltError        a layer was used before it belonged to a network
+     +-- AssignmentError      an attribute that there is not, or that is fixed  (an AttributeError)
      +-- OutOfMemory          a step does not fit into the memory of its device   (a MemoryError)
      +-- TrainingStopped      a training run went bad, and going on would only hide it
      +-- GradientError        a backward pass disagrees with its forward   (an AssertionError)
@@ -44,6 +45,10 @@ class FileError(DataError):
 
 class NotBuiltError(XpnnError, RuntimeError):
     """A layer was used before it was given an input shape and a backend."""
+
+
+class AssignmentError(XpnnError, AttributeError):
+    """An attribute was set that the object does not have, or that cannot change any more."""
 
 
 class OutOfMemory(XpnnError, MemoryError):
