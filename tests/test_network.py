@@ -237,7 +237,7 @@ def test_layers_that_do_not_fit_are_free_as_well():
     layers = [Dense(4), Residual([Dense(3)])]
     with pytest.raises(ShapeError, match=r"layer 1.residual: Residual adds two ways of one shape"):
         Network(layers, (4,))
-    assert all(layer.backend is None for layer in layers)
+    assert all(not layer.built for layer in layers)
 
 
 def test_a_layer_that_writes_no_forward_is_told_so():

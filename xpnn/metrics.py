@@ -14,12 +14,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend, backend_of
 from xpnn.numerics import one_hot, widened
 from xpnn.typing import Array, Namespace, Shape
 
 
-class Metric:
+class Metric(KnownAttributes):
     """Base of all metrics; a new one writes ``statistics``, ``result`` and perhaps ``merged``.
 
     Called with predictions and targets, a metric is a number: ``Accuracy()(network(x), y)``.
@@ -31,6 +32,9 @@ class Metric:
 
     name: str
     higher_is_better: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        """Most metrics have no options."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -114,6 +118,7 @@ class Accuracy(_Mean):
         threshold: 0 for logits, 0.5 for probabilities.
     """
 
+    fixed = ("threshold",)
     name = "accuracy"
 
     def __init__(self, threshold: float = 0.0):
@@ -130,6 +135,8 @@ class TopK(_Mean):
     An output that ties with the true class counts as larger, so that constant outputs earn nothing;
     NaN counts as larger, too.
     """
+
+    fixed = ("k",)
 
     def __init__(self, k: int = 5):
         if k < 1:
@@ -159,6 +166,8 @@ class MAE(_Mean):
 
 class _Counting(Metric):
     """Base of the metrics of counts: true positives, predicted and actual members of each class."""
+
+    fixed = ("average", "threshold")
 
     def __init__(self, average: Literal["macro", "binary"] | None = None, threshold: float = 0.0):
         if average not in (None, "macro", "binary"):

@@ -21,19 +21,13 @@ def unbuilt_copy(root: AnyLayer) -> AnyLayer:
     known: dict[int, Any] = {}
     for _, layer in root.walk():
         known |= {id(value): value for value in vars(layer).values() if _is_code(value)}
-        known |= {id(arrays): {} for arrays in (layer.params, layer.grads, layer.state)}
-        known |= {id(layer.cache): {}, id(layer.backend): None}
-    copied = copy.deepcopy(root, known)
-    for _, layer in copied.walk():
-        for name in layer.fused:
-            vars(layer).pop(name, None)
-        layer.fused = set()
-        layer.forward = layer._not_built  # type: ignore[method-assign]
-    return copied
+        kept = (layer.params, layer.grads, layer.state, layer.cache, layer._fused)
+        known |= {id(layer.backend): None} | {id(one): {} for one in kept}
+    return copy.deepcopy(root, known)
 
 
 def _is_code(value: Any) -> bool:
-    """Whether it is a function, or was made by ``fuse``, which is called again."""
+    """Whether it is a function, such as an initializer."""
     return callable(value) and not isinstance(value, Layer)
 
 

@@ -7,7 +7,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
-from xpnn.arguments import as_seed, check_input_shape, checked
+from xpnn.arguments import FixedAttributes, as_seed, check_input_shape, checked
 from xpnn.backends import Backend, get_backend
 from xpnn.backends.portable.staging import is_mapped
 from xpnn.errors import DataError, XpnnError
@@ -20,13 +20,15 @@ from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Shape
 
-BOUND = {"root", "backend", "all_layers", "_leaves", "_ties", "param_refs", "state_refs"}
+BOUND = {
+    "root", "backend", "all_layers", "_leaves", "_ties", "param_refs", "state_refs", "_is_made"
+}  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-class Network(NamedValues):
+class Network(NamedValues, FixedAttributes):
     """Layers, one after another, with their arrays on one backend.
 
     The backend belongs to the network and never to the process: two networks on two backends live
@@ -50,6 +52,8 @@ class Network(NamedValues):
     >>> sorted(net.params)
     ['0.dense.bias', '0.dense.weight', '2.dense.bias', '2.dense.weight']
     """
+
+    fixed = ("layers", "root", "input_shape", "output_shape", "backend", "seed", "dtype")
 
     @checked
     def __init__(
@@ -82,6 +86,7 @@ class Network(NamedValues):
         self._build(root, backend)
         for layer, seed in zip(self.all_layers, seeds, strict=True):
             layer.seed = seed
+        self._is_made = True
 
     def to(self, backend: str | Backend) -> Self:
         """The same network on another backend or device: a new one; this one stays as it is.

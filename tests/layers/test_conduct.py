@@ -163,12 +163,15 @@ def test_building_twice_is_refused(make, input_shape):
         Network([fresh, layer], (4,)) if input_shape == (2,) else Sequential([fresh, layer]).build(
             input_shape, get_backend("numpy")
         )
-    assert fresh.backend is None
+    assert not fresh.built
 
 
 @each_layer
 def test_use_before_building_is_explained(make, input_shape):
     layer, x = make(), draw(input_shape)
+    if repr(layer) in ("Identity()", "Sequential([])", "Dropout(0.0)"):  # which have nothing to do
+        assert layer.forward(x, training=True) is x
+        return
     with pytest.raises(NotBuiltError, match=r"no arrays yet; put it into a Network, or call"):
         layer.forward(x, training=True)
 

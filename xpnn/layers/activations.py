@@ -34,17 +34,16 @@ class Activation(Layer):
         """``delta * f'``, from S or Z as ``reads`` says."""
         raise NotImplementedError(f"{type(self).__name__} has to define slope")
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._activate = elementwise(self.rule)
-        self._pass_back = elementwise(self.slope)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {"activate": elementwise(self.rule), "pass_back": elementwise(self.slope)}
 
     def forward(self, S: Array, training: bool = False) -> Array:
-        Z = self._activate(S)
+        Z = self.fused["activate"](S)
         self.cache[self.reads] = S if self.reads == "input" else Z
         return Z
 
     def backward(self, delta: Array) -> Array:
-        return self._pass_back(self.cache[self.reads], delta)
+        return self.fused["pass_back"](self.cache[self.reads], delta)
 
 
 class Identity(Activation):
@@ -237,7 +236,6 @@ class GELU(Activation):
     def _share(self, xp: Namespace, S: Array) -> Array:
         """The share of S that passes, between 0 and 1."""
         if self.approximate == "none":
-            assert self.backend is not None
             return 0.5 * (1.0 + self.backend.erf(S * (1 / math.sqrt(2))))
         root = math.sqrt(2 / math.pi)
         return 0.5 * (1.0 + xp.tanh(root * S * (1.0 + 0.044715 * S * S)))
@@ -253,20 +251,20 @@ class Softmax(Layer):
     overflows. For training a classifier leave it out: ``cross_entropy`` takes S itself.
     """
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        assert self.backend is not None
-        self._sum_of_products = self.backend.sums(product_rule)
-        self._pass_back = elementwise(softmax_slope)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {
+            "sum_of_products": self.backend.sums(product_rule),
+            "pass_back": elementwise(softmax_slope),
+        }
 
     def forward(self, S: Array, training: bool = False) -> Array:
-        assert self.backend is not None
         Z = self.backend.softmax(S)
         self.cache["output"] = Z
         return Z
 
     def backward(self, delta: Array) -> Array:
-        Z = self.cache["output"]
-        return self._pass_back(Z, delta, self._sum_of_products(delta, Z))
+        Z, fused = self.cache["output"], self.fused
+        return fused["pass_back"](Z, delta, fused["sum_of_products"](delta, Z))
 
 
 def product_rule(xp: Namespace, a: Array, b: Array) -> Array:

@@ -2,23 +2,21 @@
 
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Literal, NoReturn, Self, cast
+from typing import Any, Literal, NoReturn, Self, cast
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
-from xpnn.arguments import checked
+from xpnn.arguments import KnownAttributes, checked
 from xpnn.backends import Backend
 from xpnn.errors import NotBuiltError, OutOfMemory, XpnnError
 from xpnn.initializers import check_room
-from xpnn.layers.registration import arguments_of, hyperparameters_of
+from xpnn.layers.registration import arguments_of, changeable
 from xpnn.layers.regularization import Constraint, Penalty
 from xpnn.typing import Array, Namespace, Params, Shape, State
 
-CHOICES = ("trainable", "regularizers")
 
-
-class Layer:
+class Layer(KnownAttributes):
     """One step of a network: ``forward`` computes its output, ``backward`` passes its delta back.
 
     A layer is described first and built later. ``Dense(10)`` knows its hyperparameters; ``build``,
@@ -27,7 +25,8 @@ class Layer:
     A new layer writes ``forward`` and ``backward``; where it changes the shape, ``output_shape``;
     where it learns, ``init_params``; where it carries something from batch to batch,
     ``init_state``; where it has elementwise rules, ``fuse``. It does its math on ``self.xp`` and
-    keeps nothing but what it puts into these four dictionaries:
+    keeps nothing but what it puts into these dictionaries. Other attributes are made in
+    ``__init__``, or named in the class; see ``KnownAttributes``.
 
     Attributes:
         params: what is trained, such as ``{"weight": W, "bias": b}``.
@@ -40,51 +39,33 @@ class Layer:
         ties: layers whose array of that name this layer uses too: ``{"weight": embedding}``. What
             ``backward`` writes into ``grads`` under the name is added to that layer's gradient.
         trainable: set it to False to freeze this layer: gradients still pass, weights stay.
-        changes: how many times, over all layers, a hyperparameter, ``trainable`` or
-            ``regularizers`` was changed after ``build``: then training steps may have to be made
-            anew.
-        fused: names of the attributes that ``fuse`` has made, and will make again elsewhere.
+        fixed: arguments of the constructor that cannot be changed on a layer, as arrays were made
+            for them, or shapes follow from them. All others act from the next step on.
         passes_back: a training step sets it to False on the layer that sees the data, whose
             dL/d(input) nobody reads; ``backward`` may then return None. A layer may ignore it.
     """
 
     takes: Literal["floats", "integers"] = "floats"
-    changes: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
         if "__init__" in vars(cls) and cls.__module__.startswith("xpnn."):
             cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+        super().__init_subclass__(**options)
 
     def __init__(self) -> None:
-        self.params: Params = {}
+        self._params: Params = {}
         self.grads: Params = {}
         self.state: State = {}
         self.cache: dict[str, Any] = {}
         self.regularizers: tuple[Penalty | Constraint, ...] = ()
         self.ties: dict[str, Layer] = {}
-        self.fused: set[str] = set()
         self.trainable = True
         self.passes_back = True
-        self.backend: Backend | None = None
         self.input_shape: Shape | None = None
         self.dtype, self.seed = "float32", 0
-        self.forward = self._not_built  # type: ignore[method-assign]  # until build takes it away
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """A hyperparameter that is changed after ``build`` is worked into the sweeps anew.
-
-        A hyperparameter is an attribute with the name of a constructor's argument. Where sweeps
-        are compiled, they hold the value that it had when they were made.
-        """
-        own, kind = self.__dict__, cast(type, type(self))
-        changed = own.get("backend") is not None and own.get(name, value) is not value
-        super().__setattr__(name, value)
-        if changed and name in hyperparameters_of(kind):
-            self.fuse(self.backend.elementwise)  # type: ignore[union-attr]
-            Layer.changes += 1
-        elif changed and name in CHOICES:
-            Layer.changes += 1
+        self._backend: Backend | None = None
+        self._fused: dict[str, Callable[..., Any]] = {}
+        self._fused_for: list[tuple[str, Any]] = []
 
     # What a kind of layer says about itself ---------------------------------------------------
 
@@ -117,8 +98,13 @@ class Layer:
     def check_batch(self, size: int) -> None:
         """Whether it can train on batches of so many samples; raises ShapeError if not."""
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        """Turn this layer's elementwise rules into sweeps; called once, when it is built."""
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        """This layer's elementwise rules as sweeps, by the names under which ``fused`` has them.
+
+        Such as ``{"activate": elementwise(self.rule)}``. Called when the layer is built, and again
+        when a hyperparameter has changed, as what is compiled holds the value that it had.
+        """
+        return {}
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """How many multiplications with addition the forward pass of one sample takes."""
@@ -153,7 +139,12 @@ class Layer:
         backend and do not change when another layer is added.
         """
         for _, layer in self.walk():  # all of them first, so that nothing is left half built
-            if layer.backend is not None:
+            if "_params" not in vars(layer):
+                raise XpnnError(
+                    f"the constructor of {type(layer).__name__} does not call that of Layer; write "
+                    f"super().__init__() as its first line"
+                )
+            if layer.built:
                 raise XpnnError(
                     f"this {type(layer).__name__} is already part of a network; a layer has one "
                     f"place, so make another one: {layer!r}"
@@ -161,8 +152,7 @@ class Layer:
         output_shape = self.output_shape(input_shape)
         for shape in (input_shape, output_shape):
             check_room(shape)
-        self.backend, self.input_shape, self.dtype = backend, input_shape, dtype
-        del self.forward
+        self._backend, self.input_shape, self.dtype = backend, input_shape, dtype
         self.seed = (seed << 32 | zlib.crc32(name.encode())) & (2**64 - 1)
         rng = Generator(Philox(SeedSequence([seed, zlib.crc32(name.encode())])))
         try:
@@ -178,18 +168,58 @@ class Layer:
                 f"wanted the arrays of {self!r} for inputs of shape {input_shape}, for which there "
                 f"is no room ({error}); make the layer or its inputs smaller"
             ) from error
-        before = dict(vars(self))
-        self.fuse(backend.elementwise)
-        self.fused = {k for k, value in vars(self).items() if before.get(k) is not value}
+        self._fuse()
         return output_shape
+
+    def _fuse(self) -> None:
+        """Call ``fuse``, and note the hyperparameters that it was called with."""
+        fused = self.fuse(self.backend.elementwise)
+        if not isinstance(fused, dict):
+            raise XpnnError(
+                f"fuse of {type(self).__name__} returned {fused!r}; return the sweeps by name, as "
+                f"in {{'scale': elementwise(self.rule)}}, and call them as self.fused['scale']"
+            )
+        self._fused = fused
+        self._fused_for = [(name, getattr(self, name)) for name in self.hyperparameters]
+
+    @property
+    def built(self) -> bool:
+        """Whether the layer has its arrays and a backend."""
+        return self._backend is not None
+
+    @property
+    def backend(self) -> Backend:
+        """Where the arrays are; raises NotBuiltError before ``build``, as ``params`` does."""
+        return self._not_built() if self._backend is None else self._backend
 
     @property
     def xp(self) -> Namespace:
         """The array namespace that the layer's math runs on."""
-        return self._not_built() if self.backend is None else self.backend.xp
+        return self.backend.xp
 
-    def _not_built(self, *_: Any, **__: Any) -> NoReturn:
-        """Stands in for ``forward`` until there is something to go forward with."""
+    @property
+    def params(self) -> Params:
+        """What is trained, such as ``{"weight": W, "bias": b}``."""
+        return self._not_built() if self._backend is None else self._params
+
+    @property
+    def fused(self) -> dict[str, Callable[..., Any]]:
+        """The sweeps of ``fuse`` by name, for the hyperparameters as they are now."""
+        if self._backend is None:
+            self._not_built()
+        for name, value in self._fused_for:
+            if getattr(self, name) is not value:
+                self._fuse()
+                break
+        return self._fused
+
+    @property
+    def hyperparameters(self) -> list[str]:
+        """The names of the constructor's arguments that may be changed: all but the fixed."""
+        kind = cast(type, type(self))
+        return [name for name in changeable(kind) if name in vars(self)]
+
+    def _not_built(self) -> NoReturn:
         raise NotBuiltError(
             f"{self!r} has no arrays yet; put it into a Network, or call "
             f"layer.build(input_shape, get_backend('numpy'))"

@@ -7,7 +7,7 @@ chain rule for the way its layers are joined.
 import functools
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError
@@ -31,6 +31,8 @@ class Container(Layer):
     Args:
         layers: what is inside; each layer has one place in one network.
     """
+
+    fixed: ClassVar[tuple[str, ...]] = ("layers",)
 
     def __init__(self, layers: Sequence[Layer]):
         super().__init__()
@@ -141,6 +143,8 @@ class Residual(Container):
         shortcut: one layer for the short way, needed where the long way changes the shape.
     """
 
+    fixed: ClassVar[tuple[str, ...]] = ("layers", "body", "shortcut")
+
     def __init__(self, layers: Sequence[Layer], shortcut: Layer | None = None):
         self.body, self.shortcut = Sequential(layers), shortcut
         super().__init__([self.body] if shortcut is None else [self.body, shortcut])
@@ -188,6 +192,8 @@ class Parallel(Container):
         branches: the layers side by side; a ``Sequential`` for a branch of several.
         merge: "concatenate" or "sum".
     """
+
+    fixed: ClassVar[tuple[str, ...]] = ("layers", "branches", "merge")
 
     def __init__(
         self, branches: Sequence[Layer], merge: Literal["concatenate", "sum"] = "concatenate"

@@ -36,6 +36,8 @@ class Dense(Layer):
     (3,)
     """
 
+    fixed = ("units", "use_bias", "weight_init", "bias_init")
+
     def __init__(
         self,
         units: int,

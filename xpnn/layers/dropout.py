@@ -17,7 +17,6 @@ class Disturbance(Layer):
     """
 
     def init_state(self, input_shape: Shape) -> State:
-        assert self.backend is not None
         return {"draw": self.backend.counter()}
 
     def next_draw(self) -> Any:
@@ -55,22 +54,21 @@ class Masking(Disturbance):
         """The shape of the mask for inputs of ``shape``, which it broadcasts to."""
         return shape
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._drop, self._pass_back = elementwise(self.rule), elementwise(self.slope)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {"drop": elementwise(self.rule), "pass_back": elementwise(self.slope)}
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         if not training or self.rate == 0:
             self.cache["kept"] = None
             return Z
-        assert self.backend is not None
         shape = self.mask_shape(Z.shape)
         kept = self.backend.random_mask(1 - self.rate, self.seed, self.next_draw(), shape)
         self.cache["kept"] = kept
-        return self._drop(Z, kept)
+        return self.fused["drop"](Z, kept)
 
     def backward(self, delta: Array) -> Array:
         kept = self.cache["kept"]
-        return delta if kept is None else self._pass_back(delta, kept)
+        return delta if kept is None else self.fused["pass_back"](delta, kept)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.rate})"
@@ -176,15 +174,14 @@ class GaussianNoise(Disturbance):
         noise = self.spread * xp.sqrt(-2.0 * xp.log(u)) * xp.cos(2 * math.pi * v)
         return Z + xp.astype(noise, Z.dtype)
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._disturb = elementwise(self.rule)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {"disturb": elementwise(self.rule)}
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         if not training or self.spread == 0:
             return Z
-        assert self.backend is not None
         words = self.backend.random_bits(self.seed, self.next_draw(), (2, *Z.shape))
-        return self._disturb(Z, words[0, ...], words[1, ...])
+        return self.fused["disturb"](Z, words[0, ...], words[1, ...])
 
     def backward(self, delta: Array) -> Array:
         return delta

@@ -40,6 +40,8 @@ class Embedding(Layer):
     (32, 128)
     """
 
+    fixed = ("vocabulary", "features", "weight_init")
+
     takes = "integers"
 
     def __init__(self, vocabulary: int, features: int, *, weight_init: Initializer = SMALL):
@@ -81,7 +83,6 @@ class Embedding(Layer):
         return xp.reshape(rows, (*ids.shape, self.features))
 
     def backward(self, delta: Array) -> None:
-        assert self.backend is not None
         xp, W = self.xp, self.params["weight"]
         rows = widened(xp.reshape(delta, (-1, self.features)), xp)
         none = xp.zeros(W.shape, dtype=rows.dtype, device=self.backend.device)

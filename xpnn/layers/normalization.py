@@ -51,13 +51,12 @@ class Normalization(Layer):
 
         Over the last axis here; in any case in a shape that broadcasts against the arrays.
         """
-        assert self.backend is not None
         return self.backend.means(rule, finish)
 
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
         """Z - m and r."""
-        centred = Z - self._mean(Z)
-        return centred, self._inverse(centred)
+        centred = Z - self.fused["mean"](Z)
+        return centred, self.fused["inverse"](centred)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape:
@@ -71,14 +70,15 @@ class Normalization(Layer):
         shape = input_shape[-1:]
         return {"scale": ones(shape, rng), "shift": zeros(shape, rng)}
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        assert self.backend is not None
-        self._mean = self.means(None)
-        self._inverse = self.means(square_rule, self.invert_rule)
-        self._mean_of_products = self.means(product_rule)
-        self._sum_of_products = self.backend.sums(product_rule, features=True)
-        self._scale = elementwise(scale_rule)
-        self._pass_back = elementwise(pass_back_rule)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {
+            "mean": self.means(None),
+            "inverse": self.means(square_rule, self.invert_rule),
+            "mean_of_products": self.means(product_rule),
+            "sum_of_products": self.backend.sums(product_rule, features=True),
+            "scale": elementwise(scale_rule),
+            "pass_back": elementwise(pass_back_rule),
+        }
 
     def invert_rule(self, xp: Namespace, variance: Array) -> Array:
         """``r = 1 / sqrt(v + epsilon)``."""
@@ -87,7 +87,7 @@ class Normalization(Layer):
     def forward(self, Z: Array, training: bool = False) -> Array:
         centred, inverse = self.centre(widened(Z, self.xp), training)
         shift = self.params.get("shift", 0.0)
-        X, S = self._scale(centred, inverse, self.params["scale"], shift)
+        X, S = self.fused["scale"](centred, inverse, self.params["scale"], shift)
         self.cache.update(X=X, inverse=inverse)
         return S
 
@@ -96,17 +96,17 @@ class Normalization(Layer):
         delta = widened(delta, self.xp)
         self.learn(delta, X)
         G = delta * scale
-        means = self._mean(G), self._mean_of_products(G, X)
-        return self._pass_back(G, X, *means, self.cache["inverse"], scale)
+        means = self.fused["mean"](G), self.fused["mean_of_products"](G, X)
+        return self.fused["pass_back"](G, X, *means, self.cache["inverse"], scale)
 
     def learn(self, delta: Array, X: Array) -> tuple[Array, Array | None]:
         """Write the gradients; returns the two sums, of delta X and of delta, as wide as these."""
         xp, scale = self.xp, self.params["scale"]
-        sums = self._sum_of_products(delta, X), None
-        self.grads["scale"] = like(sums[0], scale, xp)
+        sums = self.fused["sum_of_products"](delta, X), None
+        self.grads["scale"] = like(xp, sums[0], scale)
         if "shift" in self.params:
             sums = sums[0], sum_to_features(delta, xp)
-            self.grads["shift"] = like(sums[1], scale, xp)
+            self.grads["shift"] = like(xp, sums[1], scale)
         return sums
 
     def __repr__(self) -> str:
@@ -123,17 +123,17 @@ def scale_rule(
 ) -> tuple[Array, Array]:
     """X and S, in the dtype of the parameters."""
     X = centred * inverse
-    return like(X, scale, xp), like(X * scale + shift, scale, xp)
+    return like(xp, X, scale), like(xp, X * scale + shift, scale)
 
 
 def pass_back_rule(
     xp: Namespace, G: Array, X: Array, mean_g: Array, mean_gx: Array, inverse: Array, scale: Array
 ) -> Array:
     """dL/dZ, in the dtype of the parameters."""
-    return like(inverse * (G - mean_g - X * mean_gx), scale, xp)
+    return like(xp, inverse * (G - mean_g - X * mean_gx), scale)
 
 
-def like(x: Array, other: Array, xp: Namespace) -> Array:
+def like(xp: Namespace, x: Array, other: Array) -> Array:
     """``x`` in the dtype of ``other``."""
     return x if x.dtype == other.dtype else xp.astype(x, other.dtype)
 
@@ -166,17 +166,18 @@ class BatchNorm(Normalization):
         self.momentum = float(momentum)
 
     def init_state(self, input_shape: Shape) -> State:
-        assert self.backend is not None
         start = self.backend.zeros(input_shape[-1:], self.dtype)
         start = widened(start, self.xp)
         return {"running_mean": start, "running_variance": start + 1.0}
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        super().fuse(elementwise)
-        self._variance = self.means(square_rule)
-        self._invert = elementwise(self.invert_rule)
-        self._follow = elementwise(self.follow_rule)
-        self._pass_back_batch = elementwise(batch_back_rule)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {
+            **super().fuse(elementwise),
+            "variance": self.means(square_rule),
+            "invert": elementwise(self.invert_rule),
+            "follow": elementwise(self.follow_rule),
+            "pass_back_batch": elementwise(batch_back_rule),
+        }
 
     def follow_rule(
         self, xp: Namespace, mean: Array, variance: Array, m: Array, v: Array, unbias: float
@@ -188,31 +189,30 @@ class BatchNorm(Normalization):
     def means(
         self, rule: Callable[..., Any] | None, finish: Callable[..., Any] | None = None
     ) -> Callable[..., Array]:
-        assert self.backend is not None
         return self.backend.means(rule, finish, features=True)
 
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
         self.cache["training"] = training
         mean, variance = self.state["running_mean"], self.state["running_variance"]
         if not training:
-            return Z - mean, self._invert(variance)
-        m = self._mean(Z)
+            return Z - mean, self.fused["invert"](variance)
+        m = self.fused["mean"](Z)
         centred = Z - m
-        v = self._variance(centred)
+        v = self.fused["variance"](centred)
         count = math.prod(Z.shape) // Z.shape[-1]
         if count > 1:
-            mean, variance = self._follow(mean, variance, m, v, count / (count - 1))
+            mean, variance = self.fused["follow"](mean, variance, m, v, count / (count - 1))
             self.state.update(running_mean=mean, running_variance=variance)
-        return centred, self._invert(v)
+        return centred, self.fused["invert"](v)
 
     def backward(self, delta: Array) -> Array:
         X, scale = widened(self.cache["X"], self.xp), self.params["scale"]
         delta, inverse = widened(delta, self.xp), self.cache["inverse"]
         sums = self.learn(delta, X)
         if not self.cache["training"]:
-            return like(delta * scale * inverse, scale, self.xp)
+            return like(self.xp, delta * scale * inverse, scale)
         share = delta.shape[-1] / math.prod(delta.shape)
-        return self._pass_back_batch(delta, X, *sums, inverse, scale, share)
+        return self.fused["pass_back_batch"](delta, X, *sums, inverse, scale, share)
 
     def __repr__(self) -> str:
         return f"BatchNorm({self.momentum})"
@@ -231,7 +231,7 @@ def batch_back_rule(
     """``pass_back_rule`` where the means are over the batch: those of G and G X, over scale, are
     the sums that are the gradients already, over n.
     """
-    return like(inverse * scale * (delta - share * (sum_d + X * sum_dx)), scale, xp)
+    return like(xp, inverse * scale * (delta - share * (sum_d + X * sum_dx)), scale)
 
 
 class LayerNorm(Normalization):
@@ -268,15 +268,15 @@ class RMSNorm(Normalization):
         return {"scale": ones(input_shape[-1:], rng)}
 
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
-        return Z, self._inverse(Z)
+        return Z, self.fused["inverse"](Z)
 
     def backward(self, delta: Array) -> Array:
         X, scale = widened(self.cache["X"], self.xp), self.params["scale"]
         delta = widened(delta, self.xp)
         self.learn(delta, X)
         G = delta * scale
-        mean = self._mean_of_products(G, X)
-        return self._pass_back(G, X, 0.0, mean, self.cache["inverse"], scale)
+        mean = self.fused["mean_of_products"](G, X)
+        return self.fused["pass_back"](G, X, 0.0, mean, self.cache["inverse"], scale)
 
 
 class GroupNorm(Normalization):
@@ -290,6 +290,8 @@ class GroupNorm(Normalization):
         groups: how many groups the features are cut into, all of one size.
         epsilon: keeps the division finite where the variance is near zero.
     """
+
+    fixed = ("groups",)
 
     def __init__(self, groups: int, *, epsilon: float = 1e-5):
         super().__init__(epsilon)
@@ -309,7 +311,6 @@ class GroupNorm(Normalization):
     def means(
         self, rule: Callable[..., Any] | None, finish: Callable[..., Any] | None = None
     ) -> Callable[..., Array]:
-        assert self.backend is not None
         xp, one, finished = self.xp, *map(self._swept, (rule, finish))
 
         def averaged(*arrays: Array) -> Array:
@@ -326,7 +327,6 @@ class GroupNorm(Normalization):
         return averaged
 
     def _swept(self, rule: Callable[..., Any] | None) -> Callable[..., Any]:
-        assert self.backend is not None
         return (lambda x: x) if rule is None else self.backend.elementwise(rule)
 
     def __repr__(self) -> str:

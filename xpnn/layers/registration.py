@@ -74,12 +74,13 @@ def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
 
 
 @functools.cache
-def hyperparameters_of(kind: type) -> frozenset[str]:
-    """The names of a constructor's arguments; none where they cannot be told."""
+def changeable(kind: type) -> tuple[str, ...]:
+    """The names of a constructor's arguments that are not fixed; none where they cannot be told."""
+    fixed = getattr(kind, "fixed", ())
     try:
-        return frozenset(parameters_of(kind))
+        return tuple(name for name in parameters_of(kind) if name not in fixed)
     except XpnnError:
-        return frozenset()
+        return ()
 
 
 def arguments_of(made: object) -> dict[str, Any]:

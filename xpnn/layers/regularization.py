@@ -8,7 +8,7 @@ and applies constraints to what the optimizer returns. Losses in prediction mode
 
 from collections.abc import Callable
 
-from xpnn.arguments import checked
+from xpnn.arguments import KnownAttributes, checked
 from xpnn.backends import Backend
 from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Params
@@ -17,12 +17,14 @@ Rules = dict[str, tuple["Penalty | Constraint", ...]]
 """The rules of each regularised parameter, by its full name."""
 
 
-class Penalty:
+class Penalty(KnownAttributes):
     """Base of what is added to the loss for a parameter w: ``strength * f(w)``.
 
     Args:
         strength: above 0.
     """
+
+    fixed = ("strength",)
 
     @checked
     def __init__(self, strength: float):
@@ -30,7 +32,7 @@ class Penalty:
             raise ValueError(f"{type(self).__name__} needs a strength above 0, got {strength}")
         self.strength = float(strength)
 
-    def value(self, w: Array, xp: Namespace) -> Array:
+    def value(self, xp: Namespace, w: Array) -> Array:
         """What ``w`` costs, a 0-d array."""
         raise NotImplementedError(f"{type(self).__name__} has to define value")
 
@@ -48,7 +50,7 @@ class L1(Penalty):
     The pull does not weaken near zero, so that weights which are not needed go all the way.
     """
 
-    def value(self, w: Array, xp: Namespace) -> Array:
+    def value(self, xp: Namespace, w: Array) -> Array:
         return self.strength * xp.sum(xp.abs(w))
 
     def slope(self, xp: Namespace, w: Array, grad: Array) -> Array:
@@ -62,17 +64,17 @@ class L2(Penalty):
     it out, so its ``L2(s)`` is ``L2(2 * s)`` here.
     """
 
-    def value(self, w: Array, xp: Namespace) -> Array:
+    def value(self, xp: Namespace, w: Array) -> Array:
         return 0.5 * self.strength * xp.sum(w * w)
 
     def slope(self, xp: Namespace, w: Array, grad: Array) -> Array:
         return grad + self.strength * w
 
 
-class Constraint:
+class Constraint(KnownAttributes):
     """Base of what holds for a parameter after every step."""
 
-    def apply(self, w: Array, xp: Namespace) -> Array:
+    def apply(self, xp: Namespace, w: Array) -> Array:
         """The nearest array to ``w`` for which it holds."""
         raise NotImplementedError(f"{type(self).__name__} has to define apply")
 
@@ -90,13 +92,15 @@ class MaxNorm(Constraint):
             vectors of an Embedding.
     """
 
+    fixed = ("limit", "axis")
+
     @checked
     def __init__(self, limit: float, *, axis: int = -1):
         if not limit > 0:
             raise ValueError(f"MaxNorm needs a limit above 0, got {limit}")
         self.limit, self.axis = float(limit), axis
 
-    def apply(self, w: Array, xp: Namespace) -> Array:
+    def apply(self, xp: Namespace, w: Array) -> Array:
         wide = widened(w, xp)
         summed = tuple(axis for axis in range(w.ndim) if axis != self.axis % w.ndim)
         length = xp.sqrt(xp.sum(wide * wide, axis=summed, keepdims=True))
@@ -131,14 +135,14 @@ def make_regularization(rules: Rules, backend: Backend) -> tuple[Penalize, Const
         grads = dict(grads)
         for name, rule in penalties:
             w, grad = params[name], grads[name]
-            value = value + xp.astype(rule.value(widened(w, xp), xp), value.dtype)
+            value = value + xp.astype(rule.value(xp, widened(w, xp)), value.dtype)
             grads[name] = slopes[rule](w, grad) if scale is None else scaled[rule](w, grad, scale)
         return value, grads
 
     def constrain(params: Params) -> Params:
         params = dict(params)
         for name, rule in constraints:
-            params[name] = rule.apply(params[name], xp)
+            params[name] = rule.apply(xp, params[name])
         return params
 
     return penalize, constrain

@@ -18,6 +18,8 @@ class Reshape(Layer):
     (4, 6)
     """
 
+    fixed = ("shape",)
+
     def __init__(self, shape: Shape):
         super().__init__()
         if not isinstance(shape, tuple | list) or not all(isinstance(n, Integral) for n in shape):
@@ -37,12 +39,14 @@ class Reshape(Layer):
         return tuple(size // known if n == -1 else n for n in self.shape)
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        assert self.input_shape is not None
-        return self.xp.reshape(Z, (Z.shape[0], *self.output_shape(self.input_shape)))
+        xp = self.xp
+        assert self.input_shape is not None  # once it is built
+        return xp.reshape(Z, (Z.shape[0], *self.output_shape(self.input_shape)))
 
     def backward(self, delta: Array) -> Array:
+        xp = self.xp
         assert self.input_shape is not None
-        return self.xp.reshape(delta, (delta.shape[0], *self.input_shape))
+        return xp.reshape(delta, (delta.shape[0], *self.input_shape))
 
     def __repr__(self) -> str:
         return f"Reshape({self.shape})"

@@ -32,6 +32,8 @@ class TiedDense(Layer):
         bias_init: draws ``b``.
     """
 
+    fixed = ("units", "source", "use_bias", "bias_init")
+
     def __init__(
         self, units: int, source: Layer, *, use_bias: bool = True, bias_init: Initializer = zeros
     ):
@@ -50,7 +52,8 @@ class TiedDense(Layer):
         return (*input_shape[:-1], self.units)
 
     def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
-        weight, wanted = self.source.params.get("weight"), (self.units, input_shape[-1])
+        weight = self.source.params.get("weight") if self.source.built else None
+        wanted = self.units, input_shape[-1]
         if weight is None or tuple(weight.shape) != wanted:
             found = "none yet" if weight is None else f"one of shape {tuple(weight.shape)}"
             raise ShapeError(

@@ -90,9 +90,9 @@ def check_gradients(
 
 
 def _backend_of(target: Any, backend: str | Backend | None) -> Backend:
-    own = getattr(target, "backend", None) if isinstance(target, Layer | Network) else None
-    if own is None:
+    if not isinstance(target, Network) and not (isinstance(target, Layer) and target.built):
         return get_backend(backend or "numpy")
+    own = target.backend
     if backend is not None and get_backend(backend) is not own:
         raise ValueError(f"the target lives on {own}, so it is checked there; leave out backend")
     return own
@@ -122,7 +122,7 @@ def _subject(target: Any, shape: Shape, backend: Backend, training: bool, target
     if isinstance(target, Network):
         target = target.root
     if isinstance(target, Layer):
-        if target.backend is None:
+        if not target.built:
             target = copy.deepcopy(target)
             target.build(shape[1:], backend, dtype="float64")
         return LayerSubject(target, backend, training)

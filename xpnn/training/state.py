@@ -30,7 +30,7 @@ class TrainingState:
 
     Attributes:
         network: what is trained, in place.
-        loss, optimizer, metrics, precision, accumulate, seed: see ``Trainer``.
+        loss, optimizer, metrics, precision, accumulate, seed, compile: see ``Trainer``.
         opt_state: the optimizer's state, changed in place; None before the first step.
         epoch: epochs done, over all calls of ``fit``.
         steps: steps done, over all calls of ``fit``.
@@ -54,6 +54,7 @@ class TrainingState:
     precision: MixedPrecision | None = None
     accumulate: int = 1
     seed: int = 0
+    compile: bool | None = None
 
     opt_state: OptState | None = None
     epoch: int = 0

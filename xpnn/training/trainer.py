@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from xpnn.arguments import as_seed, checked
+from xpnn.arguments import KnownAttributes, as_seed, checked
 from xpnn.backends import Backend
-from xpnn.layers import Layer
+from xpnn.errors import XpnnError
 from xpnn.metrics import Metric
 from xpnn.moving import moved
 from xpnn.network import Network
@@ -22,7 +22,7 @@ from xpnn.training.measuring import measured
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.memory import with_more_memory
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
-from xpnn.training.stepping.step import hyperparameters, make_eval_step, make_flat_step
+from xpnn.training.stepping.step import Settings, described, make_eval_step, make_flat_step
 from xpnn.typing import Array, Loss
 
 
@@ -38,7 +38,7 @@ def _of_state(name: str) -> Any:
     return property(get, put)
 
 
-class Trainer:
+class Trainer(KnownAttributes):
     """Trains a network: the loop, and what it carries from epoch to epoch.
 
     The loop never waits for the device except at log points: every ``log_every`` steps and at the
@@ -65,9 +65,11 @@ class Trainer:
 
     Attributes:
         state: what is trained and where it stands; callbacks are given it. Its network, loss,
-            optimizer, metrics, precision, accumulate, seed, opt_state, epoch, steps, epoch_steps
-            and stop_reason are the trainer's own under the same names.
+            optimizer, metrics, precision, accumulate, seed, compile, opt_state, epoch, steps,
+            epoch_steps and stop_reason are the trainer's own under the same names.
     """
+
+    fixed = ("network", "precision", "state")
 
     network = _of_state("network")
     loss = _of_state("loss")
@@ -75,6 +77,7 @@ class Trainer:
     metrics = _of_state("metrics")
     precision = _of_state("precision")
     accumulate = _of_state("accumulate")
+    compile = _of_state("compile")
     seed = _of_state("seed")
     opt_state = _of_state("opt_state")
     epoch = _of_state("epoch")
@@ -100,10 +103,6 @@ class Trainer:
         _check_parts(network, optimizer, metrics, callbacks)
         if log_every < 1:
             raise ValueError(f"log_every counts steps, at least 1, got {log_every}")
-        if accumulate < 1:
-            raise ValueError(
-                f"accumulate counts the parts of a batch, at least 1, got {accumulate}"
-            )
         self.state = TrainingState(
             network,
             loss,
@@ -111,11 +110,12 @@ class Trainer:
             self.step,
             tuple(metrics),
             as_precision(precision, network),
-            int(accumulate),
+            _as_parts(accumulate),
             network.seed if seed is None else as_seed(seed),
+            compile,
         )
         self.callbacks = tuple(callbacks)
-        self.log_every, self.compile = int(log_every), compile
+        self.log_every = int(log_every)
         self._made_for: Any = None
         self._renew_steps()
 
@@ -137,7 +137,8 @@ class Trainer:
         owns = state.network.backend.owns
         if not (owns(x) and owns(y) and (weight is None or owns(weight))):
             x, y, weight = self._taken_over(x, y, weight)
-        self._look_for_changes()
+        if not self._settings.hold():
+            self._renew_steps()
         opt_state = state.opt_state
         if opt_state is None:
             opt_state = state.opt_state = state.fresh_opt_state()
@@ -239,26 +240,39 @@ class Trainer:
         loop.run(callback_states)
         return history
 
-    def _look_for_changes(self) -> None:
-        """Renew the steps if a layer or the optimizer was changed; costs next to nothing if not.
-
-        What else a layer keeps, such as a count of its calls, is looked at once in each ``fit``.
-        """
-        if self._made_at != Layer.changes or self._made_for[0] != self.optimizer.hyper:
-            self._renew_steps()
-
     def _renew_steps(self) -> None:
-        """Make steps anew if they hold anything as it was: hyperparameters, what is frozen."""
-        network, loss, optimizer = self.network, self.loss, self.optimizer
-        parts = loss, optimizer, self.metrics, self.precision, self.accumulate, self.compile
-        found = optimizer.hyper.copy(), hyperparameters(network), parts
+        """Make steps anew if they hold anything as it was: hyperparameters, what is frozen.
+
+        What else a layer keeps, such as a count of its calls, is looked at once in each ``fit``,
+        and so are its methods, in whose place others may have been put.
+        """
+        state = self.state
+        network, loss, optimizer = state.network, state.loss, state.optimizer
+        _check_parts(network, optimizer, state.metrics, self.callbacks)
+        self._check_opt_state()
+        state.metrics, state.accumulate = tuple(state.metrics), _as_parts(state.accumulate)
+        settings = Settings(state)
+        methods = [(one.forward, one.backward) for one in network.all_layers]
+        found = settings, described(network), methods
         if found != self._made_for:
             self._made_for = found
-            self._eval_step = make_eval_step(network, loss, self.metrics, compile=self.compile)
+            self._eval_step = make_eval_step(network, loss, state.metrics, compile=self.compile)
             self._train_step = make_flat_step(
-                network, loss, optimizer, self.precision, self.accumulate, self.compile
+                network, loss, optimizer, state.precision, state.accumulate, self.compile
             )
-        self._made_at = Layer.changes
+        self._settings = settings
+
+    def _check_opt_state(self) -> None:
+        """Refuse an optimizer that was put in place of one with other slots."""
+        state = self.state
+        scaling = None if state.precision is None else state.precision.scaling
+        wanted = state.optimizer.init({}, state.network.backend, scaling).keys()
+        if state.opt_state is not None and state.opt_state.keys() != wanted:
+            raise XpnnError(
+                f"{state.optimizer!r} keeps {', '.join(wanted)}, but trainer.opt_state is that of "
+                f"another optimizer: {', '.join(state.opt_state)}; set trainer.opt_state = None to "
+                f"begin anew with it"
+            )
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""
@@ -346,7 +360,8 @@ class Trainer:
         {'loss': 0.5}
         """
         data = samples_to_measure(self.state, x, y, sample_weight, batch_size)
-        self._look_for_changes()
+        if not self._settings.hold():
+            self._renew_steps()
         with self.network.backend.on_device():
             return measured(self.network, self._eval_step, self.metrics, data, batch_size or 256)
 
@@ -356,9 +371,16 @@ class Trainer:
 
     def _measure_held_out(self, held_out: Any, between: Callable[[], None]) -> dict[str, float]:
         """What the history lists of the validation data; ``between`` is called between batches."""
-        self._look_for_changes()
+        if not self._settings.hold():
+            self._renew_steps()
         found = measured(self.network, self._eval_step, self.metrics, held_out, 256, between)
         return {f"val_{name}": value for name, value in found.items()}
+
+
+def _as_parts(accumulate: int) -> int:
+    if accumulate < 1:
+        raise ValueError(f"accumulate counts the parts of a batch, at least 1, got {accumulate}")
+    return int(accumulate)
 
 
 def _check_parts(network: Any, optimizer: Any, metrics: Any, callbacks: Any) -> None:

@@ -35,9 +35,9 @@ class OwnPenalty(L2):
 
 
 class OwnConstraint(MaxNorm):
-    def apply(self, w, xp):
+    def apply(self, xp, w):
         CALLS.append(1)
-        return super().apply(w, xp)
+        return super().apply(xp, w)
 
 
 def own_loss(predictions, targets, **options):

@@ -55,11 +55,11 @@ def test_rotary_turns_points_of_the_plane(backend, rng, offset):
     xp, array = backend.xp, backend.asarray(x)
     counter = xp.asarray(offset, dtype=xp.int32, device=backend.device)
     with backend.on_device():
-        compiled = backend.compiled(lambda array, first: rotary(array, first, xp), known=True)
+        compiled = backend.compiled(lambda array, first: rotary(xp, array, first), known=True)
         for found in (
-            rotary(array, offset, xp),
-            rotary(array, counter, xp),
-            rotary(array, backend.asarray(places), xp),
+            rotary(xp, array, offset),
+            rotary(xp, array, counter),
+            rotary(xp, array, backend.asarray(places)),
             compiled(array, counter),
         ):
             np.testing.assert_allclose(backend.to_numpy(found), expected, atol=2e-6)
@@ -69,7 +69,7 @@ def test_rotary_takes_positions_of_each_sample(backend, rng):
     x = rng.standard_normal((2, 3, 5, 8)).astype(np.float32)
     places = np.stack([np.arange(5), np.arange(5) + 40])[:, None, :]  # (batch, 1 for heads, time)
     with backend.on_device():
-        found = rotary(backend.asarray(x), backend.asarray(places), backend.xp, base=100.0)
+        found = rotary(backend.xp, backend.asarray(x), backend.asarray(places), base=100.0)
     expected = turned_in_the_complex_plane(x, places, base=100.0)
     np.testing.assert_allclose(backend.to_numpy(found), expected, atol=1e-5)
 
@@ -79,7 +79,7 @@ def test_rotary_products_depend_on_the_distance_alone(backend, rng):
     xp = backend.xp
     with backend.on_device():
         products = [
-            float(backend.to_numpy(xp.sum(rotary(q, p, xp) * rotary(k, p + 4, xp))))
+            float(backend.to_numpy(xp.sum(rotary(xp, q, p) * rotary(xp, k, p + 4))))
             for p in (0, 1, 17)
         ]
     np.testing.assert_allclose(products, products[0], rtol=1e-4)
@@ -90,8 +90,8 @@ def test_rotary_inverse_is_the_transpose(backend, rng):
     x, delta = (rng.standard_normal((2, 5, 8)) for _ in range(2))
     with backend.allow_float64(), backend.on_device():
         lent = backend.asarray(x), backend.asarray(delta)
-        forth = backend.to_numpy(rotary(lent[0], 2, backend.xp))
-        back = backend.to_numpy(rotary_inverse(lent[1], 2, backend.xp))
+        forth = backend.to_numpy(rotary(backend.xp, lent[0], 2))
+        back = backend.to_numpy(rotary_inverse(backend.xp, lent[1], 2))
     assert back.dtype == np.float64
     assert np.sum(delta * forth) == pytest.approx(np.sum(back * x), rel=1e-12)
 
@@ -100,7 +100,7 @@ def test_rotary_keeps_half_precision_and_its_angles(backend, rng):
     if backend.name == "array-api-strict":
         pytest.skip("the standard has no float16")
     x = rng.standard_normal((3000, 4)).astype(np.float16)  # float16 cannot count beyond 2048
-    found = backend.to_numpy(rotary(backend.asarray(x), 0, backend.xp))
+    found = backend.to_numpy(rotary(backend.xp, backend.asarray(x), 0))
     assert found.dtype == np.float16
     expected = turned_in_the_complex_plane(x.astype(np.float64), np.arange(3000))
     np.testing.assert_allclose(found, expected, atol=5e-3)

@@ -58,6 +58,8 @@ class MultiHeadAttention(Container):
     (20, 64)
     """
 
+    fixed = ("layers", "heads", "dropout", "use_bias", "weight_init")
+
     def __init__(
         self,
         heads: int,
@@ -110,7 +112,6 @@ class MultiHeadAttention(Container):
 
     def empty_past(self, batch: int, length: int) -> State:
         """Room for the keys and values of ``length`` positions; see ``generate``."""
-        assert self.backend is not None
         assert self.input_shape is not None
         if not self.causal:
             raise XpnnError(
@@ -126,10 +127,11 @@ class MultiHeadAttention(Container):
         time, features = input_shape
         return time * features * (4 * features + 2 * time)
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        assert self.backend is not None
-        self._sum_of_products = self.backend.sums(product_rule)
-        self._scores_back = elementwise(softmax_slope)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {
+            "sum_of_products": self.backend.sums(product_rule),
+            "scores_back": elementwise(softmax_slope),
+        }
 
     # Running ------------------------------------------------------------------------------------
 
@@ -160,7 +162,6 @@ class MultiHeadAttention(Container):
                 f"another; make it without causal and rotate"
             )
         xp = self.xp
-        assert self.backend is not None
         _check_attend(self, Z, context, mask)
         Q, K, V = self._queries_keys_values(Z, context, mask)
         scores = widened(Q @ xp.matrix_transpose(K), xp)
@@ -181,16 +182,17 @@ class MultiHeadAttention(Container):
         """The backward of ``attend``: writes ``grads``; returns dL/dZ and dL/d(context)."""
         xp, A = self.xp, self.cache["A"]
         Q, K, V, P = (self.cache[name] for name in ("Q", "K", "V", "P"))
-        self.grads["output_weight"] = _product_back(A, delta, xp)
+        self.grads["output_weight"] = _product_back(xp, A, delta)
         if self.use_bias:
             self.grads["output_bias"] = sum_to_features(delta, xp)
         dA = self._heads(delta @ self.params["output_weight"].T)
         dV = xp.matrix_transpose(self.cache["dropped"]) @ dA
         dP = self.dropout.backward(dA @ xp.matrix_transpose(V))
-        dS = self._scores_back(P, dP, self._sum_of_products(dA, self._heads(A)))
+        sums = self.fused["sum_of_products"](dA, self._heads(A))
+        dS = self.fused["scores_back"](P, dP, sums)
         dQ, dK = dS @ K, xp.matrix_transpose(dS) @ Q
         if self.rotate:
-            dQ, dK = rotary_inverse(dQ, 0, xp), rotary_inverse(dK, 0, xp)
+            dQ, dK = rotary_inverse(xp, dQ, 0), rotary_inverse(xp, dK, 0)
         return self._projections_back(dQ * _scale(dQ), dK, dV)
 
     def _queries_keys_values(
@@ -207,7 +209,7 @@ class MultiHeadAttention(Container):
         Q, K, V = map(self._heads, thirds)
         if self.rotate:
             start = 0 if past is None else past["position"]
-            Q, K = rotary(Q, start, self.xp), rotary(K, start, self.xp)
+            Q, K = rotary(self.xp, Q, start), rotary(self.xp, K, start)
         return [Q * _scale(Q), *((K, V) if past is None else self._remembered(K, V, mask))]
 
     def _affine(self, Z: Array, first: int, last: int) -> Array:
@@ -227,9 +229,9 @@ class MultiHeadAttention(Container):
                 (Z, self._side_by_side(dQ), W[:, :features]),
                 (context, inner, W[:, features:]),
             ]
-        self.grads["weight"] = _joined([_product_back(X, d, xp) for X, d, _ in pairs], xp)
+        self.grads["weight"] = _joined(xp, [_product_back(xp, X, d) for X, d, _ in pairs])
         if self.use_bias:
-            self.grads["bias"] = _joined([sum_to_features(d, xp) for _, d, _ in pairs], xp)
+            self.grads["bias"] = _joined(xp, [sum_to_features(d, xp) for _, d, _ in pairs])
         dZ, *rest = [d @ part.T for _, d, part in pairs]
         return dZ, rest[0] if rest else None
 
@@ -237,7 +239,6 @@ class MultiHeadAttention(Container):
 
     def _barred(self, mask: Array | None, keys: int) -> Array | None:
         """Which keys are not seen; broadcasts to (batch, heads, queries, keys)."""
-        assert self.backend is not None
         past = self.cache.get("past")
         positions = self.backend.indices(keys)
         if past is not None:
@@ -252,7 +253,6 @@ class MultiHeadAttention(Container):
 
     def _remembered(self, K: Array, V: Array, mask: Array | None) -> list[Array]:
         """``K``, ``V`` and mask of one more position, put in their place among those before."""
-        assert self.backend is not None
         xp, past = self.xp, self.cache["past"]
         if K.shape[2] != 1:
             raise ShapeError(f"{self!r} goes on by one position at a time, got {K.shape[2]}")
@@ -288,12 +288,12 @@ def _scale(Q: Array) -> float:
     return 1 / math.sqrt(Q.shape[-1])
 
 
-def _joined(parts: list[Array], xp: Namespace) -> Array:
+def _joined(xp: Namespace, parts: list[Array]) -> Array:
     """The gradients of W_q and of [W_k W_v] side by side, where they come apart."""
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
 
 
-def _product_back(Z: Array, delta: Array, xp: Namespace) -> Array:
+def _product_back(xp: Namespace, Z: Array, delta: Array) -> Array:
     """dL/dW of ``Z W``: the sum over all steps of Z^T delta."""
     Z, delta = (xp.reshape(one, (-1, one.shape[-1])) for one in (Z, delta))
     return Z.T @ delta

@@ -9,27 +9,27 @@ all steps and gates is faster than one for each gate.
 from xpnn.typing import Array, Namespace
 
 
-def by_gate(W: Array, gates: int, xp: Namespace) -> Array:
+def by_gate(xp: Namespace, W: Array, gates: int) -> Array:
     """(rows, gates * units) as (gates, rows, units)."""
     W = xp.reshape(W, (W.shape[0], gates, -1))
     return xp.permute_dims(W, (1, 0, 2))
 
 
-def transposed(W: Array, gates: int, xp: Namespace) -> Array:
+def transposed(xp: Namespace, W: Array, gates: int) -> Array:
     """(rows, gates * units) as (gates, units, rows), copied in that order.
 
     On the CPU a small product with a matrix that is only seen as transposed takes twice as long.
     """
-    turned = xp.matrix_transpose(by_gate(W, gates, xp))
+    turned = xp.matrix_transpose(by_gate(xp, W, gates))
     return xp.reshape(xp.reshape(turned, (-1,)), turned.shape)
 
 
-def rows(Z: Array, xp: Namespace) -> Array:
+def rows(xp: Namespace, Z: Array) -> Array:
     """(time, batch, features) as (time * batch, features)."""
     return xp.reshape(Z, (-1, Z.shape[-1]))
 
 
-def side_by_side(S: Array, xp: Namespace) -> Array:
+def side_by_side(xp: Namespace, S: Array) -> Array:
     """(time, gates, batch, units) as (time * batch, gates * units), like columns of parameters."""
     time, gates, batch, units = S.shape
     return xp.reshape(xp.permute_dims(S, (0, 2, 1, 3)), (time * batch, gates * units))

@@ -14,7 +14,7 @@ from xpnn.numerics import sum_over
 from xpnn.typing import Array, Namespace, Shape, State
 
 
-def rotary(x: Array, positions: Array | int, xp: Namespace, *, base: float = 10_000.0) -> Array:
+def rotary(xp: Namespace, x: Array, positions: Array | int, *, base: float = 10_000.0) -> Array:
     """Turn pairs of features by angles that grow with the position (Su et al., 2021, section 3.2).
 
     Feature i of the first half and feature i of the second half are the two coordinates of a point,
@@ -28,44 +28,44 @@ def rotary(x: Array, positions: Array | int, xp: Namespace, *, base: float = 10_
     learned, and they are whole slices.
 
     Args:
+        xp: the array namespace.
         x: (..., time, features), an even number of features: queries or keys, all heads at once.
         positions: of the steps, an array that broadcasts to x.shape[:-1]; or the position of the
             first step, an integer or a 0-d array, after which the others follow one by one.
-        xp: the array namespace.
         base: how slowly the slowest pair turns.
 
     Returns:
         An array of the shape and dtype of ``x``. Angles are computed in at least float32.
     """
-    cos, sin = _turns(x, positions, base, xp)
-    return _turned(x, cos, sin, xp)
+    cos, sin = _turns(xp, x, positions, base)
+    return _turned(xp, x, cos, sin)
 
 
 def rotary_inverse(
-    delta: Array, positions: Array | int, xp: Namespace, *, base: float = 10_000.0
+    xp: Namespace, delta: Array, positions: Array | int, *, base: float = 10_000.0
 ) -> Array:
     """Turn back what ``rotary`` turned: its backward, given dL/dy, returning dL/dx.
 
     A rotation is orthogonal, so that the transpose that a backward takes is the turn by ``-t_i``.
     """
-    cos, sin = _turns(delta, positions, base, xp)
-    return _turned(delta, cos, -sin, xp)
+    cos, sin = _turns(xp, delta, positions, base)
+    return _turned(xp, delta, cos, -sin)
 
 
-def _turns(x: Array, positions: Array | int, base: float, xp: Namespace) -> tuple[Array, Array]:
+def _turns(xp: Namespace, x: Array, positions: Array | int, base: float) -> tuple[Array, Array]:
     """cos and sin of the angles, (..., time, features / 2), in the dtype of ``x``."""
-    angles = _angles(positions, x.shape[-2], x.shape[-1] // 2, base, x, xp)
+    angles = _angles(xp, positions, x.shape[-2], x.shape[-1] // 2, base, x)
     return xp.astype(xp.cos(angles), x.dtype), xp.astype(xp.sin(angles), x.dtype)
 
 
-def _turned(x: Array, cos: Array, sin: Array, xp: Namespace) -> Array:
+def _turned(xp: Namespace, x: Array, cos: Array, sin: Array) -> Array:
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
     return xp.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def _angles(
-    positions: Array | int, time: int, pairs: int, base: float, like: Array, xp: Namespace
+    xp: Namespace, positions: Array | int, time: int, pairs: int, base: float, like: Array
 ) -> Array:
     """``p base^(-i / pairs)``, (..., time, pairs), beside ``like`` and in at least float32."""
     import array_api_compat
@@ -93,6 +93,8 @@ class LearnedPositions(Layer):
         weight_init: draws ``W``.
     """
 
+    fixed = ("length", "weight_init")
+
     def __init__(self, length: int | None = None, *, weight_init: Initializer = SMALL):
         super().__init__()
         if length is not None and length < 1:
@@ -113,11 +115,9 @@ class LearnedPositions(Layer):
 
     def empty_past(self, batch: int, length: int) -> State:
         """How many positions were read; see ``generate``."""
-        assert self.backend is not None
         return {"position": self.backend.counter()}
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        assert self.backend is not None
         xp, start, time = self.xp, _start(self, Z.shape[1]), Z.shape[1]
         if isinstance(start, int):
             return Z + self.params["weight"][start : start + time, :]
@@ -161,12 +161,11 @@ class SinusoidalPositions(Layer):
 
     def empty_past(self, batch: int, length: int) -> State:
         """How many positions were read; see ``generate``."""
-        assert self.backend is not None
         return {"position": self.backend.counter()}
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         xp, (_, time, features) = self.xp, Z.shape
-        angles = _angles(_start(self, time), time, features // 2, self.base, Z, xp)
+        angles = _angles(xp, _start(self, time), time, features // 2, self.base, Z)
         waves = xp.stack([xp.sin(angles), xp.cos(angles)], axis=-1)
         return Z + xp.astype(xp.reshape(waves, (time, features)), Z.dtype)
 

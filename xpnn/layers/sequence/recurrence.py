@@ -61,6 +61,8 @@ class Recurrent(Layer):
     ``bias`` (gates * units,).
     """
 
+    fixed = ("units", "return_sequences", "stateful", "use_bias", "weight_init", "recurrent_init")
+
     gates: ClassVar[int] = 1
     memory: ClassVar[tuple[str, ...]] = ("h",)
 
@@ -141,7 +143,6 @@ class Recurrent(Layer):
     def empty_memory(self, batch: int) -> Memory:
         """The memory before the first step: zeros."""
         xp, shape = self.xp, (batch, self.units)
-        assert self.backend is not None
         dtype, device = self.params["weight"].dtype, self.backend.device
         return tuple(xp.zeros(shape, dtype=dtype, device=device) for _ in self.memory)
 
@@ -208,16 +209,15 @@ class Recurrent(Layer):
             The outputs of all steps, (batch, time, units), and the memory after the last one.
         """
         xp = self.xp
-        assert self.backend is not None
         _check_run(self, Z, initial, mask)
         Z = self._in_order(Z)
-        P = rows(Z, xp) @ by_gate(self.params["weight"], self.gates, xp)
+        P = rows(xp, Z) @ by_gate(xp, self.params["weight"], self.gates)
         if self.use_bias:
-            P += by_gate(self.params["bias"][None, :], self.gates, xp)
+            P += by_gate(xp, self.params["bias"][None, :], self.gates)
         P = xp.reshape(P, (self.gates, *Z.shape[:2], self.units))
-        self.cache["R"] = by_gate(self.params["recurrent_weight"], self.gates, xp)
+        self.cache["R"] = by_gate(xp, self.params["recurrent_weight"], self.gates)
         if "recurrent_bias" in self.params:
-            self.cache["q"] = by_gate(self.params["recurrent_bias"][None, :], self.gates, xp)
+            self.cache["q"] = by_gate(xp, self.params["recurrent_bias"][None, :], self.gates)
         here = [] if mask is None else [self._in_order(mask[:, :, None])]
         inputs = (xp.permute_dims(P, (1, 0, 2, 3)), *here)
         memory = self.empty_memory(Z.shape[1]) if initial is None else initial
@@ -250,12 +250,11 @@ class Recurrent(Layer):
             dL/dZ and dL/d(initial memory).
         """
         xp = self.xp
-        assert self.backend is not None
         kept = self.cache["kept"]
         arriving = [] if deltas is None else [self._in_order(deltas)]
         none = (xp.zeros_like(kept[0][0, ...]),) * len(self.memory)
         D = tuple(b if a is None else a for a, b in zip_longest(final, none))
-        self.cache["RT"] = transposed(self.params["recurrent_weight"], self.gates, xp)
+        self.cache["RT"] = transposed(xp, self.params["recurrent_weight"], self.gates)
         count = len(self.memory)
         slopes = self.slopes(tuple(kept[:count]), *kept[count:])
         self.cache["arriving"] = len(arriving)
@@ -285,10 +284,10 @@ class Recurrent(Layer):
     def _products_back(self, dU: Array, dP: Array | None = None) -> Array | None:
         """The gradients of all parameters, each from one product over all steps; returns dL/dZ."""
         xp, Z = self.xp, self.cache["Z"]
-        dU = side_by_side(dU, xp)
-        dP = dU if dP is None else side_by_side(dP, xp)
-        self.grads["weight"] = rows(Z, xp).T @ dP
-        self.grads["recurrent_weight"] = rows(self.cache["kept"][0], xp).T @ dU
+        dU = side_by_side(xp, dU)
+        dP = dU if dP is None else side_by_side(xp, dP)
+        self.grads["weight"] = rows(xp, Z).T @ dP
+        self.grads["recurrent_weight"] = rows(xp, self.cache["kept"][0]).T @ dU
         if self.use_bias:
             self.grads["bias"] = sum_over(dP, xp, axis=0)
         if "recurrent_bias" in self.params:

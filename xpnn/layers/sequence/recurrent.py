@@ -47,15 +47,15 @@ class SimpleRNN(Recurrent):
         """``f'``, from the output."""
         return 1.0 - h * h if self.activation == "tanh" else xp.astype(h > 0, h.dtype)
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._step, self._slopes = elementwise(self.rule), elementwise(self.slope)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {"step": elementwise(self.rule), "slopes": elementwise(self.slope)}
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
-        h = self._step(P[0, ...], U[0, ...])
+        h = self.fused["step"](P[0, ...], U[0, ...])
         return (h,), (h,)
 
     def slopes(self, before: Memory, *kept: Array) -> Memory:
-        return (self._slopes(*kept),)
+        return (self.fused["slopes"](*kept),)
 
     def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
         return ((D[0] * slopes[0])[None, ...],), (None,)
@@ -121,19 +121,22 @@ class LSTM(Recurrent):
         E = C + D * a_c
         return E * a_i, E * a_f, E * a_g, D * a_o, E * f
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._step, self._slopes = elementwise(self.rule), elementwise(self.slope_rule)
-        self._step_back = elementwise(self.back_rule)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {
+            "step": elementwise(self.rule),
+            "slopes": elementwise(self.slope_rule),
+            "step_back": elementwise(self.back_rule),
+        }
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
-        h, c, *kept = self._step(*self._gates(P + U), memory[1])
+        h, c, *kept = self.fused["step"](*self._gates(P + U), memory[1])
         return (h, c), tuple(kept)
 
     def slopes(self, before: Memory, *kept: Array) -> Memory:
-        return (kept[1], *self._slopes(before[1], *kept))
+        return (kept[1], *self.fused["slopes"](before[1], *kept))
 
     def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
-        *blocks, C = self._step_back(*D, *slopes)
+        *blocks, C = self.fused["step_back"](*D, *slopes)
         return (self.xp.stack(blocks),), (None, C)
 
 
@@ -192,20 +195,23 @@ class GRU(Recurrent):
         dU_n = dP_n * r
         return dU_n * a_r, D * a_z, dP_n, dU_n, D * z
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._step, self._slopes = elementwise(self.rule), elementwise(self.slope_rule)
-        self._step_back = elementwise(self.back_rule)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {
+            "step": elementwise(self.rule),
+            "slopes": elementwise(self.slope_rule),
+            "step_back": elementwise(self.back_rule),
+        }
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
-        h, *kept = self._step(*self._gates(P), *self._gates(U), *memory)
+        h, *kept = self.fused["step"](*self._gates(P), *self._gates(U), *memory)
         return (h,), (*kept, U[2, ...])
 
     def slopes(self, before: Memory, *kept: Array) -> Memory:
-        return (*kept[:2], *self._slopes(*before, *kept))
+        return (*kept[:2], *self.fused["slopes"](*before, *kept))
 
     def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
         xp = self.xp
-        dP_r, dP_z, dP_n, dU_n, past = self._step_back(*D, *slopes)
+        dP_r, dP_z, dP_n, dU_n, past = self.fused["step_back"](*D, *slopes)
         return (xp.stack([dP_r, dP_z, dU_n]), xp.stack([dP_r, dP_z, dP_n])), (past,)
 
 
@@ -223,6 +229,8 @@ class Bidirectional(Parallel):
     >>> Bidirectional(LSTM(8)).output_shape((20, 3))
     (16,)
     """
+
+    fixed = (*Parallel.fixed, "layer")
 
     def __init__(self, layer: Recurrent, merge: Literal["concatenate", "sum"] = "concatenate"):
         if not isinstance(layer, Recurrent):

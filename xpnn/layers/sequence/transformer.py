@@ -42,6 +42,19 @@ class TransformerBlock(Sequential):
     (20, 64)
     """
 
+    fixed = (
+        *Sequential.fixed,
+        "features",
+        "heads",
+        "hidden",
+        "causal",
+        "norm_first",
+        "dropout",
+        "rotate",
+        "norm",
+        "activation",
+    )
+
     def __init__(
         self,
         features: int,

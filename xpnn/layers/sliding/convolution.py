@@ -59,6 +59,18 @@ class KernelLayer(Layer):
         bias_init: draws ``b``.
     """
 
+    fixed: ClassVar[tuple[str, ...]] = (
+        "filters",
+        "kernel_size",
+        "stride",
+        "padding",
+        "dilation",
+        "groups",
+        "use_bias",
+        "weight_init",
+        "bias_init",
+    )
+
     axes: ClassVar[int]
 
     def __init__(
@@ -112,29 +124,29 @@ class KernelLayer(Layer):
 
     def inward(self, Z: Array) -> Array:
         """(batch, *positions, channels) as the products want it."""
-        return split_groups(positions_first(Z, self.xp), self.groups, self.xp)
+        return split_groups(self.xp, positions_first(self.xp, Z), self.groups)
 
     def outward(self, S: Array, bias: Array | None = None) -> Array:
         """The way back of ``inward``, plus a bias; ``S`` has just been made."""
         xp = self.xp
-        S = join_groups(S, xp)
+        S = join_groups(xp, S)
         if bias is not None:
             shape = S.shape
             S = xp.reshape(S, (*shape[:-2], -1))
             S += xp.tile(bias, (shape[-2],))  # the batch's rows as one: short ones are slow to add
             S = xp.reshape(S, shape)
-        return batch_first(S, xp)
+        return batch_first(xp, S)
 
     def kernel(self) -> Array:
         """``W`` as the products want it."""
-        return split_kernel(self.params["weight"], self.groups, self.xp)
+        return split_kernel(self.xp, self.params["weight"], self.groups)
 
     def write_gradients(self, dW: Array, delta: Array) -> None:
         """``dW`` in the shape of ``W``, and the sum of delta over batch and positions."""
         xp = self.xp
-        self.grads["weight"] = join_kernel(dW, self.params["weight"].shape, xp)
+        self.grads["weight"] = join_kernel(xp, dW, self.params["weight"].shape)
         if self.use_bias:
-            rows = xp.reshape(positions_first(delta, xp), (-1, delta.shape[0], self.filters))
+            rows = xp.reshape(positions_first(xp, delta), (-1, delta.shape[0], self.filters))
             self.grads["bias"] = sum_to_features(rows, xp)
 
     def __repr__(self) -> str:
@@ -156,14 +168,12 @@ class Convolution(KernelLayer):
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         xp, slides = self.xp, self.slides(Z.shape[1:-1])
-        assert self.backend is not None
         taps = window_taps(self.inward(Z), slides, self.backend)
         self.cache["Z"], self.cache["taps"] = Z, taps
-        return self.outward(correlate(taps, self.kernel(), slides, xp), self.params.get("bias"))
+        return self.outward(correlate(xp, taps, self.kernel(), slides), self.params.get("bias"))
 
     def backward(self, delta: Array) -> Array | None:
         K, rows = self.kernel(), self.inward(delta)
-        assert self.backend is not None
         dW = kernel_gradient(self.cache["taps"], rows, K.shape, self.backend)
         self.write_gradients(dW, delta)
         if not self.passes_back:

@@ -25,26 +25,26 @@ SHORTEST = 512  # rows of one of the products that a longer one is cut into
 FEW_CHANNELS = 6  # below, one product for all entries of the kernel beats one for each: measured
 
 
-def split_groups(Z: Array, groups: int, xp: Namespace) -> Array:
+def split_groups(xp: Namespace, Z: Array, groups: int) -> Array:
     """(*positions, batch, channels) as (groups, *positions, batch, channels of one group)."""
     Z = xp.reshape(Z, (*Z.shape[:-1], groups, Z.shape[-1] // groups))
-    return in_one_piece(xp.permute_dims(Z, (Z.ndim - 2, *range(Z.ndim - 2), Z.ndim - 1)), xp)
+    return in_one_piece(xp, xp.permute_dims(Z, (Z.ndim - 2, *range(Z.ndim - 2), Z.ndim - 1)))
 
 
-def join_groups(S: Array, xp: Namespace) -> Array:
+def join_groups(xp: Namespace, S: Array) -> Array:
     """The way back of ``split_groups``."""
     S = xp.permute_dims(S, (*range(1, S.ndim - 1), 0, S.ndim - 1))
     return xp.reshape(S, (*S.shape[:-2], -1))
 
 
-def split_kernel(W: Array, groups: int, xp: Namespace) -> Array:
+def split_kernel(xp: Namespace, W: Array, groups: int) -> Array:
     """(*window, inputs of one group, outputs) as (groups, entries, inputs, outputs of one)."""
     *window, inputs, outputs = W.shape
     W = xp.reshape(W, (math.prod(window), inputs, groups, outputs // groups))
     return xp.permute_dims(W, (2, 0, 1, 3))
 
 
-def join_kernel(K: Array, shape: Shape, xp: Namespace) -> Array:
+def join_kernel(xp: Namespace, K: Array, shape: Shape) -> Array:
     """The way back of ``split_kernel``."""
     return xp.reshape(xp.permute_dims(K, (1, 2, 0, 3)), shape)
 
@@ -60,7 +60,7 @@ def window_taps(Z: Array, slides: Sequence[Slide], backend: Backend) -> list[Arr
     size = math.prod(Z.shape) * math.prod(slide.size for slide in slides)
     few, axes = channels < FEW_CHANNELS or size <= backend.side_by_side, len(slides)
     if few:
-        Z = in_one_piece(xp.permute_dims(Z, (0, axes + 2, *range(1, axes + 2))), xp)
+        Z = in_one_piece(xp, xp.permute_dims(Z, (0, axes + 2, *range(1, axes + 2))))
     for axis, slide in enumerate(slides, start=1 + few):
         Z = padded(Z, axis, slide, backend)
     taps = [Z]
@@ -73,7 +73,7 @@ def window_taps(Z: Array, slides: Sequence[Slide], backend: Backend) -> list[Arr
     return [xp.reshape(tap, (groups, rows, -1, channels)) for tap in taps]
 
 
-def correlate(taps: Sequence[Array], K: Array, slides: Sequence[Slide], xp: Namespace) -> Array:
+def correlate(xp: Namespace, taps: Sequence[Array], K: Array, slides: Sequence[Slide]) -> Array:
     """``S``, from what ``window_taps`` found, as (groups, *positions, batch, outputs)."""
     groups, outputs = K.shape[0], K.shape[-1]
     K = xp.reshape(K, (groups, len(taps), -1, outputs))

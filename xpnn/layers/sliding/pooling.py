@@ -39,6 +39,8 @@ class Pooling(Layer):
             as much on both sides of an axis, less than the window's size.
     """
 
+    fixed = ("pool_size", "stride", "padding")
+
     axes: ClassVar[int]
 
     def __init__(
@@ -83,19 +85,17 @@ class Pooling(Layer):
         return (*(one.positions for one in self.slides(input_shape[:-1])), input_shape[-1])
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        x, slides = positions_first(Z, self.xp), self.slides(Z.shape[1:-1])
-        assert self.backend is not None
+        x, slides = positions_first(self.xp, Z), self.slides(Z.shape[1:-1])
         for axis in reversed(range(self.axes)):
             x = self.pool(x, axis, slides[axis], self.backend)
         self.cache["slides"] = slides
-        return batch_first(x, self.xp)
+        return batch_first(self.xp, x)
 
     def backward(self, delta: Array) -> Array:
-        x, slides = positions_first(delta, self.xp), self.cache["slides"]
-        assert self.backend is not None
+        x, slides = positions_first(self.xp, delta), self.cache["slides"]
         for axis in range(self.axes):
             x = self.unpool(x, axis, slides[axis], self.backend)
-        return batch_first(x, self.xp)
+        return batch_first(self.xp, x)
 
     def __repr__(self) -> str:
         one = len(set(self.pool_size)) == 1
@@ -128,19 +128,18 @@ class MaxPooling(Pooling):
             parts.append(share)
         return delta, *reversed(parts)
 
-    def fuse(self, elementwise: Callable[..., Any]) -> None:
-        self._compare = elementwise(self.rule)
-        self._share = elementwise(self.slope)
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {"compare": elementwise(self.rule), "share": elementwise(self.slope)}
 
     def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
         entries = cut(x, axis, slide, backend, fill=-math.inf)
-        best, *won = self._compare(*entries) if slide.size > 1 else entries
+        best, *won = self.fused["compare"](*entries) if slide.size > 1 else entries
         self.cache[f"won {axis}"] = won
         return best
 
     def unpool(self, delta: Array, axis: int, slide: Slide, backend: Backend) -> Array:
         won = self.cache[f"won {axis}"]
-        return fold(self._share(delta, *won) if won else [delta], axis, slide, backend)
+        return fold(self.fused["share"](delta, *won) if won else [delta], axis, slide, backend)
 
 
 class MaxPool1D(MaxPooling):
@@ -326,7 +325,6 @@ class GlobalMaxPool(GlobalPooling):
 
     def backward(self, delta: Array) -> Array:
         xp, shape, winner = self.xp, self.cache["shape"], self.cache["winner"]
-        assert self.backend is not None
         positions = xp.arange(
             math.prod(shape[1:-1]), dtype=winner.dtype, device=self.backend.device
         )

@@ -40,6 +40,8 @@ class ConvTranspose2D(KernelLayer):
     (14, 14, 3)
     """
 
+    fixed = (*KernelLayer.fixed, "output_padding")
+
     axes = 2
 
     def __init__(
@@ -95,7 +97,6 @@ class ConvTranspose2D(KernelLayer):
     def forward(self, Z: Array, training: bool = False) -> Array:
         slides, K = self.slides(Z.shape[1:-1]), self.xp.matrix_transpose(self.kernel())
         self.cache["Z"] = Z
-        assert self.backend is not None
         return self.outward(
             spread(self.inward(Z), K, slides, self.backend), self.params.get("bias")
         )
@@ -103,11 +104,10 @@ class ConvTranspose2D(KernelLayer):
     def backward(self, delta: Array) -> Array | None:
         xp, Z = self.xp, self.cache["Z"]
         slides, K = self.slides(Z.shape[1:-1]), xp.matrix_transpose(self.kernel())
-        assert self.backend is not None
         taps = window_taps(self.inward(delta), slides, self.backend)
         dW = kernel_gradient(taps, self.inward(Z), K.shape, self.backend)
         self.write_gradients(xp.matrix_transpose(dW), delta)
-        return self.outward(correlate(taps, K, slides, xp)) if self.passes_back else None
+        return self.outward(correlate(xp, taps, K, slides)) if self.passes_back else None
 
     def multiply_adds(self, input_shape: Shape) -> int:
         self.check_shape(input_shape)

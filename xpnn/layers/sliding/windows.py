@@ -119,22 +119,22 @@ def check_axes(layer: object, input_shape: Shape, axes: int) -> None:
 # Layout -------------------------------------------------------------------------------------------
 
 
-def positions_first(Z: Array, xp: Namespace) -> Array:
+def positions_first(xp: Namespace, Z: Array) -> Array:
     """(batch, *positions, channels) as (*positions, batch, channels), in one piece.
 
     Slices along the positions are then made of long rows, one for each position and the whole
     batch, and products with them are large. Nothing is copied where ``batch_first`` made ``Z``.
     """
     Z = xp.permute_dims(Z, (*range(1, Z.ndim - 1), 0, Z.ndim - 1))
-    return in_one_piece(Z, xp)
+    return in_one_piece(xp, Z)
 
 
-def batch_first(S: Array, xp: Namespace) -> Array:
+def batch_first(xp: Namespace, S: Array) -> Array:
     """The way back of ``positions_first``, as a view."""
     return xp.permute_dims(S, (S.ndim - 2, *range(S.ndim - 2), S.ndim - 1))
 
 
-def in_one_piece(x: Array, xp: Namespace) -> Array:
+def in_one_piece(xp: Namespace, x: Array) -> Array:
     """The same values, in memory in the order of the axes; copied only where they are not yet."""
     return xp.reshape(xp.reshape(x, (-1,)), x.shape)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.data.batches import Batches
 from xpnn.errors import TrainingStopped
@@ -19,7 +20,7 @@ from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.typing import Array, Loss
 
 
-class StopOnNaN(Callback):
+class StopOnNaN(KnownAttributes, Callback):
     """Stops when the loss is NaN or infinite, and says which layer went bad first.
 
     The loss is looked at where it is read anyway, at log points, so watching costs no waiting. When

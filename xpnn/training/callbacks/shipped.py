@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xpnn.arguments import KnownAttributes
 from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.checkpointing.columns import as_columns, from_columns
 from xpnn.training.checkpointing.fields import (
@@ -21,7 +22,7 @@ from xpnn.training.checkpointing.fields import (
 from xpnn.training.state import TrainingState
 
 
-class History(Callback):
+class History(KnownAttributes, Callback):
     """Keeps the numbers of every epoch: ``history["val_loss"]`` is a list, one entry an epoch."""
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class History(Callback):
         return f"<history of {len(self)} epochs: {last}>"
 
 
-class ProgressBar(Callback):
+class ProgressBar(KnownAttributes, Callback):
     """A bar for each epoch, with the loss while it runs and all results behind it (tqdm)."""
 
     def __init__(self) -> None:
@@ -106,7 +107,7 @@ class ProgressBar(Callback):
             self._bar = None
 
 
-class Watching(Callback):
+class Watching(KnownAttributes, Callback):
     """Base of callbacks that watch one number for its best value.
 
     Args:
@@ -233,7 +234,7 @@ class BestWeights(Watching):
         self.epoch, self._kept = saved["epoch"], saved["kept"]
 
 
-class CSVLogger(Callback):
+class CSVLogger(KnownAttributes, Callback):
     """Writes a line for each epoch into a CSV file, at once, so that a crash loses nothing.
 
     A resumed ``fit`` puts the lines back that were there at the checkpoint, and no others.
@@ -242,6 +243,8 @@ class CSVLogger(Callback):
         path: of the file; folders are made. An existing file is replaced unless ``append``.
         append: go on behind the lines of an existing file.
     """
+
+    fixed = ("path",)
 
     def __init__(self, path: str | Path, *, append: bool = False):
         self.path, self.append = Path(path), append

@@ -16,7 +16,7 @@ from xpnn.layers import Layer
 from xpnn.network import Network
 from xpnn.saving.tensors import dtype_name
 from xpnn.training.state import TrainingState
-from xpnn.training.stepping.step import hyperparameters
+from xpnn.training.stepping.step import described
 
 MOST_NAMED = 5  # differences in an error message
 MISSING = "missing"
@@ -34,7 +34,7 @@ def what_must_agree(
     """
     network = state.network
     kinds = [type(layer).__name__ for layer in network.all_layers]
-    layers = zip(kinds, hyperparameters(network), strict=True)
+    layers = zip(kinds, described(network), strict=True)
     return {
         "parameters": {
             name: f"{dtype_name(one)} {tuple(one.shape)}" for name, one in network.params.items()

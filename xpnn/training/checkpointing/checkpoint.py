@@ -61,6 +61,7 @@ class Checkpoint(Watching):
     'digits'
     """
 
+    fixed = ("folder", "background")
     runs_last: ClassVar[bool] = True  # what the others know has to be in it
 
     @checked

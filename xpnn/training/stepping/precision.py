@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.errors import BackendUnavailable
 from xpnn.network import Network
@@ -11,7 +12,7 @@ from xpnn.typing import Array, OptState, Params, State
 HALVES = ("float16", "bfloat16")
 
 
-class MixedPrecision:
+class MixedPrecision(KnownAttributes):
     """How a training step computes in half precision (Micikevicius et al., 2018, section 3).
 
     ::
@@ -46,6 +47,8 @@ class MixedPrecision:
     >>> MixedPrecision("float16")
     MixedPrecision('float16')
     """
+
+    fixed = ("dtype", "initial_scale", "growth", "shrink", "patience", "scaling")
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from types import FunctionType
+from operator import attrgetter
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
+from xpnn.training.state import TrainingState
 from xpnn.training.stepping.accumulation import Gradients, accumulated
 from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
@@ -169,29 +171,94 @@ def make_eval_step(
     return backend.compiled(step, held=(0, 1), wanted=compile, known=known)
 
 
-def hyperparameters(network: Network) -> list[dict[str, Any]]:
+def described(network: Network) -> list[dict[str, Any]]:
     """The numbers and names by which each layer is described, such as ``{"rate": 0.5, ...}``.
 
     What is frozen and what is regularised is among them.
     """
     return [
-        {key: value for key, value in vars(layer).items() if isinstance(value, PLAIN)}
+        {
+            key: value
+            for key, value in vars(layer).items()
+            if isinstance(value, PLAIN) and not key.startswith("_")
+        }
         for layer in network.all_layers
     ]
+
+
+class Settings:
+    """What steps were made for: the values of attributes that may be changed between two of them.
+
+    Of each layer these are its hyperparameters, its regularizers and whether it is frozen; beside
+    them the loss, the optimizer with its hyperparameters, and what else the trainer was told. An
+    array among the hyperparameters is only looked at where two settings are compared.
+    """
+
+    def __init__(self, state: TrainingState):
+        layers = {f"layer{number}": layer for number, layer in enumerate(state.network.all_layers)}
+        names, self._arrays = [], []
+        for key, layer in layers.items():
+            for name in layer.hyperparameters:
+                value = getattr(layer, name)
+                if hasattr(value, "shape"):
+                    self._arrays.append(value)
+                else:
+                    names.append(f"{key}.{name}")
+            if layer.params or layer.ties or layer.children():
+                names.append(f"{key}.trainable")
+            if layer.params:
+                names.append(f"{key}.regularizers")
+        self._state, self._layers = state, SimpleNamespace(**layers)
+        self._of_state = attrgetter("loss", "optimizer", "metrics", "accumulate", "compile")
+        self._of_layers = attrgetter(*names)
+        self._own, self._inner = self._of_state(state), self._of_layers(self._layers)
+        self._hyper = state.optimizer.hyper.copy()
+
+    def hold(self) -> bool:
+        """Whether nothing has changed since: looked at before every step, so in few calls."""
+        state = self._state
+        return bool(
+            self._of_state(state) == self._own
+            and self._of_layers(self._layers) == self._inner
+            and state.optimizer.hyper == self._hyper
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Settings)
+            and (self._own, self._inner, self._hyper) == (other._own, other._inner, other._hyper)
+            and [*map(id, self._arrays)] == [*map(id, other._arrays)]
+        )
 
 
 def _are_known(*parts: Any) -> bool:
     """Whether all parts come with xpnn as they are: these are functions of their arrays alone.
 
-    A layer or loss of the user's, or a method put in place of a layer's own, may count its calls,
-    draw numbers or print, and has to be called at every step, unless the user says otherwise.
+    A layer or loss of the user's, or a method put in place of a layer's own or of its class's, may
+    count its calls, draw numbers or print, and has to be called at every step, unless the user says
+    otherwise.
     """
     bare = [part.func if isinstance(part, partial) else part for part in parts]
-    return all(_module_of(part).partition(".")[0] == "xpnn" for part in bare) and not any(
+    return all(
+        _module_of(one).partition(".")[0] == "xpnn"
+        for part in bare
+        for one in (part, *_methods(part))
+    ) and not any(
         callable(getattr(type(part), name, None))
         for part in bare
         for name in getattr(part, "__dict__", ())
     )
+
+
+def _methods(part: Any) -> list[FunctionType]:
+    """The methods of an object's class and of the bases of that; none of a function."""
+    kinds = () if isinstance(part, FunctionType) else type(part).__mro__
+    return [
+        one
+        for kind in kinds
+        for name, one in vars(kind).items()
+        if isinstance(one, FunctionType) and not name.startswith("__")
+    ]
 
 
 def _module_of(part: Any) -> str:
