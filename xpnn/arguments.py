@@ -146,6 +146,24 @@ class KnownAttributes(FixedAttributes):
         super().__setattr__(name, value)
 
 
+class Unchanging(KnownAttributes):
+    """Base of objects that stay as they were made, as steps may have been compiled with them.
+
+    >>> class Coin(Unchanging):
+    ...     def __init__(self, sides=2):
+    ...         self.sides = sides
+    >>> Coin().sides = 3
+    Traceback (most recent call last):
+    xpnn.errors.AssignmentError: sides of Coin is fixed when it is made; make another Coin
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._is_made and not name.startswith("_") and hasattr(self, name):
+            kind = type(self).__name__
+            raise AssignmentError(f"{name} of {kind} is fixed when it is made; make another {kind}")
+        super().__setattr__(name, value)
+
+
 def _making(cls: type, init: Function) -> Function:
     """The constructor, which says of the object that it is made, unless it is a subclass's."""
 

@@ -1,7 +1,7 @@
 """The table of optimizers, a line for each configuration, and runs of them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,17 @@ class Case:
     Attributes:
         make: takes further options, such as ``weight_decay``.
         reference: the counterpart in torch.optim, by name, with its options; or, where torch has
-            none, the paper's formula: takes a weight decay, gives what ``trained`` does.
+            none, the paper's formula: takes a weight decay, yields what ``steps_by_torch`` does.
         schedulable: a value for each hyperparameter, to be reached by a schedule.
         valley: rate at which it gets along the valley of ``rosenbrock``.
+        slots: what torch.optim calls each of its slots.
     """
 
     make: Callable[..., Optimizer]
-    reference: tuple[str, dict[str, Any]] | Callable[[float], Arrays]
+    reference: tuple[str, dict[str, Any]] | Callable[[float], Iterator[Any]]
     schedulable: dict[str, float]
     valley: float
+    slots: dict[str, str] = field(default_factory=dict)
 
 
 def bound(kind: type[Optimizer], rate: float = RATE, **options: Any) -> Callable[..., Optimizer]:
@@ -37,31 +39,44 @@ def bound(kind: type[Optimizer], rate: float = RATE, **options: Any) -> Callable
 
 
 BETAS = {"beta1": 0.5, "beta2": 0.9}
+MEANS, MOMENTUM = {"m": "exp_avg", "v": "exp_avg_sq"}, {"v": "momentum_buffer"}
 CASES = {
     "sgd": Case(bound(SGD), ("SGD", {}), {}, 0.02),
-    "momentum": Case(bound(SGD, momentum=0.9), ("SGD", {"momentum": 0.9}), {"momentum": 0.5}, 0.02),
+    "momentum": Case(
+        bound(SGD, momentum=0.9), ("SGD", {"momentum": 0.9}), {"momentum": 0.5}, 0.02, MOMENTUM
+    ),
     "nesterov": Case(
         bound(SGD, momentum=0.9, nesterov=True),
         ("SGD", {"momentum": 0.9, "nesterov": True}),
         {"momentum": 0.5},
         0.01,
+        MOMENTUM,
     ),
-    "adagrad": Case(bound(Adagrad), ("Adagrad", {}), {"epsilon": 0.1}, 0.2),
+    "adagrad": Case(bound(Adagrad), ("Adagrad", {}), {"epsilon": 0.1}, 0.2, {"s": "sum"}),
     "rmsprop": Case(
-        bound(RMSprop, rho=0.9), ("RMSprop", {"alpha": 0.9}), {"rho": 0.5, "epsilon": 0.1}, 0.01
+        bound(RMSprop, rho=0.9),
+        ("RMSprop", {"alpha": 0.9}),
+        {"rho": 0.5, "epsilon": 0.1},
+        0.01,
+        {"s": "square_avg"},
     ),
     "rmsprop-momentum": Case(
         bound(RMSprop, rho=0.9, momentum=0.9),
         ("RMSprop", {"alpha": 0.9, "momentum": 0.9}),
         {"rho": 0.5, "momentum": 0.5, "epsilon": 0.1},
         0.005,
+        {"s": "square_avg", **MOMENTUM},
     ),
-    "adam": Case(bound(Adam), ("Adam", {}), {**BETAS, "epsilon": 0.1}, 0.2),
-    "adamw": Case(bound(AdamW, weight_decay=0.0), ("AdamW", {}), {**BETAS, "epsilon": 0.1}, 0.2),
+    "adam": Case(bound(Adam), ("Adam", {}), {**BETAS, "epsilon": 0.1}, 0.2, MEANS),
+    "adamw": Case(
+        bound(AdamW, weight_decay=0.0), ("AdamW", {}), {**BETAS, "epsilon": 0.1}, 0.2, MEANS
+    ),
     "nadam": Case(
-        bound(NAdam), ("NAdam", {}), {**BETAS, "epsilon": 0.1, "momentum_decay": 0.1}, 0.1
+        bound(NAdam), ("NAdam", {}), {**BETAS, "epsilon": 0.1, "momentum_decay": 0.1}, 0.1, MEANS
     ),
-    "lion": Case(bound(Lion), lambda decay: trained_by_lion(decay), BETAS, 0.02),
+    "lion": Case(
+        bound(Lion), lambda decay: steps_of_lion(decay), BETAS, 0.02, {"m": "exp_avg"}
+    ),
 }
 
 each_optimizer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -107,10 +122,11 @@ def trained(
         return on_host(held, backend), opt_state
 
 
-def trained_by_torch(case: Case, weight_decay: float) -> Arrays:
-    """What torch.optim makes of it in float64, or the formula where it has none."""
+def steps_by_torch(case: Case, weight_decay: float) -> Iterator[tuple[Arrays, dict[str, Arrays]]]:
+    """Parameters and slots after each step of torch.optim in float64, or by the formula."""
     if callable(case.reference):
-        return case.reference(weight_decay)
+        yield from case.reference(weight_decay)
+        return
     import torch
 
     name, options = case.reference
@@ -122,10 +138,24 @@ def trained_by_torch(case: Case, weight_decay: float) -> Arrays:
         for key, param in params.items():
             param.grad = torch.from_numpy(grads[key])
         optimizer.step()
-    return {key: param.detach().numpy() for key, param in params.items()}
+        slots = {
+            slot: {key: optimizer.state[param][theirs].numpy() for key, param in params.items()}
+            for slot, theirs in case.slots.items()
+        }
+        yield {key: param.detach().numpy() for key, param in params.items()}, slots
 
 
-def trained_by_lion(weight_decay: float) -> Arrays:
+def trained_by_torch(case: Case, weight_decay: float) -> Arrays:
+    """The parameters after the last of these steps."""
+    return last_of(steps_by_torch(case, weight_decay))
+
+
+def last_of(steps: Iterator[tuple[Arrays, Any]]) -> Arrays:
+    """The parameters that steps end with."""
+    return [params for params, _ in steps][-1]
+
+
+def steps_of_lion(weight_decay: float) -> Iterator[tuple[Arrays, dict[str, Arrays]]]:
     """Chen et al., 2023, algorithm 2, line by line."""
     theta, beta1, beta2, lr = start(), 0.9, 0.99, RATE
     m = {key: np.zeros_like(value) for key, value in theta.items()}
@@ -134,4 +164,4 @@ def trained_by_lion(weight_decay: float) -> Arrays:
             c = beta1 * m[key] + (1 - beta1) * g
             theta[key] = theta[key] - lr * (np.sign(c) + weight_decay * theta[key])
             m[key] = beta2 * m[key] + (1 - beta2) * g
-    return theta
+        yield theta, {"m": m}

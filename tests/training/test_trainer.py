@@ -198,7 +198,7 @@ def test_hyperparameters_that_are_changed_between_steps_are_used(backend, slope,
         changed.step(*data)
     changed.evaluate(*data)
     changed.network.layers[1].negative_slope = slope
-    changed.optimizer.hyper["rate"] = rate
+    changed.optimizer.rate = rate
     fresh.network.load(changed.network.params)
     if first == "evaluate":
         assert changed.evaluate(*data) == fresh.evaluate(*data)

@@ -7,73 +7,60 @@ roots are elementwise.
 import math
 from typing import Any, ClassVar
 
-from xpnn.optimizers.adaptive import running_mean
 from xpnn.optimizers.base import Optimizer
 from xpnn.optimizers.schedules import Hyper
 from xpnn.typing import Array, Namespace, Number
 
 
 class _Adam(Optimizer):
-    """What Adam and AdamW share, which is all but where the weight decay goes.
-
-    Passes over the arrays are saved, in the manner of the end of the paper's section 2. The means
-    are kept divided by ``1 - beta``, the share that a new gradient has in them, so that none has to
-    be multiplied by it; beta' is the beta of the step before, as betas may change::
-
-        m <- kept1 m + g                kept1 = beta1 (1 - beta1') / (1 - beta1)
-        v <- kept2 v + g^2              kept2 = beta2 (1 - beta2') / (1 - beta2)
-
-    The same sums over ones, n1 and n2, grow to ``(1 - beta^t) / (1 - beta)``, so that m / n1 and
-    v / n2 are the corrected means. They go into the rate and epsilon, which are numbers::
-
-        w <- w - pace m / (sqrt(v) + floor)
-        pace = rate sqrt(n2) / n1       floor = epsilon sqrt(n2)
-    """
+    """What Adam and AdamW share, which is all but where the weight decay goes."""
 
     slots = ("m", "v")
-    carried: ClassVar[dict[str, float]] = dict.fromkeys(("share1", "n1", "share2", "n2"), 0.0)
-    derived = ("kept1", "kept2", "pace", "floor")
+    carried: ClassVar[dict[str, float]] = {"correction1": 0.0, "correction2": 0.0}
     fractions = frozenset({"beta1", "beta2"})
 
     def __init__(self, rate: Hyper, *, beta1: Hyper, beta2: Hyper, epsilon: Hyper, **shared: Any):
         super().__init__(rate, {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}, **shared)
 
     def carry(
-        self, xp: Namespace, step: Number, hyper: dict[str, Number], carried: dict[str, Number]
+        self,
+        xp: Namespace,
+        *,
+        rate: Number,
+        beta1: Number,
+        beta2: Number,
+        epsilon: Number,
+        correction1: Number,
+        correction2: Number,
+        **_: Number,
     ) -> dict[str, Number]:
-        share1, share2 = 1.0 - hyper["beta1"], 1.0 - hyper["beta2"]
-        kept1 = hyper["beta1"] * (carried["share1"] / share1)
-        kept2 = hyper["beta2"] * (carried["share2"] / share2)
-        n1, n2 = kept1 * carried["n1"] + 1.0, kept2 * carried["n2"] + 1.0
-        root = xp.sqrt(n2)
+        """``1 - beta^t`` is the running mean of ones, and so right for betas that change, too."""
+        correction1 = beta1 * correction1 + (1 - beta1)
+        correction2 = beta2 * correction2 + (1 - beta2)
         return {
-            "share1": share1,
-            "n1": n1,
-            "share2": share2,
-            "n2": n2,
-            "kept1": kept1,
-            "kept2": kept2,
-            "pace": hyper["rate"] * root / n1,
-            "floor": hyper["epsilon"] * root,
+            "correction1": correction1,
+            "correction2": correction2,
+            "rate_t": rate * xp.sqrt(correction2) / correction1,
+            "epsilon_t": epsilon * xp.sqrt(correction2),
         }
 
     def rule(
         self,
         xp: Namespace,
-        param: Array,
-        grad: Array,
+        w: Array,
+        g: Array,
         m: Array,
         v: Array,
         *,
-        kept1: Number,
-        kept2: Number,
-        pace: Number,
-        floor: Number,
+        beta1: Number,
+        beta2: Number,
+        rate_t: Number,
+        epsilon_t: Number,
         **_: Number,
     ) -> tuple[Array, ...]:
-        m = kept1 * m + grad
-        v = kept2 * v + grad * grad
-        return param - pace * (m / (xp.sqrt(v) + floor)), m, v
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * (g * g)
+        return w - rate_t * m / (xp.sqrt(v) + epsilon_t), m, v
 
 
 class Adam(_Adam):
@@ -81,12 +68,19 @@ class Adam(_Adam):
 
     ::
 
-        m <- m + (1 - beta1) (g   - m)          m_hat = m / (1 - beta1^t)
-        v <- v + (1 - beta2) (g^2 - v)          v_hat = v / (1 - beta2^t)
+        m <- beta1 m + (1 - beta1) g            m_hat = m / (1 - beta1^t)
+        v <- beta2 v + (1 - beta2) g^2          v_hat = v / (1 - beta2^t)
         w <- w - rate m_hat / (sqrt(v_hat) + epsilon)
 
-    The divisions by 1 - beta^t undo the pull of starting both means at zero. Weight decay is added
-    to the gradient (L2); ``AdamW`` decouples it.
+    The divisions by 1 - beta^t undo the pull of starting both means at zero. They are numbers, so
+    the last line is worked out with two divisions less for each parameter, as the end of the
+    paper's section 2 has it::
+
+        w <- w - rate_t m / (sqrt(v) + epsilon_t)
+
+        rate_t = rate sqrt(1 - beta2^t) / (1 - beta1^t)     epsilon_t = epsilon sqrt(1 - beta2^t)
+
+    Weight decay is added to the gradient (L2); ``AdamW`` decouples it.
 
     Args:
         rate: learning rate, a number or a schedule.
@@ -137,7 +131,7 @@ class AdamW(_Adam):
 class NAdam(Optimizer):
     """Adam with Nesterov's look ahead (Dozat, 2016), with his schedule of momenta.
 
-    With P_t the product of mu_1 to mu_t, and m and v as in Adam::
+    With P_t the product of mu_1 to mu_t, and m, v and v_hat as in Adam::
 
         mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2)
         m_hat = mu_(t+1) m / (1 - P_(t+1)) + (1 - mu_t) g / (1 - P_t)
@@ -150,8 +144,7 @@ class NAdam(Optimizer):
     """
 
     slots = ("m", "v")
-    carried: ClassVar[dict[str, float]] = {"product": 1.0, "correct2": 0.0}
-    derived = ("of_mean", "of_grad")
+    carried: ClassVar[dict[str, float]] = {"product": 1.0, "correction2": 0.0}
     fractions = frozenset({"beta1", "beta2"})
 
     def __init__(
@@ -168,25 +161,34 @@ class NAdam(Optimizer):
         super().__init__(rate, {**hyper, "momentum_decay": momentum_decay}, **shared)
 
     def carry(
-        self, xp: Namespace, step: Number, hyper: dict[str, Number], carried: dict[str, Number]
+        self,
+        xp: Namespace,
+        *,
+        step: Number,
+        beta1: Number,
+        beta2: Number,
+        momentum_decay: Number,
+        product: Number,
+        correction2: Number,
+        **_: Number,
     ) -> dict[str, Number]:
-        """The factors of m and g in ``m_hat``, P_t, and ``1 - beta2^t`` as in Adam."""
-        beta1, decay = hyper["beta1"], hyper["momentum_decay"] * math.log(0.96)
-        mu = beta1 * (1.0 - 0.5 * xp.exp(step * decay))
-        mu_next = beta1 * (1.0 - 0.5 * xp.exp((step + 1.0) * decay))
-        product = carried["product"] * mu
+        """P_t, ``1 - beta2^t`` as in Adam, and the factors of m and g in ``m_hat``."""
+        decay = momentum_decay * math.log(0.96)
+        mu = beta1 * (1 - 0.5 * xp.exp(step * decay))
+        mu_next = beta1 * (1 - 0.5 * xp.exp((step + 1) * decay))
+        product = product * mu
         return {
-            "of_mean": mu_next / (1.0 - product * mu_next),
-            "of_grad": (1.0 - mu) / (1.0 - product),
             "product": product,
-            "correct2": running_mean(carried["correct2"], 1.0, hyper["beta2"]),
+            "correction2": beta2 * correction2 + (1 - beta2),
+            "of_mean": mu_next / (1 - product * mu_next),
+            "of_gradient": (1 - mu) / (1 - product),
         }
 
     def rule(
         self,
         xp: Namespace,
-        param: Array,
-        grad: Array,
+        w: Array,
+        g: Array,
         m: Array,
         v: Array,
         *,
@@ -194,12 +196,12 @@ class NAdam(Optimizer):
         beta1: Number,
         beta2: Number,
         epsilon: Number,
+        correction2: Number,
         of_mean: Number,
-        of_grad: Number,
-        correct2: Number,
+        of_gradient: Number,
         **_: Number,
     ) -> tuple[Array, ...]:
-        m = running_mean(m, grad, beta1)
-        v = running_mean(v, grad * grad, beta2)
-        step = of_mean * m + of_grad * grad
-        return param - rate * step / (xp.sqrt(v / correct2) + epsilon), m, v
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * (g * g)
+        m_hat, v_hat = of_mean * m + of_gradient * g, v / correction2
+        return w - rate * m_hat / (xp.sqrt(v_hat) + epsilon), m, v

@@ -39,16 +39,16 @@ class Lion(Optimizer):
     def rule(
         self,
         xp: Namespace,
-        param: Array,
-        grad: Array,
+        w: Array,
+        g: Array,
         m: Array,
         *,
         rate: Number,
         beta1: Number,
         beta2: Number,
     ) -> tuple[Array, ...]:
-        direction = xp.sign(running_mean(m, grad, beta1))
-        return param - rate * direction, running_mean(m, grad, beta2)
+        w = w - rate * xp.sign(beta1 * m + (1 - beta1) * g)
+        return w, beta2 * m + (1 - beta2) * g
 
 
 class Adagrad(Optimizer):
@@ -70,10 +70,10 @@ class Adagrad(Optimizer):
         super().__init__(rate, {"epsilon": epsilon}, **shared)
 
     def rule(
-        self, xp: Namespace, param: Array, grad: Array, s: Array, *, rate: Number, epsilon: Number
+        self, xp: Namespace, w: Array, g: Array, s: Array, *, rate: Number, epsilon: Number
     ) -> tuple[Array, ...]:
-        s = s + grad * grad
-        return param - rate * grad / (xp.sqrt(s) + epsilon), s
+        s = s + g * g
+        return w - rate * g / (xp.sqrt(s) + epsilon), s
 
 
 class RMSprop(Optimizer):
@@ -82,7 +82,9 @@ class RMSprop(Optimizer):
     ::
 
         s <- rho s + (1 - rho) g^2            u = g / (sqrt(s) + epsilon)
-        w <- w - rate u                       (with momentum: v <- momentum v + u, w <- w - rate v)
+        w <- w - rate u
+
+    With momentum, ``v <- momentum v + u`` and ``w <- w - rate v``.
 
     Args:
         rate: learning rate, a number or a schedule.
@@ -93,6 +95,7 @@ class RMSprop(Optimizer):
     """
 
     fractions = frozenset({"rho", "momentum"})
+    momentum: Hyper
 
     def __init__(
         self,
@@ -104,28 +107,26 @@ class RMSprop(Optimizer):
         **shared: Any,
     ):
         super().__init__(rate, {"rho": rho, "momentum": momentum, "epsilon": epsilon}, **shared)
-        self.slots = ("s", "v") if momentum != 0 else ("s",)
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("s", "v") if self.momentum != 0 else ("s",)
 
     def rule(
         self,
         xp: Namespace,
-        param: Array,
-        grad: Array,
+        w: Array,
+        g: Array,
         s: Array,
-        *v: Array,
+        *momenta: Array,
         rate: Number,
         rho: Number,
         momentum: Number,
         epsilon: Number,
     ) -> tuple[Array, ...]:
-        s = running_mean(s, grad * grad, rho)
-        step = grad / (xp.sqrt(s) + epsilon)
-        if not v:
-            return param - rate * step, s
-        step = momentum * v[0] + step
-        return param - rate * step, s, step
-
-
-def running_mean(mean: Array, value: Array | float, kept: Number) -> Array:
-    """``kept * mean + (1 - kept) * value``."""
-    return mean + (1.0 - kept) * (value - mean)
+        s = rho * s + (1 - rho) * (g * g)
+        u = g / (xp.sqrt(s) + epsilon)
+        if not momenta:
+            return w - rate * u, s
+        v = momentum * momenta[0] + u
+        return w - rate * v, s, v

@@ -3,16 +3,29 @@
 import math
 from collections.abc import Callable, Mapping
 from numbers import Real
+from types import MappingProxyType
 from typing import Any, ClassVar
 
+from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.numerics import HOST
 from xpnn.optimizers.clipping import Clipping
-from xpnn.optimizers.scaling import Advance, LossScaling, on_device
+from xpnn.optimizers.scaling import (
+    FINITE,
+    UNSCALE,
+    Advance,
+    LossScaling,
+    Numbers,
+    by_position,
+    on_device,
+)
 from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
 from xpnn.typing import Array, Namespace, Number, OptState, Params
 
 Update = Callable[[Params, Params, OptState], tuple[Params, OptState]]
+
+CLIP = "gradients.clip"
+"""The name of what ``Clipping.scale`` finds, among the numbers of a sweep."""
 
 
 def matrices_only(name: str, param: Array) -> bool:
@@ -25,23 +38,23 @@ def every_parameter(name: str, param: Array) -> bool:
     return True
 
 
-class Optimizer:
+class Optimizer(KnownAttributes):
     """What all optimizers share: hyperparameters, weight decay, clipping, the walk over parameters.
 
-    A new optimizer names its ``slots`` (arrays kept for each parameter, zero at first) and writes
-    ``rule``, which is elementwise and pure: arrays in, arrays out. Where the rule needs numbers
-    that change with every step, it names them in ``carried`` or ``derived`` and works them out in
-    ``carry``.
+    A new optimizer names its ``slots`` and writes ``rule``, which works out a parameter and its
+    slots after a step. Numbers that a step works out once for all parameters, such as a bias
+    correction, are the business of ``carry``. CONTRIBUTING.md has an example.
 
     An optimizer object holds hyperparameters and nothing else. What changes from step to step is
     the optimizer state, made by ``init``: ``{"step": t, slot: {parameter: array}, ...}``. So one
     optimizer object may serve many networks, on many backends.
 
-    Every hyperparameter is a number or a ``Schedule``.
+    Every hyperparameter is a number or a ``Schedule``, and an attribute of its name. Where it is
+    changed, the next step of a ``Trainer`` goes by the new value.
 
     Args:
         rate: the learning rate.
-        hyper: the subclass's own hyperparameters.
+        hyper: the subclass's own hyperparameters, by name.
         weight_decay: pulls parameters towards zero: added to the gradient as ``weight_decay * w``
             (L2), or, where ``decoupled_decay`` is set, taken from the parameter as
             ``rate * weight_decay * w``.
@@ -50,18 +63,19 @@ class Optimizer:
         clip: limits the gradients before anything else: ``ClipByGlobalNorm`` or ``ClipByValue``.
 
     Attributes:
-        slots: the names of the arrays kept for each parameter.
-        carried: the starting values of the numbers that ``carry`` hands on from step to step.
-        derived: the names of those that it works out beside them, for the ``rule`` of that step.
+        slots: the names of the arrays kept for each parameter, of its shape and zero at first.
+        carried: the numbers that ``carry`` hands on from step to step, and where they start.
         fractions: hyperparameters that have to be below 1.
         decoupled_decay: which kind of weight decay it is.
     """
 
     slots: tuple[str, ...] = ()
     carried: ClassVar[dict[str, float]] = {}
-    derived: tuple[str, ...] = ()
     fractions: ClassVar[frozenset[str]] = frozenset()
     decoupled_decay: ClassVar[bool] = False
+
+    fixed = ("slots", "carried", "fractions", "decoupled_decay")
+    _hyper: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -73,32 +87,58 @@ class Optimizer:
         clip: Clipping | None = None,
     ):
         given = {"rate": rate, "weight_decay": weight_decay, **(hyper or {})}
-        self.hyper = {name: self._checked(name, value) for name, value in given.items()}
-        if not (clip is None or isinstance(clip, Clipping)):
-            raise TypeError(f"clip is an object such as ClipByGlobalNorm(1.0), got {clip!r}")
+        self._hyper = tuple(given)
+        for name, value in given.items():
+            setattr(self, name, value)
         self.decays, self.clip = decays, clip
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._hyper:
+            value = self._checked(name, value)
+        if name == "clip" and not (value is None or isinstance(value, Clipping)):
+            raise TypeError(f"clip is an object such as ClipByGlobalNorm(1.0), got {value!r}")
+        super().__setattr__(name, value)
 
     # What a kind of optimizer says about itself -------------------------------------------------
 
     def rule(
-        self, xp: Namespace, param: Array, grad: Array, *slots: Any, **numbers: Any
+        self, xp: Namespace, w: Array, g: Array, *slots: Any, **numbers: Any
     ) -> tuple[Array, ...]:
-        """The new parameter and slots, given the old ones and the gradient.
+        """The parameter and its slots after a step: elementwise and pure.
 
-        ``numbers`` are the hyperparameters but for ``weight_decay``, and what is carried.
+        Args:
+            xp: the namespace to compute with.
+            w: the parameter.
+            g: its gradient, clipped, and with the L2 decay added.
+            *slots: in the order of ``slots``.
+            **numbers: the hyperparameters but for ``weight_decay``, and what ``carry`` returns, all
+                by name.
+
+        Returns:
+            ``(w, *slots)``, new arrays.
         """
         raise NotImplementedError(f"{type(self).__name__} has to define rule")
 
-    def carry(
-        self, xp: Namespace, step: Number, hyper: dict[str, Number], carried: dict[str, Number]
-    ) -> dict[str, Number]:
-        """The carried and derived numbers of this step, 1, 2, ..., given those carried to it.
+    def carry(self, xp: Namespace, *_: Any, **numbers: Any) -> dict[str, Number]:
+        """Numbers that ``rule`` gets beside the hyperparameters, worked out once a step.
 
-        ``xp`` is a namespace of Python numbers where counters are Python integers.
+        Args:
+            xp: a namespace of Python numbers (``numerics.HOST``), or that of the backend where
+                counters are 0-d arrays on the device.
+            **numbers: ``step``, counted from 1 and a float; the hyperparameters; and those in
+                ``carried``, as the step before has left them.
+
+        Returns:
+            Numbers by name. Those in ``carried`` have to be among them.
         """
-        return carried
+        return {}
 
     # What every optimizer can do -----------------------------------------------------------------
+
+    @property
+    def hyper(self) -> Mapping[str, Hyper]:
+        """The hyperparameters by name, to be read; to change one, set the attribute."""
+        return MappingProxyType({name: getattr(self, name) for name in self._hyper})
 
     def init(
         self, params: Params, backend: Backend, scaling: LossScaling | None = None
@@ -117,38 +157,41 @@ class Optimizer:
     def make_update(self, backend: Backend, scaling: LossScaling | None = None) -> Update:
         """``update(params, grads, opt_state) -> (params, opt_state)``, a pure function.
 
-        Parameters without a gradient pass unchanged. Parameters and slots are donated.
+        Parameters without a gradient pass unchanged. Parameters and slots are donated. The
+        hyperparameters are those of now; what is changed later acts on a new update.
 
         Args:
             scaling: by what the gradients are too large, if they are; ``init`` wants it too.
         """
-        donate = (0, *range(2, 2 + len(self.slots)))
+        slot_names, changing = self.slots, self._changing()
+        names = [*([CLIP] if self.clip else []), *changing]
+        names += [] if scaling is None else [FINITE, UNSCALE]
+        donate = (0, *range(2, 2 + len(slot_names)))
         sweep = {
-            decay: backend.elementwise(
-                self._whole_rule(decay, backend, scaling is not None), donate
-            )
+            decay: backend.elementwise(self._make_sweep(names, decay, backend), donate)
             for decay in (False, True)
         }
-        advance = self._make_advance(backend, scaling)
+        advance = self._make_advance(changing, backend, scaling)
 
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
-            params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in self.slots}
+            self._check_slots(slot_names, opt_state)
+            params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in slot_names}
             groups = self._updated_together(params, grads, backend)
             read, written = [params, grads, *slots.values()], [params, *slots.values()]
-            scale: Number = 1.0
+            limit: Numbers = {}
             if self.clip:
                 share = None if scaling is None else 1.0 / opt_state["loss_scale"]
-                scale = self.clip.scale_of(grads, share, backend.xp)
+                limit = {CLIP: self.clip.scale_of(grads, share, backend.xp)}
             joint = [  # only so far can memory run out: what follows writes over what is donated
-                [backend.join([held[name] for name in names]) for held in read]
-                for _, names in groups
+                [backend.join([held[name] for name in together]) for held in read]
+                for _, together in groups
             ]
-            counted, guard, changing = advance(opt_state, grads)
-            numbers = [*guard, scale, *changing]
-            for (decay, names), columns in zip(groups, joint, strict=True):
-                shapes = [params[name].shape for name in names]
-                for held, new in zip(written, sweep[decay](*columns, *numbers), strict=True):
-                    held.update(zip(names, backend.split(new, shapes), strict=True))
+            counted, numbers = advance(opt_state, grads)
+            values = [(numbers | limit)[name] for name in names]
+            for (decay, together), columns in zip(groups, joint, strict=True):
+                shapes = [params[name].shape for name in together]
+                for held, new in zip(written, sweep[decay](*columns, *values), strict=True):
+                    held.update(zip(together, backend.split(new, shapes), strict=True))
             return params, {**opt_state, **counted, **slots}
 
         return update
@@ -170,7 +213,7 @@ class Optimizer:
         from the device.
         """
         known = {} if opt_state is None else opt_state
-        return {name: float(self._value(name, step, known, HOST)) for name in self.hyper}
+        return {name: float(self._value(name, step, known, HOST)) for name in self._hyper}
 
     # How it is done -----------------------------------------------------------------------------
 
@@ -185,6 +228,15 @@ class Optimizer:
             wanted = "in [0, 1)" if name in self.fractions else "of at least 0"
             raise ValueError(f"{type(self).__name__} needs {name} {wanted}, got {value}")
         return value
+
+    def _check_slots(self, names: tuple[str, ...], opt_state: OptState) -> None:
+        """Whether the state has all slots: those of ``SGD`` depend on its momentum."""
+        if missing := [name for name in names if name not in opt_state]:
+            raise ValueError(
+                f"{self!r} needs the slots {', '.join(missing)}, which the optimizer's state was "
+                f"begun without; leave momentum at 0, or begin with a new state (trainer.opt_state "
+                f"= None)"
+            )
 
     def _plateaus(self) -> dict[str, ReduceOnPlateau]:
         found = {k: v.plateau for k, v in self.hyper.items() if isinstance(v, Schedule)}
@@ -201,15 +253,53 @@ class Optimizer:
 
     def _value(self, name: str, step: Number, known: Mapping[str, Number], xp: Namespace) -> Number:
         """A hyperparameter at a step."""
-        value = self.hyper[name]
+        value = getattr(self, name)
         if not isinstance(value, Schedule):
             return value
         return value(step, xp) * known.get(f"plateau.{name}.scale", 1.0)
 
-    def _changing(self) -> list[str]:
-        """The names of the numbers that change from step to step, in the order of ``advance``."""
-        scheduled = (name for name, value in self.hyper.items() if isinstance(value, Schedule))
-        return [*self.carried, *self.derived, *scheduled]
+    def _fixed_numbers(self) -> dict[str, float]:
+        """The hyperparameters that are the same at every step."""
+        return {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
+
+    def _changing(self) -> tuple[str, ...]:
+        """The names of the numbers that change from step to step."""
+        scheduled = [name for name, value in self.hyper.items() if isinstance(value, Schedule)]
+        return (*self.carry(HOST, step=1.0, **self.hyper_at(1), **self.carried), *scheduled)
+
+    def _make_advance(
+        self, changing: tuple[str, ...], backend: Backend, scaling: LossScaling | None
+    ) -> Advance:
+        """What changes once a step, for all parameters; see ``Advance``."""
+        fixed = self._fixed_numbers()
+        scheduled = [name for name in self._hyper if name not in fixed]
+        before, after = ("step", *self._numbers_at_start()), ("step", *self.carried)
+
+        def count(xp: Namespace, old: Numbers) -> tuple[Numbers, Numbers]:
+            step = old["step"] + 1
+            if not changing:
+                return {"step": step}, {}
+            time = step + 0.0
+            hyper = fixed | {name: self._value(name, time, old, xp) for name in scheduled}
+            carried = {name: old[name] for name in self.carried}
+            found = hyper | self.carry(xp, step=time, **hyper, **carried)
+            if xp is HOST:
+                numbers = {name: float(found[name]) for name in changing}
+            else:  # + 0.0: a sweep on the device returns arrays of the old dtype, also of constants
+                numbers = {name: found[name] + 0.0 * old.get(name, time) for name in changing}
+            return {"step": step, **{name: numbers[name] for name in carried}}, numbers
+
+        if scaling is not None:
+            return scaling.make_advance(count, before, after, changing, backend)
+        rule = by_position(count, before, after, changing)
+        counted = backend.counting(rule, donate=range(len(after)))
+
+        def advance(opt_state: OptState, grads: Params) -> tuple[OptState, Numbers]:
+            found = counted(*(opt_state[name] for name in before))
+            new, numbers = found[: len(after)], found[len(after) :]
+            return dict(zip(after, new, strict=True)), dict(zip(changing, numbers, strict=True))
+
+        return advance
 
     def _updated_together(
         self, params: Params, grads: Params, backend: Backend
@@ -227,68 +317,40 @@ class Optimizer:
             for names in backend.joint_groups(alike)
         ]
 
-    def _make_advance(self, backend: Backend, scaling: LossScaling | None) -> Advance:
-        """The counters after a step, and the numbers that change from step to step."""
-        names, changing = list(self._numbers_at_start()), self._changing()
-        own = [*self.carried, *self.derived]
-        fixed = {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
-        scheduled = [name for name in self.hyper if name not in fixed]
+    def _make_sweep(self, names: list[str], decay: bool, backend: Backend) -> Callable[..., Any]:
+        """``rule`` with clipping before it, decay around it, and dtypes kept: one sweep in all.
 
-        def rule(xp: Namespace, step: Any, *given: Any) -> tuple[Any, ...]:
-            step = step + 1
-            if not changing:
-                return (step,)
-            time, known, hyper = step + 0.0, dict(zip(names, given, strict=True)), fixed.copy()
-            for name in scheduled:
-                hyper[name] = self._value(name, time, known, xp)
-            made = self.carry(xp, time, hyper, known)
-            numbers = [made[name] for name in own] + [hyper[name] for name in scheduled]
-            if xp is HOST:
-                return (step, *map(float, numbers))
-            # + 0.0: a sweep on the device returns arrays of the old dtype, also of what is constant
-            olds = [known.get(name, time) for name in changing]
-            return (step, *(new + 0.0 * old for new, old in zip(numbers, olds, strict=True)))
+        Args:
+            names: of the numbers that come behind the slots.
+        """
+        count, fixed = len(self.slots), self._fixed_numbers()
 
-        if scaling is not None:
-            return scaling.make_advance(rule, ["step", *names], 1 + len(self.carried), backend)
-        count = backend.counting(rule, donate=range(1 + len(self.carried)))
-
-        def advance(opt_state: OptState, grads: Params) -> tuple[OptState, list[Any], list[Any]]:
-            step, *changing = count(*(opt_state[name] for name in ("step", *names)))
-            return {"step": step, **dict(zip(self.carried, changing, strict=False))}, [], changing
-
-        return advance
-
-    def _whole_rule(self, decay: bool, backend: Backend, guarded: bool) -> Callable[..., Any]:
-        """``rule`` with clipping before it, decay around it, and dtypes kept: one sweep in all."""
-        count, changing = len(self.slots), self._changing()
-        fixed = {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
-
-        def whole(xp: Namespace, param: Array, grad: Array, *rest: Any) -> tuple[Array, ...]:
-            slots, rest = rest[:count], rest[count:]
-            guard, (scale, *moved) = (rest[:2], rest[2:]) if guarded else ((), rest)
+        def sweep(xp: Namespace, param: Array, grad: Array, *rest: Any) -> tuple[Array, ...]:
+            slots, given = rest[:count], dict(zip(names, rest[count:], strict=True))
             narrow, wide = param.dtype, _at_least_float32(param.dtype, xp)
-            old = param, grad = _as(wide, param, xp), _as(wide, grad, xp)
-            if guard:
-                grad = grad * guard[1]
+            finite, limit = given.pop(FINITE, None), given.pop(CLIP, None)
+            w = old = _as(wide, param, xp)
+            g = _as(wide, grad, xp)
+            if UNSCALE in given:
+                g = g * given.pop(UNSCALE)
             if backend.counters_on_device:
-                moved = [_as(wide, number, xp) for number in moved]
-            numbers = {**fixed, **dict(zip(changing, moved, strict=True))}
+                given = {name: _as(wide, number, xp) for name, number in given.items()}
+            numbers = fixed | given
             strength = numbers.pop("weight_decay")
             if self.clip:
-                grad = self.clip.apply(xp, grad, scale)
+                g = self.clip.apply(xp, g, limit)
             if decay and self.decoupled_decay:
-                param = param - numbers["rate"] * strength * param
+                w = w - numbers["rate"] * strength * w
             elif decay:
-                grad = grad + strength * param
-            param, *new_slots = self.rule(xp, param, grad, *slots, **numbers)
-            if guard:
-                param = xp.where(guard[0], param, old[0])
-                new_slots = [xp.where(guard[0], *p) for p in zip(new_slots, slots, strict=True)]
-            return (_as(narrow, param, xp), *(_as(wide, slot, xp) for slot in new_slots))
+                g = g + strength * w
+            w, *new_slots = self.rule(xp, w, g, *slots, **numbers)
+            if finite is not None:
+                w = xp.where(finite, w, old)
+                new_slots = [xp.where(finite, *p) for p in zip(new_slots, slots, strict=True)]
+            return (_as(narrow, w, xp), *(_as(wide, slot, xp) for slot in new_slots))
 
-        whole.__qualname__ = type(self).__name__.lower() + ("_decay" if decay else "")
-        return whole
+        sweep.__qualname__ = type(self).__name__.lower() + ("_decay" if decay else "")
+        return sweep
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self.hyper.items())

@@ -1,11 +1,15 @@
 """Limits on gradients, applied inside of the optimizer's sweep and never read on the host."""
 
+from xpnn.arguments import Unchanging
 from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Number, Params
 
 
-class Clipping:
-    """Base of the limits: ``scale`` looks at all gradients once, ``apply`` limits one of them."""
+class Clipping(Unchanging):
+    """Base of the limits: ``scale`` looks at all gradients once, ``apply`` limits one of them.
+
+    A limit stays as it was made: to change one, give the optimizer another one.
+    """
 
     def scale(self, grads: Params, xp: Namespace) -> Number:
         """One number worked out from all gradients, on their device."""

@@ -11,12 +11,20 @@ from typing import Any
 from xpnn.backends import Backend
 from xpnn.typing import Array, Namespace, OptState, Params
 
-Advance = Callable[[OptState, Params], tuple[OptState, list[Any], list[Any]]]
-"""``advance(opt_state, grads) -> (counted, guard, changing)``, all of them for one step.
+Numbers = dict[str, Any]
+"""Counters, rates and the like by name: Python numbers, or 0-d arrays."""
 
-``counted`` is what the step makes of the counters. ``guard`` is empty, or, where gradients are
-scaled, whether they are finite and one over the scale. ``changing`` are the numbers of the rule.
-"""
+Count = Callable[[Namespace, Numbers], tuple[Numbers, Numbers]]
+"""``count(xp, old) -> (new, numbers)``: the counters after a step, given those before it, and the
+numbers that the update rule gets in this step."""
+
+Advance = Callable[[OptState, Params], tuple[OptState, Numbers]]
+"""``advance(opt_state, grads) -> (new, numbers)``: ``count`` on the optimizer's state."""
+
+FINITE, UNSCALE = "gradients.finite", "gradients.unscale"
+"""The names of two numbers: whether a step counts, and one over the scale."""
+
+INTEGERS = frozenset({"step", "good_steps", "skipped_steps"})
 
 SMALLEST, LARGEST = 2.0**-32, 2.0**32
 """Between these the scale moves: far from where float32 could not hold it, or one over it."""
@@ -79,37 +87,65 @@ class LossScaling:
         return before["skipped_steps"] == after["skipped_steps"]
 
     def make_advance(
-        self, rule: Callable[..., Any], names: Sequence[str], kept: int, backend: Backend
+        self,
+        count: Count,
+        before: Sequence[str],
+        after: Sequence[str],
+        changing: Sequence[str],
+        backend: Backend,
     ) -> Advance:
-        """An optimizer's counters under its scale; see ``Advance``.
+        """An optimizer's ``count`` under its scale: the counters stay where a step is skipped.
 
         Args:
-            rule: ``(xp, *counters) -> (*new ones, *numbers that change)``, elementwise.
-            names: of the counters in the optimizer state.
-            kept: how many of them, from the first, stay as they are if the step is skipped.
+            count: elementwise.
+            before, after, changing: the names of what it takes, and of what it gives.
         """
-        own = len(self.names)
-        names = [*self.names, *names]
+        before, after = (FINITE, *self.names, *before), (*self.names, *after)
+        changing = (UNSCALE, *changing)
 
-        def loss_scaling(xp: Namespace, finite: Array, *given: Any) -> tuple[Any, ...]:
-            own_new, new = self.rule(xp, finite, *given[:own]), rule(xp, *given[own:])
-            pairs = zip(new[:kept], given[own:], strict=False)
-            counted = [xp.where(finite, after, before) for after, before in pairs]
-            found = (1.0 / given[0], *own_new, *counted, *new[1:])
-            return _fitted(found, xp) if backend.counters_on_device else found
+        def loss_scaling(xp: Namespace, old: Numbers) -> tuple[Numbers, Numbers]:
+            finite = old[FINITE]
+            new, numbers = count(xp, old)
+            new = {name: xp.where(finite, one, old[name]) for name, one in new.items()}
+            own = self.rule(xp, finite, *(old[name] for name in self.names))
+            new |= zip(self.names, own, strict=True)
+            numbers = {UNSCALE: 1.0 / old["loss_scale"], **numbers}
+            if backend.counters_on_device:
+                new, numbers = _in_their_dtypes(new, xp), _in_their_dtypes(numbers, xp)
+            return new, numbers
 
-        count = backend.elementwise(loss_scaling)
+        counted = backend.elementwise(by_position(loss_scaling, before, after, changing))
 
-        def advance(opt_state: OptState, grads: Params) -> tuple[OptState, list[Any], list[Any]]:
-            finite = all_finite(grads, backend)
-            found = count(finite, *(opt_state[name] for name in names))
+        def advance(opt_state: OptState, grads: Params) -> tuple[OptState, Numbers]:
+            old = {**opt_state, FINITE: all_finite(grads, backend)}
+            found = counted(*(old[name] for name in before))
+            new = dict(zip(after, found[: len(after)], strict=True))
+            numbers = dict(zip(changing, found[len(after) :], strict=True))
             if not backend.counters_on_device:
-                found = _fitted(found, backend.xp)
-            share, *counted = found[: 1 + own + kept]
-            counters = dict(zip(names, counted, strict=False))
-            return counters, [finite, share], list(found[1 + own + kept :])
+                new, numbers = (
+                    _in_their_dtypes(new, backend.xp),
+                    _in_their_dtypes(numbers, backend.xp),
+                )
+            return new, {FINITE: old[FINITE], **numbers}
 
         return advance
+
+
+def by_position(
+    count: Count, before: Sequence[str], after: Sequence[str], changing: Sequence[str]
+) -> Callable[..., tuple[Any, ...]]:
+    """``count`` with its numbers behind each other, as a backend wants a rule to take them.
+
+    Returns:
+        ``rule(xp, *before) -> (*after, *changing)``.
+    """
+
+    def rule(xp: Namespace, *values: Any) -> tuple[Any, ...]:
+        new, numbers = count(xp, dict(zip(before, values, strict=True)))
+        return (*(new[name] for name in after), *(numbers[name] for name in changing))
+
+    rule.__qualname__ = count.__name__
+    return rule
 
 
 def all_finite(grads: Params, backend: Backend) -> Array:
@@ -132,11 +168,10 @@ def on_device(number: float, backend: Backend) -> Array:
     return backend.xp.asarray(number, dtype=dtype, device=backend.device)
 
 
-def _fitted(found: Sequence[Any], xp: Namespace) -> tuple[Any, ...]:
-    """What a step finds in the dtypes that it began with; Python's numbers have made some wider.
-
-    After one over the scale and the scale come the counts of good, of skipped and of all steps.
-    """
-    dtypes = [xp.int32 if 2 <= place <= 4 else xp.float32 for place in range(len(found))]
-    pairs = zip(found, dtypes, strict=True)
-    return tuple(one if one.dtype == dtype else xp.astype(one, dtype) for one, dtype in pairs)
+def _in_their_dtypes(numbers: Numbers, xp: Namespace) -> Numbers:
+    """Counts as int32 and all else as float32; Python's numbers have made some of them wider."""
+    found = {}
+    for name, one in numbers.items():
+        dtype = xp.int32 if name in INTEGERS else xp.float32
+        found[name] = one if one.dtype == dtype else xp.astype(one, dtype)
+    return found

@@ -14,6 +14,7 @@ samples is ceil(n / batch_size).
 import math
 from typing import ClassVar, TypeAlias
 
+from xpnn.arguments import Unchanging
 from xpnn.numerics import HOST
 from xpnn.typing import Namespace, Number
 
@@ -21,8 +22,11 @@ Hyper: TypeAlias = "float | Schedule"
 """A hyperparameter: a number, or one that changes from step to step."""
 
 
-class Schedule:
-    """Base of all schedules."""
+class Schedule(Unchanging):
+    """Base of all schedules.
+
+    A schedule stays as it was made: to change one, give the optimizer another one.
+    """
 
     def __call__(self, step: Number, xp: Namespace = HOST) -> Number:
         """The value for step number ``step``, counted from 1."""

@@ -25,6 +25,7 @@ class SGD(Optimizer):
     """
 
     fractions = frozenset({"momentum"})
+    momentum: Hyper
 
     def __init__(
         self, rate: Hyper = 0.01, *, momentum: Hyper = 0.0, nesterov: bool = False, **shared: Any
@@ -33,19 +34,22 @@ class SGD(Optimizer):
         if nesterov and momentum == 0:
             raise ValueError("SGD with nesterov=True needs momentum above 0, such as 0.9, got 0")
         self.nesterov = nesterov
-        self.slots = ("v",) if momentum != 0 else ()
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("v",) if self.momentum != 0 else ()
 
     def rule(
         self,
         xp: Namespace,
-        param: Array,
-        grad: Array,
-        *slots: Array,
+        w: Array,
+        g: Array,
+        *momenta: Array,
         rate: Number,
         momentum: Number,
     ) -> tuple[Array, ...]:
-        if not slots:
-            return (param - rate * grad,)
-        v = momentum * slots[0] + grad
-        step = grad + momentum * v if self.nesterov else v
-        return param - rate * step, v
+        if not momenta:
+            return (w - rate * g,)
+        v = momentum * momenta[0] + g
+        step = g + momentum * v if self.nesterov else v
+        return w - rate * step, v

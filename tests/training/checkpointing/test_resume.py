@@ -344,12 +344,12 @@ def test_a_folder_without_a_whole_file_is_an_error(folder):
 
 @pytest.mark.fault("file of a newer version")
 def test_a_checkpoint_of_a_newer_version_is_an_error(folder, monkeypatch):
-    monkeypatch.setattr("xpnn.training.checkpointing.contents.CHECKPOINT_VERSION", 2)
+    monkeypatch.setattr("xpnn.training.checkpointing.contents.CHECKPOINT_VERSION", 3)
     make = make_trainer()
     fit(make, epochs=1)
     make.save(folder / "checkpoint-000000099.safetensors")
     monkeypatch.undo()
-    with pytest.raises(FileError, match=r"is of version 2 .* this xpnn reads up to 1; update xpnn"):
+    with pytest.raises(FileError, match=r"is of version 3 .* this xpnn reads up to 2; update xpnn"):
         fit(make_trainer(), resume=folder)
 
 
@@ -369,7 +369,7 @@ def test_a_checkpoint_of_a_newer_version_is_an_error(folder, monkeypatch):
         (
             {"optimizer": AdamW(WarmUp(4, ReduceOnPlateau(2e-2, patience=1)))},
             {},
-            r"run: optimizer.hyper.rate.then.start is 0.02 here and 0.01 in the checkpoint; "
+            r"run: optimizer.rate.then.start is 0.02 here and 0.01 in the checkpoint; "
             r"optimizer.clip is None here and ClipByGlobalNorm in the checkpoint. To resume",
         ),
     ],

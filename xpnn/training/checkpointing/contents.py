@@ -17,10 +17,10 @@ from xpnn.backends import Backend
 from xpnn.errors import FileError
 from xpnn.saving.tensor_file import TensorFile, strict_json
 from xpnn.saving.tensors import Tensor, dtype_name, write_tensors
-from xpnn.saving.versions import version_of
+from xpnn.saving.versions import upgraded, version_of
+from xpnn.training.checkpointing.upgrades import CHECKPOINT, CHECKPOINT_VERSION, UPGRADES
 from xpnn.typing import Array
 
-CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 1
 TOGETHER = 1 << 24  # numbers: more are copied in several pieces, as joining them takes memory
 TENSOR, FLOAT = "$tensor", "$float"
 DEEPEST = 100  # levels of nesting
@@ -156,12 +156,12 @@ def read_contents(path: Path) -> Any:
                 f"{path} is of the format {kind!r}, wanted {CHECKPOINT!r}; give resume what a "
                 f"Checkpoint or trainer.save has written"
             )
-        version_of(file, CHECKPOINT, CHECKPOINT_VERSION)
+        version = version_of(file, CHECKPOINT, CHECKPOINT_VERSION)
         try:
             file.check_sum()
-            tree = strict_json(file.metadata["contents"])
-            return _restored(tree, file)
-        except (FileError, KeyError, OverflowError, TypeError, ValueError) as error:
+            tree = _restored(strict_json(file.metadata["contents"]), file)
+            return upgraded(tree, version, CHECKPOINT_VERSION, UPGRADES)
+        except (AttributeError, FileError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise NoCheckpointError(f"{path} is no whole checkpoint: {error}") from None
 
 

@@ -1,0 +1,40 @@
+"""The way from checkpoints of old versions to the current one."""
+
+from typing import Any
+
+from xpnn.saving.versions import Upgrade
+
+CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 2
+
+
+def from_version_1(tree: dict[str, Any]) -> dict[str, Any]:
+    """Optimizers keep the m and v of their papers, and their hyperparameters as attributes.
+
+    Adam and AdamW kept m / (1 - beta1) and v / (1 - beta2), those shares of a new gradient, and the
+    sums n1 and n2 of which the corrections are the same multiples.
+    """
+    upgraded = dict(tree)
+    if tree["optimizer"] is not None:
+        upgraded["optimizer"] = _with_the_means_of_the_paper(tree["optimizer"])
+    described = tree["must_agree"].get("optimizer", {})
+    if "hyper" in described:
+        kept = {k: one for k, one in described.items() if k not in ("hyper", "slots")}
+        described = kept | described["hyper"]
+        upgraded["must_agree"] = tree["must_agree"] | {"optimizer": described}
+    return upgraded
+
+
+def _with_the_means_of_the_paper(state: dict[str, Any]) -> dict[str, Any]:
+    state = dict(state)
+    if {"share1", "n1", "share2", "n2", "m", "v"} <= state.keys():
+        for slot, number in (("m", "1"), ("v", "2")):
+            share = float(state.pop(f"share{number}"))
+            state[slot] = {name: array * share for name, array in state[slot].items()}
+            state[f"correction{number}"] = float(state.pop(f"n{number}")) * share
+    if "correct2" in state:  # NAdam's
+        state["correction2"] = state.pop("correct2")
+    return state
+
+
+UPGRADES: dict[int, Upgrade] = {1: from_version_1}
+"""What turns the contents of a checkpoint of one version into those of the next."""
