@@ -174,7 +174,7 @@ class Optimizer(KnownAttributes):
         advance = self._make_advance(changing, backend, scaling)
 
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
-            self._check_slots(slot_names, opt_state)
+            self._check_state(opt_state)
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in slot_names}
             groups = self._updated_together(params, grads, backend)
             read, written = [params, grads, *slots.values()], [params, *slots.values()]
@@ -229,13 +229,14 @@ class Optimizer(KnownAttributes):
             raise ValueError(f"{type(self).__name__} needs {name} {wanted}, got {value}")
         return value
 
-    def _check_slots(self, names: tuple[str, ...], opt_state: OptState) -> None:
-        """Whether the state has all slots: those of ``SGD`` depend on its momentum."""
-        if missing := [name for name in names if name not in opt_state]:
+    def _check_state(self, opt_state: OptState) -> None:
+        """Raise ValueError unless the state has all that the optimizer, as it is now, goes by."""
+        wanted = (*self.slots, *self._numbers_at_start())
+        if missing := [name for name in wanted if name not in opt_state]:
             raise ValueError(
-                f"{self!r} needs the slots {', '.join(missing)}, which the optimizer's state was "
-                f"begun without; leave momentum at 0, or begin with a new state (trainer.opt_state "
-                f"= None)"
+                f"{self!r} wants {', '.join(missing)} in the optimizer's state, which was begun "
+                f"without, before a hyperparameter was changed: change it back, or begin with a "
+                f"new state (trainer.opt_state = None)"
             )
 
     def _plateaus(self) -> dict[str, ReduceOnPlateau]:

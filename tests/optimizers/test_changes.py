@@ -1,0 +1,183 @@
+"""What may be set on an optimizer, a schedule or a limit acts at the next step, or is refused."""
+
+import numpy as np
+import pytest
+
+from xpnn import Dense, Network, ReLU, Trainer, mean_squared_error
+from xpnn.errors import AssignmentError
+from xpnn.optimizers import (
+    SGD,
+    Adam,
+    AdamW,
+    ClipByGlobalNorm,
+    ClipByValue,
+    Cosine,
+    Lion,
+    NAdam,
+    ReduceOnPlateau,
+    RMSprop,
+    Schedule,
+    WarmUp,
+    matrices_only,
+)
+
+CHANGES = [
+    (SGD, {}, {"rate": 0.5}),
+    (SGD, {"rate": Cosine(0.1, steps=9)}, {"rate": Cosine(0.5, steps=9)}),
+    (SGD, {}, {"rate": WarmUp(9, 0.5)}),
+    (SGD, {}, {"clip": ClipByGlobalNorm(0.01)}),
+    (SGD, {"clip": ClipByGlobalNorm(0.01)}, {"clip": ClipByGlobalNorm(0.02)}),
+    (SGD, {"clip": ClipByGlobalNorm(0.01)}, {"clip": ClipByValue(0.01)}),
+    (SGD, {"clip": ClipByValue(0.01)}, {"clip": None}),
+    (SGD, {}, {"weight_decay": 0.3}),
+    (SGD, {"weight_decay": 0.3}, {"decays": matrices_only}),
+    (SGD, {"momentum": 0.9}, {"momentum": 0.5}),
+    (SGD, {"momentum": 0.9}, {"nesterov": True}),
+    (RMSprop, {}, {"rho": 0.5}),
+    (Adam, {}, {"beta1": 0.5}),
+    (Adam, {}, {"beta2": 0.5, "epsilon": 0.1}),
+    (AdamW, {}, {"weight_decay": 0.5}),
+    (NAdam, {}, {"momentum_decay": 0.5}),
+    (Lion, {}, {"beta1": 0.1}),
+]
+
+
+def trained(trainer, steps):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(8, 3)).astype(np.float32)
+    for _ in range(steps):
+        trainer.step(x, np.sin(x[:, :1]))
+    return trainer.network.numpy_arrays()
+
+
+def trainer_of(optimizer, backend, compile):
+    network = Network([Dense(4), ReLU(), Dense(1)], (3,), backend, seed=1)
+    return Trainer(network, mean_squared_error, optimizer, compile=compile)
+
+
+@pytest.mark.parametrize("compile", [None, False])
+@pytest.mark.parametrize(("kind", "options", "changed"), CHANGES)
+def test_a_change_acts_at_the_next_step(backend, kind, options, changed, compile):
+    optimizer = kind(**{"rate": 0.05, **options})
+    trainer = trainer_of(optimizer, backend, compile)
+    trained(trainer, 3)
+    for name, value in changed.items():
+        setattr(optimizer, name, value)
+    found = trained(trainer, 3)
+    # the same by an optimizer that was made so, and takes over what the first one left
+    other = trainer_of(kind(**{"rate": 0.05, **options}), backend, False)
+    trained(other, 3)
+    other.optimizer = kind(**{"rate": 0.05, **options, **changed})
+    expected = trained(other, 3)
+    for name, array in found.items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    for name, array in trained(
+        trainer_of(kind(**{"rate": 0.05, **options}), backend, False), 6
+    ).items():
+        assert not np.allclose(array, found[name], rtol=1e-4, atol=1e-5) or name.endswith("bias")
+
+
+@pytest.mark.parametrize("compile", [None, False])
+def test_another_optimizer_with_the_same_numbers_acts_too(backend, compile):
+    found = []
+    for kinds in [(Adam, NAdam), (NAdam, NAdam)]:
+        numbers = {"rate": 0.05, "weight_decay": 0.1}
+        trainer = trainer_of(kinds[0](**numbers), backend, compile)
+        trainer.optimizer = kinds[1](**numbers)
+        found.append(trained(trainer, 3))
+    for name, array in found[0].items():
+        np.testing.assert_allclose(array, found[1][name], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("set_it", "text"),
+    [
+        (lambda: setattr(SGD(), "lr", 0.1), r"SGD has no attribute 'lr'. It has .*momentum.*rate"),
+        (lambda: setattr(Adam(), "beta", 0.1), r"Adam has no .* 'beta', did you mean 'beta[12]'\?"),
+        (lambda: setattr(Adam(), "weight_dekay", 0.1), r"did you mean 'weight_decay'\?"),
+        (lambda: setattr(SGD(), "slots", ("v",)), r"slots of SGD is fixed when it is made"),
+        (lambda: setattr(Cosine(1, steps=2), "step", 3), r"Cosine .* 'step', did you mean 'steps'"),
+        (lambda: setattr(Cosine(1, steps=2), "steps", 3), r"steps of Cosine is fixed when it is"),
+        (
+            lambda: setattr(WarmUp(2, 1.0).then, "start", 3),
+            r"start of Constant is fixed when it is",
+        ),
+        (lambda: setattr(ReduceOnPlateau(1), "patience", 3), r"patience of ReduceOnPlateau is fix"),
+        (lambda: setattr(ClipByValue(1), "limt", 3), r"no attribute 'limt', did you mean 'limit'"),
+        (lambda: setattr(ClipByValue(1), "limit", 3), r"limit of ClipByValue is fixed when it is"),
+    ],
+)
+def test_what_would_act_on_nothing_is_refused(set_it, text):
+    with pytest.raises(AssignmentError, match=text):
+        set_it()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "text"),
+    [
+        ("rate", -1.0, ValueError, r"Adam needs rate of at least 0, got -1"),
+        ("beta1", 1.0, ValueError, r"Adam needs beta1 in \[0, 1\), got 1"),
+        ("epsilon", "small", TypeError, r"epsilon is a number or a Schedule, got 'small'"),
+        ("clip", 1.0, TypeError, r"clip is an object such as ClipByGlobalNorm\(1\.0\), got 1"),
+    ],
+)
+def test_what_the_constructor_refuses_is_refused_later_too(name, value, kind, text):
+    adam = Adam(0.1)
+    before = getattr(adam, name)
+    with pytest.raises(kind, match=text):
+        setattr(adam, name, value)
+    assert getattr(adam, name) is before
+
+
+def test_numbers_of_numpy_are_taken_later_too():
+    adam = Adam(0.1)
+    adam.rate = np.float32(0.5)
+    assert type(adam.rate) is float
+
+
+def test_hyperparameters_are_read_by_name():
+    adam = Adam(0.1)
+    adam.rate = 0.2
+    assert adam.hyper["rate"] == adam.rate == adam.hyper_at(1)["rate"] == 0.2
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        adam.hyper["rate"] = 0.3
+
+
+@pytest.mark.parametrize("compile", [None, False])
+@pytest.mark.parametrize(
+    ("optimizer", "name", "value", "missing"),
+    [
+        (SGD(0.1), "momentum", 0.9, "v"),
+        (RMSprop(0.1), "momentum", 0.9, "v"),
+        (SGD(0.1), "rate", ReduceOnPlateau(0.1), "plateau.rate.best"),
+    ],
+)
+def test_a_change_that_wants_another_state_is_refused(
+    backend, optimizer, name, value, missing, compile
+):
+    trainer = trainer_of(optimizer, backend, compile)
+    before, old = trained(trainer, 2), getattr(optimizer, name)
+    setattr(optimizer, name, value)
+    try:
+        with pytest.raises(ValueError, match=rf"{name}=.* wants {missing}.* begun without"):
+            trained(trainer, 1)
+        for key, array in trainer.network.numpy_arrays().items():
+            np.testing.assert_array_equal(array, before[key])
+        trainer.opt_state = None
+        trained(trainer, 1)
+    finally:
+        setattr(optimizer, name, old)
+
+
+def test_a_schedule_of_the_user_s_is_held_too():
+    class Halving(Schedule):
+        def __init__(self, start):
+            self.start = start
+
+        def value(self, done, xp):
+            return self.start * xp.exp(-0.7 * done)
+
+    halving = Halving(0.5)
+    assert SGD(halving).hyper_at(2)["rate"] == pytest.approx(0.5 * np.exp(-0.7))
+    with pytest.raises(AssignmentError, match="start of Halving is fixed when it is made"):
+        halving.start = 1.0
