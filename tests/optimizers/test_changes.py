@@ -174,7 +174,7 @@ def test_a_schedule_of_the_user_s_is_held_too():
         def __init__(self, start):
             self.start = start
 
-        def value(self, done, xp):
+        def value(self, xp, done):
             return self.start * xp.exp(-0.7 * done)
 
     halving = Halving(0.5)

@@ -188,7 +188,7 @@ def test_bad_arguments_are_refused(make, text):
 
 def test_a_schedule_of_ones_own(backend):
     class Inverse(Schedule):
-        def value(self, done, xp):
+        def value(self, xp, done):
             return 1.0 / (1.0 + done)
 
     sgd = SGD(Inverse())

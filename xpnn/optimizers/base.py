@@ -181,7 +181,7 @@ class Optimizer(KnownAttributes):
             limit: Numbers = {}
             if self.clip:
                 share = None if scaling is None else 1.0 / opt_state["loss_scale"]
-                limit = {CLIP: self.clip.scale_of(grads, share, backend.xp)}
+                limit = {CLIP: self.clip.scale_of(backend.xp, grads, share)}
             joint = [  # only so far can memory run out: what follows writes over what is donated
                 [backend.join([held[name] for name in together]) for held in read]
                 for _, together in groups
@@ -202,7 +202,7 @@ class Optimizer(KnownAttributes):
         for name, plateau in self._plateaus().items():
             keys = [f"plateau.{name}.{key}" for key in plateau.watched]
             best, waited, scale = (opt_state[key] for key in keys)
-            new = plateau.observe(value, best, waited, scale, xp)
+            new = plateau.observe(xp, value, best, waited, scale)
             opt_state = {**opt_state, **dict(zip(keys, new, strict=True))}
         return opt_state
 
@@ -213,7 +213,7 @@ class Optimizer(KnownAttributes):
         from the device.
         """
         known = {} if opt_state is None else opt_state
-        return {name: float(self._value(name, step, known, HOST)) for name in self._hyper}
+        return {name: float(self._value(HOST, name, step, known)) for name in self._hyper}
 
     # How it is done -----------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Optimizer(KnownAttributes):
         }
         return {**self.carried, **plateaus}
 
-    def _value(self, name: str, step: Number, known: Mapping[str, Number], xp: Namespace) -> Number:
+    def _value(self, xp: Namespace, name: str, step: Number, known: Mapping[str, Number]) -> Number:
         """A hyperparameter at a step."""
         value = getattr(self, name)
         if not isinstance(value, Schedule):
@@ -281,7 +281,7 @@ class Optimizer(KnownAttributes):
             if not changing:
                 return {"step": step}, {}
             time = step + 0.0
-            hyper = fixed | {name: self._value(name, time, old, xp) for name in scheduled}
+            hyper = fixed | {name: self._value(xp, name, time, old) for name in scheduled}
             carried = {name: old[name] for name in self.carried}
             found = hyper | self.carry(xp, step=time, **hyper, **carried)
             if xp is HOST:
@@ -328,14 +328,14 @@ class Optimizer(KnownAttributes):
 
         def sweep(xp: Namespace, param: Array, grad: Array, *rest: Any) -> tuple[Array, ...]:
             slots, given = rest[:count], dict(zip(names, rest[count:], strict=True))
-            narrow, wide = param.dtype, _at_least_float32(param.dtype, xp)
+            narrow, wide = param.dtype, _at_least_float32(xp, param.dtype)
             finite, limit = given.pop(FINITE, None), given.pop(CLIP, None)
-            w = old = _as(wide, param, xp)
-            g = _as(wide, grad, xp)
+            w = old = _as(xp, wide, param)
+            g = _as(xp, wide, grad)
             if UNSCALE in given:
                 g = g * given.pop(UNSCALE)
             if backend.counters_on_device:
-                given = {name: _as(wide, number, xp) for name, number in given.items()}
+                given = {name: _as(xp, wide, number) for name, number in given.items()}
             numbers = fixed | given
             strength = numbers.pop("weight_decay")
             if self.clip:
@@ -348,7 +348,7 @@ class Optimizer(KnownAttributes):
             if finite is not None:
                 w = xp.where(finite, w, old)
                 new_slots = [xp.where(finite, *p) for p in zip(new_slots, slots, strict=True)]
-            return (_as(narrow, w, xp), *(_as(wide, slot, xp) for slot in new_slots))
+            return (_as(xp, narrow, w), *(_as(xp, wide, slot) for slot in new_slots))
 
         sweep.__qualname__ = type(self).__name__.lower() + ("_decay" if decay else "")
         return sweep
@@ -358,16 +358,16 @@ class Optimizer(KnownAttributes):
         return f"{type(self).__name__}({settings})"
 
 
-def _at_least_float32(dtype: Any, xp: Namespace) -> Any:
+def _at_least_float32(xp: Namespace, dtype: Any) -> Any:
     """The dtype to work in: half precision would lose small steps."""
     return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
 def _zeros_beside(param: Array, backend: Backend) -> Array:
     xp = backend.xp
-    dtype = _at_least_float32(param.dtype, xp)
+    dtype = _at_least_float32(xp, param.dtype)
     return xp.zeros(param.shape, dtype=dtype, device=backend.device)
 
 
-def _as(dtype: Any, array: Array, xp: Namespace) -> Array:
+def _as(xp: Namespace, dtype: Any, array: Array) -> Array:
     return array if array.dtype == dtype else xp.astype(array, dtype)

@@ -11,15 +11,15 @@ class Clipping(Unchanging):
     A limit stays as it was made: to change one, give the optimizer another one.
     """
 
-    def scale(self, grads: Params, xp: Namespace) -> Number:
+    def scale(self, xp: Namespace, grads: Params) -> Number:
         """One number worked out from all gradients, on their device."""
         return 1.0
 
-    def scale_of(self, grads: Params, share: Number | None, xp: Namespace) -> Number:
+    def scale_of(self, xp: Namespace, grads: Params, share: Number | None) -> Number:
         """``scale`` of all gradients times ``share``, where one is given."""
         if share is not None and type(self).scale is not Clipping.scale:
             grads = {name: widened(grad, xp) * share for name, grad in grads.items()}
-        return self.scale(grads, xp)
+        return self.scale(xp, grads)
 
     def apply(self, xp: Namespace, grad: Array, scale: Number) -> Array:
         """The limited gradient; elementwise."""
@@ -41,10 +41,10 @@ class ClipByGlobalNorm(Clipping):
             raise ValueError(f"ClipByGlobalNorm needs a limit above 0, got {limit}")
         self.limit = float(limit)
 
-    def scale(self, grads: Params, xp: Namespace) -> Number:
-        return self.scale_of(grads, None, xp)
+    def scale(self, xp: Namespace, grads: Params) -> Number:
+        return self.scale_of(xp, grads, None)
 
-    def scale_of(self, grads: Params, share: Number | None, xp: Namespace) -> Number:
+    def scale_of(self, xp: Namespace, grads: Params, share: Number | None) -> Number:
         if not grads:
             return 1.0
         wide = [widened(grad, xp) for grad in grads.values()]  # half precision would overflow

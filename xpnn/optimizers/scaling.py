@@ -111,7 +111,7 @@ class LossScaling:
             new |= zip(self.names, own, strict=True)
             numbers = {UNSCALE: 1.0 / old["loss_scale"], **numbers}
             if backend.counters_on_device:
-                new, numbers = _in_their_dtypes(new, xp), _in_their_dtypes(numbers, xp)
+                new, numbers = _in_their_dtypes(xp, new), _in_their_dtypes(xp, numbers)
             return new, numbers
 
         counted = backend.elementwise(by_position(loss_scaling, before, after, changing))
@@ -123,8 +123,8 @@ class LossScaling:
             numbers = dict(zip(changing, found[len(after) :], strict=True))
             if not backend.counters_on_device:
                 new, numbers = (
-                    _in_their_dtypes(new, backend.xp),
-                    _in_their_dtypes(numbers, backend.xp),
+                    _in_their_dtypes(backend.xp, new),
+                    _in_their_dtypes(backend.xp, numbers),
                 )
             return new, {FINITE: old[FINITE], **numbers}
 
@@ -168,7 +168,7 @@ def on_device(number: float, backend: Backend) -> Array:
     return backend.xp.asarray(number, dtype=dtype, device=backend.device)
 
 
-def _in_their_dtypes(numbers: Numbers, xp: Namespace) -> Numbers:
+def _in_their_dtypes(xp: Namespace, numbers: Numbers) -> Numbers:
     """Counts as int32 and all else as float32; Python's numbers have made some of them wider."""
     found = {}
     for name, one in numbers.items():

@@ -30,9 +30,9 @@ class Schedule(Unchanging):
 
     def __call__(self, step: Number, xp: Namespace = HOST) -> Number:
         """The value for step number ``step``, counted from 1."""
-        return self.value(step - 1, xp)
+        return self.value(xp, step - 1)
 
-    def value(self, done: Number, xp: Namespace) -> Number:
+    def value(self, xp: Namespace, done: Number) -> Number:
         """The value after ``done`` = 0, 1, 2, ... steps."""
         raise NotImplementedError(f"{type(self).__name__} has to define value")
 
@@ -52,7 +52,7 @@ class Constant(Schedule):
     def __init__(self, start: float):
         self.start = float(start)
 
-    def value(self, done: Number, xp: Namespace) -> Number:
+    def value(self, xp: Namespace, done: Number) -> Number:
         return self.start
 
 
@@ -72,9 +72,9 @@ class StepDecay(Schedule):
             _positive(factor),
         )
 
-    def value(self, done: Number, xp: Namespace) -> Number:
+    def value(self, xp: Namespace, done: Number) -> Number:
         drops = xp.floor((done + 0.5) / self.every)  # + 0.5: a quotient is never just below a whole
-        return self.start * _power(self.factor, drops, xp)
+        return self.start * _power(xp, self.factor, drops)
 
 
 class Exponential(Schedule):
@@ -84,8 +84,8 @@ class Exponential(Schedule):
         self.start, self.factor = float(start), _positive(factor)
         self.steps = _steps(steps, "steps")
 
-    def value(self, done: Number, xp: Namespace) -> Number:
-        return self.start * _power(self.factor, done / self.steps, xp)
+    def value(self, xp: Namespace, done: Number) -> Number:
+        return self.start * _power(xp, self.factor, done / self.steps)
 
 
 class Cosine(Schedule):
@@ -99,7 +99,7 @@ class Cosine(Schedule):
     def __init__(self, start: float, *, steps: int, end: float = 0.0):
         self.start, self.steps, self.end = float(start), _steps(steps, "steps"), float(end)
 
-    def value(self, done: Number, xp: Namespace) -> Number:
+    def value(self, xp: Namespace, done: Number) -> Number:
         share = xp.minimum(done / self.steps, 1.0)
         return self.end + 0.5 * (self.start - self.end) * (1.0 + xp.cos(math.pi * share))
 
@@ -110,7 +110,7 @@ class Linear(Schedule):
     def __init__(self, start: float, *, end: float, steps: int):
         self.start, self.end, self.steps = float(start), float(end), _steps(steps, "steps")
 
-    def value(self, done: Number, xp: Namespace) -> Number:
+    def value(self, xp: Namespace, done: Number) -> Number:
         return self.start + (self.end - self.start) * xp.minimum(done / self.steps, 1.0)
 
 
@@ -129,8 +129,8 @@ class WarmUp(Schedule):
         self.steps = _steps(steps, "steps")
         self.then = then if isinstance(then, Schedule) else Constant(then)
 
-    def value(self, done: Number, xp: Namespace) -> Number:
-        return xp.minimum((done + 1) / self.steps, 1.0) * self.then.value(done, xp)
+    def value(self, xp: Namespace, done: Number) -> Number:
+        return xp.minimum((done + 1) / self.steps, 1.0) * self.then.value(xp, done)
 
     @property
     def plateau(self) -> "ReduceOnPlateau | None":
@@ -165,14 +165,14 @@ class OneCycle(Schedule):
         self.peak, self.steps, self.rise = float(peak), _steps(steps, "steps"), float(rise)
         self.start_ratio, self.end_ratio = float(start_ratio), float(end_ratio)
 
-    def value(self, done: Number, xp: Namespace) -> Number:
+    def value(self, xp: Namespace, done: Number) -> Number:
         start = self.peak / self.start_ratio
         end = start / self.end_ratio
         top = self.rise * self.steps - 1.0
         up, down = max(top, 1e-6), max(self.steps - 1.0 - top, 1e-6)
-        rising = _half_cosine(start, self.peak, xp.minimum(done / up, 1.0), xp)
+        rising = _half_cosine(xp, start, self.peak, xp.minimum(done / up, 1.0))
         falling = _half_cosine(
-            self.peak, end, xp.minimum(xp.maximum((done - top) / down, 0.0), 1.0), xp
+            xp, self.peak, end, xp.minimum(xp.maximum((done - top) / down, 0.0), 1.0)
         )
         return xp.where(done <= top, rising, falling)
 
@@ -215,7 +215,7 @@ class ReduceOnPlateau(Schedule):
         self.start, self.factor, self.patience = float(start), float(factor), patience
         self.threshold, self.lowest = float(threshold), float(lowest)
 
-    def value(self, done: Number, xp: Namespace) -> Number:
+    def value(self, xp: Namespace, done: Number) -> Number:
         return self.start
 
     @property
@@ -223,7 +223,7 @@ class ReduceOnPlateau(Schedule):
         return self
 
     def observe(
-        self, value: float, best: Number, waited: Number, scale: Number, xp: Namespace
+        self, xp: Namespace, value: float, best: Number, waited: Number, scale: Number
     ) -> tuple[Number, Number, Number]:
         """After an epoch: the best value, the epochs without a better one, the factors so far."""
         better = best - value > self.threshold * abs(value)
@@ -234,12 +234,12 @@ class ReduceOnPlateau(Schedule):
         return best, xp.where(drops, 0.0, waited), xp.where(drops, lower, scale)
 
 
-def _power(base: float, exponent: Number, xp: Namespace) -> Number:
+def _power(xp: Namespace, base: float, exponent: Number) -> Number:
     """``base ** exponent`` for a constant base above 0."""
     return xp.exp(exponent * math.log(base))
 
 
-def _half_cosine(start: float, end: float, share: Number, xp: Namespace) -> Number:
+def _half_cosine(xp: Namespace, start: float, end: float, share: Number) -> Number:
     return end + 0.5 * (start - end) * (1.0 + xp.cos(math.pi * share))
 
 

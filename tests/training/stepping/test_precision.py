@@ -297,7 +297,7 @@ def test_stop_on_nan_names_the_layer_that_overflows(float16):
 class Halved(Clipping):
     """A limit of a user's, from the largest gradient."""
 
-    def scale(self, grads, xp):
+    def scale(self, xp, grads):
         largest = [xp.max(xp.abs(xp.astype(grad, xp.float32))) for grad in grads.values()]
         return 0.1 / functools.reduce(xp.maximum, largest)
 
