@@ -1,5 +1,7 @@
 """What may be set on an optimizer, a schedule or a limit acts at the next step, or is refused."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -79,14 +81,15 @@ def test_a_change_acts_at_the_next_step(backend, kind, options, changed, compile
 
 @pytest.mark.parametrize("compile", [None, False])
 def test_another_optimizer_with_the_same_numbers_acts_too(backend, compile):
-    found = []
-    for kinds in [(Adam, NAdam), (NAdam, NAdam)]:
-        numbers = {"rate": 0.05, "weight_decay": 0.1}
-        trainer = trainer_of(kinds[0](**numbers), backend, compile)
-        trainer.optimizer = kinds[1](**numbers)
-        found.append(trained(trainer, 3))
-    for name, array in found[0].items():
-        np.testing.assert_allclose(array, found[1][name], rtol=1e-6, err_msg=name)
+    numbers = {"rate": 0.05, "weight_decay": 0.1}
+    trainer = trainer_of(Adam(**numbers), backend, compile)
+    start = trainer.network.numpy_arrays()
+    trained(trainer, 1)
+    trainer.optimizer, trainer.opt_state = AdamW(**numbers), None
+    trainer.network.load(start)
+    expected = trained(trainer_of(AdamW(**numbers), backend, compile), 3)
+    for name, array in trained(trainer, 3).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,19 @@ def test_numbers_of_numpy_are_taken_later_too():
     adam = Adam(0.1)
     adam.rate = np.float32(0.5)
     assert type(adam.rate) is float
+
+
+def test_only_a_change_is_a_new_version():
+    adam, other = Adam(0.1), Adam(0.1)
+    assert adam.version is not other.version
+    assert copy.deepcopy(adam).version is not adam.version
+    before = adam.version
+    adam.rate, adam.clip, adam.decays = np.float64(0.1), None, adam.decays
+    assert adam.version is before
+    for name, value in {"rate": 0.2, "clip": ClipByValue(1.0), "decays": matrices_only}.items():
+        setattr(adam, name, value)
+        assert adam.version is not before
+        before = adam.version
 
 
 def test_hyperparameters_are_read_by_name():

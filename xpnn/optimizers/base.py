@@ -16,7 +16,6 @@ from xpnn.optimizers.scaling import (
     Advance,
     LossScaling,
     Numbers,
-    by_position,
     on_device,
 )
 from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
@@ -76,6 +75,7 @@ class Optimizer(KnownAttributes):
 
     fixed = ("slots", "carried", "fractions", "decoupled_decay")
     _hyper: tuple[str, ...] = ()
+    _version: object
 
     def __init__(
         self,
@@ -97,7 +97,18 @@ class Optimizer(KnownAttributes):
             value = self._checked(name, value)
         if name == "clip" and not (value is None or isinstance(value, Clipping)):
             raise TypeError(f"clip is an object such as ClipByGlobalNorm(1.0), got {value!r}")
+        before = vars(self).get(name)
         super().__setattr__(name, value)
+        if not (value is before or (isinstance(value, Real) and value == before)):
+            vars(self)["_version"] = object()
+
+    @property
+    def version(self) -> object:
+        """An object that is another one after each change of an attribute.
+
+        So a step that was made for an optimizer as it was is known by one comparison.
+        """
+        return self._version
 
     # What a kind of optimizer says about itself -------------------------------------------------
 
@@ -272,33 +283,36 @@ class Optimizer(KnownAttributes):
         self, changing: tuple[str, ...], backend: Backend, scaling: LossScaling | None
     ) -> Advance:
         """What changes once a step, for all parameters; see ``Advance``."""
-        fixed = self._fixed_numbers()
+        fixed, carried = self._fixed_numbers(), tuple(self.carried)
         scheduled = [name for name in self._hyper if name not in fixed]
-        before, after = ("step", *self._numbers_at_start()), ("step", *self.carried)
+        before, after = ("step", *self._numbers_at_start()), ("step", *carried)
 
-        def count(xp: Namespace, old: Numbers) -> tuple[Numbers, Numbers]:
-            step = old["step"] + 1
+        def count(xp: Namespace, old: Numbers) -> Numbers:
+            time = old["step"] + 1.0
+            hyper = {name: self._value(xp, name, time, old) for name in scheduled}
+            kept = {name: old[name] for name in carried}
+            return hyper | self.carry(xp, step=time, **fixed, **hyper, **kept)
+
+        def rule(xp: Namespace, *values: Any) -> tuple[Any, ...]:
+            """The step after this one, and the numbers in ``changing``."""
+            step = values[0] + 1
             if not changing:
-                return {"step": step}, {}
-            time = step + 0.0
-            hyper = fixed | {name: self._value(xp, name, time, old) for name in scheduled}
-            carried = {name: old[name] for name in self.carried}
-            found = hyper | self.carry(xp, step=time, **hyper, **carried)
+                return (step,)
+            old = dict(zip(before, values, strict=True))
+            found = count(xp, old)
             if xp is HOST:
-                numbers = {name: float(found[name]) for name in changing}
-            else:  # + 0.0: a sweep on the device returns arrays of the old dtype, also of constants
-                numbers = {name: found[name] + 0.0 * old.get(name, time) for name in changing}
-            return {"step": step, **{name: numbers[name] for name in carried}}, numbers
+                return (step, *[float(found[name]) for name in changing])
+            # + 0.0: a sweep on the device returns arrays of the old dtype, also of constants
+            return (step, *[found[name] + 0.0 * old.get(name, step + 0.0) for name in changing])
 
         if scaling is not None:
-            return scaling.make_advance(count, before, after, changing, backend)
-        rule = by_position(count, before, after, changing)
+            return scaling.make_advance(rule, before, after, changing, backend)
         counted = backend.counting(rule, donate=range(len(after)))
 
         def advance(opt_state: OptState, grads: Params) -> tuple[OptState, Numbers]:
-            found = counted(*(opt_state[name] for name in before))
-            new, numbers = found[: len(after)], found[len(after) :]
-            return dict(zip(after, new, strict=True)), dict(zip(changing, numbers, strict=True))
+            step, *numbers = counted(*(opt_state[name] for name in before))
+            found = dict(zip(changing, numbers, strict=True))
+            return {"step": step, **{name: found[name] for name in carried}}, found
 
         return advance
 

@@ -14,12 +14,12 @@ from xpnn.typing import Array, Namespace, OptState, Params
 Numbers = dict[str, Any]
 """Counters, rates and the like by name: Python numbers, or 0-d arrays."""
 
-Count = Callable[[Namespace, Numbers], tuple[Numbers, Numbers]]
-"""``count(xp, old) -> (new, numbers)``: the counters after a step, given those before it, and the
-numbers that the update rule gets in this step."""
-
 Advance = Callable[[OptState, Params], tuple[OptState, Numbers]]
-"""``advance(opt_state, grads) -> (new, numbers)``: ``count`` on the optimizer's state."""
+"""``advance(opt_state, grads) -> (counters, numbers)``: what a step works out once.
+
+``counters`` are those of the optimizer's state after the step, ``numbers`` what the sweeps over
+parameters want beside the hyperparameters that never change.
+"""
 
 FINITE, UNSCALE = "gradients.finite", "gradients.unscale"
 """The names of two numbers: whether a step counts, and one over the scale."""
@@ -88,64 +88,49 @@ class LossScaling:
 
     def make_advance(
         self,
-        count: Count,
+        rule: Callable[..., Any],
         before: Sequence[str],
         after: Sequence[str],
         changing: Sequence[str],
         backend: Backend,
     ) -> Advance:
-        """An optimizer's ``count`` under its scale: the counters stay where a step is skipped.
+        """An optimizer's counters under its scale: where a step is skipped they stay.
 
         Args:
-            count: elementwise.
-            before, after, changing: the names of what it takes, and of what it gives.
+            rule: ``(xp, *before) -> ("step", *changing)``, of numbers in these orders; elementwise.
+            before: the names of the counters that the rule takes.
+            after: the names of those that a step changes.
+            changing: the names of the numbers that the rule works out.
         """
-        before, after = (FINITE, *self.names, *before), (*self.names, *after)
-        changing = (UNSCALE, *changing)
+        read = (FINITE, *self.names, *before)
+        counters, numbers = (*self.names, *after), (UNSCALE, *changing)
 
-        def loss_scaling(xp: Namespace, old: Numbers) -> tuple[Numbers, Numbers]:
-            finite = old[FINITE]
-            new, numbers = count(xp, old)
-            new = {name: xp.where(finite, one, old[name]) for name, one in new.items()}
-            own = self.rule(xp, finite, *(old[name] for name in self.names))
-            new |= zip(self.names, own, strict=True)
-            numbers = {UNSCALE: 1.0 / old["loss_scale"], **numbers}
-            if backend.counters_on_device:
-                new, numbers = _in_their_dtypes(xp, new), _in_their_dtypes(xp, numbers)
-            return new, numbers
+        def loss_scaling(xp: Namespace, *values: Any) -> tuple[Any, ...]:
+            old = dict(zip(read, values, strict=True))
+            finite, scale, good, skipped = (old[name] for name in (FINITE, *self.names))
+            found = rule(xp, *(old[name] for name in before))
+            new = dict(zip(("step", *changing), found, strict=True))
+            kept = [xp.where(finite, new[name], old[name]) for name in after]
+            own = self.rule(xp, finite, scale, good, skipped)
+            given = (*own, *kept, 1.0 / scale, *(new[name] for name in changing))
+            return in_their_dtypes(xp, given) if backend.counters_on_device else given
 
-        counted = backend.elementwise(by_position(loss_scaling, before, after, changing))
+        def in_their_dtypes(xp: Namespace, found: Sequence[Any]) -> tuple[Any, ...]:
+            pairs = zip((*counters, *numbers), found, strict=True)
+            return tuple(_in_its_dtype(xp, name, one) for name, one in pairs)
+
+        counted = backend.elementwise(loss_scaling)
 
         def advance(opt_state: OptState, grads: Params) -> tuple[OptState, Numbers]:
             old = {**opt_state, FINITE: all_finite(grads, backend)}
-            found = counted(*(old[name] for name in before))
-            new = dict(zip(after, found[: len(after)], strict=True))
-            numbers = dict(zip(changing, found[len(after) :], strict=True))
+            found = counted(*(old[name] for name in read))
             if not backend.counters_on_device:
-                new, numbers = (
-                    _in_their_dtypes(backend.xp, new),
-                    _in_their_dtypes(backend.xp, numbers),
-                )
-            return new, {FINITE: old[FINITE], **numbers}
+                found = in_their_dtypes(backend.xp, found)
+            new, now = found[: len(counters)], found[len(counters) :]
+            sweep = {FINITE: old[FINITE], **dict(zip(numbers, now, strict=True))}
+            return dict(zip(counters, new, strict=True)), sweep
 
         return advance
-
-
-def by_position(
-    count: Count, before: Sequence[str], after: Sequence[str], changing: Sequence[str]
-) -> Callable[..., tuple[Any, ...]]:
-    """``count`` with its numbers behind each other, as a backend wants a rule to take them.
-
-    Returns:
-        ``rule(xp, *before) -> (*after, *changing)``.
-    """
-
-    def rule(xp: Namespace, *values: Any) -> tuple[Any, ...]:
-        new, numbers = count(xp, dict(zip(before, values, strict=True)))
-        return (*(new[name] for name in after), *(numbers[name] for name in changing))
-
-    rule.__qualname__ = count.__name__
-    return rule
 
 
 def all_finite(grads: Params, backend: Backend) -> Array:
@@ -168,10 +153,7 @@ def on_device(number: float, backend: Backend) -> Array:
     return backend.xp.asarray(number, dtype=dtype, device=backend.device)
 
 
-def _in_their_dtypes(xp: Namespace, numbers: Numbers) -> Numbers:
-    """Counts as int32 and all else as float32; Python's numbers have made some of them wider."""
-    found = {}
-    for name, one in numbers.items():
-        dtype = xp.int32 if name in INTEGERS else xp.float32
-        found[name] = one if one.dtype == dtype else xp.astype(one, dtype)
-    return found
+def _in_its_dtype(xp: Namespace, name: str, number: Array) -> Array:
+    """A count as int32 and all else as float32; Python's numbers have made some of them wider."""
+    dtype = xp.int32 if name in INTEGERS else xp.float32
+    return number if number.dtype == dtype else xp.astype(number, dtype)

@@ -212,7 +212,7 @@ class Settings:
         self._of_state = attrgetter("loss", "optimizer", "metrics", "accumulate", "compile")
         self._of_layers = attrgetter(*names)
         self._own, self._inner = self._of_state(state), self._of_layers(self._layers)
-        self._hyper = state.optimizer.hyper.copy()
+        self._version = state.optimizer.version
 
     def hold(self) -> bool:
         """Whether nothing has changed since: looked at before every step, so in few calls."""
@@ -220,13 +220,14 @@ class Settings:
         return bool(
             self._of_state(state) == self._own
             and self._of_layers(self._layers) == self._inner
-            and state.optimizer.hyper == self._hyper
+            and state.optimizer.version is self._version
         )
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Settings)
-            and (self._own, self._inner, self._hyper) == (other._own, other._inner, other._hyper)
+            and (self._own, self._inner) == (other._own, other._inner)
+            and self._version is other._version
             and [*map(id, self._arrays)] == [*map(id, other._arrays)]
         )
 
