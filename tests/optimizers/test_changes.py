@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 
+from tests.optimizers.table import gradients, moved, on_host, start
 from xpnn import Dense, Network, ReLU, Trainer, mean_squared_error
-from xpnn.errors import AssignmentError
+from xpnn.errors import AssignmentError, XpnnError
 from xpnn.optimizers import (
     SGD,
     Adam,
@@ -159,30 +160,39 @@ def test_hyperparameters_are_read_by_name():
         adam.hyper["rate"] = 0.3
 
 
-@pytest.mark.parametrize("compile", [None, False])
 @pytest.mark.parametrize(
-    ("optimizer", "name", "value", "missing"),
+    ("kind", "name", "value", "missing"),
     [
-        (SGD(0.1), "momentum", 0.9, "v"),
-        (RMSprop(0.1), "momentum", 0.9, "v"),
-        (SGD(0.1), "rate", ReduceOnPlateau(0.1), "plateau.rate.best"),
+        (SGD, "momentum", 0.9, "v"),
+        (RMSprop, "momentum", 0.9, "v"),
+        (SGD, "rate", ReduceOnPlateau(0.1), "plateau.rate.best"),
     ],
 )
-def test_a_change_that_wants_another_state_is_refused(
-    backend, optimizer, name, value, missing, compile
-):
-    trainer = trainer_of(optimizer, backend, compile)
-    before, old = trained(trainer, 2), getattr(optimizer, name)
-    setattr(optimizer, name, value)
-    try:
+def test_a_change_that_wants_another_state_is_refused(backend, kind, name, value, missing):
+    optimizer = kind(0.1)
+    with backend.on_device():
+        params = moved(start("float32"), backend)
+        grads, opt_state = moved(gradients("float32")[0], backend), optimizer.init(params, backend)
+        setattr(optimizer, name, value)
+        update = optimizer.make_update(backend)
         with pytest.raises(ValueError, match=rf"{name}=.* wants {missing}.* begun without"):
-            trained(trainer, 1)
-        for key, array in trainer.network.numpy_arrays().items():
-            np.testing.assert_array_equal(array, before[key])
-        trainer.opt_state = None
+            update(params, grads, opt_state)
+        for key, array in on_host(params, backend).items():
+            np.testing.assert_array_equal(array, start("float32")[key])
+        update(params, grads, optimizer.init(params, backend))
+
+
+@pytest.mark.parametrize("compile", [None, False])
+def test_a_trainer_says_so_and_can_begin_anew(backend, compile):
+    trainer = trainer_of(SGD(0.1), backend, compile)
+    before = trained(trainer, 2)
+    trainer.optimizer.momentum = 0.9
+    with pytest.raises((ValueError, XpnnError), match=r"trainer\.opt_state = None"):
         trained(trainer, 1)
-    finally:
-        setattr(optimizer, name, old)
+    for key, array in trainer.network.numpy_arrays().items():
+        np.testing.assert_array_equal(array, before[key])
+    trainer.opt_state = None
+    trained(trainer, 1)
 
 
 def test_a_schedule_of_the_user_s_is_held_too():

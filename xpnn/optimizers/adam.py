@@ -60,7 +60,7 @@ class _Adam(Optimizer):
     ) -> tuple[Array, ...]:
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * (g * g)
-        return w - rate_t * m / (xp.sqrt(v) + epsilon_t), m, v
+        return w - rate_t * (m / (xp.sqrt(v) + epsilon_t)), m, v
 
 
 class Adam(_Adam):

@@ -82,7 +82,8 @@ def main():
             "loss": history["loss"],
             "weights": {key: array.tolist() for key, array in weights.items()},
         }
-    (HERE / "curves.json").write_text(json.dumps(curves, indent=1) + "\n")
+    lines = [f"{json.dumps(name)}: {json.dumps(curve)}" for name, curve in curves.items()]
+    (HERE / "curves.json").write_text("{" + ",\n".join(lines) + "}\n")
 
 
 if __name__ == "__main__":
