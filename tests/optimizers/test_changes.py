@@ -1,12 +1,14 @@
 """What may be set on an optimizer, a schedule or a limit acts at the next step, or is refused."""
 
 import copy
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from tests.optimizers.table import gradients, moved, on_host, start
 from xpnn import Dense, Network, ReLU, Trainer, mean_squared_error
+from xpnn.backends import get_backend
 from xpnn.errors import AssignmentError, XpnnError
 from xpnn.optimizers import (
     SGD,
@@ -207,3 +209,29 @@ def test_a_schedule_of_the_user_s_is_held_too():
     assert SGD(halving).hyper_at(2)["rate"] == pytest.approx(0.5 * np.exp(-0.7))
     with pytest.raises(AssignmentError, match="start of Halving is fixed when it is made"):
         halving.start = 1.0
+
+
+def test_an_update_goes_by_the_numbers_that_it_was_made_with(backend):
+    sgd = SGD(0.1)
+    found = []
+    for change in ({}, {"rate": 0.9, "momentum": 0.9, "clip": ClipByGlobalNorm(0.01)}):
+        with backend.on_device():
+            params, update = moved(start("float32"), backend), sgd.make_update(backend)
+            opt_state = sgd.init(params, backend)
+            for name, value in change.items():
+                setattr(sgd, name, value)
+            params, _ = update(params, moved(gradients("float32")[0], backend), opt_state)
+            found.append(on_host(params, backend))
+    for key, array in found[0].items():
+        np.testing.assert_array_equal(array, found[1][key])
+
+
+def test_what_is_carried_has_to_be_returned():
+    class Forgetful(SGD):
+        carried: ClassVar = {"total": 0.0, "count": 0.0}
+
+        def carry(self, xp, *, count, **_):
+            return {"count": count + 1}
+
+    with pytest.raises(ValueError, match="Forgetful has total in carried, so carry has to return"):
+        Forgetful(0.1).make_update(get_backend("numpy"))

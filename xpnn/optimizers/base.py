@@ -174,8 +174,9 @@ class Optimizer(KnownAttributes):
         Args:
             scaling: by what the gradients are too large, if they are; ``init`` wants it too.
         """
-        slot_names, changing = self.slots, self._changing()
-        names = [*([CLIP] if self.clip else []), *changing]
+        clip, slot_names, changing = self.clip, self.slots, self._changing()
+        wanted = (*slot_names, *self._numbers_at_start())
+        names = [*([CLIP] if clip else []), *changing]
         names += [] if scaling is None else [FINITE, UNSCALE]
         donate = (0, *range(2, 2 + len(slot_names)))
         sweep = {
@@ -185,14 +186,14 @@ class Optimizer(KnownAttributes):
         advance = self._make_advance(changing, backend, scaling)
 
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
-            self._check_state(opt_state)
+            self._check_state(opt_state, wanted)
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in slot_names}
             groups = self._updated_together(params, grads, backend)
             read, written = [params, grads, *slots.values()], [params, *slots.values()]
             limit: Numbers = {}
-            if self.clip:
+            if clip:
                 share = None if scaling is None else 1.0 / opt_state["loss_scale"]
-                limit = {CLIP: self.clip.scale_of(backend.xp, grads, share)}
+                limit = {CLIP: clip.scale_of(backend.xp, grads, share)}
             joint = [  # only so far can memory run out: what follows writes over what is donated
                 [backend.join([held[name] for name in together]) for held in read]
                 for _, together in groups
@@ -224,7 +225,7 @@ class Optimizer(KnownAttributes):
         from the device.
         """
         known = {} if opt_state is None else opt_state
-        return {name: float(self._value(HOST, name, step, known)) for name in self._hyper}
+        return {k: float(self._value(HOST, k, v, step, known)) for k, v in self.hyper.items()}
 
     # How it is done -----------------------------------------------------------------------------
 
@@ -240,9 +241,8 @@ class Optimizer(KnownAttributes):
             raise ValueError(f"{type(self).__name__} needs {name} {wanted}, got {value}")
         return value
 
-    def _check_state(self, opt_state: OptState) -> None:
-        """Raise ValueError unless the state has all that the optimizer, as it is now, goes by."""
-        wanted = (*self.slots, *self._numbers_at_start())
+    def _check_state(self, opt_state: OptState, wanted: tuple[str, ...]) -> None:
+        """Raise ValueError unless the state has all that is wanted; a change may want more."""
         if missing := [name for name in wanted if name not in opt_state]:
             raise ValueError(
                 f"{self!r} wants {', '.join(missing)} in the optimizer's state, which was begun "
@@ -263,9 +263,11 @@ class Optimizer(KnownAttributes):
         }
         return {**self.carried, **plateaus}
 
-    def _value(self, xp: Namespace, name: str, step: Number, known: Mapping[str, Number]) -> Number:
+    @staticmethod
+    def _value(
+        xp: Namespace, name: str, value: Hyper, step: Number, known: Mapping[str, Number]
+    ) -> Number:
         """A hyperparameter at a step."""
-        value = getattr(self, name)
         if not isinstance(value, Schedule):
             return value
         return value(step, xp) * known.get(f"plateau.{name}.scale", 1.0)
@@ -275,21 +277,27 @@ class Optimizer(KnownAttributes):
         return {name: v for name, v in self.hyper.items() if not isinstance(v, Schedule)}
 
     def _changing(self) -> tuple[str, ...]:
-        """The names of the numbers that change from step to step."""
+        """The names of the numbers that change from step to step, those in ``carried`` first."""
+        found = self.carry(HOST, step=1.0, **self.hyper_at(1), **self.carried)
+        if missing := [name for name in self.carried if name not in found]:
+            raise ValueError(
+                f"{type(self).__name__} has {', '.join(missing)} in carried, so carry has to "
+                f"return it; it returned {', '.join(found) or 'nothing'}"
+            )
         scheduled = [name for name, value in self.hyper.items() if isinstance(value, Schedule)]
-        return (*self.carry(HOST, step=1.0, **self.hyper_at(1), **self.carried), *scheduled)
+        return tuple(dict.fromkeys((*self.carried, *found, *scheduled)))
 
     def _make_advance(
         self, changing: tuple[str, ...], backend: Backend, scaling: LossScaling | None
     ) -> Advance:
         """What changes once a step, for all parameters; see ``Advance``."""
         fixed, carried = self._fixed_numbers(), tuple(self.carried)
-        scheduled = [name for name in self._hyper if name not in fixed]
+        scheduled = {name: v for name, v in self.hyper.items() if isinstance(v, Schedule)}
         before, after = ("step", *self._numbers_at_start()), ("step", *carried)
 
         def count(xp: Namespace, old: Numbers) -> Numbers:
             time = old["step"] + 1.0
-            hyper = {name: self._value(xp, name, time, old) for name in scheduled}
+            hyper = {k: self._value(xp, k, v, time, old) for k, v in scheduled.items()}
             kept = {name: old[name] for name in carried}
             return hyper | self.carry(xp, step=time, **fixed, **hyper, **kept)
 
@@ -338,7 +346,7 @@ class Optimizer(KnownAttributes):
         Args:
             names: of the numbers that come behind the slots.
         """
-        count, fixed = len(self.slots), self._fixed_numbers()
+        count, fixed, clip = len(self.slots), self._fixed_numbers(), self.clip
 
         def sweep(xp: Namespace, param: Array, grad: Array, *rest: Any) -> tuple[Array, ...]:
             slots, given = rest[:count], dict(zip(names, rest[count:], strict=True))
@@ -352,8 +360,8 @@ class Optimizer(KnownAttributes):
                 given = {name: _as(xp, wide, number) for name, number in given.items()}
             numbers = fixed | given
             strength = numbers.pop("weight_decay")
-            if self.clip:
-                g = self.clip.apply(xp, g, limit)
+            if clip:
+                g = clip.apply(xp, g, limit)
             if decay and self.decoupled_decay:
                 w = w - numbers["rate"] * strength * w
             elif decay:
