@@ -74,9 +74,7 @@ CASES = {
     "nadam": Case(
         bound(NAdam), ("NAdam", {}), {**BETAS, "epsilon": 0.1, "momentum_decay": 0.1}, 0.1, MEANS
     ),
-    "lion": Case(
-        bound(Lion), lambda decay: steps_of_lion(decay), BETAS, 0.02, {"m": "exp_avg"}
-    ),
+    "lion": Case(bound(Lion), lambda decay: steps_of_lion(decay), BETAS, 0.02, {"m": "exp_avg"}),
 }
 
 each_optimizer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
