@@ -97,7 +97,7 @@ def test_scratch_of_a_deep_network(optimizer, spec):
     assert step.recordable
     activation = 4 * BATCH * WIDTH
     gradients = 4 * DEPTH * (WIDTH * WIDTH + WIDTH)
-    scratch = sum(block.size for block in step.blocks)
+    scratch = step.arena.nbytes
     assert gradients <= activation
     assert DEPTH * activation < scratch <= (DEPTH + 4) * activation + 16 * KIB
     assert scratch < 0.25 * 7 * DEPTH * activation
@@ -111,7 +111,7 @@ def test_adam_needs_no_memory_beside_the_gradient(spec):
         trainer.step(np.ones((1, 512), np.float32), np.ones((1, 64), np.float32))
     step = trainer._train_step.run
     assert step.recordable
-    assert sum(block.size for block in step.blocks) < 4 * 512 * 64 + 4 * KIB
+    assert step.arena.nbytes < 4 * 512 * 64 + 4 * KIB
 
 
 @pytest.mark.parametrize(("width", "sweeps"), [(128, 1), (512, 2)])
@@ -143,12 +143,12 @@ def test_a_shorter_batch_uses_the_same_scratch(spec):
     trainer = deep(spec, SGD(0.01))
     x = np.random.default_rng(0).standard_normal((BATCH, WIDTH)).astype(np.float32)
     trainer.step(x, x)
-    alone = sum(block.size for block in trainer._train_step.run.blocks)
+    alone = trainer._train_step.run.arena.nbytes
     short = x[: BATCH * 3 // 4]
     for one in (short, x, short):
         trainer.step(one, one)
     assert len(trainer._train_step.run.programs) == 2
-    both = sum(block.size for block in trainer._train_step.run.blocks)
+    both = trainer._train_step.run.arena.nbytes
     assert both <= 1.1 * alone
 
 

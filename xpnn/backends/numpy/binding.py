@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.numbers import Numbers
-from xpnn.backends.numpy.orders import in_order, in_rows, lies_by_columns, outer_first
+from xpnn.backends.numpy.orders import in_order, in_rows, lies_by_columns
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
-from xpnn.backends.recording.calls import Call, Slot, View, mapped, walk
-from xpnn.backends.recording.lifetimes import MemoryPlan
+from xpnn.backends.recording.calls import Call, Slot, View, mapped, outer_first, walk
 from xpnn.backends.recording.stand_ins import cast
 from xpnn.backends.recording.structure import getter
 
@@ -28,10 +28,10 @@ BAND = 16  # rows: what a cache holds one line of each of, however they are alig
 
 
 class Binder:
-    """Binds calls to the memory of a plan."""
+    """Binds calls to their arrays and numbers."""
 
-    def __init__(self, plan: MemoryPlan, numbers: Numbers):
-        self.plan, self.numbers = plan, numbers
+    def __init__(self, arrays: Arrays, numbers: Numbers):
+        self.arrays, self.plan, self.numbers = arrays, arrays.plan, numbers
         self._filled: dict[Any, np.ndarray] = {}
         self._scratch: dict[Any, np.ndarray] = {}
 
@@ -52,12 +52,12 @@ class Binder:
 
     def array(self, leaf: Any) -> Any:
         """An argument of a call as the call reads it, if it is not a number that changes."""
-        return self.plan.array(leaf) if isinstance(leaf, View) else leaf
+        return self.arrays[leaf] if isinstance(leaf, View) else leaf
 
     def target(self, call: Call) -> np.ndarray:
         """Where a call writes its only result."""
         (view,) = call.results
-        return self.plan.array(view)
+        return self.arrays[view]
 
     # Kinds of calls -------------------------------------------------------------------------------
 

@@ -4,15 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-
-def outer_first(array: np.ndarray) -> list[int]:
-    """The axes in the order in which they lie."""
-    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-
-
-def is_dense(array: np.ndarray) -> bool:
-    """Whether the array fills its memory without gaps, in any order of its axes."""
-    return array.transpose(outer_first(array)).flags.c_contiguous
+from xpnn.backends.recording.calls import outer_first
 
 
 def lies_by_columns(array: np.ndarray) -> bool:

@@ -13,27 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.numpy.arena import Arena, Arrays, aligned_bytes, array_in
 from xpnn.backends.numpy.binding import Binder, Bound, bind_each
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.products import dot_products
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
-from xpnn.backends.recording.lifetimes import (
-    MemoryPlan,
-    aligned_bytes,
-    join_arguments,
-    needed,
-    relocated,
-)
-from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, address_of
-from xpnn.backends.recording.structure import Structure, getter, successors
-from xpnn.backends.recording.tape import Tape
+from xpnn.backends.recording.recording import Recording
+from xpnn.backends.recording.stand_ins import address_of
+from xpnn.backends.recording.structure import Structure, getter
 
 logger = logging.getLogger("xpnn")
 
 Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
 
-PLAIN = (type(None), bool, int, float, str, np.generic)
 MOST_PROGRAMS = 16  # of one function; then the one that was used longest ago makes room
 
 
@@ -57,7 +50,7 @@ class Replayed:
     ):
         self.step, self.donate, self.bind = step, frozenset(donate), bind
         self.programs: list[Program] = []  # the last used one first
-        self.blocks: list[np.ndarray] = []  # memory that the programs share, as one runs at a time
+        self.arena = Arena()
         self.recordable = True
         functools.update_wrapper(self, step)
 
@@ -70,7 +63,7 @@ class Replayed:
         if not self.recordable:
             return self.step(*arguments)
         try:
-            program = Program(self.step, arguments, self.donate, self.blocks, self.bind)
+            program = Program(self.step, arguments, self.donate, self.arena, self.bind)
         except Exception as reason:  # the step itself decides whether it is an error
             results = self.step(*arguments)
             self.recordable = False
@@ -94,7 +87,7 @@ class Program:
         step: Callable[..., Any],
         arguments: tuple[Any, ...],
         donate: frozenset[int],
-        blocks: list[np.ndarray],
+        arena: Arena,
         bind: Bind,
     ):
         self.form = Structure(arguments)
@@ -102,96 +95,64 @@ class Program:
         donated = [path[0] in donate for path in self.form.paths]
         self.leaves = _own_arrays(given, donated)
 
-        tape = Tape()
-        stand_ins = [tape.admit(leaf) for leaf in self.leaves]
-        results = (step(*self.form.rebuild(stand_ins)),)
-        self.result_form = Structure(results)
-        outputs = _marks(self.result_form.flatten(results))
+        recording = Recording(step, self.form, self.leaves, donate)
+        self.result_form, views = recording.result_form, recording.views
+        kept = recording.kept
+        calls = dot_products(laid_by_columns(recording.calls, kept), kept)
+        plan = recording.plan(calls, arena.blocks)
+        arrays = Arrays(plan, self._fix(recording), arena)
+        self._numbers = Numbers(recording.number_count)
+        self._calls = bind(Binder(arrays, self._numbers), calls)
+        self._settle(recording, arrays)
 
-        views = {k: one.view for k, one in enumerate(stand_ins) if isinstance(one, Recorded)}
-        moved = join_arguments(tape.calls, {view.memory for k, view in views.items() if donated[k]})
-        views, outputs = relocated(views, moved), relocated(outputs, moved)
-        kept = {one.memory for one in (*views.values(), *outputs) if isinstance(one, View)}
-        calls = dot_products(laid_by_columns(needed(tape.calls, kept), kept), kept)
-        fixed = self._fix(views, moved)
-
-        self._numbers = Numbers(tape.numbers)
         mine = [k for k in views if donated[k]]
         self._donated = getter(mine)
+        self._own = [self.leaves[k] for k in mine]
         self._lent = [
             (k, self.leaves[k], self.leaves[k].shape, self.leaves[k].dtype)
             for k in views
             if not donated[k]
         ]
-        self._slots = [
-            (k, one.slot.place)
-            for k, one in enumerate(stand_ins)
-            if isinstance(one, RecordedNumber)
-        ]
-        known = {*views, *(k for k, _ in self._slots)}
-        self._constant = [k for k in range(len(given)) if k not in known]
-        self._own = [self.leaves[k] for k in mine]
+        self._slots = [(k, slot.place) for k, slot in recording.slots.items()]
+        self._constant = [k for k in range(len(given)) if k not in views | recording.slots]
+        for k, slot in self._slots:
+            self._numbers.set(slot, given[k])
 
-        olds = [
-            old if old in views else None for old in successors(self.form, self.result_form, donate)
-        ]
-        self._settle(calls, outputs, views, olds, fixed, blocks, bind)
-        for place, slot in self._slots:
-            self._numbers.set(slot, given[place])
-
-    def _fix(
-        self, views: dict[int, View], moved: dict[Memory, tuple[Memory, int]]
-    ) -> dict[Memory, np.ndarray]:
+    def _fix(self, recording: Recording) -> dict[Memory, np.ndarray]:
         """The bytes of all arguments; joint ones are moved together, unless they are already."""
+        joints, views = recording.joints, recording.views
         fixed = {
             view.memory: self.leaves[k].reshape(-1).view(np.uint8)
             for k, view in views.items()
-            if self.leaves[k].nbytes == view.memory.nbytes
+            if view.memory not in joints
         }
-        for joint in dict.fromkeys(memory for memory, _ in moved.values()):
+        for joint in joints:
             parts = {k: view for k, view in views.items() if view.memory is joint}
             fixed[joint] = _shared_bytes([self.leaves[k] for k in parts], list(parts.values()))
             for k, view in parts.items():
-                array = view.on(fixed[joint])
+                array = array_in(fixed[joint], view)
                 if address_of(array) != address_of(self.leaves[k]):
                     np.copyto(array, self.leaves[k])
                     self.leaves[k] = array
         return fixed
 
-    def _settle(
-        self,
-        calls: Sequence[Call],
-        outputs: list[Any],
-        views: dict[int, View],
-        olds: list[int | None],
-        fixed: dict[Memory, np.ndarray],
-        blocks: list[np.ndarray],
-        bind: Bind,
-    ) -> None:
-        """Give every array its place and every call its operands; settle where results lie."""
-        pairs = [
-            (one, None if old is None else views[old])
-            for one, old in zip(outputs, olds, strict=True)
-            if isinstance(one, View)
-        ]
-        homes = _homes(pairs, fixed)
-        plan = MemoryPlan(calls, fixed, {view.memory for view, _ in pairs}, homes, blocks)
-        self._calls = bind(Binder(plan, self._numbers), calls)
-        self._returned: list[Any] = list(outputs)
+    def _settle(self, recording: Recording, arrays: Arrays) -> None:
+        """Find where the results lie, and copy those that are not made in place of arguments."""
+        self._returned: list[Any] = list(recording.results)
         self._copied: list[tuple[int, np.ndarray]] = []
-        self._counted = [(k, one.place) for k, one in enumerate(outputs) if isinstance(one, Slot)]
-        for k, (one, old) in enumerate(zip(outputs, olds, strict=True)):
+        self._counted = [
+            (k, one.place) for k, one in enumerate(recording.results) if isinstance(one, Slot)
+        ]
+        for k, (one, old) in enumerate(zip(recording.results, recording.replaced, strict=True)):
             if not isinstance(one, View | np.ndarray):
                 continue
-            made = plan.array(one) if isinstance(one, View) else one
+            made = arrays[one] if isinstance(one, View) else one
             if old is None:
                 self._copied.append((k, made))
                 continue
             own = self._returned[k] = self.leaves[old]
-            if made.shape != own.shape or made.dtype != own.dtype:
-                raise NotRecordable("what is returned in place of an argument differs in form")
-            in_place = isinstance(one, View) and (one == views[old] or one.memory in plan.at_home)
-            if not in_place:
+            view, at_home = recording.views[old], arrays.plan.at_home
+            if not (isinstance(one, View) and (one == view or one.memory in at_home)):
                 self._calls.append(partial(np.copyto, own, made))
 
     def load(self, arguments: tuple[Any, ...]) -> bool:
@@ -278,40 +239,3 @@ def _base(array: np.ndarray) -> np.ndarray:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
-
-
-def _marks(outputs: list[Any]) -> list[Any]:
-    """What stands for the outputs on the tape."""
-    marks: list[Any] = []
-    for one in outputs:
-        if isinstance(one, Recorded):
-            marks.append(one.view)
-        elif isinstance(one, RecordedNumber):
-            marks.append(one.slot)
-        elif isinstance(one, PLAIN) or (_is_array(one) and not one.dtype.hasobject):
-            marks.append(one)
-        else:
-            raise NotRecordable(f"a {type(one).__name__} is returned")
-    return marks
-
-
-def _homes(
-    pairs: list[tuple[View, View | None]], fixed: dict[Memory, np.ndarray]
-) -> dict[Memory, Memory]:
-    """Results that can take the place of arguments: all of what is read of them fits there."""
-    homes: dict[Memory, Memory | None] = {}
-    for view, argument in pairs:
-        if view.memory in fixed:
-            if view != argument:
-                raise NotRecordable("an argument is returned in the place of another one")
-            continue
-        fits = (
-            argument is not None
-            and view._replace(memory=argument.memory) == argument
-            and view.memory.nbytes == argument.memory.nbytes
-            and homes.get(view.memory, argument.memory) is argument.memory
-        )
-        homes[view.memory] = argument.memory if fits and argument else None
-    found = {memory: home for memory, home in homes.items() if home is not None}
-    taken = list(found.values())
-    return {memory: home for memory, home in found.items() if taken.count(home) == 1}

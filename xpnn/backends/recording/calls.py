@@ -13,7 +13,7 @@ class NotRecordable(Exception):  # noqa: N818  (it is no error: the step runs ca
 
 
 class Memory:
-    """A stretch of bytes that a call fills, or that comes in from outside."""
+    """A stretch of bytes: what one call fills, what comes in from outside, a block of an arena."""
 
     __slots__ = ("nbytes",)
 
@@ -40,10 +40,6 @@ class View(NamedTuple):
         """Whether it is all of its memory, in the order of the axes."""
         packed = _packed(self.shape, self.dtype.itemsize)
         return self.nbytes == self.memory.nbytes and self.strides == packed
-
-    def on(self, block: np.ndarray) -> np.ndarray:
-        """The array itself, once its memory is a block of bytes."""
-        return np.ndarray(self.shape, self.dtype, block, self.offset, self.strides)
 
 
 class Slot(NamedTuple):
@@ -130,6 +126,16 @@ def _packed(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
         strides.append(step)
         step *= length
     return tuple(reversed(strides))
+
+
+def outer_first(array: np.ndarray) -> list[int]:
+    """The axes in the order in which they lie."""
+    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+
+
+def is_dense(array: np.ndarray) -> bool:
+    """Whether the array fills its memory without gaps, in any order of its axes."""
+    return array.transpose(outer_first(array)).flags.c_contiguous
 
 
 # Nested arguments ---------------------------------------------------------------------------------

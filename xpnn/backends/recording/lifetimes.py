@@ -1,4 +1,7 @@
-"""Where the arrays of a tape lie: as few bytes as possible, and as few copies.
+"""How long the arrays of a tape live, and which block of bytes each may lie in, on any machine.
+
+The plan wants as few bytes as possible, and as few copies. Blocks have a size and nothing else:
+what they are made of is for a backend to say.
 
 Arrays that are never needed at one time share memory. An elementwise call writes over an operand
 that nobody reads again. What is only made to become part of a stack is made in its place there, and
@@ -13,15 +16,6 @@ import numpy as np
 
 from xpnn.backends.recording.calls import Call, Memory, View, mapped
 from xpnn.backends.recording.stand_ins import cast
-
-ALIGNMENT = 64  # bytes: a cache line, and the width of the widest vector unit
-
-
-def aligned_bytes(nbytes: int) -> np.ndarray:
-    """Fresh bytes at an address that vector units like."""
-    room = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -room.__array_interface__["data"][0] % ALIGNMENT
-    return room[start : start + nbytes]
 
 
 def join_arguments(calls: list[Call], donated: set[Memory]) -> dict[Memory, tuple[Memory, int]]:
@@ -93,14 +87,14 @@ def needed(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
 
 
 class MemoryPlan:
-    """A block of bytes, and a place in it, for each memory of a tape.
+    """A block for each memory of a tape, and at which byte of it the memory begins.
 
     Args:
         calls: of the tape.
-        fixed: the bytes of arrays that were passed in.
+        fixed: the memory of arrays that were passed in, each a block by itself.
         kept: memory that is read after the last call.
         homes: for a result, the donated argument on top of which it should be made.
-        blocks: bytes to use again, all of them free; those that are made here are added.
+        blocks: to use again, all of them free; those that the plan wants beside them are added.
 
     Attributes:
         at_home: the results that are made on top of their argument.
@@ -109,37 +103,31 @@ class MemoryPlan:
     def __init__(
         self,
         calls: Sequence[Call],
-        fixed: dict[Memory, np.ndarray],
+        fixed: set[Memory],
         kept: set[Memory],
         homes: dict[Memory, Memory],
-        blocks: list[np.ndarray],
+        blocks: list[Memory],
     ):
         self.calls, self.homes, self.blocks = calls, homes, blocks
-        self.places = {memory: (block, 0) for memory, block in fixed.items()}
+        self._block_of = {memory: memory for memory in fixed}
         self.inside: dict[Memory, tuple[Memory, int]] = {}
         self.at_home: set[Memory] = set()
-        self._arrays: dict[tuple[Any, ...], np.ndarray] = {}
         self.last_use = dict.fromkeys(kept, len(calls))
-        self._fixed, self._free = set(fixed), list(blocks)
-        # for what lies in the place of a donated argument, the result that will be made there
+        self._fixed, self._free = fixed, list(blocks)
+        # for what lies in the block of a donated argument, the result that will be made there
         self._heirs = {home: memory for memory, home in homes.items()}
         self._sure_from = max((k + 1 for k, call in enumerate(calls) if may_raise(call)), default=0)
         self._find_uses()
         self._find_parts_of_stacks()
         self._assign()
 
-    def array(self, view: View) -> np.ndarray:
-        """The array itself, one object for all that lie alike.
-
-        A call that writes over an operand is told so at once by an object that is both. Of two,
-        NumPy first works out how they overlap, which takes as long as 300 numbers.
-        """
-        block, start = self._place(view.memory)
-        placed = view._replace(offset=start + view.offset)
-        key = (id(block), *placed[1:])
-        if key not in self._arrays:
-            self._arrays[key] = placed.on(block)
-        return self._arrays[key]
+    def in_block(self, view: View) -> View:
+        """The same array as a view of the block that it lies in."""
+        memory, offset = view.memory, view.offset
+        while memory in self.inside:
+            memory, start = self.inside[memory]
+            offset += start
+        return view._replace(memory=self._block_of[memory], offset=offset)
 
     def made_in_place(self, call: Call, piece: View, start: int) -> bool:
         """Whether a piece of a stack already lies where the stack wants it, at byte ``start``."""
@@ -149,14 +137,6 @@ class MemoryPlan:
     def outlives(self, memory: Memory, call: int) -> bool:
         """Whether what lies there is read by that call or a later one, or after all of them."""
         return self.last_use[self._outermost(memory)] >= call
-
-    def _place(self, memory: Memory) -> tuple[np.ndarray, int]:
-        offset = 0
-        while memory in self.inside:
-            memory, more = self.inside[memory]
-            offset += more
-        block, start = self.places[memory]
-        return block, start + offset
 
     def _find_uses(self) -> None:
         self._made_by: dict[Memory, int] = {}
@@ -205,15 +185,15 @@ class MemoryPlan:
             taken = None
             for view in call.writes():
                 memory = self._outermost(view.memory)
-                if memory in self.places:
+                if memory in self._block_of:
                     continue
                 if memory in self.homes and self._can_go_home(number, call, view):
-                    self.places[memory] = self.places[self.homes[memory]]
+                    self._block_of[memory] = self._block_of[self.homes[memory]]
                     self.at_home.add(memory)
                     continue
                 taken = self._operand_to_overwrite(number, call, view)
-                self.places[memory] = (
-                    self.places[taken] if taken else (self._take(memory.nbytes), 0)
+                self._block_of[memory] = (
+                    self._block_of[taken] if taken else self._take(memory.nbytes)
                 )
                 if taken in self._heirs:
                     self._heirs[memory] = self._heirs[taken]
@@ -253,9 +233,9 @@ class MemoryPlan:
         return None
 
     def _may_give_way(self, number: int, memory: Memory, other: Memory) -> bool:
-        """Whether other memory may take the place of this one, which no later call reads.
+        """Whether other memory may take the block of this one, which no later call reads.
 
-        The place of a donated argument is free until the result comes that is made there.
+        The block of a donated argument is free until the result comes that is made there.
         """
         heir = self._heirs.get(memory)
         if heir is None:
@@ -266,14 +246,14 @@ class MemoryPlan:
         views = [view for view in self.calls[until].writes() if view.memory is heir]
         return last < until or all(self.calls[until].may_overwrite(other, view) for view in views)
 
-    def _take(self, nbytes: int) -> np.ndarray:
+    def _take(self, nbytes: int) -> Memory:
         """The smallest free block that is large enough and not wastefully so, or a new one."""
-        fitting = [k for k, one in enumerate(self._free) if nbytes <= one.size <= 2 * nbytes + 64]
+        fitting = [k for k, one in enumerate(self._free) if nbytes <= one.nbytes <= 2 * nbytes + 64]
         if fitting:
-            return self._free.pop(min(fitting, key=lambda k: (self._free[k].size, -k)))
-        self.blocks.append(aligned_bytes(nbytes))
+            return self._free.pop(min(fitting, key=lambda k: (self._free[k].nbytes, -k)))
+        self.blocks.append(Memory(nbytes))
         return self.blocks[-1]
 
     def _give_back(self, memory: Memory) -> None:
-        if memory in self.places:
-            self._free.append(self.places[memory][0])
+        if memory in self._block_of:
+            self._free.append(self._block_of[memory])

@@ -2,7 +2,7 @@
 
 A function is run on stand-ins for its arrays. A ``Recorded`` array computes like the array that it
 stands for, and notes on a ``Tape`` which call made which array out of which; views need no note, as
-they are described by where they lie. ``program.py`` makes a program of the tape.
+they are described by where they lie. ``recording.py`` says what became of the arguments.
 
 What a tape cannot hold ends the recording with ``NotRecordable``: reading a value on the host,
 writing into an array that was passed in, a call that NumPy does not show to its operands. Python's
@@ -17,8 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.numpy.orders import is_dense
-from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View, mapped, walk
+from xpnn.backends.recording.calls import (
+    Call,
+    Memory,
+    NotRecordable,
+    Slot,
+    View,
+    is_dense,
+    mapped,
+    walk,
+)
 from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, address_of, value_of
 
 

@@ -1,0 +1,130 @@
+"""Recording: the calls that a step makes, and what becomes of its arguments, on any machine."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
+from xpnn.backends.recording.lifetimes import MemoryPlan, join_arguments, needed, relocated
+from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber
+from xpnn.backends.recording.structure import Structure, successors
+from xpnn.backends.recording.tape import Tape
+
+PLAIN = (type(None), bool, int, float, str, np.generic)
+
+
+class Recording:
+    """One run of a step on stand-ins for its arguments.
+
+    Which bytes its arrays are, and what is called in place of NumPy, is for a backend to say.
+
+    Args:
+        step: pure: what it returns depends on its arguments alone, and it changes nothing else.
+        form: that of the arguments.
+        leaves: the arguments themselves; arrays are all of their memory, row by row, and no two
+            overlap.
+        donate: positions of arguments that may be written over. The first results take their
+            place, in their order.
+
+    Attributes:
+        calls: those that something depends on, in their order.
+        views: where each argument that is an array lies, by its number among the leaves. Donated
+            ones that the step would put behind each other lie so in one joint memory.
+        joints: these joint memories.
+        slots: the slot of each argument that is a number.
+        number_count: how many slots there are.
+        result_form: the form of ``(results,)``.
+        results: for each of their leaves the view, the slot, or the constant itself.
+        replaced: for each of them the number of the argument that it takes the place of, or None.
+        kept: memory that is read before the first call or after the last one.
+        homes: for results that can be made on top of the argument that they replace, the memory of
+            that.
+
+    Raises:
+        NotRecordable: the step does what cannot be replayed.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        form: Structure,
+        leaves: Sequence[Any],
+        donate: Iterable[int] = (),
+    ):
+        donate = frozenset(donate)
+        self.form = form
+        tape = Tape()
+        stand_ins = [tape.admit(leaf) for leaf in leaves]
+        results = (step(*form.rebuild(stand_ins)),)
+        self.result_form = Structure(results)
+        outputs = [_described(one) for one in self.result_form.flatten(results)]
+
+        views = {k: one.view for k, one in enumerate(stand_ins) if isinstance(one, Recorded)}
+        mine = {views[k].memory for k in views if form.paths[k][0] in donate}
+        moved = join_arguments(tape.calls, mine)
+        self.views, self.results = relocated(views, moved), relocated(outputs, moved)
+        self.joints = list(dict.fromkeys(memory for memory, _ in moved.values()))
+        self.kept = {
+            one.memory for one in (*self.views.values(), *self.results) if isinstance(one, View)
+        }
+        self.calls = needed(tape.calls, self.kept)
+
+        numbers = {k: one for k, one in enumerate(stand_ins) if isinstance(one, RecordedNumber)}
+        self.slots = {k: one.slot for k, one in numbers.items()}
+        self.number_count = tape.numbers
+        self.replaced = [
+            old if old in self.views else None for old in successors(form, self.result_form, donate)
+        ]
+        self._check_replaced()
+        self.homes = self._find_homes()
+
+    def plan(self, calls: Sequence[Call], blocks: list[Memory]) -> MemoryPlan:
+        """A block for each array of these calls, which may be the recording's own, rewritten."""
+        fixed = {view.memory for view in self.views.values()}
+        outputs = {one.memory for one in self.results if isinstance(one, View)}
+        return MemoryPlan(calls, fixed, outputs, self.homes, blocks)
+
+    def _check_replaced(self) -> None:
+        """Refuse results that cannot take the place of their argument."""
+        for one, old in zip(self.results, self.replaced, strict=True):
+            if old is None or not isinstance(one, View | np.ndarray):
+                continue
+            if one.shape != self.views[old].shape or one.dtype != self.views[old].dtype:
+                raise NotRecordable("what is returned in place of an argument differs in form")
+
+    def _find_homes(self) -> dict[Memory, Memory]:
+        """Results that can lie where arguments lie: all of what is read of them has room there."""
+        fixed = {view.memory for view in self.views.values()}
+        homes: dict[Memory, Memory | None] = {}
+        for view, old in zip(self.results, self.replaced, strict=True):
+            if not isinstance(view, View):
+                continue
+            argument = None if old is None else self.views[old]
+            if view.memory in fixed:
+                if view != argument:
+                    raise NotRecordable("an argument is returned in the place of another one")
+                continue
+            alike = (
+                argument is not None
+                and view._replace(memory=argument.memory) == argument
+                and view.memory.nbytes == argument.memory.nbytes
+                and homes.get(view.memory, argument.memory) is argument.memory
+            )
+            homes[view.memory] = argument.memory if alike and argument else None
+        found = {memory: home for memory, home in homes.items() if home is not None}
+        taken = list(found.values())
+        return {memory: home for memory, home in found.items() if taken.count(home) == 1}
+
+
+def _described(output: Any) -> Any:
+    """What stands for a result on the tape."""
+    if isinstance(output, Recorded):
+        return output.view
+    if isinstance(output, RecordedNumber):
+        return output.slot
+    if isinstance(output, PLAIN):
+        return output
+    if isinstance(output, np.ndarray) and not output.dtype.hasobject:
+        return output
+    raise NotRecordable(f"a {type(output).__name__} is returned")
