@@ -118,8 +118,8 @@ def test_replayed_steps_equal_steps_kernel_by_kernel(cupy, captured, rng):
         np.testing.assert_array_equal(ours["w"].get(), theirs["w"].get())
     for value, wanted in values:  # none was written over by a later step
         np.testing.assert_array_equal(value.get(), wanted.get())
-    assert step.capturable
-    assert len(step.graphs) == 3  # two shapes, and another rate for one of them
+    assert step.refusal is None
+    assert len(step.units) == 3  # two shapes, and another rate for one of them
 
 
 def test_donated_arrays_stay_where_they_are(cupy, captured, rng):
@@ -144,7 +144,7 @@ def test_donated_arrays_in_other_memory_are_read(cupy, captured, rng):
         theirs, _ = learn(theirs, x, 0.1)
         for name, array in ours.items():
             np.testing.assert_array_equal(array.get(), theirs[name].get())
-    assert len(step.graphs) == 1
+    assert len(step.units) == 1
 
 
 def test_donated_arrays_that_changed_places_are_read(cupy, captured):
@@ -157,7 +157,7 @@ def test_donated_arrays_that_changed_places_are_read(cupy, captured):
         (pair,) = step(pair)
         wanted = [wanted[0] + 1, wanted[1] + 2]
         assert [float(pair[name][0]) for name in "ab"] == wanted
-    assert len(step.graphs) == 1
+    assert len(step.units) == 1
 
 
 def test_results_that_change_places(cupy, captured):
@@ -169,7 +169,7 @@ def test_results_that_change_places(cupy, captured):
         (pair,) = step(pair)
         wanted = (wanted[1], wanted[0] + 1)
         assert [float(one[0]) for one in pair] == list(wanted)
-    assert len(step.graphs) == 1
+    assert len(step.units) == 1
 
 
 def test_held_arrays_are_read_where_they_lie(cupy, captured):
@@ -182,7 +182,7 @@ def test_held_arrays_are_read_where_they_lie(cupy, captured):
             w += 1
             assert float(step(w, x)[0, 0]) == 2 * round_ + 2
             w -= 1
-    assert len(step.graphs) == 2  # of the newest arrays
+    assert len(step.units) == 2  # of the newest arrays
 
 
 def test_graphs_that_are_not_used_again_are_freed(cupy, captured):
@@ -190,9 +190,9 @@ def test_graphs_that_are_not_used_again_are_freed(cupy, captured):
     x, known = cupy.ones((2, 2), "float32"), []
     for k in range(6):
         step(cupy.full((2, 2), k, "float32"), x)
-        known += [weakref.ref(graph) for graph in step.graphs]
+        known += [weakref.ref(graph) for graph in step.units]
     gc.collect()
-    assert len({ref() for ref in known} - {None}) == len(step.graphs) == 2
+    assert len({ref() for ref in known} - {None}) == len(step.units) == 2
 
 
 def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured, caplog):
@@ -211,9 +211,9 @@ def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured, caplog):
             wanted += 9
             wanted -= 100 if wanted.sum() > 100 else 0
             np.testing.assert_array_equal(held["w"].get(), wanted)
-    if replayed.capturable:
+    if replayed.refusal is None:
         pytest.skip("this driver lets a captured stream be waited for")
-    assert sum("kernel by kernel" in message for message in caplog.messages) == 1
+    assert sum("call by call" in message for message in caplog.messages) == 1
 
 
 def test_a_failed_capture_changes_nothing_and_is_logged_once(cupy, captured, caplog):
@@ -233,7 +233,7 @@ def test_a_failed_capture_changes_nothing_and_is_logged_once(cupy, captured, cap
         for k in range(4):
             (held,) = replayed(held, cupy.ones(4, "float32"))
             assert float(held["w"][0]) == k + 1
-    assert not replayed.capturable
+    assert replayed.refusal
     assert sum("not while a stream" in message for message in caplog.messages) == 1
     assert float((cupy.ones((2, 2)) @ cupy.ones((2, 2)))[0, 0]) == 2  # CuPy's own @ is back
 
@@ -290,12 +290,12 @@ def test_a_capture_without_memory_is_tried_once_more(
     for k in range(8):
         rows = 5 if k < 3 else 500
         if k == 4:
-            assert len(step.graphs) == 1
+            assert len(step.units) == 1
             refuse(times)
         x = cupy.asarray(rng.normal(size=(rows, 4)).astype("float32") / rows)
         ours, _ = step(ours, x, 0.1)
         theirs, _ = learn(theirs, x, 0.1)
         np.testing.assert_array_equal(ours["w"].get(), theirs["w"].get())
         assert int(ours["count"]) == k + 1
-    assert len(step.graphs) == graphs
-    assert step.capturable == (graphs > 0)
+    assert len(step.units) == graphs
+    assert (step.refusal is None) == (graphs > 0)

@@ -144,7 +144,7 @@ def test_donated_arrays_may_change_between_steps(change, bind):
         before = copied(frozen)
         held = compared(replayed, held, *batch(k, size=3 if k == 4 else 4))[:2]
         assert_same(frozen, before)
-    assert replayed.recordable
+    assert replayed.refusal is None
 
 
 def test_from_the_second_step_on_results_lie_where_arguments_lay(bind):
@@ -166,8 +166,8 @@ def test_another_dtype_another_shape(bind):
     for k in range(4):
         for number, form in enumerate(forms):
             held[number] = compared(replayed, held[number], *batch(k, **form))[:2]
-    assert replayed.recordable
-    assert len(replayed.programs) == len(forms)
+    assert replayed.refusal is None
+    assert len(replayed.units) == len(forms)
 
 
 @pytest.mark.parametrize("sets", [2, 3])
@@ -178,9 +178,9 @@ def test_sets_of_arrays_in_turn(sets, bind):
         for number in range(sets):
             held[number] = compared(replayed, held[number], *batch(10 * number + k))[:2]
         if sets == 2 and k == 1:
-            programs = set(replayed.programs)
+            programs = set(replayed.units)
     if sets == 2:
-        assert set(replayed.programs) == programs
+        assert set(replayed.units) == programs
 
 
 def test_lent_arrays_of_every_kind(bind):
@@ -209,7 +209,7 @@ def test_what_is_given_besides_may_change(bind):
     weights = np.linspace(0, 1, 4, dtype=np.float32)
     for k, (weight, flag) in enumerate([(None, True), (weights, True), (weights, False)] * 3):
         held = compared(replayed, held, *batch(k), weight, flag)[:2]
-    assert len(replayed.programs) == 3
+    assert len(replayed.units) == 3
 
 
 def test_results_are_the_callers(bind):
@@ -245,4 +245,4 @@ def test_many_shapes_keep_few_programs(bind):
     replayed, held = Replayed(step, (0, 1), bind), start()
     for k in range(40):
         held = compared(replayed, held, *batch(k, size=1 + k % 20))[:2]
-    assert len(replayed.programs) <= 16
+    assert len(replayed.units) <= 16

@@ -27,7 +27,7 @@ def test_ids_out_of_range_leave_parameters_and_state_alone():
     x, y = rng.integers(0, 5, (8, 6)), rng.integers(0, 3, 8)
     for _ in range(3):
         trainer.step(x, y)
-    assert trainer._train_step.run.programs, "the step was not replayed"
+    assert trainer._train_step.run.units, "the step was not replayed"
     before, slots = network.numpy_arrays(), dict(trainer.opt_state)
     bad = x.copy()
     bad[0, 0] = 6  # which only the first one knows
@@ -46,7 +46,7 @@ def test_updates_still_take_the_place_of_what_they_update():
     trainer = Trainer(network, xpnn.cross_entropy, Adam(0.1))
     rng = np.random.default_rng(0)
     trainer.step(rng.integers(0, 300, (8, 6)), rng.integers(0, 3, 8))
-    (program,) = trainer._train_step.run.programs
+    (program,) = trainer._train_step.run.units
     copied = [call for call in program._calls if getattr(call, "func", None) is np.copyto]
     targets = {id(call.args[0]) for call in copied}
     assert not any(id(value) in targets for value in network.params.values())
@@ -76,5 +76,5 @@ def test_what_nobody_reads_is_left_out_unless_it_may_raise():
         assert replayed(x, table, ids).tolist() == [[2.0] * 4] * 2
     with pytest.raises(IndexError):
         replayed(x, table, np.array([0, 4]))
-    (program,) = replayed.programs
+    (program,) = replayed.units
     assert len(program._calls) == 2

@@ -82,7 +82,7 @@ def test_one_line_in_the_log_and_right_results(factor, spec, caplog):
         found, wanted = (one.step(x, y) for one in pair)
         assert_close(found, wanted, "loss")
         assert_close(*map(everything, pair))
-    assert not pair[0]._train_step.run.recordable
+    assert pair[0]._train_step.run.refusal
     assert [record.name for record in caplog.records] == ["xpnn"]
     assert "call by call" in caplog.text
 
@@ -149,4 +149,4 @@ def test_known_parts_are_replayed_unasked(spec):
     asked = Trainer(network, mean_squared_error, Adam(0.01))
     for x, y in batches(2):
         asked.step(x, y)
-    assert asked._train_step.run.programs
+    assert asked._train_step.run.units

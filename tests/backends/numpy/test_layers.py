@@ -50,12 +50,12 @@ def check(make_network, loss, make_optimizer, batches, *more):
         assert_close(found, wanted, "loss")
         assert_close(*map(everything, trainers))
     step = trainers[0]._train_step.run
-    assert step.recordable
-    programs = list(step.programs)
+    assert step.refusal is None
+    programs = list(step.units)
     assert len(programs) == len({x.shape for x, _ in batches})
     for x, y in batches:
         trainers[0].step(x, y)
-    assert list(step.programs) == programs
+    assert list(step.units) == programs
 
 
 @each_layer

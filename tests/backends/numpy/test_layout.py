@@ -42,7 +42,7 @@ def test_a_classifier_trains_to_the_same(kind):
         found, wanted = (one.step(x, y) for one in pair)
         assert_close(found, wanted, "loss")
     assert_close(*map(everything, pair), kind)
-    (program,) = pair[0]._train_step.run.programs
+    (program,) = pair[0]._train_step.run.units
     assert orders(program, (BATCH, CLASSES)) == {kind == "labels"}
 
 
@@ -65,8 +65,8 @@ def test_whatever_is_done_with_them(bind, shape):
     for _ in range(3):
         x = rng.standard_normal((rows, 5)).astype(np.float32)
         assert_close(as_dict(replayed(x, w, b)), as_dict(many_uses(x, w, b)), str(shape))
-    assert replayed.recordable
-    assert True in orders(replayed.programs[0], shape)
+    assert replayed.refusal is None
+    assert True in orders(replayed.units[0], shape)
 
 
 def as_dict(results):
@@ -105,7 +105,7 @@ def test_what_is_copied_or_summed_into_few_columns(bind):
         given = [rng.standard_normal(shape) for shape in ((64, 5), (5, 10), (128, 5))]
         for found, wanted in zip(replayed(*given), step(*given), strict=True):
             np.testing.assert_allclose(found, wanted)
-    assert replayed.recordable
+    assert replayed.refusal is None
 
 
 @pytest.mark.parametrize("shape", [(200, 10), (40, 1024)])
@@ -124,7 +124,7 @@ def test_other_shapes_of_the_same_memory(bind, shape):
     for _ in range(2):
         for found, wanted in zip(replayed(x, w), step(x, w), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-2)
-    assert replayed.recordable
+    assert replayed.refusal is None
 
 
 @pytest.mark.parametrize("batch", [3, 40])
@@ -146,7 +146,7 @@ def test_results_of_large_products_lie_by_columns(bind, batch):
         for one, other in zip((found[0][0], *found[1:]), (wanted[0][0], *wanted[1:]), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=np.abs(other).max() * 1e-5)
         (w,), held = wanted[0], found[0]
-    assert orders(replayed.programs[0], (batch, 600)) == {False, True}  # x stays as it came
+    assert orders(replayed.units[0], (batch, 600)) == {False, True}  # x stays as it came
 
 
 @pytest.mark.parametrize(
@@ -157,4 +157,4 @@ def test_only_results_of_large_products_are_turned(bind, inner, columns, turned)
     x, w = (rng.standard_normal(s).astype(np.float32) for s in ((20, inner), (inner, columns)))
     replayed = Replayed(lambda x, w: x.T @ np.tanh(x @ w), bind=bind)
     replayed(x, w)
-    assert orders(replayed.programs[0], (20, columns)) == {turned}
+    assert orders(replayed.units[0], (20, columns)) == {turned}

@@ -52,7 +52,7 @@ def test_steps_leave_no_memory_behind(make, spec):
         after = train(200)
     finally:
         tracemalloc.stop()
-    assert trainer._train_step.run.recordable
+    assert trainer._train_step.run.refusal is None
     assert after - before < 4 * KIB  # 20 bytes a step: not even a number was kept
 
 
@@ -64,7 +64,7 @@ def test_loading_weights_again_and_again_keeps_two_recordings(spec):
         network.load(network.numpy_arrays())
         trainer.step(x, y)
         trainer.step(x, y)
-    assert len(trainer._train_step.run.programs) == 2
+    assert len(trainer._train_step.run.units) == 2
 
 
 DEPTH, WIDTH, BATCH = 12, 32, 512
@@ -94,7 +94,7 @@ def test_scratch_of_a_deep_network(optimizer, spec):
     for _ in range(3):
         trainer.step(x, x)
     step = trainer._train_step.run
-    assert step.recordable
+    assert step.refusal is None
     activation = 4 * BATCH * WIDTH
     gradients = 4 * DEPTH * (WIDTH * WIDTH + WIDTH)
     scratch = step.arena.nbytes
@@ -110,7 +110,7 @@ def test_adam_needs_no_memory_beside_the_gradient(spec):
     for _ in range(3):
         trainer.step(np.ones((1, 512), np.float32), np.ones((1, 64), np.float32))
     step = trainer._train_step.run
-    assert step.recordable
+    assert step.refusal is None
     assert step.arena.nbytes < 4 * 512 * 64 + 4 * KIB
 
 
@@ -120,7 +120,7 @@ def test_an_mlp_of_middle_size_is_updated_in_one_sweep(width, sweeps, spec):
     network = Network([Dense(width), ReLU(), Dense(10)], (784,), spec)
     trainer = Trainer(network, mean_squared_error, Adam(0.01), compile=True)
     trainer.step(np.ones((2, 784), np.float32), np.ones((2, 10), np.float32))
-    (program,) = trainer._train_step.run.programs
+    (program,) = trainer._train_step.run.units
     run = [getattr(call, "func", None) for call in program._calls]
     loops = [call for call in run if call is np.sqrt or getattr(call, "__name__", "") == "loop"]
     assert len(loops) == sweeps
@@ -136,7 +136,7 @@ def test_rows_change_places_apart_from_where_they_lie(spec):
     replayed, held = Replayed(step, donate=(0,)), {"a": np.array([8.0, 16.0, 32.0])}
     assert replayed(held)[0]["a"].tolist() == [8, 16, 4]
     assert replayed(held)[0]["a"].tolist() == [8, 2, 4]
-    assert replayed.programs
+    assert replayed.units
 
 
 def test_a_shorter_batch_uses_the_same_scratch(spec):
@@ -147,7 +147,7 @@ def test_a_shorter_batch_uses_the_same_scratch(spec):
     short = x[: BATCH * 3 // 4]
     for one in (short, x, short):
         trainer.step(one, one)
-    assert len(trainer._train_step.run.programs) == 2
+    assert len(trainer._train_step.run.units) == 2
     both = trainer._train_step.run.arena.nbytes
     assert both <= 1.1 * alone
 
@@ -160,7 +160,7 @@ def test_numbers_written_out_lie_like_what_they_are_compared_with():
     rng = np.random.default_rng(0)
     for _ in range(2):
         trainer.step(rng.standard_normal((6, 9, 9, 1)), rng.standard_normal((6, 2)))
-    (program,) = trainer._train_step.run.programs
+    (program,) = trainer._train_step.run.units
     ((sums, zeros), made) = next(
         (call.args, call.keywords["out"])
         for call in program._calls
@@ -178,7 +178,7 @@ def test_a_call_that_writes_over_an_operand_has_one_object_for_both():
     trainer = Trainer(network, mean_squared_error, SGD(0.1, momentum=0.9))
     for _ in range(2):
         trainer.step(np.ones((4, 5)), np.ones((4, 3)))
-    (program,) = trainer._train_step.run.programs
+    (program,) = trainer._train_step.run.units
     written_over = 0
     for call in program._calls:
         if not isinstance(getattr(call, "func", None), np.ufunc):

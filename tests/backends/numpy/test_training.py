@@ -52,7 +52,7 @@ def side_by_side(spec, between, steps=9, make=mlp, **form):
         assert_close(*map(everything, pair), f"step {k}")
         for one, was in zip((x, y), before, strict=True):
             np.testing.assert_array_equal(one, was)
-    assert pair[0]._train_step.run.recordable
+    assert pair[0]._train_step.run.refusal is None
     return pair
 
 
@@ -158,7 +158,7 @@ def test_two_sets_of_parameters_through_one_step(spec):
             held[number] = found
             for one, wanted in zip((*found, {"value": value}), alone[number][k], strict=True):
                 assert_close(on_host(one), wanted, f"set {number}, step {k}")
-    assert steps[0].recordable
+    assert steps[0].refusal is None
     assert_close(network.params, own)  # the network's own arrays were only lent others
 
 
@@ -235,4 +235,4 @@ def test_an_error_in_a_step_changes_nothing(place, compile, spec, caplog):
         assert float(found) == float(wanted)
     assert_close(everything(one), everything(undisturbed))
     assert not caplog.records
-    assert compile is not True or one._train_step.run.recordable
+    assert compile is not True or one._train_step.run.refusal is None

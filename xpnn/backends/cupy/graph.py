@@ -13,22 +13,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from xpnn.backends.cupy.products import Products
+from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.structure import Structure, successors
 
 logger = logging.getLogger("xpnn")
 
-MOST_GRAPHS = 16  # of one step; then the one that was used longest ago makes room
-MOST_ALIKE = 2  # of these, for arguments of the same form
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 RELAXED = 2  # cudaStreamCaptureModeRelaxed: the pool may ask for memory meanwhile
 
 
-class CapturedStep:
+class CapturedStep(CompiledStep):
     """A pure step of nested dicts and tuples of arrays, as a graph for each form of its arguments.
 
     The first call of a form runs kernel by kernel; the second one runs once more on copies of what
-    is donated, as a rehearsal, and captures. What cannot be captured, such as a value read on the
-    host, makes all later steps run kernel by kernel, and the reason is logged once.
+    is donated, as a rehearsal, and captures.
 
     Args:
         step: what it returns depends on its arguments alone, but for constants that it makes once.
@@ -41,49 +39,41 @@ class CapturedStep:
     def __init__(
         self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
     ):
-        self.step, self.donate, self.held = step, sorted(donate), frozenset(held)
-        self.graphs: list[Graph] = []  # the last used one first
-        self.seen: set[Any] = set()  # forms of arguments
-        self.capturable = True
+        super().__init__(step, donate)
+        self.held = frozenset(held)
+        self.seen: set[Any] = set()  # forms of arguments that have run kernel by kernel
         self._place: Place | None = None
 
-    def __call__(self, *arguments: Any) -> Any:
-        for number, graph in enumerate(self.graphs):
-            if graph.load(arguments):
-                if number:
-                    self.graphs.insert(0, self.graphs.pop(number))
-                return graph.run()
-        key = _form_key(arguments) if self.capturable else None
-        if key not in self.seen:
-            results = self.step(*arguments)
-            if key is not None:
-                self.seen.add(key)
-            return results
-        try:
-            graph = self._capture(arguments, key)
-        except Exception as reason:  # the step itself decides whether it is an error
-            self.graphs, self._place = [], None  # whose memory may be what is lacking
-            results = self.step(*arguments)
-            self.capturable = False
-            logger.info("steps run kernel by kernel, as capturing one failed: %s", reason)
-            return results
-        alike = [one for one in self.graphs if one.key == key]
-        kept = [one for one in self.graphs if one not in alike[MOST_ALIKE - 1 :]]
-        self.graphs = [graph, *kept][:MOST_GRAPHS]
-        return graph.run()
-
-    def _capture(self, arguments: tuple[Any, ...], key: Any) -> "Graph":
+    def make(self, arguments: tuple[Any, ...]) -> "Graph | None":
         """A graph of the step; where memory runs out, once more with all that CuPy keeps free."""
         import cupy
 
+        key = _form_key(arguments)
+        if key is None or key not in self.seen:
+            return None
         try:
-            self._place = self._place or Place()
-            return Graph(self.step, arguments, self.donate, self.held, self._place, key)
+            return self._capture(arguments, key)
         except MemoryError:  # CuPy's pool has kept what the step took when it ran kernel by kernel
-            self.graphs, self._place = [], None
+            self._forget()
             cupy.get_default_memory_pool().free_all_blocks()
-        self._place = Place()
+        try:
+            return self._capture(arguments, key)
+        except MemoryError:
+            self._forget()
+            raise
+
+    def call_by_call(self, arguments: tuple[Any, ...]) -> Any:
+        results = super().call_by_call(arguments)
+        self.seen.add(_form_key(arguments))
+        return results
+
+    def _capture(self, arguments: tuple[Any, ...], key: Any) -> "Graph":
+        self._place = self._place or Place()
         return Graph(self.step, arguments, self.donate, self.held, self._place, key)
+
+    def _forget(self) -> None:
+        """Free the memory of all graphs."""
+        self.units, self._place = [], None
 
 
 def _form_key(arguments: tuple[Any, ...]) -> Any:
@@ -192,14 +182,14 @@ class Graph:
         self,
         step: Callable[..., Any],
         arguments: tuple[Any, ...],
-        donate: list[int],
+        donate: frozenset[int],
         held: frozenset[int],
         place: Place,
         key: Any = None,
     ):
         import cupy
 
-        self.form, self.place, self.key = Structure(arguments), place, key
+        self.form, self.place, self.form_key = Structure(arguments), place, key
         given = self.form.flatten(arguments)
         numbers = [path[0] for path in self.form.paths]
         self._arrays = [k for k, leaf in enumerate(given) if isinstance(leaf, cupy.ndarray)]
@@ -215,14 +205,14 @@ class Graph:
         place.rehearse(lambda: step(*self.form.rebuild(self._copies(donate))))
         self.graph, self.results = place.capture(lambda: self._captured(step, donate))
 
-    def _copies(self, donate: list[int]) -> list[Any]:
+    def _copies(self, donate: frozenset[int]) -> list[Any]:
         """The leaves, but copies of those that a step writes over."""
         return [
             leaf.copy() if k in self._addresses and path[0] in donate else leaf
             for k, (leaf, path) in enumerate(zip(self.leaves, self.form.paths, strict=True))
         ]
 
-    def _captured(self, step: Callable[..., Any], donate: list[int]) -> list[Any]:
+    def _captured(self, step: Callable[..., Any], donate: frozenset[int]) -> list[Any]:
         """Run the step on the fixed memory, and put results back to where the next step reads."""
         import cupy
 

@@ -4,8 +4,6 @@ What is left of a training step is a list of calls with operands and targets bou
 shape and no allocation is looked at again. It is what a CUDA graph is to a GPU.
 """
 
-import functools
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import is_
@@ -18,19 +16,16 @@ from xpnn.backends.numpy.binding import Binder, Bound, bind_each
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.products import dot_products
+from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.stand_ins import address_of
 from xpnn.backends.recording.structure import Structure, getter
 
-logger = logging.getLogger("xpnn")
-
 Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
 
-MOST_PROGRAMS = 16  # of one function; then the one that was used longest ago makes room
 
-
-class Replayed:
+class Replayed(CompiledStep):
     """A function of nested dicts and tuples of arrays and numbers, replayed where it can be.
 
     A recording belongs to the shapes of all arguments and to the donated arrays themselves, which
@@ -48,35 +43,11 @@ class Replayed:
     def __init__(
         self, step: Callable[..., Any], donate: Sequence[int] = (), bind: Bind = bind_each
     ):
-        self.step, self.donate, self.bind = step, frozenset(donate), bind
-        self.programs: list[Program] = []  # the last used one first
-        self.arena = Arena()
-        self.recordable = True
-        functools.update_wrapper(self, step)
+        super().__init__(step, donate)
+        self.bind, self.arena = bind, Arena()
 
-    def __call__(self, *arguments: Any) -> Any:
-        for number, program in enumerate(self.programs):
-            if program.load(arguments):
-                if number:
-                    self.programs.insert(0, self.programs.pop(number))
-                return program.run()
-        if not self.recordable:
-            return self.step(*arguments)
-        try:
-            program = Program(self.step, arguments, self.donate, self.arena, self.bind)
-        except Exception as reason:  # the step itself decides whether it is an error
-            results = self.step(*arguments)
-            self.recordable = False
-            logger.info("steps run call by call, as they cannot be replayed: %s", reason)
-            return results
-        self._remember(program)
-        return program.run()
-
-    def _remember(self, new: "Program") -> None:
-        """Put a program in front; of three for the same shapes the oldest one goes."""
-        alike = [one for one in self.programs if one.shapes == new.shapes]
-        self.programs = [new, *(one for one in self.programs if one not in alike[1:])]
-        del self.programs[MOST_PROGRAMS:]
+    def make(self, arguments: tuple[Any, ...]) -> "Program":
+        return Program(self.step, arguments, self.donate, self.arena, self.bind)
 
 
 class Program:
@@ -108,6 +79,9 @@ class Program:
         mine = [k for k in views if donated[k]]
         self._donated = getter(mine)
         self._own = [self.leaves[k] for k in mine]
+        self.form_key = [
+            (one.shape, one.dtype) if _is_array(one) else type(one) for one in self.leaves
+        ]
         self._lent = [
             (k, self.leaves[k], self.leaves[k].shape, self.leaves[k].dtype)
             for k in views
@@ -182,11 +156,6 @@ class Program:
         for k, array, _, _ in self._lent:
             array[...] = given[k]  # of small arrays in half of the time that np.copyto takes
         return True
-
-    @property
-    def shapes(self) -> list[Any]:
-        """The shapes of all arguments."""
-        return [(one.shape, one.dtype) if _is_array(one) else type(one) for one in self.leaves]
 
     def run(self) -> Any:
         """All calls in their order; the results, of which donated ones lie where they lay."""

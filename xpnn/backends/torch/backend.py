@@ -10,7 +10,7 @@ import numpy as np
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
-from xpnn.backends.torch.compiling import CompiledStep
+from xpnn.backends.torch.compiling import TracedStep
 from xpnn.errors import BackendUnavailable
 from xpnn.numerics import HOST
 from xpnn.typing import Array, Namespace
@@ -151,7 +151,7 @@ class TorchBackend(Backend):
         held: Sequence[int] = (),
     ) -> Callable[..., Any]:
         """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once."""
-        return CompiledStep(step, donate)
+        return TracedStep(step, donate)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         if self.deterministic and self.device.type != "cpu":  # index_add_ has atomics there
