@@ -20,6 +20,8 @@ from xpnn.data import datasets, split
 from xpnn.errors import (
     AssignmentError,
     BackendUnavailable,
+    CompileError,
+    CompileWarning,
     DataError,
     DeviceError,
     FileError,
@@ -148,6 +150,8 @@ __all__ = [
     "split",
     "AssignmentError",
     "BackendUnavailable",
+    "CompileError",
+    "CompileWarning",
     "DataError",
     "DeviceError",
     "FileError",

@@ -8,11 +8,14 @@
      +-- DataError            data that cannot be trained on: empty, NaN, bad labels  (a ValueError)
      |    +-- DeviceError     an array lies on another device of its library than the network
      |    +-- FileError       a file is torn, damaged, or not what it should be
+     +-- CompileError         a step cannot be compiled, though compile=True asked for it
      +-- NotBuiltError        a layer was used before it belonged to a network
      +-- AssignmentError      an attribute that there is not, or that is fixed  (an AttributeError)
      +-- OutOfMemory          a step does not fit into the memory of its device   (a MemoryError)
      +-- TrainingStopped      a training run went bad, and going on would only hide it
      +-- GradientError        a backward pass disagrees with its forward   (an AssertionError)
+
+``CompileWarning`` is a UserWarning: a step that xpnn would have compiled unasked runs call by call.
 
 A wrong argument to a constructor is a plain ValueError or TypeError. Every message says what was
 wanted, what came and what to do.
@@ -41,6 +44,14 @@ class DeviceError(DataError):
 
 class FileError(DataError):
     """A file that is torn, damaged, of another kind, or describes what cannot be made."""
+
+
+class CompileError(XpnnError, RuntimeError):
+    """A step does what its backend cannot compile, though ``compile=True`` asked for it."""
+
+
+class CompileWarning(UserWarning):
+    """A step that its backend compiles unasked cannot be compiled, and runs call by call."""
 
 
 class NotBuiltError(XpnnError, RuntimeError):

@@ -6,11 +6,11 @@ With W_p the sum of the weights w_i of the items of part p, the mean over all of
 """
 
 import functools
-import math
 from collections.abc import Sequence
 
 from xpnn.backends import Backend
 from xpnn.losses.means import one_for_each
+from xpnn.numerics import one_hot
 from xpnn.typing import Array, Loss, Number, Shape
 
 
@@ -46,11 +46,13 @@ def of_rows(
     targets: Array, class_weight: Sequence[float], output_shape: Shape, backend: Backend
 ) -> Array:
     """The weight of each row's class, for class numbers or rows of probabilities."""
-    xp, shape = backend.xp, tuple(targets.shape)
+    xp = backend.xp
     weights = backend.constant(one_for_each(class_weight, classes=output_shape[-1]))
-    if shape[1:] == output_shape:
-        return xp.sum(xp.astype(targets, weights.dtype, copy=False) * weights, axis=-1)
-    return xp.reshape(xp.take(weights, xp.reshape(targets, (math.prod(shape),)), axis=0), shape)
+    if tuple(targets.shape)[1:] == output_shape:
+        rows = xp.astype(targets, weights.dtype, copy=False)
+    else:
+        rows = one_hot(targets, output_shape[-1], weights.dtype, xp)
+    return xp.sum(rows * weights, axis=-1)
 
 
 def of_numbers(

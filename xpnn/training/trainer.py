@@ -1,5 +1,6 @@
 """Trainer: epochs over batches, one pure step after another, callbacks at the seams."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,16 @@ from xpnn.training.measuring import measured
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.memory import with_more_memory
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
-from xpnn.training.stepping.step import Settings, described, make_eval_step, make_flat_step
+from xpnn.training.stepping.step import (
+    Settings,
+    described,
+    make_eval_step,
+    make_flat_step,
+    why_not_compiled,
+)
 from xpnn.typing import Array, Loss
+
+logger = logging.getLogger("xpnn")
 
 
 def _of_state(name: str) -> Any:
@@ -56,7 +65,9 @@ class Trainer(KnownAttributes):
         compile: whether a step is made one unit, written out once for each shape of a batch and
             then run without looking at the layers again: jitted on JAX, replayed from a recording
             on NumPy. None leaves it to the backend: JAX compiles always, NumPy where all parts come
-            with xpnn. Set it to False to stop inside of a layer, or to print from it.
+            with xpnn; a step that it refuses then runs call by call, with a CompileWarning. With
+            True that is a CompileError. Set it to False to stop inside of a layer, or to print
+            from it. ``trainer.compiled`` and ``repr(trainer)`` say what became of it.
         precision: "float16" or "bfloat16", to compute in half precision beside float32 parameters;
             a ``MixedPrecision`` for more settings; None for the network's dtype throughout.
         accumulate: in how many parts a batch is gone through, one after another. Gradients are
@@ -118,6 +129,25 @@ class Trainer(KnownAttributes):
         self.log_every = int(log_every)
         self._made_for: Any = None
         self._renew_steps()
+        if compile is None and network.backend.compiles == "known" and not self.compiled:
+            logger.info("%r", self)
+
+    def __repr__(self) -> str:
+        reason = self._why_not_compiled()
+        steps = "compiled steps" if reason is None else f"steps call by call: {reason}"
+        return f"<Trainer on {self.network.backend.spec}, {self.optimizer!r}, {steps}>"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether training steps are compiled; ``repr(trainer)`` says why, if they are not.
+
+        A step that the backend refuses is known as such when it was taken.
+        """
+        return self._why_not_compiled() is None
+
+    def _why_not_compiled(self) -> str | None:
+        reason = why_not_compiled(self.network, self.loss, self.optimizer, self.compile)
+        return reason or self._train_step.refusal
 
     # One step -------------------------------------------------------------------------------------
 

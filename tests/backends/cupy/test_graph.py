@@ -1,14 +1,17 @@
 """Steps captured as CUDA graphs, and the products that are part of them."""
 
 import gc
-import logging
+import warnings
 import weakref
 
 import numpy as np
 import pytest
 
+from tests.backends.refusals import compile_warnings
 from tests.conftest import needs
 from xpnn.backends import get_backend
+from xpnn.backends.portable.compiled_step import NotCompilable
+from xpnn.errors import CompileError, CompileWarning
 
 pytestmark = needs("cupy")
 
@@ -76,9 +79,9 @@ def test_products_that_cannot_be_captured_say_why(cupy):
 
     products = Products(cupy.cuda.Stream(non_blocking=True))
     whole, real = cupy.ones((2, 2), "int32"), cupy.ones((2, 2), "float32")
-    with pytest.raises(NotImplementedError, match="int32"):
+    with pytest.raises(NotCompilable, match="int32"):
         products.product(whole, whole)
-    with pytest.raises(NotImplementedError, match="float64"):
+    with pytest.raises(NotCompilable, match="float64"):
         products.product(real, real.astype("float64"))
     with pytest.raises(ValueError, match="do not fit"):
         products.product(real, cupy.ones((3, 2), "float32"))
@@ -195,7 +198,7 @@ def test_graphs_that_are_not_used_again_are_freed(cupy, captured):
     assert len({ref() for ref in known} - {None}) == len(step.units) == 2
 
 
-def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured, caplog):
+def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured):
     def step(held, x):
         w = held["w"]
         w += x
@@ -205,7 +208,8 @@ def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured, caplog):
 
     replayed = captured(step, donate=(0,))
     held, wanted = {"w": cupy.zeros(4, "float32")}, np.zeros(4)
-    with caplog.at_level(logging.INFO, "xpnn"):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", CompileWarning)
         for _ in range(5):
             (held,) = replayed(held, cupy.full(4, 9, "float32"))
             wanted += 9
@@ -213,29 +217,82 @@ def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured, caplog):
             np.testing.assert_array_equal(held["w"].get(), wanted)
     if replayed.refusal is None:
         pytest.skip("this driver lets a captured stream be waited for")
-    assert sum("call by call" in message for message in caplog.messages) == 1
+    assert len(said) == 1
 
 
-def test_a_failed_capture_changes_nothing_and_is_logged_once(cupy, captured, caplog):
-    calls = []
+@pytest.mark.parametrize("refusal", ["by CUDA", "by CuPy", "by a product"])
+@pytest.mark.parametrize("required", [False, True])
+def test_a_refused_capture_changes_nothing_and_is_said_once(cupy, captured, refusal, required):
+    calls, held = [], {"w": cupy.zeros(4, "float32")}
 
     def step(held, x):
         calls.append(1)
         w = held["w"]
         w += x
         if len(calls) == 3:  # the capture, after the first call and the rehearsal
-            raise NotImplementedError("not while a stream is captured")
+            if refusal == "by CUDA":
+                raise cupy.cuda.runtime.CUDARuntimeError(900)  # StreamCaptureUnsupported
+            if refusal == "by CuPy":
+                raise NotImplementedError(
+                    "calling cuSOLVER API during stream capture is unsupported"
+                )
+            whole = cupy.ones((2, 2), "int32")
+            whole @ whole
         return ({"w": w},)
 
-    replayed = captured(step, donate=(0,))
-    held = {"w": cupy.zeros(4, "float32")}
-    with caplog.at_level(logging.INFO, "xpnn"):
+    replayed = captured(step, donate=(0,), required=required)
+    if required:
+        (held,) = replayed(held, cupy.ones(4, "float32"))
+        with pytest.raises(CompileError, match="this one cannot be"):
+            replayed(held, cupy.ones(4, "float32"))
+        assert held["w"].get().tolist() == [1.0] * 4
+        assert not replayed.units
+        return
+    with compile_warnings(1):
         for k in range(4):
             (held,) = replayed(held, cupy.ones(4, "float32"))
             assert float(held["w"][0]) == k + 1
     assert replayed.refusal
-    assert sum("not while a stream" in message for message in caplog.messages) == 1
     assert float((cupy.ones((2, 2)) @ cupy.ones((2, 2)))[0, 0]) == 2  # CuPy's own @ is back
+
+
+ERRORS = [ValueError, ZeroDivisionError, KeyboardInterrupt, RuntimeError, NotImplementedError]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_any_other_error_during_a_capture_comes_out(cupy, captured, error):
+    calls = []
+
+    def step(held, x):
+        calls.append(1)
+        w = held["w"] + x
+        if len(calls) == 3:  # the capture, after the first call and the rehearsal
+            raise error("stop")
+        return ({"w": w},)
+
+    replayed, held = captured(step, donate=(0,)), {"w": cupy.zeros(4, "float32")}
+    (held,) = replayed(held, cupy.ones(4, "float32"))
+    with pytest.raises(error, match="stop"):
+        replayed(held, cupy.ones(4, "float32"))
+    assert held["w"].get().tolist() == [1.0] * 4
+    for k in range(3):
+        (held,) = replayed(held, cupy.ones(4, "float32"))
+        assert float(held["w"][0]) == k + 2
+    assert replayed.refusal is None
+    assert replayed.units
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"), [(899, False), (900, True), (908, True), (909, False)]
+)
+def test_which_errors_of_cuda_are_refusals(cupy, status, refused):
+    from xpnn.backends.cupy.graph import Place
+
+    def forbidden():
+        raise cupy.cuda.runtime.CUDARuntimeError(status)
+
+    with pytest.raises(NotCompilable if refused else cupy.cuda.runtime.CUDARuntimeError):
+        Place().capture(forbidden)
 
 
 def test_an_error_of_the_step_is_the_step_s(cupy, captured):
@@ -293,7 +350,8 @@ def test_a_capture_without_memory_is_tried_once_more(
             assert len(step.units) == 1
             refuse(times)
         x = cupy.asarray(rng.normal(size=(rows, 4)).astype("float32") / rows)
-        ours, _ = step(ours, x, 0.1)
+        with compile_warnings(k == 4 and graphs == 0):
+            ours, _ = step(ours, x, 0.1)
         theirs, _ = learn(theirs, x, 0.1)
         np.testing.assert_array_equal(ours["w"].get(), theirs["w"].get())
         assert int(ours["count"]) == k + 1

@@ -1,5 +1,6 @@
 """Random programs, run eagerly and replayed: the recorder and the planner of memory under fire."""
 
+import warnings
 from unittest.mock import patch
 
 import numpy as np
@@ -11,6 +12,7 @@ from xpnn.backends.numpy import fusion
 from xpnn.backends.numpy.binding import bind_each
 from xpnn.backends.numpy.fusion import bind_fused
 from xpnn.backends.numpy.replay import Replayed
+from xpnn.errors import CompileWarning
 
 
 def copied(tree):
@@ -46,6 +48,14 @@ def turned(tree):
 def check(lines, picks, extra, bind=bind_each):
     step = make_step(lines, picks, extra)
     replayed = Replayed(step, donate=(0, 1), bind=bind)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CompileWarning)
+        run(step, replayed)
+    assert len(caught) == (replayed.refusal is not None)
+    return replayed.refusal is None
+
+
+def run(step, replayed):
     held, number, *_ = arguments(1)
     kept = []
     for seed in (1, 2, 3, 4):
@@ -68,7 +78,6 @@ def check(lines, picks, extra, bind=bind_each):
             held, number = turned(held), turned(number)
         if seed == 2:  # as after network.load: other arrays
             held = {key: array + 1 for key, array in held.items()}
-    return replayed.refusal is None
 
 
 def interpreted(source):

@@ -1,17 +1,21 @@
 """Whatever part of a step is the user's own is called at every step, unless they say otherwise."""
 
 import functools
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+import xpnn
 from xpnn import mean_squared_error
-from xpnn.layers import Dense
+from xpnn.layers import Dense, ReLU
+from xpnn.layers.activations import Activation
 from xpnn.layers.regularization import L2, MaxNorm
 from xpnn.network import Network
 from xpnn.optimizers import SGD
 from xpnn.optimizers.clipping import ClipByValue
 from xpnn.training import Trainer
+from xpnn.training.stepping.step import own_part
 
 CALLS = []
 
@@ -87,3 +91,57 @@ def test_a_method_put_in_place_of_a_layers_own_is_called_at_every_step(compile):
     for _ in range(4):
         trainer.step(np.ones((2, 3), np.float32), np.ones((2, 1), np.float32))
     assert len(calls) == (1 if compile else 4)
+
+
+@pytest.mark.parametrize("compile", [None, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_method_put_in_place_of_a_classs_own_is_called_at_every_step(
+    compile, wrapped, monkeypatch
+):
+    """Also that of a base of the class, and whatever name it says to have."""
+    own, calls = Activation.forward, []
+
+    def counting(layer, z, training=False):
+        calls.append(1)
+        return own(layer, z, training)
+
+    monkeypatch.setattr(
+        Activation, "forward", functools.wraps(own)(counting) if wrapped else counting
+    )
+    trainer = Trainer(
+        Network([Dense(1), ReLU()], (3,)), mean_squared_error, SGD(0.1), compile=compile
+    )
+    for _ in range(4):
+        trainer.step(np.ones((2, 3), np.float32), np.ones((2, 1), np.float32))
+    assert len(calls) == (1 if compile else 4)
+    if compile is None:
+        assert "ReLU.forward is not xpnn's" in repr(trainer)
+
+
+def test_an_object_put_in_place_of_a_method_is_called_at_every_step(monkeypatch):
+    stand_in = Mock(side_effect=lambda z, training=False: z * 1.0)
+    monkeypatch.setattr(ReLU, "forward", stand_in)
+    trainer = Trainer(Network([Dense(1), ReLU()], (3,)), mean_squared_error, SGD(0.1))
+    assert not trainer.compiled
+
+
+PUBLIC = [
+    one
+    for name in xpnn.__all__
+    if isinstance(one := getattr(xpnn, name), type)
+    and one.__module__.split(".")[1] in ("layers", "metrics", "optimizers")
+]
+
+
+@pytest.mark.parametrize("kind", PUBLIC, ids=lambda kind: kind.__name__)
+def test_all_that_comes_with_xpnn_is_known(kind):
+    """Nothing in a class of xpnn's was written elsewhere."""
+    assert own_part(object.__new__(kind)) is None
+
+
+def test_functions_that_come_with_xpnn_are_known():
+    losses = [xpnn.cross_entropy, functools.partial(xpnn.cross_entropy, class_weight=[1.0, 2.0])]
+    assert own_part(*losses) is None
+    assert own_part(*losses, functools.partial(own_loss, 1)) == "own_loss"
+    assert own_part(np.sum) is not None
+    assert own_part(len) is not None

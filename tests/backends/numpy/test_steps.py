@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from tests.backends.refusals import compile_warnings
 from xpnn.backends.numpy.replay import Replayed
+from xpnn.errors import CompileError
 
 Pair = collections.namedtuple("Pair", "a b")
 X = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
@@ -169,6 +171,11 @@ STEPS = {  # a step, and the arguments of its calls
         (HELD, X),
         (HELD, X + 1),
     ),
+    "two-results": (
+        lambda x, n: (*np.modf(x * 2.5), *np.frexp(x), np.subtract(*np.divmod(x * 3, n))),
+        (X, 2),
+        (X + 1, 3),
+    ),
     "nothing": (lambda x: (x[:0] * 2, np.sum(x[:0])), (X,), (X + 1,)),
     "number-in-method-reshape": (lambda x, n: x.reshape(n, -1) + 0, (X, 2), (X, 6)),
     "number-outgrows-dtype": (lambda k, n: k < n, (K.astype(np.uint8), 3), (K.astype("u1"), 300)),
@@ -187,12 +194,37 @@ STEPS = {  # a step, and the arguments of its calls
 }
 
 
-@pytest.mark.parametrize(("step", "first", "second"), STEPS.values(), ids=STEPS)
-def test_step(step, first, second):
+REFUSED = {
+    *("float32-number", "float64-number", "ordered-dict", "namedtuple", "namedtuple-returned"),
+    *("number-equals", "number-is-true", "number-above", "number-negative", "number-as-index"),
+    *("number-in-slice", "number-taken", "number-as-axis", "number-as-axis-of-view"),
+    *("number-as-shape", "number-in-method-reshape", "number-rolled", "number-outgrows-dtype"),
+    *("clip-into", "cumsum-into", "join-into", "copy-over-argument", "clip-over-argument"),
+    *("array-equal", "allclose", "count", "value-read", "value-compared", "value-taken-out"),
+    *("norm", "mask", "unique", "quiet", "masked-array"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_step(name):
+    step, first, second = STEPS[name]
     replayed = Replayed(step, donate=(0,) if isinstance(first[0], dict) else ())
-    for arguments in (first, second, first, second):
-        wanted = step(*copied(arguments))
-        assert_same(replayed(*copied(arguments)), wanted)
+    with compile_warnings(name in REFUSED):
+        for arguments in (first, second, first, second):
+            wanted = step(*copied(arguments))
+            assert_same(replayed(*copied(arguments)), wanted)
+    assert (replayed.refusal is not None) == (name in REFUSED)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED - {"number-outgrows-dtype"}))
+def test_where_replaying_is_required_a_refusal_is_an_error(name):
+    step, first, _ = STEPS[name]
+    replayed = Replayed(step, (0,) if isinstance(first[0], dict) else (), required=True)
+    given = copied(first)
+    for _ in range(2):
+        with pytest.raises(CompileError, match=r"compile=True asked .* cannot be: .*; change that"):
+            replayed(*given)
+    assert_same(given, first)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64", "float32", "float16"])

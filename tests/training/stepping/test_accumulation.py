@@ -238,6 +238,6 @@ def test_parts_take_the_memory_of_a_part_on_numpy():
         network = Network([Dense(64), Tanh(), Dense(64), Tanh(), Dense(CLASSES)], (64,))
         trainer = Trainer(network, xpnn.cross_entropy, SGD(0.1), accumulate=parts)
         trainer.step(np.zeros((1024, 64), np.float32), np.zeros(1024, np.int32))
-        return sum(block.nbytes for block in trainer._train_step.run.blocks)
+        return trainer._train_step.run.arena.nbytes
 
     assert bytes_of(8) < 0.4 * bytes_of(1)

@@ -177,9 +177,10 @@ class CupyBackend(Backend):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
+        required: bool = False,
     ) -> Callable[..., Any]:
         """A CUDA graph of the step, captured when it is called for the second time."""
-        return CapturedStep(step, donate, held)
+        return CapturedStep(step, donate, held, required)
 
     def _reduced(
         self,

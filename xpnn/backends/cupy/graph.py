@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from xpnn.backends.cupy.products import Products
-from xpnn.backends.portable.compiled_step import CompiledStep
+from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable
 from xpnn.backends.recording.structure import Structure, successors
 
 logger = logging.getLogger("xpnn")
 
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+FORBIDDEN = range(900, 909)  # cudaErrorStreamCaptureUnsupported to ...CaptureWrongThread
+IN_WORDS = "stream is capturing", "during stream capture"  # what CuPy itself forbids
 RELAXED = 2  # cudaStreamCaptureModeRelaxed: the pool may ask for memory meanwhile
 
 
@@ -34,12 +36,17 @@ class CapturedStep(CompiledStep):
             in their order.
         held: positions of arguments that mostly are the same arrays from call to call: read where
             they lie, while others are copied into buffers.
+        required: whether a step that cannot be captured is a CompileError.
     """
 
     def __init__(
-        self, step: Callable[..., Any], donate: Sequence[int] = (), held: Sequence[int] = ()
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        held: Sequence[int] = (),
+        required: bool = False,
     ):
-        super().__init__(step, donate)
+        super().__init__(step, donate, required)
         self.held = frozenset(held)
         self.seen: set[Any] = set()  # forms of arguments that have run kernel by kernel
         self._place: Place | None = None
@@ -58,13 +65,14 @@ class CapturedStep(CompiledStep):
             cupy.get_default_memory_pool().free_all_blocks()
         try:
             return self._capture(arguments, key)
-        except MemoryError:
+        except MemoryError as error:
             self._forget()
-            raise
+            raise NotCompilable(f"a graph needs memory of its own, and {error}") from error
 
     def call_by_call(self, arguments: tuple[Any, ...]) -> Any:
         results = super().call_by_call(arguments)
-        self.seen.add(_form_key(arguments))
+        if self.refusal is None:
+            self.seen.add(_form_key(arguments))
         return results
 
     def _capture(self, arguments: tuple[Any, ...], key: Any) -> "Graph":
@@ -123,8 +131,12 @@ class Place:
             function()
 
     def capture(self, function: Callable[[], Any]) -> tuple[Any, Any]:
-        """What ``function`` launches, as a graph that did not run yet, and what it returns."""
-        with self._entered():
+        """What ``function`` launches, as a graph that did not run yet, and what it returns.
+
+        Raises:
+            NotCompilable: it does what CUDA or CuPy forbid while a stream is captured.
+        """
+        with self._entered(), _refused_by_cuda():
             self.stream.begin_capture(RELAXED)
             try:
                 results = function()
@@ -141,6 +153,22 @@ class Place:
             self.stream.end_capture()
         except cupy.cuda.runtime.CUDARuntimeError:
             logger.debug("the stream was left by a failed capture", exc_info=True)
+
+
+@contextmanager
+def _refused_by_cuda() -> Iterator[None]:
+    """A context in which what is forbidden during a capture is NotCompilable.
+
+    CUDA says so by error codes of its own, CuPy in the words of a plain RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # NotImplementedError and CUDA's are such
+        if getattr(error, "status", None) in FORBIDDEN or any(
+            one in str(error) for one in IN_WORDS
+        ):
+            raise NotCompilable(str(error)) from error
+        raise
 
 
 def _allocated(size: int) -> Any:
@@ -234,9 +262,7 @@ class Graph:
         ]
         for own, array in moves:
             if own.shape != array.shape or own.dtype != array.dtype:
-                raise NotImplementedError(
-                    "what is returned in place of a donated argument differs in form"
-                )
+                raise NotCompilable("what is returned in place of an argument differs in form")
             own[...] = array
         return [
             one if old is None else self.leaves[old] for one, old in zip(new, olds, strict=True)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+from xpnn.backends.portable.compiled_step import NotCompilable
 from xpnn.typing import Array, Shape
 
 WORKSPACE = 32 * 2**20  # bytes: what NVIDIA recommends for its largest GPUs
@@ -64,7 +65,7 @@ class Products:
         import cupy
 
         if a.dtype != b.dtype or a.dtype.char not in TYPES or min(a.ndim, b.ndim) < 2:
-            raise NotImplementedError(
+            raise NotCompilable(
                 f"a captured product is one of matrices of one float dtype, not of {a.dtype} "
                 f"{a.shape} and {b.dtype} {b.shape}"
             )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.jax.jitting import JittedStep
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
 from xpnn.errors import BackendUnavailable
@@ -134,10 +135,9 @@ class JaxBackend(Backend):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
+        required: bool = False,
     ) -> Callable[..., Any]:
-        import jax
-
-        return jax.jit(step, donate_argnums=tuple(donate))
+        return JittedStep(step, donate, required)
 
     def barrier(self, *arrays: Array) -> tuple[Array, ...]:
         import jax

@@ -97,9 +97,10 @@ class NumpyBackend(Backend):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
+        required: bool = False,
     ) -> Callable[..., Any]:
         """The step's NumPy calls, recorded once and replayed in fixed memory."""
-        return Replayed(step, donate, self._bind)
+        return Replayed(step, donate, self._bind, required)
 
     def overlaid(self, placed: Sequence[tuple[Array, int]], axis: int, length: int) -> Array:
         """Only the first array is filled up with zeros; the others are added where they lie."""

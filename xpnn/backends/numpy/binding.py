@@ -42,7 +42,7 @@ class Binder:
             bound = special(self, call)
             if bound is not None:
                 return bound
-        if call.method == "__call__" and isinstance(call.function, np.ufunc):
+        if call.method == "__call__" and getattr(call.function, "nout", 0) == 1:
             return self.elementwise(call)
         if call.method == "reduce":
             return reduction(self, call)

@@ -38,12 +38,17 @@ class Replayed(CompiledStep):
         donate: positions of arguments whose arrays may be written over. The first results take the
             place of the donated arguments, in their order, and lie in the same memory.
         bind: makes what is run of the calls of a tape.
+        required: whether a step that cannot be replayed is a CompileError.
     """
 
     def __init__(
-        self, step: Callable[..., Any], donate: Sequence[int] = (), bind: Bind = bind_each
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        bind: Bind = bind_each,
+        required: bool = False,
     ):
-        super().__init__(step, donate)
+        super().__init__(step, donate, required)
         self.bind, self.arena = bind, Arena()
 
     def make(self, arguments: tuple[Any, ...]) -> "Program":
@@ -89,8 +94,11 @@ class Program:
         ]
         self._slots = [(k, slot.place) for k, slot in recording.slots.items()]
         self._constant = [k for k in range(len(given)) if k not in views | recording.slots]
-        for k, slot in self._slots:
-            self._numbers.set(slot, given[k])
+        try:
+            for k, slot in self._slots:
+                self._numbers.set(slot, given[k])
+        except OverflowError as error:
+            raise NotRecordable(f"a number is too large for its dtype: {error}") from error
 
     def _fix(self, recording: Recording) -> dict[Memory, np.ndarray]:
         """The bytes of all arguments; joint ones are moved together, unless they are already."""

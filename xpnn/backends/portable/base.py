@@ -14,7 +14,7 @@ from xpnn.backends.portable.random_words import RandomWords
 from xpnn.backends.portable.reductions import Reductions
 from xpnn.backends.portable.sliding import Sliding
 from xpnn.backends.portable.staging import Staging
-from xpnn.errors import BackendUnavailable
+from xpnn.errors import BackendUnavailable, CompileError
 from xpnn.numerics import HOST, erf_by_chebyshev
 from xpnn.typing import Array, Namespace, Shape
 
@@ -177,8 +177,19 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
+        required: bool = False,
     ) -> Callable[..., Any]:
-        """Make a whole function of arrays one unit, where the library can; see ``compiled``."""
+        """Make a whole function of arrays one unit, where the library can; see ``compiled``.
+
+        Raises:
+            CompileError: it is required, and the library cannot; of some steps this is known only
+                when they are called.
+        """
+        if required:
+            raise CompileError(
+                f"compile=True asked for steps that are compiled, and backend {self.name!r} has "
+                f"nothing that compiles; leave compile=True out, or take another backend"
+            )
         return step
 
     def compiled(
@@ -196,12 +207,14 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
             donate: positions of arguments that may be written over. The first results take their
                 place, in their order.
             held: positions of arguments that mostly are the same arrays from call to call.
-            wanted: True, False, or None to leave it to the backend.
+            wanted: True, False, or None to leave it to the backend. What cannot be compiled then
+                runs call by call with a CompileWarning; with True, it is a CompileError.
             known: whether the step is known to depend on its arguments alone.
         """
+        required = wanted is True
         if wanted is None:
             wanted = self.compiles == "all" or (self.compiles == "known" and known)
-        return self.compile(step, donate, held) if wanted else step
+        return self.compile(step, donate, held, required) if wanted else step
 
     def barrier(self, *arrays: Array) -> tuple[Array, ...]:
         """The same arrays, for a compiler others, and none of them there before all of them are.

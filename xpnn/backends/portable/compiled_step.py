@@ -4,14 +4,18 @@ A unit is a recording that is replayed (NumPy), a CUDA graph (CuPy), a compiled 
 """
 
 import functools
-import logging
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-logger = logging.getLogger("xpnn")
+from xpnn.errors import CompileError, CompileWarning
 
 MOST_UNITS = 16  # of one step; then the one that was used longest ago makes room
 MOST_ALIKE = 2  # of these, for arguments of one form: two networks may take turns in one step
+
+
+class NotCompilable(Exception):  # noqa: N818  (it is no error: the step runs call by call)
+    """The step does what this backend cannot compile; the message says what that is."""
 
 
 class Unit(Protocol):
@@ -31,20 +35,30 @@ class Unit(Protocol):
 class CompiledStep:
     """A pure step of nested dicts, lists and tuples of arrays and numbers, in units.
 
+    A step that a backend refuses runs call by call, and a CompileWarning says so once. Whatever
+    else is raised while a unit is made is the step's own error, or a fault, and comes out.
+
     Args:
         step: what it returns depends on its arguments alone, and it changes nothing else.
         donate: positions of arguments that may be written over. The first results take their
             place, in their order.
+        required: whether a refusal is a CompileError rather than a warning.
     """
 
-    def __init__(self, step: Callable[..., Any], donate: Sequence[int] = ()):
-        self.step, self.donate = step, frozenset(donate)
+    def __init__(
+        self, step: Callable[..., Any], donate: Sequence[int] = (), required: bool = False
+    ):
+        self.step, self.donate, self.required = step, frozenset(donate), required
         self.units: list[Any] = []  # the last used one first
-        self.refusal: str | None = None  # why there are no units for what came
+        self.refusal: str | None = None  # why forms that have no unit run call by call
         functools.update_wrapper(self, step)
 
     def make(self, arguments: tuple[Any, ...]) -> Unit | None:
-        """A unit that has loaded these arguments; None to go call by call this time."""
+        """A unit that has loaded these arguments; None to go call by call this time.
+
+        Raises:
+            NotCompilable: the step does what cannot be part of a unit.
+        """
         raise NotImplementedError
 
     def __call__(self, *arguments: Any) -> Any:
@@ -53,23 +67,37 @@ class CompiledStep:
                 if number:
                     self.units.insert(0, self.units.pop(number))
                 return unit.run()
-        if self.refusal is not None:
-            return self.step(*arguments)
+        made = None
         try:
-            made = self.make(arguments)
-        except Exception as reason:  # the step itself decides whether it is an error
-            results = self.step(*arguments)
-            self.refusal = str(reason)
-            logger.info("steps run call by call, as they cannot be compiled: %s", reason)
-            return results
-        if made is None:
+            made = self.make(arguments) if self.refusal is None else None
+            results = None if made is None else made.run()  # in which PyTorch compiles
+        except NotCompilable as reason:
+            made = None
+            self.refuse(reason)
+        if made is None:  # behind the handler: what it holds, such as memory, is free again
             return self.call_by_call(arguments)
         self._remember(made)
-        return made.run()
+        return results
 
     def call_by_call(self, arguments: tuple[Any, ...]) -> Any:
         """The step as it is written."""
         return self.step(*arguments)
+
+    def refuse(self, reason: Exception) -> None:
+        """Make no more units, and say why."""
+        what = str(reason).partition("\n")[0].rstrip(".")
+        if self.required:
+            raise CompileError(
+                f"compile=True asked for steps that are compiled, and this one cannot be: {what}; "
+                f"change that, or leave compile=True out"
+            ) from reason
+        self.refusal = what
+        warnings.warn(
+            f"steps run call by call, which is slower, as they cannot be compiled: {what}; with "
+            f"compile=False nothing is tried",
+            CompileWarning,
+            stacklevel=2,
+        )
 
     def _remember(self, new: Unit) -> None:
         """Put a unit in front; of those of one form the ones that were used last stay."""

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnn.backends.portable.compiled_step import NotCompilable
 
-class NotRecordable(Exception):  # noqa: N818  (it is no error: the step runs call by call)
+
+class NotRecordable(NotCompilable):
     """The function does something that cannot be replayed from a tape."""
 
 
@@ -95,7 +97,7 @@ class Call:
 
     def may_overwrite(self, memory: Memory, target: View) -> bool:
         """Whether the call may write into memory that it reads: elementwise, item over item."""
-        if not self.is_elementwise:
+        if not self.is_elementwise or len(self.results) > 1:
             return False
         same = [one for one in self.reads() if one.memory is memory]
         return all(

@@ -77,7 +77,9 @@ class Recording:
             old if old in self.views else None for old in successors(form, self.result_form, donate)
         ]
         self._check_replaced()
-        self.homes = self._find_homes()
+        self.homes = self._find_homes(
+            {view.memory for k, view in self.views.items() if form.paths[k][0] in donate}
+        )
 
     def plan(self, calls: Sequence[Call], blocks: list[Memory]) -> MemoryPlan:
         """A block for each array of these calls, which may be the recording's own, rewritten."""
@@ -93,16 +95,17 @@ class Recording:
             if one.shape != self.views[old].shape or one.dtype != self.views[old].dtype:
                 raise NotRecordable("what is returned in place of an argument differs in form")
 
-    def _find_homes(self) -> dict[Memory, Memory]:
+    def _find_homes(self, donated: set[Memory]) -> dict[Memory, Memory]:
         """Results that can lie where arguments lie: all of what is read of them has room there."""
         fixed = {view.memory for view in self.views.values()}
+        lent = fixed - donated
         homes: dict[Memory, Memory | None] = {}
         for view, old in zip(self.results, self.replaced, strict=True):
             if not isinstance(view, View):
                 continue
             argument = None if old is None else self.views[old]
             if view.memory in fixed:
-                if view != argument:
+                if view != argument and not (argument is None and view.memory in lent):
                     raise NotRecordable("an argument is returned in the place of another one")
                 continue
             alike = (

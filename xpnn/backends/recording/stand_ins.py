@@ -61,6 +61,14 @@ def _refuse_to_tell(self: Any, *_: Any, **__: Any) -> Any:
     raise NotRecordable("a value is read on the host, or handed to a call that hides it")
 
 
+def _refuse_attribute(self: Any, name: str) -> Any:
+    """What Python calls for an attribute that a stand-in does not have."""
+    kind = np.ndarray if isinstance(self, Recorded) else type(self.value)
+    if name.startswith("__") or not hasattr(kind, name):
+        raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
+    raise NotRecordable(f"the attribute {name!r} of an array or a number is used")
+
+
 class Recorded(NDArrayOperatorsMixin):
     """Stands for an array while a tape runs; operators and NumPy's functions note what they do."""
 
@@ -168,7 +176,8 @@ class Recorded(NDArrayOperatorsMixin):
 
     # What cannot be replayed ----------------------------------------------------------------------
 
-    __array__ = __setitem__ = _refuse_to_tell
+    __getattr__ = _refuse_attribute
+    __array__ = __setitem__ = __delitem__ = __format__ = _refuse_to_tell
     __bool__ = __int__ = __float__ = __index__ = __complex__ = _refuse_to_tell
 
 
@@ -181,8 +190,12 @@ class RecordedNumber:
         self.tape, self.value, self.slot = tape, value, slot
 
     __array_ufunc__ = _record_ufunc
-    __array__ = __bool__ = __int__ = __float__ = __index__ = _refuse_to_tell
+    __getattr__ = _refuse_attribute
+    __array__ = __bool__ = __int__ = __float__ = __index__ = __complex__ = _refuse_to_tell
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse_to_tell
+    __neg__ = __pos__ = __abs__ = __invert__ = __divmod__ = __rdivmod__ = _refuse_to_tell
+    __round__ = __trunc__ = __floor__ = __ceil__ = __format__ = _refuse_to_tell
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _refuse_to_tell
 
     def __repr__(self) -> str:
         return f"<recorded {self.value!r}>"

@@ -149,9 +149,10 @@ class TorchBackend(Backend):
         step: Callable[..., Any],
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
+        required: bool = False,
     ) -> Callable[..., Any]:
         """One graph, made into fused loops by ``torch.compile``; takes seconds to minutes, once."""
-        return TracedStep(step, donate)
+        return TracedStep(step, donate, required)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         if self.deterministic and self.device.type != "cpu":  # index_add_ has atomics there

@@ -7,7 +7,7 @@ stand-ins (``make_fx``), which leaves a flat graph of tensor operations, and tha
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from xpnn.backends.portable.compiled_step import CompiledStep
+from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable
 from xpnn.backends.recording.structure import Structure, successors
 
 
@@ -21,12 +21,45 @@ class TracedStep(CompiledStep):
         return CompiledGraph(self.step, arguments, self.donate)
 
 
+def _traced(function: Callable[..., Any], tensors: list[Any]) -> Any:
+    """The graph of what the function does with tensors.
+
+    Raises:
+        NotCompilable: it reads a value on the host, which the graph would keep for ever.
+    """
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.overrides import TorchFunctionMode
+
+    kind = torch.Tensor
+    reads = {kind.item, kind.tolist, kind.numpy, kind.__array__, kind.__dlpack__, kind.__format__}
+    reads |= {kind.__bool__, kind.__int__, kind.__float__, kind.__complex__, kind.__index__}
+
+    class RefusingReads(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, called: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if called in reads:
+                raise NotCompilable(f"a value is read on the host, by {called.__name__}")
+            return called(*args, **(kwargs or {}))
+
+    def watched(*given: Any) -> Any:
+        with RefusingReads():
+            return function(*given)
+
+    try:
+        return make_fx(watched)(*tensors)
+    except RuntimeError as error:  # which has no class of its own
+        if "get value out of a tracing tensor" not in str(error):
+            raise
+        raise NotCompilable("a value is read on the host") from error
+
+
 class CompiledGraph:
     """The step, traced and compiled for arguments of one form."""
 
     def __init__(self, step: Callable[..., Any], arguments: tuple[Any, ...], donate: Iterable[int]):
         import torch
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         form = self.form = Structure(arguments)
         leaves = form.flatten(arguments)
@@ -46,11 +79,11 @@ class CompiledGraph:
             self._tensors = [k for k, one in enumerate(outputs) if isinstance(one, torch.Tensor)]
             return [outputs[k] for k in self._tensors]
 
-        graph = make_fx(flat)(*self._loaded)
+        graph = _traced(flat, self._loaded)
         olds = successors(form, self.result_form, donate)
         numbers = {k for k, leaf in enumerate(leaves) if _is_number(leaf)}
         self._numbers = [k for k in self._tensors if olds[k] in numbers]
-        self._run = torch.compile(graph, dynamic=False)
+        self._compiled = torch.compile(graph, dynamic=False)
 
     def load(self, arguments: tuple[Any, ...]) -> bool:
         """Keep the tensors for the next run; False if the graph is not for these arguments."""
@@ -64,7 +97,11 @@ class CompiledGraph:
         return True
 
     def run(self) -> Any:
-        """The results for what was loaded."""
+        """The results for what was loaded; at first, PyTorch compiles the graph.
+
+        Raises:
+            NotCompilable: there is no compiler, or it does not take the graph.
+        """
         results: list[Any] = list(self._result)
         given, self._loaded = self._loaded, []
         for k, tensor in zip(self._tensors, self._run(*given), strict=True):
@@ -72,6 +109,20 @@ class CompiledGraph:
         for k in self._numbers:
             results[k] = results[k].item()
         return self.result_form.rebuild(results)[0]
+
+    def _run(self, *tensors: Any) -> Any:
+        from torch._dynamo.exc import BackendCompilerFailed
+        from torch._inductor import exc
+
+        refused = exc.InvalidCxxCompiler, exc.CppCompileError, exc.LoweringException
+        try:
+            return self._compiled(*tensors)
+        except exc.TritonMissing as error:
+            raise NotCompilable(str(error)) from error
+        except BackendCompilerFailed as error:
+            if isinstance(error.inner_exception, refused):
+                raise NotCompilable(str(error.inner_exception)) from error
+            raise error.inner_exception from error
 
     def _tensors_of(self, leaves: list[Any]) -> list[Any]:
         import torch

@@ -1,5 +1,6 @@
 """FlatStep: a step on the arrays where they lie, handed over as one list."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -47,6 +48,13 @@ class FlatStep:
         for holder, key in refs:
             holder[key] = next(left)
         return loss
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the backend did not compile the step, if it was tried."""
+        run = getattr(self, "run", None)  # there is none before the first step
+        found = run and inspect.unwrap(run, stop=lambda one: hasattr(one, "refusal"))
+        return getattr(found, "refusal", None)
 
     def _settle(self, opt_state: OptState) -> None:
         """Find the places of all arrays; make the step anew if the slots have other names."""

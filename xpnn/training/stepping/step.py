@@ -117,9 +117,7 @@ def _finished(
 ) -> Callable[..., Any]:
     """The step compiled, on the network's device; half precision may overflow there."""
     backend = network.backend
-    rules = [rule for of_name in network.regularizers().values() for rule in of_name]
-    clips = [optimizer.clip] if optimizer.clip else []
-    known = _are_known(*network.all_layers, *rules, loss, optimizer, *clips)
+    known = own_part(*_parts(network, loss, optimizer)) is None
     compiled = backend.compiled(step, donate, wanted=compile, known=known)
     if precision is None and isinstance(backend.on_device(), nullcontext):
         return compiled
@@ -128,6 +126,7 @@ def _finished(
         with backend.on_device(), nullcontext() if precision is None else backend.overflowing():
             return compiled(*arguments)
 
+    in_its_place.__wrapped__ = compiled  # type: ignore[attr-defined]
     return in_its_place
 
 
@@ -167,7 +166,7 @@ def make_eval_step(
             value, _ = loss(predictions, y, sample_weight=weight, backend=backend)
         return value, [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
 
-    known = _are_known(*network.all_layers, loss, *metrics)
+    known = own_part(*network.all_layers, loss, *metrics) is None
     return backend.compiled(step, held=(0, 1), wanted=compile, known=known)
 
 
@@ -232,36 +231,73 @@ class Settings:
         )
 
 
-def _are_known(*parts: Any) -> bool:
-    """Whether all parts come with xpnn as they are: these are functions of their arrays alone.
-
-    A layer or loss of the user's, or a method put in place of a layer's own or of its class's, may
-    count its calls, draw numbers or print, and has to be called at every step, unless the user says
-    otherwise.
-    """
-    bare = [part.func if isinstance(part, partial) else part for part in parts]
-    return all(
-        _module_of(one).partition(".")[0] == "xpnn"
-        for part in bare
-        for one in (part, *_methods(part))
-    ) and not any(
-        callable(getattr(type(part), name, None))
-        for part in bare
-        for name in getattr(part, "__dict__", ())
+def why_not_compiled(
+    network: Network, loss: Loss, optimizer: Optimizer, compile: bool | None
+) -> str | None:
+    """Why training steps are not compiled, and what to write to have them compiled; None if so."""
+    if compile is not None:
+        return None if compile else "compile=False was given"
+    name, compiles = network.backend.name, network.backend.compiles
+    if compiles == "none":
+        return f"backend {name!r} compiles no steps unless Trainer(..., compile=True) asks for it"
+    own = None if compiles == "all" else own_part(*_parts(network, loss, optimizer))
+    return own and (
+        f"{own} is not xpnn's, and may count, print or draw; if what it returns depends on its "
+        f"arguments alone, write Trainer(..., compile=True)"
     )
 
 
-def _methods(part: Any) -> list[FunctionType]:
-    """The methods of an object's class and of the bases of that; none of a function."""
-    kinds = () if isinstance(part, FunctionType) else type(part).__mro__
+def _parts(network: Network, loss: Loss, optimizer: Optimizer) -> list[Any]:
+    """All objects and functions that a training step calls."""
+    rules = [rule for of_name in network.regularizers().values() for rule in of_name]
+    clips = [optimizer.clip] if optimizer.clip else []
+    return [*network.all_layers, *rules, loss, optimizer, *clips]
+
+
+def own_part(*parts: Any) -> str | None:
+    """The name of the first function among these parts that is the user's own, if there is one.
+
+    All code in the package xpnn is known to depend on its arguments alone. A layer or loss of the
+    user's, or a method put in place of one of xpnn's, on an object or on its class, may count its
+    calls, draw numbers or print, and has to be called at every step, unless the user says
+    otherwise.
+    """
+    for part in parts:
+        bare = part.func if isinstance(part, partial) else part
+        if isinstance(bare, FunctionType):
+            if not _is_ours(bare):
+                return bare.__qualname__
+            continue
+        kind = type(bare)
+        if not _is_ours(kind):
+            return kind.__qualname__
+        replaced = [
+            *(
+                name
+                for name in getattr(bare, "__dict__", ())
+                if callable(getattr(kind, name, None))
+            ),
+            *(name for base in kind.__mro__ if _is_ours(base) for name in _foreign_methods(base)),
+        ]
+        if replaced:
+            return f"{kind.__qualname__}.{replaced[0]}"
+    return None
+
+
+def _foreign_methods(kind: type) -> list[str]:
+    """The methods of a class of xpnn's that were not written there."""
     return [
-        one
-        for kind in kinds
-        for name, one in vars(kind).items()
-        if isinstance(one, FunctionType) and not name.startswith("__")
+        name
+        for name, value in vars(kind).items()
+        if callable(value) and not isinstance(value, type) and not _is_ours(value)
     ]
 
 
-def _module_of(part: Any) -> str:
-    """Where a function was written, whatever ``functools.wraps`` says, or an object's class."""
-    return part.__globals__["__name__"] if isinstance(part, FunctionType) else type(part).__module__
+def _is_ours(one: Any) -> bool:
+    """Whether a class or function was written in xpnn, whatever ``functools.wraps`` says."""
+    one = one.func if isinstance(one, partial) else getattr(one, "__func__", one)
+    if isinstance(one, FunctionType):
+        module = one.__globals__["__name__"]
+    else:
+        module = (one if isinstance(one, type) else type(one)).__module__
+    return module.partition(".")[0] == "xpnn"

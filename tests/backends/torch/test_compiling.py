@@ -5,9 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.backends.process import python
 from tests.conftest import needs
 from xpnn import mean_squared_error
 from xpnn.backends import get_backend
+from xpnn.errors import CompileError
 from xpnn.layers import Dense, Dropout, Tanh
 from xpnn.network import Network
 from xpnn.optimizers import Adam, Exponential
@@ -74,3 +76,49 @@ def test_another_choice_is_another_unit():
     x = backend.asarray(np.ones(3, np.float32))
     for flag, wanted in ((True, 2), (False, 3)):
         np.testing.assert_array_equal(backend.to_numpy(step(x, flag)), wanted)
+
+
+def test_without_a_compiler_it_is_refused(tmp_path):
+    code = """
+        import warnings
+        import numpy as np
+        from xpnn.backends import get_backend
+        from xpnn.errors import CompileError, CompileWarning
+        backend = get_backend("torch")
+        x = backend.asarray(np.ones(3, np.float32))
+        try:
+            backend.compile(lambda x: (x * 2 + 1) / 3, required=True)(x)
+        except CompileError as error:
+            assert "No working C++ compiler" in str(error), error
+        else:
+            raise AssertionError("compiled without a compiler")
+        step = backend.compile(lambda x: (x * 2 + 1) / 3)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", CompileWarning)
+            found = [float(step(x)[0]) for _ in range(3)]
+        print(found, [one.category.__name__ for one in said if "compiler" in str(one.message)])
+    """
+    nowhere = {"PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    said = python(code, **nowhere, CXX="no-such-compiler")
+    assert said.splitlines()[-1] == "[1.0, 1.0, 1.0] ['CompileWarning']"
+
+
+READS = {
+    "a number": lambda torch, x: x * float(x.sum()),
+    "an item": lambda torch, x: x * x.sum().item(),
+    "a choice": lambda torch, x: x if x.sum() > 0 else -x,
+    "a list": lambda torch, x: x * x.tolist()[0],
+    "an array": lambda torch, x: x * torch.from_numpy(x.numpy()),
+    "an array of NumPy's making": lambda torch, x: x * torch.from_numpy(np.asarray(x)),
+    "a length": lambda torch, x: torch.arange(x[0]) * 1.0,
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_values_on_the_host_are_never_part_of_a_graph(name):
+    import torch
+
+    backend, read = get_backend("torch"), READS[name]
+    x = backend.asarray(np.asarray([2.0, 3.0], np.float32))
+    with pytest.raises(CompileError, match="a value is read on the host"):
+        backend.compile(lambda x: read(torch, x), required=True)(x)
