@@ -72,7 +72,7 @@ def test_half_precision_gradients_do_not_overflow(backend):
 class ByLargest(Clipping):
     """A limit of a user's: all gradients over the largest number in them."""
 
-    def scale(self, grads, xp):
+    def scale(self, xp, grads):
         return 1.0 / max(xp.max(xp.abs(grad)) for grad in grads.values())
 
     def apply(self, xp, grad, scale):
@@ -84,9 +84,9 @@ def test_a_limit_of_ones_own_looks_at_the_gradients_of_the_loss(backend, share):
     """Where these were scaled against underflow, ``share`` is one over that scale."""
     grads = {"a": np.array([1.0, -8.0], np.float32), "b": np.array([[2.0]], np.float32)}
     with backend.on_device():
-        found = ByLargest().scale_of(moved(grads, backend), share, backend.xp)
+        found = ByLargest().scale_of(backend.xp, moved(grads, backend), share)
         assert float(found) == 1 / (8 * (share or 1))
-        assert ClipByValue(1.0).scale_of(moved(grads, backend), share, backend.xp) == 1.0
+        assert ClipByValue(1.0).scale_of(backend.xp, moved(grads, backend), share) == 1.0
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])

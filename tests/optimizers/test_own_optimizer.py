@@ -61,6 +61,8 @@ def test_it_follows_its_formula(backend):
 
 @each_compile
 def test_it_reaches_the_minimum_of_a_parabola(backend, compile):
+    if compile and backend.name == "array-api-strict":
+        pytest.skip("array-api-strict compiles nothing")
     update = Signum(Cosine(0.1, steps=200)).make_update(backend)
 
     def step(params, opt_state):
