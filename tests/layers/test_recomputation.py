@@ -163,7 +163,7 @@ def test_a_step_takes_less_memory(compile):
 
 def blocks_of(trainer):
     """The memory of a replayed step."""
-    return sum(block.nbytes for block in trainer._train_step.run.blocks)
+    return trainer._train_step.run.arena.nbytes
 
 
 def test_nothing_is_kept_inside_after_forward_and_backward():

@@ -25,7 +25,7 @@ FUNCTIONS = {  # whose results have shapes that follow from those of their argum
     *(np.where, np.clip, np.round, np.full_like, np.copy, np.nan_to_num),
     *(np.dot, np.tensordot, np.outer, np.einsum, np.trace),
     *(np.mean, np.var, np.std, np.cumsum, np.cumprod, np.cumulative_sum, np.diff),
-    *(np.argmax, np.argmin, np.sort, np.argsort, np.searchsorted),
+    *(np.count_nonzero, np.argmax, np.argmin, np.sort, np.argsort, np.searchsorted),
 }
 OF_ZEROS = {np.zeros_like, np.empty_like, np.ones_like}
 REDUCTIONS = {
