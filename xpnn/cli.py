@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnn.backends import BACKENDS, backend_class, get_backend
+from xpnn.backends import BACKENDS, get_backend
+from xpnn.backends.registry import backend_class
 from xpnn.data import datasets, split
 from xpnn.errors import XpnnError
 from xpnn.layers import Dense, Dropout, ReLU

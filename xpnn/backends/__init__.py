@@ -7,24 +7,16 @@ A backend is asked for as ``library`` or ``library:device``::
     "array-api-strict"         "array-api-strict:device1"   "auto"
 
 ``"auto"`` is CuPy if a GPU really works here, else NumPy. No library is imported or probed until
-it is asked for. Adding a library is one file here and one line in ``BACKENDS``.
+it is asked for. Adding a library is one folder here and one line in ``BACKENDS``.
 """
 
 import functools
-import importlib
 import importlib.util
 from typing import Any
 
 from xpnn.backends.portable.base import Backend
+from xpnn.backends.registry import BACKENDS, backend_class, class_recognizing
 from xpnn.errors import BackendUnavailable
-
-BACKENDS = {
-    "numpy": "xpnn.backends.numpy.backend:NumpyBackend",
-    "cupy": "xpnn.backends.cupy.backend:CupyBackend",
-    "torch": "xpnn.backends.torch.backend:TorchBackend",
-    "jax": "xpnn.backends.jax.backend:JaxBackend",
-    "array-api-strict": "xpnn.backends.strict.backend:StrictBackend",
-}
 
 __all__ = ["BACKENDS", "Backend", "backend_of", "get_backend"]
 
@@ -64,31 +56,9 @@ def get_backend(
 
 
 def backend_of(array: Any) -> Backend:
-    """The backend whose library and device hold ``array``."""
-    library = type(array).__module__.partition(".")[0]
-    if library == "torch":
-        return _open(f"torch:{array.device}")
-    if library == "cupy":
-        return _open(f"cupy:{array.device.id}")
-    if library in ("jax", "jaxlib"):
-        backend = _open("jax")
-        if backend.owns(array):
-            return backend
-        return _open(f"jax:{backend.device_name(backend.device_of(array))}")
-    if library == "array_api_strict":
-        _, device, _ = str(array.device).split("'")  # such as array_api_strict.Device('CPU_DEVICE')
-        return _open(f"array-api-strict:{device.removesuffix('_DEVICE').lower()}")
-    return _open("numpy")
-
-
-def backend_class(name: str) -> type[Backend]:
-    """The class behind a library's name; nothing but its own module is imported."""
-    if name not in BACKENDS:
-        known = ", ".join(map(repr, [*BACKENDS, "auto"]))
-        raise BackendUnavailable(f"there is no backend {name!r}; choose one of {known}")
-    module, _, attribute = BACKENDS[name].partition(":")
-    kind: type[Backend] = getattr(importlib.import_module(module), attribute)
-    return kind
+    """The backend whose library and device hold ``array``; NumPy's for what no backend knows."""
+    kind = class_recognizing(array)
+    return _open("numpy" if kind is None else kind.spec_of(array))
 
 
 @functools.cache

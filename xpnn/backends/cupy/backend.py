@@ -17,7 +17,7 @@ from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summ
 from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy.switches import add_in_order, with_tf32
 from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
-from xpnn.backends.portable.boundary import CUDA, ROCM, in_plain_floats, read_in_place
+from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
 from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
 from xpnn.errors import BackendUnavailable
@@ -30,6 +30,7 @@ class CupyBackend(Backend):
     name = "cupy"
     library = "cupy"
     install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]' for a CUDA 13 driver)"
+    array_type = "cupy:ndarray"
     counters_on_device = True
     joint_size = math.inf
     side_by_side = SIDE_BY_SIDE_ON_GPU
@@ -95,13 +96,18 @@ class CupyBackend(Backend):
 
         return isinstance(array, cupy.ndarray) and array.device == self.device
 
-    def device_of(self, array: Any) -> Any:
-        import cupy
+    @classmethod
+    def device_of(cls, array: Any) -> Any:
+        return array.device if cls.recognizes(array) else None
 
-        return array.device if isinstance(array, cupy.ndarray) else None
-
-    def device_name(self, device: Any) -> str:
+    @classmethod
+    def device_name(cls, device: Any) -> str:
         return str(device.id)
+
+    @classmethod
+    def to_host(cls, array: Any) -> Any:
+        with array.device:
+            return array.get()
 
     def read_in_place(self, values: Any) -> Array | None:
         import cupy
@@ -114,10 +120,6 @@ class CupyBackend(Backend):
 
         with self.on_device():
             return copied_in_pieces(array) if array.nbytes > PIECE else cupy.asarray(array)
-
-    def to_numpy(self, array: Array) -> np.ndarray:
-        with self.on_device():
-            return in_plain_floats(array.get())
 
     def has_room_for(self, nbytes: int) -> bool:
         """Whether it takes at most half of the free memory; the other half is for training."""

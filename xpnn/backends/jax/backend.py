@@ -22,6 +22,7 @@ class JaxBackend(Backend):
     name = "jax"
     library = "jax"
     install = "pip install jax"
+    array_type = "jax:Array"
     counters_on_device = True
     compiles = "all"
 
@@ -57,7 +58,8 @@ class JaxBackend(Backend):
 
         return isinstance(array, jax.core.Tracer)
 
-    def device_of(self, array: Any) -> Any:
+    @classmethod
+    def device_of(cls, array: Any) -> Any:
         import jax
 
         if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
@@ -65,12 +67,19 @@ class JaxBackend(Backend):
         devices = array.devices()
         return next(iter(devices)) if len(devices) == 1 else devices
 
-    def device_name(self, device: Any) -> str:
+    @classmethod
+    def device_name(cls, device: Any) -> str:
         import jax
 
         if isinstance(device, set):  # of an array that is spread over several
-            return "+".join(sorted(map(self.device_name, device)))
+            return "+".join(sorted(map(cls.device_name, device)))
         return f"{device.platform}:{jax.devices(device.platform).index(device)}"
+
+    @classmethod
+    def spec_of(cls, array: Any) -> str:
+        import jax
+
+        return cls.name if cls.device_of(array) == jax.devices()[0] else super().spec_of(array)
 
     def read_in_place(self, values: Any) -> Array | None:
         import jax.numpy

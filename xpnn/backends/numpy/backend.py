@@ -39,6 +39,7 @@ class NumpyBackend(Backend):
     name = "numpy"
     library = "numpy"
     install = "pip install numpy"
+    array_type = "numpy:ndarray"
     joint_size = 16_384
     compiles = "known"
 

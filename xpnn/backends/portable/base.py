@@ -31,6 +31,10 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
 
     Attributes:
         name: what a user types, such as ``"numpy"``.
+        library: the package to install, such as ``"array-api-strict"``.
+        install: the line that installs it.
+        array_type: the class of the library's arrays, as ``"module:name"``: it is looked up only
+            where the module is imported already.
         xp: the array namespace.
         device: the library's own device object, or None where it has only one.
         deterministic: whether the same step on the same device gives the same bits every time.

@@ -1,5 +1,6 @@
 """How arrays of any library get onto a backend, and back to the host."""
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
@@ -7,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from array_api_compat import to_device
 
+from xpnn.backends.registry import class_recognizing
 from xpnn.errors import BackendUnavailable, DataError, DeviceError
 from xpnn.typing import Array, Namespace, Shape
 
@@ -26,22 +28,47 @@ class Boundary:
     """The part of a backend that arrays pass on their way in and out."""
 
     name: ClassVar[str]
+    array_type: ClassVar[str]
     xp: Namespace
     device: Any
 
     # What a subclass says about its library -------------------------------------------------
 
-    def owns(self, array: Any) -> bool:
-        """Whether ``array`` is of this library and lies on this device."""
-        raise NotImplementedError
+    @classmethod
+    def recognizes(cls, array: Any) -> bool:
+        """Whether ``array`` is of this library, on any device. Never imports the library."""
+        module, _, name = cls.array_type.partition(":")
+        return isinstance(array, getattr(sys.modules.get(module), name, ()))
 
-    def device_of(self, array: Any) -> Any:
+    @classmethod
+    def device_of(cls, array: Any) -> Any:
         """The device of an array of this library; None for all else, and where there is but one."""
         return None
 
-    def device_name(self, device: Any) -> str:
+    @classmethod
+    def device_name(cls, device: Any) -> str:
         """A device of this library, as it stands behind the colon of a spec."""
         return str(device)
+
+    @classmethod
+    def spec_of(cls, array: Any) -> str:
+        """What to ask ``get_backend`` for, to work where an array of this library lies."""
+        device = cls.device_of(array)
+        return cls.name if device is None else f"{cls.name}:{cls.device_name(device)}"
+
+    @classmethod
+    def detach(cls, array: Any) -> Any:
+        """An array of this library without its autograd history, if the library has such."""
+        return array
+
+    @classmethod
+    def to_host(cls, array: Any) -> Any:
+        """An array of this library, on any device, as something that ``np.asarray`` reads."""
+        return array
+
+    def owns(self, array: Any) -> bool:
+        """Whether ``array`` is of this library and lies on this device."""
+        return self.recognizes(array) and self.device_of(array) in (None, self.device)
 
     def read_in_place(self, values: Any) -> Array | None:
         """Values of any library in the memory they have, if this library can; never written to."""
@@ -53,7 +80,7 @@ class Boundary:
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """The values on the host, bfloat16 as float32; waits for the device."""
-        return in_plain_floats(np.asarray(array))
+        return in_plain_floats(np.asarray(self.to_host(array)))
 
     def on_device(self) -> AbstractContextManager[Any]:
         """The context in which this backend's operations run: CuPy's device, switches for TF32."""
@@ -129,8 +156,9 @@ def read_in_place(
         read: the library's own ``from_dlpack``.
         place: the device that ``values`` have to be on, as ``__dlpack_device__`` tells it.
     """
-    if _library(values) == "torch":
-        values = values.detach()
+    kind = class_recognizing(values)
+    if kind is not None:
+        values = kind.detach(values)
     if place is None or _place(values) != place or _dtype_name(values) not in EXCHANGED:
         return None
     try:
@@ -152,26 +180,15 @@ def _dtype_name(values: Any) -> str:
     return str(getattr(values, "dtype", "")).rpartition(".")[2]
 
 
-def _library(values: Any) -> str:
-    return type(values).__module__.partition(".")[0]
-
-
 def host_array(values: Any) -> np.ndarray:
     """Values of any library as a NumPy array: a view where they lie on the host, or a copy.
 
     Raises:
         DataError: NumPy cannot read them.
     """
-    library = _library(values)
-    if library == "torch":
-        values = values.detach().cpu()
-        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
-    elif library == "cupy":
-        return values.get()
-    elif library == "array_api_strict":
-        import array_api_strict
-
-        values = array_api_strict.from_dlpack(values, device=array_api_strict.Device("CPU_DEVICE"))
+    kind = class_recognizing(values)
+    if kind is not None:
+        values = kind.to_host(values)
     try:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -22,6 +22,7 @@ class StrictBackend(Backend):
     name = "array-api-strict"
     library = "array-api-strict"
     install = "pip install array-api-strict"
+    array_type = "array_api_strict._array_object:Array"
 
     def load_namespace(self) -> Namespace:
         import array_api_strict
@@ -37,14 +38,21 @@ class StrictBackend(Backend):
                 f"write, for example, 'array-api-strict:device1'"
             ) from None
 
-    def owns(self, array: Any) -> bool:
-        return self.device_of(array) == self.device
+    @classmethod
+    def device_of(cls, array: Any) -> Any:
+        return array.device if cls.recognizes(array) else None
 
-    def device_of(self, array: Any) -> Any:
-        return array.device if type(array).__module__.startswith("array_api_strict") else None
+    @classmethod
+    def device_name(cls, device: Any) -> str:
+        import array_api_strict
 
-    def device_name(self, device: Any) -> str:
-        return next(name for name, own in DEVICES.items() if self.xp.Device(own) == device)
+        return next(name for name, own in DEVICES.items() if array_api_strict.Device(own) == device)
+
+    @classmethod
+    def to_host(cls, array: Any) -> Any:
+        import array_api_strict
+
+        return array.to_device(array_api_strict.Device("CPU_DEVICE"))
 
     @property
     def on_host(self) -> bool:
@@ -57,10 +65,6 @@ class StrictBackend(Backend):
         if array.dtype == np.float16:  # which the standard does not have
             array = array.astype(np.float32)
         return super().from_numpy(array)
-
-    def to_numpy(self, array: Array) -> np.ndarray:
-        cpu = self.xp.Device("CPU_DEVICE")
-        return np.asarray(array.to_device(cpu))
 
     def describe_devices(self) -> list[str]:
         return list(DEVICES)

@@ -26,6 +26,7 @@ class TorchBackend(Backend):
     name = "torch"
     library = "torch"
     install = "pip install torch"
+    array_type = "torch:Tensor"
     joint_size = 65_536
 
     def __init__(self, device: str | None = None):
@@ -74,10 +75,20 @@ class TorchBackend(Backend):
             and not array.requires_grad
         )
 
-    def device_of(self, array: Any) -> Any:
+    @classmethod
+    def device_of(cls, array: Any) -> Any:
+        return array.device if cls.recognizes(array) else None
+
+    @classmethod
+    def detach(cls, array: Any) -> Any:
+        return array.detach()
+
+    @classmethod
+    def to_host(cls, array: Any) -> Any:
         import torch
 
-        return array.device if isinstance(array, torch.Tensor) else None
+        array = array.detach().cpu()
+        return array.float() if array.dtype == torch.bfloat16 else array
 
     def read_in_place(self, values: Any) -> Array | None:
         import torch
@@ -119,12 +130,6 @@ class TorchBackend(Backend):
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = array.copy()  # torch has neither read-only tensors nor negative strides
         return torch.from_numpy(np.asarray(array)).to(self.device)
-
-    def to_numpy(self, array: Array) -> np.ndarray:
-        import torch
-
-        array = array.detach().cpu()
-        return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
 
     def synchronize(self) -> None:
         import torch
