@@ -209,18 +209,18 @@ def test_erf_of_half_precision_stays_half(backend):
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_overrides_have_the_signature_of_the_base(name):
-    kind, overridden = backend_class(name), 0
+    kind, overridden = backend_class(name), []
     for attribute, method in vars(kind).items():
         method = getattr(method, "__func__", method)  # of a class method
         base = inspect.getattr_static(Base, attribute, None)
         base = getattr(base, "__func__", base)
         if not inspect.isfunction(method) or not inspect.isfunction(base):
             continue
-        overridden += 1
+        overridden.append(attribute)
         ours, theirs = inspect.signature(method), inspect.signature(base)
         assert list(ours.parameters.items()) == list(theirs.parameters.items()), attribute
         assert ours.return_annotation == theirs.return_annotation, attribute
-    assert overridden > 3
+    assert "load_namespace" in overridden
 
 
 @pytest.mark.parametrize("name", BACKENDS)

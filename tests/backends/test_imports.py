@@ -1,6 +1,7 @@
 """What is imported when, and work across threads and processes."""
 
 import os
+import textwrap
 
 import numpy as np
 import pytest
@@ -39,6 +40,27 @@ def test_training_on_numpy_imports_no_other_library():
 def test_a_backend_is_imported_when_it_is_asked_for():
     code = "from xpnn import get_backend\nget_backend('array-api-strict')"
     assert imported_after(code) == "['array_api_strict']"
+
+
+def test_recognizing_an_array_imports_no_library():
+    code = """
+        import numpy as np
+        from xpnn import Dense, Network
+        from xpnn.backends import BACKENDS, backend_of
+        from xpnn.backends.registry import backend_class
+
+        class Unknown:
+            shape, dtype = (2, 3), np.dtype("float32")
+
+            def __array__(self, dtype=None, copy=None):
+                return np.ones(self.shape, dtype)
+
+        array, network = Unknown(), Network([Dense(2)], (3,))
+        assert backend_of(array).name == "numpy"
+        assert np.array_equal(network.predict(array), network.predict(np.ones((2, 3))))
+        assert not any(backend_class(name).recognizes(array) for name in BACKENDS)
+    """
+    assert imported_after(textwrap.dedent(code)) == "[]"
 
 
 def test_numpy_works_without_scipy():
