@@ -89,6 +89,16 @@ def test_tensors_of_every_kind(backend, make):
 
 
 @needs("torch")
+@needs("jax")
+def test_tensors_with_a_history_are_read_in_place():
+    import torch
+
+    tensor = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
+    taken = get_backend("jax").asarray(tensor)
+    assert str(taken.dtype) == "bfloat16"  # over the host it would be float32
+
+
+@needs("torch")
 def test_complex_tensors_are_refused(backend):
     if backend.name == "torch":
         pytest.skip("its own tensors are taken as they are")
