@@ -155,8 +155,8 @@ class Silent(training.Callback):
 class Backwards(optimizers.Linear):
     """A schedule that runs back."""
 
-    def value(self, done, xp):
-        return super().value(-done, xp)
+    def value(self, xp, done):
+        return super().value(xp, -done)
 
 
 def narrow(shape, rng):
