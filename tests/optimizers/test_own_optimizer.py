@@ -26,9 +26,13 @@ def data():
     return x, np.sin(x[:, :1])
 
 
-def trainer_of(backend, compile=None, **options):
+def skip_unless_it_compiles(backend, compile):
     if compile and backend.name == "array-api-strict":
         pytest.skip("array-api-strict compiles nothing")
+
+
+def trainer_of(backend, compile=None, **options):
+    skip_unless_it_compiles(backend, compile)
     network = Network([Dense(4), ReLU(), Dense(1)], (3,), backend, seed=1)
     optimizer = Signum(Cosine(0.02, steps=60), weight_decay=0.01, clip=ClipByGlobalNorm(1.0))
     return Trainer(network, mean_squared_error, optimizer, compile=compile, **options)
@@ -61,8 +65,7 @@ def test_it_follows_its_formula(backend):
 
 @each_compile
 def test_it_reaches_the_minimum_of_a_parabola(backend, compile):
-    if compile and backend.name == "array-api-strict":
-        pytest.skip("array-api-strict compiles nothing")
+    skip_unless_it_compiles(backend, compile)
     update = Signum(Cosine(0.1, steps=200)).make_update(backend)
 
     def step(params, opt_state):
