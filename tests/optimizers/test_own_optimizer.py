@@ -17,6 +17,8 @@ NAMESPACE = {"__name__": "contributed"}
 exec(compile(CODE, "CONTRIBUTING.md", "exec"), NAMESPACE)
 Signum = NAMESPACE["Signum"]
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of its compiler
+
 each_compile = pytest.mark.parametrize("compile", [None, True])
 
 
