@@ -1,13 +1,13 @@
 """From one backend to another: layers built anew, and values in the kind that they have there."""
 
 import copy
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from xpnn.backends import Backend
 from xpnn.errors import DataError, ShapeError
 from xpnn.layers import Layer
+from xpnn.trees import Keys, TreeError, map_with_path
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
@@ -44,31 +44,32 @@ def moved(values: Any, like: Any, backend: Backend) -> Any:
     return copied_like(values, like, backend, take=backend.move)
 
 
-def copied_like(
-    values: Any, like: Any, backend: Backend, take: Callable[[Any], Any], name: str = ""
-) -> Any:
+def copied_like(values: Any, like: Any, backend: Backend, take: Callable[[Any], Any]) -> Any:
     """``moved``, with ``take`` to say which arrays are taken."""
-    if isinstance(like, Mapping):
-        if not isinstance(values, Mapping) or values.keys() != like.keys():
-            got = ", ".join(values) if isinstance(values, Mapping) else type(values).__name__
-            raise ShapeError(f"wanted values for {', '.join(like)}, got {got}")
-        below = functools.partial(copied_like, backend=backend, take=take)
-        return {key: below(values[key], like[key], name=key) for key in like}
-    if isinstance(like, int | float):
-        if shape := tuple(getattr(values, "shape", ())):
+
+    def copied(path: Keys, own: Any, value: Any) -> Any:
+        name = str(path[-1]) if path else ""
+        if isinstance(own, int | float):
+            return _as_number(value, type(own), name)
+        value = take(value)
+        if value.shape != own.shape:
             raise ShapeError(
-                f"{name} is a single number, got the shape {shape}; nothing was loaded"
+                f"{name} has the shape {tuple(own.shape)}, got {tuple(value.shape)}; "
+                f"nothing was loaded"
             )
-        try:
-            return type(like)(values)
-        except (TypeError, ValueError, OverflowError):
-            raise DataError(
-                f"{name} is a single number, got {values!r}; nothing was loaded"
-            ) from None
-    value = take(values)
-    if value.shape != like.shape:
-        raise ShapeError(
-            f"{name} has the shape {tuple(like.shape)}, got {tuple(value.shape)}; "
-            f"nothing was loaded"
-        )
-    return backend.xp.astype(value, like.dtype, copy=True)
+        return backend.xp.astype(value, own.dtype, copy=True)
+
+    try:
+        return map_with_path(copied, like, values)
+    except TreeError as error:
+        raise ShapeError(str(error)) from None
+
+
+def _as_number(value: Any, kind: type, name: str) -> int | float:
+    """A counter or another number, from a number or a 0-d array of any backend."""
+    if shape := tuple(getattr(value, "shape", ())):
+        raise ShapeError(f"{name} is a single number, got the shape {shape}; nothing was loaded")
+    try:
+        return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{name} is a single number, got {value!r}; nothing was loaded") from None

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from xpnn.backends.recording.calls import Memory, NotRecordable, Slot, View, mapped, walk
+from xpnn.backends.recording.calls import Memory, NotRecordable, Slot, View
 from xpnn.backends.recording.recording import Recording
-from xpnn.backends.recording.structure import Structure
+from xpnn.trees import Structure, leaves, tree_map
 
 
 def record(step, *arguments, donate=()):
@@ -95,11 +95,11 @@ def interpret(recording, given):
         numbers[slot.place] = given[k]
     for call in recording.calls:
         function = getattr(call.function, call.method) if call.method else call.function
-        made = function(*mapped(value, call.arguments), **mapped(value, call.options))
+        made = function(*tree_map(value, call.arguments), **tree_map(value, call.options))
         if not (call.is_elementwise or call.stacks_along_first_axis()):
             for target, operand in itertools.product(call.writes(), call.reads()):
                 assert not np.may_share_memory(array(target), array(operand))
-        for mark, one in zip(call.results, walk(made), strict=True):
+        for mark, one in zip(call.results, leaves(made), strict=True):
             if isinstance(mark, View):
                 array(mark)[...] = one
             elif mark is not None:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from xpnn.backends.cupy.products import Products
-from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable
-from xpnn.backends.recording.structure import Structure, successors
+from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable, successors
+from xpnn.trees import Structure
 
 logger = logging.getLogger("xpnn")
 

@@ -15,9 +15,9 @@ from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import in_order, in_rows, lies_by_columns
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
-from xpnn.backends.recording.calls import Call, Slot, View, mapped, outer_first, walk
+from xpnn.backends.recording.calls import Call, Slot, View, outer_first
 from xpnn.backends.recording.stand_ins import cast
-from xpnn.backends.recording.structure import getter
+from xpnn.trees import getter, leaves, tree_map
 
 Bound = Callable[[], Any]
 
@@ -162,7 +162,7 @@ class Binder:
 
     def count(self, call: Call) -> Bound:
         """A function of Python numbers alone."""
-        marks = walk(call.arguments)
+        marks = leaves(call.arguments)
         places = [
             one.place if isinstance(one, Slot) else self.numbers.constant(one) for one in marks
         ]
@@ -184,8 +184,11 @@ class Binder:
 
     def any_function(self, call: Call) -> Bound:
         """A function that makes arrays of its own, whose values are copied."""
-        arguments, options = mapped(self.array, call.arguments), mapped(self.array, call.options)
-        if any(isinstance(one, Slot) for one in walk((arguments, options))):
+        arguments, options = (
+            tree_map(self.array, call.arguments),
+            tree_map(self.array, call.options),
+        )
+        if any(isinstance(one, Slot) for one in leaves((arguments, options))):
             run = partial(self._with_numbers, call.function, arguments, options)
         else:
             run = partial(call.function, *arguments, **options)
@@ -196,10 +199,10 @@ class Binder:
         def value(leaf: Any) -> Any:
             return self.numbers.values[leaf.place] if isinstance(leaf, Slot) else leaf
 
-        return function(*mapped(value, arguments), **mapped(value, options))
+        return function(*tree_map(value, arguments), **tree_map(value, options))
 
     def _store(self, run: Bound, targets: Sequence[Any]) -> None:
-        for target, result in zip(targets, walk(run()), strict=True):
+        for target, result in zip(targets, leaves(run()), strict=True):
             if isinstance(target, Slot):
                 self.numbers.set(target.place, result)
             elif target is not None:

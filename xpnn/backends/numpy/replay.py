@@ -20,7 +20,7 @@ from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.stand_ins import address_of
-from xpnn.backends.recording.structure import Structure, getter
+from xpnn.trees import Structure, getter
 
 Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
 

@@ -5,10 +5,11 @@ A unit is a recording that is replayed (NumPy), a CUDA graph (CuPy), a compiled 
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from xpnn.errors import CompileError, CompileWarning
+from xpnn.trees import Structure
 
 MOST_UNITS = 16  # of one step; then the one that was used longest ago makes room
 MOST_ALIKE = 2  # of these, for arguments of one form: two networks may take turns in one step
@@ -104,3 +105,21 @@ class CompiledStep:
         alike = [one for one in self.units if one.form_key == new.form_key]
         kept = [one for one in self.units if one not in alike[MOST_ALIKE - 1 :]]
         self.units = [new, *kept][:MOST_UNITS]
+
+
+def successors(arguments: Structure, results: Structure, donate: Iterable[int]) -> list[int | None]:
+    """For each leaf of the results, the leaf of the arguments whose place it takes, if any.
+
+    Args:
+        arguments: the form of a tuple of arguments.
+        results: the form of ``(results,)``; the first of them, in their order, take the place of
+            the donated arguments, leaf by leaf.
+        donate: positions of the donated arguments.
+    """
+    rank = {number: k for k, number in enumerate(sorted(donate))}
+    donated = {
+        (rank[number], *path): k
+        for k, (number, *path) in enumerate(arguments.paths)
+        if number in rank
+    }
+    return [donated.get(path[1:]) for path in results.paths]

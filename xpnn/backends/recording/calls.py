@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnn.backends.portable.compiled_step import NotCompilable
+from xpnn.trees import leaves, tree_map
 
 
 class NotRecordable(NotCompilable):
@@ -71,7 +72,7 @@ class Call:
 
     def reads(self) -> list[View]:
         """All views among the arguments."""
-        return [one for one in walk((self.arguments, self.options)) if isinstance(one, View)]
+        return [one for one in leaves((self.arguments, self.options)) if isinstance(one, View)]
 
     def writes(self) -> list[View]:
         """All views among the results."""
@@ -88,7 +89,7 @@ class Call:
             return change(leaf) if isinstance(leaf, View) else leaf
 
         fields = ("arguments", "options", "results")
-        return replace(self, **{name: mapped(changed, getattr(self, name)) for name in fields})
+        return replace(self, **{name: tree_map(changed, getattr(self, name)) for name in fields})
 
     @property
     def is_elementwise(self) -> bool:
@@ -138,22 +139,3 @@ def outer_first(array: np.ndarray) -> list[int]:
 def is_dense(array: np.ndarray) -> bool:
     """Whether the array fills its memory without gaps, in any order of its axes."""
     return array.transpose(outer_first(array)).flags.c_contiguous
-
-
-# Nested arguments ---------------------------------------------------------------------------------
-
-
-def mapped(change: Callable[[Any], Any], tree: Any) -> Any:
-    """The same nesting of tuples, lists and dicts with every leaf changed."""
-    if isinstance(tree, dict):
-        return {key: mapped(change, one) for key, one in tree.items()}
-    if type(tree) in (tuple, list):
-        return type(tree)(mapped(change, one) for one in tree)
-    return change(tree)
-
-
-def walk(tree: Any) -> Sequence[Any]:
-    """All leaves of a nesting, in order."""
-    found: list[Any] = []
-    mapped(found.append, tree)
-    return found

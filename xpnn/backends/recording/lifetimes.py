@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.recording.calls import Call, Memory, View, mapped
+from xpnn.backends.recording.calls import Call, Memory, View
 from xpnn.backends.recording.stand_ins import cast
+from xpnn.trees import tree_map
 
 
 def join_arguments(calls: list[Call], donated: set[Memory]) -> dict[Memory, tuple[Memory, int]]:
@@ -59,7 +60,7 @@ def relocated(tree: Any, moved: dict[Memory, tuple[Memory, int]]) -> Any:
 
     if isinstance(tree, Call):
         return tree.with_views(move)
-    return mapped(lambda leaf: move(leaf) if isinstance(leaf, View) else leaf, tree)
+    return tree_map(lambda leaf: move(leaf) if isinstance(leaf, View) else leaf, tree)
 
 
 SURE = {cast, np.concatenate, np.stack, np.matmul, np.reshape, np.vdot, np.where}

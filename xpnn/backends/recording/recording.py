@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.portable.compiled_step import successors
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
 from xpnn.backends.recording.lifetimes import MemoryPlan, join_arguments, needed, relocated
 from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber
-from xpnn.backends.recording.structure import Structure, successors
 from xpnn.backends.recording.tape import Tape
+from xpnn.trees import Structure
 
 PLAIN = (type(None), bool, int, float, str, np.generic)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from xpnn.backends.recording.calls import NotRecordable, Slot, View, mapped, walk
+from xpnn.backends.recording.calls import NotRecordable, Slot, View
+from xpnn.trees import leaves, tree_map
 
 if TYPE_CHECKING:
     from xpnn.backends.recording.tape import Tape
@@ -124,7 +125,7 @@ class Recorded(NDArrayOperatorsMixin):
     # What makes arrays of it ----------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
-        parts = walk([key] if not isinstance(key, tuple) else list(key))
+        parts = leaves([key] if not isinstance(key, tuple) else list(key))
         if any(isinstance(one, RecordedNumber) for one in parts):
             raise NotRecordable("a number that changes is an index")
         if any(getattr(one, "dtype", None) == np.bool_ for one in parts):
@@ -137,7 +138,7 @@ class Recorded(NDArrayOperatorsMixin):
         return self.tape.call(cast, (self, np.dtype(dtype)), {})
 
     def reshape(self, *shape: Any) -> "Recorded":
-        if any(isinstance(one, RecordedNumber) for one in walk(list(shape))):
+        if any(isinstance(one, RecordedNumber) for one in leaves(list(shape))):
             raise NotRecordable("a number that changes is a length")
         return self.tape.call(np.reshape, (self, shape[0] if len(shape) == 1 else shape), {})
 
@@ -147,7 +148,7 @@ class Recorded(NDArrayOperatorsMixin):
         self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
     ) -> Any:
         if function in SHAPE_ONLY or function in OF_ZEROS:
-            return function(*mapped(value_of, args), **mapped(value_of, kwargs))
+            return function(*tree_map(value_of, args), **tree_map(value_of, kwargs))
         if function in REDUCTIONS and "out" not in kwargs:
             return self._reduced(REDUCTIONS[function], *args, **kwargs)
         if function is np.mean and self.dtype.char in "fd":
@@ -155,10 +156,10 @@ class Recorded(NDArrayOperatorsMixin):
             return total / (self.size // max(total.size, 1))
         if function is np.astype:
             return self.astype(*args[1:], **kwargs)
-        leaves = walk((args, kwargs))
+        given = leaves((args, kwargs))
         if function not in FUNCTIONS or "out" in kwargs or (function is np.where and len(args) < 3):
             raise NotRecordable(f"{function.__name__} is called, which is not known here")
-        if any(isinstance(one, RecordedNumber) for one in leaves):
+        if any(isinstance(one, RecordedNumber) for one in given):
             raise NotRecordable(f"a number that changes is handed to {function.__name__}")
         return self.tape.call(function, args, kwargs)
 

@@ -24,10 +24,9 @@ from xpnn.backends.recording.calls import (
     Slot,
     View,
     is_dense,
-    mapped,
-    walk,
 )
 from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, address_of, value_of
+from xpnn.trees import leaves, tree_map
 
 
 @dataclass
@@ -61,14 +60,14 @@ class Tape:
     ) -> Any:
         """Run a function on the arrays that stand behind its arguments, and note the call."""
         run = getattr(function, method) if method else function
-        result = run(*mapped(value_of, arguments), **mapped(value_of, options))
+        result = run(*tree_map(value_of, arguments), **tree_map(value_of, options))
         self._check_settings()
-        leaves = walk((arguments, options))
-        sources = [one for one in leaves if isinstance(one, Recorded)]
-        if method == "reduce" and any(isinstance(one, RecordedNumber) for one in leaves):
+        given = leaves((arguments, options))
+        sources = [one for one in given if isinstance(one, Recorded)]
+        if method == "reduce" and any(isinstance(one, RecordedNumber) for one in given):
             raise NotRecordable("a number that changes chooses the axes of a sum")
-        note = Call(function, method, mapped(_mark, arguments), mapped(_mark, options), [])
-        kept = mapped(lambda one: self._kept(one, sources, note), result)
+        note = Call(function, method, tree_map(_mark, arguments), tree_map(_mark, options), [])
+        kept = tree_map(lambda one: self._kept(one, sources, note), result)
         note.returns_one = not isinstance(result, tuple | list)
         if any(one is not None for one in note.results):
             self.calls.append(note)
@@ -88,8 +87,8 @@ class Tape:
         if target.is_scalar:  # of which += makes another one
             return self.call(ufunc, arguments, {}, "__call__")
         self._check_settings()
-        ufunc(*mapped(value_of, arguments), out=target.value)
-        marks = mapped(_mark, arguments)
+        ufunc(*tree_map(value_of, arguments), out=target.value)
+        marks = tree_map(_mark, arguments)
         self.calls.append(Call(ufunc, "__call__", marks, {}, [target.view], in_place=True))
         return target
 
@@ -134,7 +133,7 @@ def recordable(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
-        for one in walk(arguments):
+        for one in leaves(arguments):
             if isinstance(one, Recorded | RecordedNumber):
                 return one.tape.call(function, arguments, {})
         return function(*arguments)

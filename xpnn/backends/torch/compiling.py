@@ -7,8 +7,8 @@ stand-ins (``make_fx``), which leaves a flat graph of tensor operations, and tha
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable
-from xpnn.backends.recording.structure import Structure, successors
+from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable, successors
+from xpnn.trees import Structure
 
 
 class TracedStep(CompiledStep):

@@ -17,6 +17,7 @@ from xpnn.training.running_mean import RunningMean
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.conversion import as_batch
 from xpnn.training.stepping.precision import MixedPrecision
+from xpnn.trees import tree_map
 from xpnn.typing import Array, Loss
 
 
@@ -99,12 +100,12 @@ class Snapshot:
         state.losses = RunningMean(state.network.backend, *self.losses)
 
 
-def _copied(value: Any, backend: Backend) -> Any:
-    if isinstance(value, dict):
-        return {name: _copied(one, backend) for name, one in value.items()}
-    if value is None or isinstance(value, int | float):
-        return value
-    return backend.xp.asarray(value, copy=True)
+def _copied(tree: Any, backend: Backend) -> Any:
+    def copy(leaf: Any) -> Any:
+        plain = leaf is None or isinstance(leaf, int | float)
+        return leaf if plain else backend.xp.asarray(leaf, copy=True)
+
+    return tree_map(copy, tree)
 
 
 def first_bad_layer(

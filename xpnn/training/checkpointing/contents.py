@@ -19,11 +19,11 @@ from xpnn.saving.tensor_file import TensorFile, strict_json
 from xpnn.saving.tensors import Tensor, dtype_name, write_tensors
 from xpnn.saving.versions import upgraded, version_of
 from xpnn.training.checkpointing.upgrades import CHECKPOINT, CHECKPOINT_VERSION, UPGRADES
+from xpnn.trees import Keys, is_leaf, map_with_path
 from xpnn.typing import Array
 
 TOGETHER = 1 << 24  # numbers: more are copied in several pieces, as joining them takes memory
 TENSOR, FLOAT = "$tensor", "$float"
-DEEPEST = 100  # levels of nesting
 
 
 @dataclass(frozen=True)
@@ -169,23 +169,24 @@ class NoCheckpointError(FileError):
     """A file that is torn, damaged, or of another kind."""
 
 
-def _mapped(change: Callable[[Any, str], Any], tree: Any, name: str = "", depth: int = 0) -> Any:
+def _mapped(change: Callable[[Any, str], Any], tree: Any) -> Any:
     """The same nesting with every leaf changed, which is told its name, such as "a.b.0"."""
-    if depth > DEEPEST:
-        raise TypeError(f"{name[:200]}: wanted no more than {DEEPEST} levels in what a file holds")
-    depth += 1
+
+    def named(path: Keys, leaf: Any) -> Any:
+        name = ".".join(map(str, path))
+        if isinstance(leaf, dict):
+            wrong = next(key for key in leaf if not isinstance(key, str))
+            raise TypeError(f"{name}: wanted texts as keys in what a file holds, got {wrong!r}")
+        return change(leaf, name)
+
+    return map_with_path(named, tree, is_leaf=_is_leaf)
+
+
+def _is_leaf(tree: Any) -> bool:
+    """Whether it is no nesting that a file can hold: a dict of names, a list, a tuple."""
     if isinstance(tree, dict):
-        for key in tree:
-            if not isinstance(key, str):
-                raise TypeError(f"{name}: wanted texts as keys in what a file holds, got {key!r}")
-        return {key: _mapped(change, one, _below(name, key), depth) for key, one in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_mapped(change, one, _below(name, k), depth) for k, one in enumerate(tree)]
-    return change(tree, name)
-
-
-def _below(name: str, key: Any) -> str:
-    return f"{name}.{key}" if name else str(key)
+        return not all(isinstance(key, str) for key in tree)
+    return not isinstance(tree, list | tuple)
 
 
 def _as_json(leaf: Any, name: str) -> Any:
@@ -202,14 +203,15 @@ def _as_json(leaf: Any, name: str) -> Any:
     )
 
 
-def _restored(tree: Any, file: TensorFile, depth: int = 0) -> Any:
-    if depth > DEEPEST:
-        raise ValueError(f"it is nested more than {DEEPEST} deep")
-    depth += 1
-    if isinstance(tree, dict):
-        if tree.keys() == {TENSOR}:
-            return file.read(tree[TENSOR])
-        if tree.keys() == {FLOAT}:
-            return float(tree[FLOAT])
-        return {key: _restored(one, file, depth) for key, one in tree.items()}
-    return [_restored(one, file, depth) for one in tree] if isinstance(tree, list) else tree
+def _restored(tree: Any, file: TensorFile) -> Any:
+    """What ``encoded`` has described, which is all that JSON knows no word for."""
+
+    def read(path: Keys, leaf: Any) -> Any:
+        if not isinstance(leaf, dict):
+            return leaf
+        return file.read(leaf[TENSOR]) if TENSOR in leaf else float(leaf[FLOAT])
+
+    def is_described(tree: Any) -> bool:
+        return is_leaf(tree) or (type(tree) is dict and tree.keys() in ({TENSOR}, {FLOAT}))
+
+    return map_with_path(read, tree, is_leaf=is_described)

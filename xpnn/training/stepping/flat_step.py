@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
-from xpnn.backends.recording.structure import Structure
 from xpnn.network import Network
+from xpnn.trees import Structure
 from xpnn.typing import Array, OptState, Params, State
 
 
@@ -57,13 +57,13 @@ class FlatStep:
         return getattr(found, "refusal", None)
 
     def _settle(self, opt_state: OptState) -> None:
-        """Find the places of all arrays; make the step anew if the slots have other names."""
+        """Find who holds which array; make the step anew if the slots have other names."""
         form = self._form
-        if form is None or not form.fits(opt_state):
+        if form is None or not form.matches(opt_state):
             form = Structure(opt_state)
             self.run, self._form = self.finish(self._of_list, donate=(0,)), form
         own = (*self.network.param_refs, *self.network.state_refs)
-        self._refs = [(holder, key) for _, holder, key in own] + form.places(opt_state)
+        self._refs = [(holder, key) for _, holder, key in own] + form.holders(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
 
     def _of_list(
@@ -75,7 +75,7 @@ class FlatStep:
         state = {name: next(left) for name, _, _ in network.state_refs}
         opt_state = form.rebuild(left)
         params, state, opt_state, loss = self.step(params, state, opt_state, x, y, weight)
-        if not form.fits(opt_state):
+        if not form.matches(opt_state):
             changed = {".".join(path) for path in {*form.paths} ^ {*Structure(opt_state).paths}}
             raise ValueError(
                 f"wanted the slots of the optimizer's state that it began with, but its update "
