@@ -138,10 +138,12 @@ class KnownAttributes(FixedAttributes):
     xpnn.errors.AssignmentError: sides of Coin is fixed when it is made; make another Coin
     """
 
+    _is_open: ClassVar[bool] = False  # whether a class takes any attribute all the same
+
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self)
         known = name in self.__dict__ or name in kind.fixed or hasattr(kind, name)
-        if not known and self._is_made and not name.startswith("_"):
+        if not (known or kind._is_open or name.startswith("_")) and self._is_made:
             raise AssignmentError(_unknown_message(self, name))
         super().__setattr__(name, value)
 
@@ -156,6 +158,8 @@ class Unchanging(KnownAttributes):
     Traceback (most recent call last):
     xpnn.errors.AssignmentError: sides of Coin is fixed when it is made; make another Coin
     """
+
+    _is_open: ClassVar[bool] = False  # whether a class takes any attribute all the same
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._is_made and not name.startswith("_") and hasattr(self, name):

@@ -27,9 +27,11 @@ class Callback:
 
     runs_last: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
+    _is_open: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        cls._is_open = not cls.__module__.startswith("xpnn.")  # a user's own keeps what it likes
         if "load_state" in vars(cls) and "check_state" not in vars(cls):  # it takes up another one
             cls.check_state = Callback.check_state  # type: ignore[method-assign]
 
