@@ -10,6 +10,7 @@ from xpnn.training.callbacks.shipped import (
     ProgressBar,
 )
 from xpnn.training.checkpointing.checkpoint import Checkpoint
+from xpnn.training.state import TrainingState
 from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.training.stepping.step import make_eval_step, make_train_step
 from xpnn.training.trainer import Trainer
@@ -25,6 +26,7 @@ __all__ = [
     "ProgressBar",
     "StopOnNaN",
     "Trainer",
+    "TrainingState",
     "make_eval_step",
     "make_train_step",
 ]
