@@ -70,8 +70,8 @@ def _labels(stratify: Any, count: int) -> np.ndarray:
 
 def _spread_classes(labels: np.ndarray) -> np.ndarray:
     """An order in which every stretch holds the classes in nearly their overall proportions."""
-    place = np.empty(len(labels))
+    rank = np.empty(len(labels))
     for label in np.unique(labels):
         (rows,) = np.nonzero(labels == label)
-        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
-    return np.argsort(place, kind="stable")
+        rank[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return np.argsort(rank, kind="stable")

@@ -23,10 +23,10 @@ class Embedding(Layer):
 
         S = W[k]                    W (vocabulary, features)   S (batch, ..., features)
 
-    which is the product of one-hot rows with W. Backward, each vector gets the deltas of all places
-    where it was looked up::
+    which is the product of one-hot rows with W. Backward, each vector gets the deltas of all
+    positions where it was looked up::
 
-        dL/dW[i] = sum of delta over all places with k = i
+        dL/dW[i] = sum of delta over all positions with k = i
 
     Ids have no gradient. Their range is checked once for a data set, where it enters ``fit``,
     ``evaluate`` or ``predict``; ``forward`` takes them as they are.

@@ -166,11 +166,11 @@ class Maker:
         return float(content)
 
     def _tied(self, content: Any, depth: int) -> Layer:
-        place = _checked(content, int, "tied to")
-        layer = self._layers[place] if 0 <= place < len(self._layers) else None
+        number = _checked(content, int, "tied to")
+        layer = self._layers[number] if 0 <= number < len(self._layers) else None
         if layer is None:
             raise FileError(
-                f"it has a layer that is tied to number {place}, which is not before it"
+                f"it has a layer that is tied to number {number}, which is not before it"
             )
         return layer
 

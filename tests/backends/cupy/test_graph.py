@@ -286,13 +286,13 @@ def test_any_other_error_during_a_capture_comes_out(cupy, captured, error):
     ("status", "refused"), [(899, False), (900, True), (908, True), (909, False)]
 )
 def test_which_errors_of_cuda_are_refusals(cupy, status, refused):
-    from xpnn.backends.cupy.graph import Place
+    from xpnn.backends.cupy.graph import CaptureContext
 
     def forbidden():
         raise cupy.cuda.runtime.CUDARuntimeError(status)
 
     with pytest.raises(NotCompilable if refused else cupy.cuda.runtime.CUDARuntimeError):
-        Place().capture(forbidden)
+        CaptureContext().capture(forbidden)
 
 
 def test_an_error_of_the_step_is_the_step_s(cupy, captured):
@@ -322,7 +322,7 @@ def refuse_memory(cupy, monkeypatch):
         return memory(size)
 
     monkeypatch.setattr(cupy.cuda, "Memory", allocate)
-    return lambda times: left.__setitem__(0, times), graph.Place
+    return lambda times: left.__setitem__(0, times), graph.CaptureContext
 
 
 def test_blocks_that_a_graph_works_in_are_kept_when_memory_runs_out(cupy, refuse_memory):

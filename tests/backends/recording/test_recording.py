@@ -87,12 +87,12 @@ def interpret(recording, given):
     def value(leaf):
         if isinstance(leaf, View):
             return array(leaf)
-        return numbers[leaf.place] if isinstance(leaf, Slot) else leaf
+        return numbers[leaf.number] if isinstance(leaf, Slot) else leaf
 
     for k, view in recording.views.items():
         array(view)[...] = given[k]
     for k, slot in recording.slots.items():
-        numbers[slot.place] = given[k]
+        numbers[slot.number] = given[k]
     for call in recording.calls:
         function = getattr(call.function, call.method) if call.method else call.function
         made = function(*tree_map(value, call.arguments), **tree_map(value, call.options))
@@ -103,7 +103,7 @@ def interpret(recording, given):
             if isinstance(mark, View):
                 array(mark)[...] = one
             elif mark is not None:
-                numbers[mark.place] = one
+                numbers[mark.number] = one
     return plan, [np.copy(value(one)) for one in recording.results]
 
 

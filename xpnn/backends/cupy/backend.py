@@ -142,17 +142,17 @@ class CupyBackend(Backend):
             if not donate:
                 return results
             listed = results if isinstance(results, tuple) else (results,)
-            places = [*donate, *[None] * len(listed)][: len(listed)]
-            for k, (place, result) in enumerate(zip(places, listed, strict=True)):
-                if place is not None and arrays[place].dtype == result.dtype:
-                    arrays[place][...] = result
+            targets = [*donate, *[None] * len(listed)][: len(listed)]
+            for k, (target, result) in enumerate(zip(targets, listed, strict=True)):
+                if target is not None and arrays[target].dtype == result.dtype:
+                    arrays[target][...] = result
                 else:
-                    places[k] = None
-            form[dtypes(arrays)] = places, isinstance(results, tuple)
-            return tuple(x for x, at in zip(listed, places, strict=True) if at is None) or None
+                    targets[k] = None
+            form[dtypes(arrays)] = targets, isinstance(results, tuple)
+            return tuple(x for x, at in zip(listed, targets, strict=True) if at is None) or None
 
         def dtypes(arrays: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple(arrays[place].dtype for place in donate)
+            return tuple(arrays[k].dtype for k in donate)
 
         form: dict[Any, Any] = {}  # where each result is, as seen when the kernel was made
         kernel = fused(bound, rule)
@@ -161,8 +161,8 @@ class CupyBackend(Backend):
 
         def swept(*arrays: Any) -> Any:
             rest = iter(kernel(*arrays) or ())
-            places, several = form[dtypes(arrays)]
-            results = tuple(next(rest) if at is None else arrays[at] for at in places)
+            targets, several = form[dtypes(arrays)]
+            results = tuple(next(rest) if at is None else arrays[at] for at in targets)
             return results if several else results[0]
 
         return swept

@@ -49,7 +49,7 @@ class CapturedStep(CompiledStep):
         super().__init__(step, donate, required)
         self.held = frozenset(held)
         self.seen: set[Any] = set()  # forms of arguments that have run kernel by kernel
-        self._place: Place | None = None
+        self._context: CaptureContext | None = None
 
     def make(self, arguments: tuple[Any, ...]) -> "Graph | None":
         """A graph of the step; where memory runs out, once more with all that CuPy keeps free."""
@@ -76,12 +76,12 @@ class CapturedStep(CompiledStep):
         return results
 
     def _capture(self, arguments: tuple[Any, ...], key: Any) -> "Graph":
-        self._place = self._place or Place()
-        return Graph(self.step, arguments, self.donate, self.held, self._place, key)
+        self._context = self._context or CaptureContext()
+        return Graph(self.step, arguments, self.donate, self.held, self._context, key)
 
     def _forget(self) -> None:
         """Free the memory of all graphs."""
-        self.units, self._place = [], None
+        self.units, self._context = [], None
 
 
 def _form_key(arguments: tuple[Any, ...]) -> Any:
@@ -99,7 +99,7 @@ def _form_key(arguments: tuple[Any, ...]) -> Any:
     return key
 
 
-class Place:
+class CaptureContext:
     """Where graphs are captured: a stream, a memory pool and a cuBLAS handle of their own."""
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ def _refused_by_cuda() -> Iterator[None]:
 
 
 def _allocated(size: int) -> Any:
-    """Memory for the pool of a place; MemoryError if there is none.
+    """Memory for the pool of a context; MemoryError if there is none.
 
     CuPy's own allocator raises another error, at which the pool gives all its free blocks back to
     the device and tries again. But these are what graphs captured earlier work in.
@@ -194,7 +194,7 @@ def count_launches(function: Callable[[], Any]) -> int:
     captured, which runs nothing, and whose graph has as many nodes.
     """
     function()
-    graph, _ = Place().capture(function)
+    graph, _ = CaptureContext().capture(function)
     count = ctypes.c_size_t()
     driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     status = driver.cuGraphGetNodes(ctypes.c_void_p(graph.graph), None, ctypes.byref(count))
@@ -212,12 +212,12 @@ class Graph:
         arguments: tuple[Any, ...],
         donate: frozenset[int],
         held: frozenset[int],
-        place: Place,
+        context: CaptureContext,
         key: Any = None,
     ):
         import cupy
 
-        self.form, self.place, self.form_key = Structure(arguments), place, key
+        self.form, self.context, self.form_key = Structure(arguments), context, key
         given = self.form.flatten(arguments)
         numbers = [path[0] for path in self.form.paths]
         self._arrays = [k for k, leaf in enumerate(given) if isinstance(leaf, cupy.ndarray)]
@@ -230,8 +230,8 @@ class Graph:
                 self.leaves[k] = cupy.array(given[k], order="C")
         self._addresses = {k: self.leaves[k].data.ptr for k in self._arrays}
         self._memory = {self.leaves[k].data.mem.ptr for k in self._arrays}
-        place.rehearse(lambda: step(*self.form.rebuild(self._copies(donate))))
-        self.graph, self.results = place.capture(lambda: self._captured(step, donate))
+        context.rehearse(lambda: step(*self.form.rebuild(self._copies(donate))))
+        self.graph, self.results = context.capture(lambda: self._captured(step, donate))
 
     def _copies(self, donate: frozenset[int]) -> list[Any]:
         """The leaves, but copies of those that a step writes over."""

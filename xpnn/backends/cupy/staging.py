@@ -97,15 +97,15 @@ class PinnedSlot:
         self.copied = cupy.cuda.Event(disable_timing=True)
         self._blocks: dict[int, np.ndarray] = {}
 
-    def array(self, place: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """Memory of that shape; the same again for the same ``place``, unless it is too small."""
+    def array(self, key: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Memory of that shape; the same again for the same ``key``, unless it is too small."""
         import cupy
 
         nbytes = math.prod(shape) * dtype.itemsize
-        if place not in self._blocks or self._blocks[place].nbytes < nbytes:
+        if key not in self._blocks or self._blocks[key].nbytes < nbytes:
             memory = cupy.cuda.alloc_pinned_memory(max(nbytes, 1))
-            self._blocks[place] = np.frombuffer(memory, np.uint8, max(nbytes, 1))
-        return self._blocks[place][:nbytes].view(dtype).reshape(shape)
+            self._blocks[key] = np.frombuffer(memory, np.uint8, max(nbytes, 1))
+        return self._blocks[key][:nbytes].view(dtype).reshape(shape)
 
 
 def copied_in_pieces(array: np.ndarray) -> Array:

@@ -20,12 +20,12 @@ LINK = """
 ADD = """
     const long long width = size / count, first = i / width, column = i % width;
     if (begins[first]) {
-        const long long place = (long long) indices[first] * width + column;
-        WIDE sum = (WIDE) array[place];
+        const long long at = (long long) indices[first] * width + column;
+        WIDE sum = (WIDE) array[at];
         for (long long k = first; k < count; k = following[k]) {
             sum += (WIDE) updates[k * width + column];
         }
-        array[place] = (T) sum;
+        array[at] = (T) sum;
     }
 """
 

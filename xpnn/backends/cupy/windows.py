@@ -1,4 +1,4 @@
-"""Kernels for CuPy that move windows: ``Backend.place`` and ``Backend.fold`` in one launch each.
+"""Kernels for CuPy that move windows: ``Backend.pad`` and ``Backend.fold`` in one launch each.
 
 Both gather: a thread writes one entry of the result, neighbours write neighbours, and no two
 threads meet.

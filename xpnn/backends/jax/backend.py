@@ -85,8 +85,8 @@ class JaxBackend(Backend):
         import jax.numpy
 
         on_cpu = self.device.platform == "cpu"
-        place = (CPU, 0) if on_cpu else (CUDA, self.device.local_hardware_id)
-        return read_in_place(values, jax.numpy.from_dlpack, place)
+        device = (CPU, 0) if on_cpu else (CUDA, self.device.local_hardware_id)
+        return read_in_place(values, jax.numpy.from_dlpack, device)
 
     def on_device(self) -> AbstractContextManager[Any]:
         import jax

@@ -111,8 +111,8 @@ class Binder:
         smaller = [k for k, one in enumerate(operands) if one.ndim and one.shape != out.shape]
         if len(smaller) != 1 or out.size > CACHED:
             return [], operands
-        (place,) = smaller
-        repeated = np.broadcast_to(operands[place], out.shape).transpose(order)
+        (k,) = smaller
+        repeated = np.broadcast_to(operands[k], out.shape).transpose(order)
         row = repeated
         while row.ndim and (row.strides[0] == 0 or len(row) == 1):
             row = row[0]
@@ -124,7 +124,7 @@ class Binder:
         first = np.zeros(out.size // row.size, np.intp)
         make = partial(row.reshape(1, -1).take, first, 0, copies.reshape(len(first), -1), "clip")
         turned = copies.transpose(np.argsort(order))
-        return [make], [*operands[:place], turned, *operands[place + 1 :]]
+        return [make], [*operands[:k], turned, *operands[k + 1 :]]
 
     def filled(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """An array of that shape with one constant in it, made once."""
@@ -163,13 +163,13 @@ class Binder:
     def count(self, call: Call) -> Bound:
         """A function of Python numbers alone."""
         marks = leaves(call.arguments)
-        places = [
-            one.place if isinstance(one, Slot) else self.numbers.constant(one) for one in marks
+        indices = [
+            one.number if isinstance(one, Slot) else self.numbers.constant(one) for one in marks
         ]
-        count, first = len(call.results), call.results[0].place
-        assert [slot.place for slot in call.results] == [*range(first, first + count)]
+        count, first = len(call.results), call.results[0].number
+        assert [slot.number for slot in call.results] == [*range(first, first + count)]
         followers, values = self.numbers.set_together(first, first + count), self.numbers.values
-        function, read = call.function, getter(places)
+        function, read = call.function, getter(indices)
 
         def run() -> None:
             found = function(*read(values))
@@ -177,8 +177,8 @@ class Binder:
             if len(found) != count:
                 raise ValueError(f"wanted {count} numbers of {function}, got {len(found)}")
             values[first : first + count] = found
-            for array, place in followers:
-                array[()] = values[place]
+            for array, index in followers:
+                array[()] = values[index]
 
         return run
 
@@ -197,14 +197,14 @@ class Binder:
 
     def _with_numbers(self, function: Any, arguments: Any, options: Any) -> Any:
         def value(leaf: Any) -> Any:
-            return self.numbers.values[leaf.place] if isinstance(leaf, Slot) else leaf
+            return self.numbers.values[leaf.number] if isinstance(leaf, Slot) else leaf
 
         return function(*tree_map(value, arguments), **tree_map(value, options))
 
     def _store(self, run: Bound, targets: Sequence[Any]) -> None:
         for target, result in zip(targets, leaves(run()), strict=True):
             if isinstance(target, Slot):
-                self.numbers.set(target.place, result)
+                self.numbers.set(target.number, result)
             elif target is not None:
                 np.copyto(target, result)
 
@@ -313,14 +313,12 @@ def _joined(binder: Binder, call: Call, expand: bool) -> list[Bound] | None:
     arrays = [binder.array(piece) for piece in pieces]
     if call.stacks_along_first_axis():
         bound: list[Bound] = []
-        place = start = 0
+        row = start = 0
         for piece, array in zip(pieces, arrays, strict=True):
-            stop = place + (1 if expand else len(array))
+            stop = row + (1 if expand else len(array))
             if not (isinstance(piece, View) and binder.plan.made_in_place(call, piece, start)):
-                bound.append(
-                    partial(np.copyto, out[place, ...] if expand else out[place:stop], array)
-                )
-            place, start = stop, start + array.nbytes
+                bound.append(partial(np.copyto, out[row, ...] if expand else out[row:stop], array))
+            row, start = stop, start + array.nbytes
         return bound
     if expand:
         arrays = [np.expand_dims(array, where) for array in arrays]

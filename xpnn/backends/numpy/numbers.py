@@ -17,17 +17,17 @@ class Numbers:
 
     def array(self, slot: Slot, dtype: Any) -> np.ndarray:
         """A 0-d array that always has the value of that number."""
-        key = slot.place, dtype
+        key = slot.number, dtype
         if key not in self._arrays:
             self._arrays[key] = np.zeros((), dtype)
-            self._followers[slot.place].append((self._arrays[key], slot.place))
+            self._followers[slot.number].append((self._arrays[key], slot.number))
         return self._arrays[key]
 
     def set(self, index: int, value: Any) -> None:
         """Give a number its value."""
         self.values[index] = value
-        for array, place in self._followers[index]:
-            array[()] = self.values[place]
+        for array, number in self._followers[index]:
+            array[()] = self.values[number]
 
     def set_together(self, first: int, stop: int) -> list[tuple[np.ndarray, int]]:
         """What follows the numbers from ``first`` to ``stop``, in one list that they share.
@@ -39,7 +39,7 @@ class Numbers:
         return joint
 
     def constant(self, value: Any) -> int:
-        """The place of a value that stays as it is."""
+        """The index of a value that stays as it is."""
         self.values.append(value)
         self._followers.append([])
         return len(self.values) - 1

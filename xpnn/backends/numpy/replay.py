@@ -92,7 +92,7 @@ class Program:
             for k in views
             if not donated[k]
         ]
-        self._slots = [(k, slot.place) for k, slot in recording.slots.items()]
+        self._slots = [(k, slot.number) for k, slot in recording.slots.items()]
         self._constant = [k for k in range(len(given)) if k not in views | recording.slots]
         try:
             for k, slot in self._slots:
@@ -123,7 +123,7 @@ class Program:
         self._returned: list[Any] = list(recording.results)
         self._copied: list[tuple[int, np.ndarray]] = []
         self._counted = [
-            (k, one.place) for k, one in enumerate(recording.results) if isinstance(one, Slot)
+            (k, one.number) for k, one in enumerate(recording.results) if isinstance(one, Slot)
         ]
         for k, (one, old) in enumerate(zip(recording.results, recording.replaced, strict=True)):
             if not isinstance(one, View | np.ndarray):

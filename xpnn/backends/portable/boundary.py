@@ -147,19 +147,19 @@ class Boundary:
 
 
 def read_in_place(
-    values: Any, read: Callable[[Any], Array], place: tuple[int, int] | None
+    values: Any, read: Callable[[Any], Array], device: tuple[int, int] | None
 ) -> Array | None:
     """``values`` of another library, in the memory that they have, or None where that cannot be.
 
     Args:
         values: anything.
         read: the library's own ``from_dlpack``.
-        place: the device that ``values`` have to be on, as ``__dlpack_device__`` tells it.
+        device: the one that ``values`` have to be on, as ``__dlpack_device__`` tells it.
     """
     kind = class_recognizing(values)
     if kind is not None:
         values = kind.detach(values)
-    if place is None or _place(values) != place or _dtype_name(values) not in EXCHANGED:
+    if device is None or _dlpack_device(values) != device or _dtype_name(values) not in EXCHANGED:
         return None
     try:
         return read(values)
@@ -167,7 +167,7 @@ def read_in_place(
         return None
 
 
-def _place(values: Any) -> tuple[int, int] | None:
+def _dlpack_device(values: Any) -> tuple[int, int] | None:
     """The kind of device and its number, as ``__dlpack_device__`` tells them, or None."""
     try:
         kind, number = values.__dlpack_device__()

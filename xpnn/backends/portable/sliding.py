@@ -78,7 +78,7 @@ class Sliding:
         """Arrays that each begin somewhere along an axis of that length, added up.
 
         Args:
-            placed: each array with its start, as for ``place``.
+            placed: each array with its start, as for ``pad``.
         """
         return add_up(self.pad(one, axis, start, length) for one, start in placed)
 

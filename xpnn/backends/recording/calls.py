@@ -46,9 +46,9 @@ class View(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """A Python number by its place among all numbers of a tape, int or float."""
+    """A Python number by its number among all numbers of a tape, int or float."""
 
-    place: int
+    number: int
     kind: type
 
 

@@ -98,8 +98,8 @@ class TorchBackend(Backend):
         if isinstance(values, np.ndarray):  # these may be read-only, which a tensor cannot be
             return None
         gpu = ROCM if torch.version.hip else CUDA
-        place = {"cpu": (CPU, 0), "cuda": (gpu, self.device.index)}.get(self.device.type)
-        return read_in_place(values, torch.from_dlpack, place)
+        device = {"cpu": (CPU, 0), "cuda": (gpu, self.device.index)}.get(self.device.type)
+        return read_in_place(values, torch.from_dlpack, device)
 
     def on_device(self) -> AbstractContextManager[Any]:
         if self.tf32 is None or self.device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Convolutions: the same small matrix product at every place of a sliding window.
+"""Convolutions: the same small matrix product at every position of a sliding window.
 
 Arrays are channels last: (batch, length, channels) or (batch, height, width, channels). As
 everywhere in deep learning, "convolution" is what signal processing calls correlation: the kernel

@@ -34,7 +34,7 @@ class Pooling(Layer):
 
     Args:
         pool_size: how many entries the window has along each axis.
-        stride: steps from place to place; the window's size unless given.
+        stride: steps from position to position; the window's size unless given.
         padding: "valid" for none, "same" for what gives outputs of ``ceil(length / stride)``, or
             as much on both sides of an axis, less than the window's size.
     """
@@ -177,7 +177,7 @@ class MaxPool2D(MaxPooling):
 
     Args:
         pool_size: one integer, or (height, width).
-        stride: steps from place to place; the window's size unless given.
+        stride: steps from position to position; the window's size unless given.
         padding: "valid", "same" or integers smaller than the window.
 
     >>> MaxPool2D(3, stride=2, padding=1).output_shape((28, 28, 8))
@@ -258,7 +258,7 @@ class AveragePool2D(AveragePooling):
 
     Args:
         pool_size: one integer, or (height, width).
-        stride: steps from place to place; the window's size unless given.
+        stride: steps from position to position; the window's size unless given.
         padding: "valid", "same" or integers smaller than the window.
         count_padding: whether padding counts as entries that are zero.
 

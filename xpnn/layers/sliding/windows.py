@@ -22,13 +22,13 @@ Padding: TypeAlias = Literal["valid", "same"] | int | tuple[int, ...]
 class Slide:
     """How a window slides along one axis.
 
-    Its entry k at place o lies over entry ``o stride + k dilation - low`` of the axis.
+    Its entry k at position o lies over entry ``o stride + k dilation - low`` of the axis.
 
     Attributes:
         length: of the axis.
         positions: how many positions the window takes: the length of the output.
         size: how many entries the window has.
-        stride: steps from place to place.
+        stride: steps from position to position.
         dilation: steps from entry to entry.
         low: padding before the first entry of the axis.
     """
