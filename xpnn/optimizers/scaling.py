@@ -122,7 +122,7 @@ class LossScaling:
         counted = backend.elementwise(loss_scaling)
 
         def advance(opt_state: OptState, grads: Params) -> tuple[OptState, Numbers]:
-            old = {**opt_state, FINITE: all_finite(grads, backend)}
+            old = {**opt_state, FINITE: gradients_are_finite(grads, backend)}
             found = counted(*(old[name] for name in read))
             if not backend.counters_on_device:
                 found = in_their_dtypes(backend.xp, found)
@@ -133,7 +133,7 @@ class LossScaling:
         return advance
 
 
-def all_finite(grads: Params, backend: Backend) -> Array:
+def gradients_are_finite(grads: Params, backend: Backend) -> Array:
     """Whether no number of any gradient is NaN or infinite: one 0-d boolean on the device.
 
     It is told from the sum of all in float32, in which no float16 could overflow. Numbers of 1e30

@@ -35,27 +35,29 @@ def makes_layers(wanted: Any, value: Any) -> bool:
     return said or getattr(value, "makes_layers", False)
 
 
-def fits(value: Any, wanted: Any) -> bool:
+def is_of_type(value: Any, wanted: Any) -> bool:
     """Whether ``value`` is what an annotation says; of those that are not known here, anything is.
 
-    >>> fits(3, int), fits(True, int), fits((1, 2), int | tuple[int, ...]), fits("x", float)
-    (True, False, True, False)
+    >>> is_of_type(3, int), is_of_type(True, int), is_of_type("x", float)
+    (True, False, False)
+    >>> is_of_type((1, 2), int | tuple[int, ...])
+    True
     """
     origin, inside = get_origin(wanted), get_args(wanted)
     if wanted is Any:
         return True
     if origin in (Union, types.UnionType):
-        return any(fits(value, one) for one in inside)
+        return any(is_of_type(value, one) for one in inside)
     if origin is Literal:
         return any(type(value) is type(one) and value == one for one in inside)
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
         if inside[1:] == (...,):
-            return all(fits(one, inside[0]) for one in value)
-        return len(value) == len(inside) and all(map(fits, value, inside))
+            return all(is_of_type(one, inside[0]) for one in value)
+        return len(value) == len(inside) and all(map(is_of_type, value, inside))
     if origin is Sequence:
-        return isinstance(value, list | tuple) and all(fits(one, inside[0]) for one in value)
+        return isinstance(value, list | tuple) and all(is_of_type(one, inside[0]) for one in value)
     if origin is Callable:
         return callable(value) and not isinstance(value, type)
     if wanted in (int, float):

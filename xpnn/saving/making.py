@@ -12,7 +12,7 @@ from xpnn.errors import FileError
 from xpnn.layers import Layer
 from xpnn.layers.registration import KINDS, parameters_of
 from xpnn.layers.regularization import Constraint, Penalty
-from xpnn.saving.argument_types import fits, types_of
+from xpnn.saving.argument_types import is_of_type, types_of
 from xpnn.saving.description import MADE, PLAIN
 from xpnn.typing import Shape
 
@@ -121,7 +121,7 @@ class Maker:
             if key not in known:
                 raise FileError(f"{name} has no argument {key[:100]!r}; a newer xpnn may have it")
             value = self._value(field, depth + 1)
-            if not fits(value, checked.get(key, Any)):
+            if not is_of_type(value, checked.get(key, Any)):
                 raise FileError(f"the argument {key!r} of {name} cannot be {_short(value)}")
             yield key, value
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.numbers import Numbers
-from xpnn.backends.numpy.orders import in_order, in_rows, lies_by_columns
+from xpnn.backends.numpy.orders import as_equal_rows, in_order, lies_by_columns
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
 from xpnn.backends.recording.calls import Call, Slot, View, outer_first
 from xpnn.backends.recording.stand_ins import cast
@@ -65,13 +65,13 @@ class Binder:
         """A ufunc that writes into its target."""
         if call.function.signature is not None:  # such as np.vecdot, which is not elementwise
             return [partial(call.function, *self.operands(call), out=self.target(call))]
-        out, *operands = self.with_constants_written_out(call)
-        copies, operands = self.with_row_written_out(operands, out)
+        out, *operands = self.with_filled_constants(call)
+        copies, operands = self.with_repeated_row(operands, out)
         if call.function in EXTREMES:  # which deprecate a target by position
             return [*copies, partial(call.function, *operands, out=out)]
         return [*copies, partial(call.function, *operands, out)]
 
-    def with_constants_written_out(self, call: Call) -> list[np.ndarray]:
+    def with_filled_constants(self, call: Call) -> list[np.ndarray]:
         """Target and operands of a ufunc, constants as arrays where that is faster.
 
         It is so beside few items, and in a maximum or minimum, which takes three times as long with
@@ -87,7 +87,7 @@ class Binder:
         few = out.size <= FEW and call.function not in FAST_WITH_NUMBERS
         if not constants or not (few or call.function in EXTREMES):
             return [out, *operands]
-        rows = in_rows([out, *operands], CACHED)
+        rows = as_equal_rows([out, *operands], CACHED)
         out, *operands = rows or (out, *operands)
         for k in constants:
             value = operands[k]
@@ -96,7 +96,7 @@ class Binder:
             )
         return [out, *operands]
 
-    def with_row_written_out(
+    def with_repeated_row(
         self, operands: list[np.ndarray], out: np.ndarray
     ) -> tuple[list[Bound], list[np.ndarray]]:
         """Operands with copies in place of a row that all rows of small arrays meet.

@@ -34,17 +34,17 @@ SMALL = 1024  # items
 def bind_fused(binder: Binder, calls: Sequence[Call]) -> list[Bound]:
     """What to run for the calls of a tape, runs of elementwise ones as one loop each."""
     bound: list[Bound] = []
-    run = Run()
+    group = FusionGroup()
     for number, call in enumerate(calls):
         operation = _operation(binder, call)
-        if operation is None or not run.takes(operation):
-            bound += run.bind(binder, number)
-            run = Run()
+        if operation is None or not group.accepts(operation):
+            bound += group.bind(binder, number)
+            group = FusionGroup()
         if operation is None:
             bound += binder.bind(call)
         else:
-            run.add(operation, call)
-    return bound + run.bind(binder, len(calls))
+            group.add(operation, call)
+    return bound + group.bind(binder, len(calls))
 
 
 def _operation(binder: Binder, call: Call) -> list[np.ndarray] | None:
@@ -64,7 +64,7 @@ def _operation(binder: Binder, call: Call) -> list[np.ndarray] | None:
     return arrays if out.ndim and out.dtype.char in "fd" and all(fits) else None
 
 
-class Run:
+class FusionGroup:
     """Elementwise calls that follow each other, while they grow into a loop."""
 
     def __init__(self) -> None:
@@ -72,8 +72,8 @@ class Run:
         self.operations: list[list[np.ndarray]] = []
         self.stretches: set[tuple[int, int]] = set()
 
-    def takes(self, arrays: list[np.ndarray]) -> bool:
-        """Whether all arrays are of the run's size, and the same as or apart from those in it."""
+    def accepts(self, arrays: list[np.ndarray]) -> bool:
+        """Whether all arrays are of the group's size, and the same as or apart from those in it."""
         if self.operations and arrays[0].size != self.operations[0][0].size:
             return False
         stretches = self.stretches | set(map(_stretch, arrays))

@@ -17,7 +17,7 @@ def in_order(array: np.ndarray) -> np.ndarray:
     return array.transpose(outer_first(array)).reshape(-1)
 
 
-def in_rows(arrays: Sequence[np.ndarray], longest: int) -> list[np.ndarray] | None:
+def as_equal_rows(arrays: Sequence[np.ndarray], longest: int) -> list[np.ndarray] | None:
     """Arrays that lie alike and in one piece as rows of at most so many items, or as a single one.
 
     What is one object stays one. 0-d arrays stay as they are. None if the others do not lie so, or

@@ -56,7 +56,7 @@ class Recording:
         donate = frozenset(donate)
         self.form = form
         tape = Tape()
-        stand_ins = [tape.admit(leaf) for leaf in leaves]
+        stand_ins = [tape.stand_in_for(leaf) for leaf in leaves]
         results = (step(*form.rebuild(stand_ins)),)
         self.result_form = Structure(results)
         outputs = [_described(one) for one in self.result_form.flatten(results)]

@@ -39,7 +39,7 @@ class Tape:
     passed_in: set[Memory] = field(default_factory=set)
     settings: Any = field(default_factory=np.geterr)
 
-    def admit(self, leaf: Any) -> Any:
+    def stand_in_for(self, leaf: Any) -> Any:
         """The stand-in for an argument of the recorded function."""
         if isinstance(leaf, np.ndarray):
             stand_in = self._fresh(leaf)
