@@ -21,15 +21,11 @@ from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.loop import Loop
 from xpnn.training.measuring import measured
 from xpnn.training.state import TrainingState
+from xpnn.training.stepping.compiling import why_not_compiled
 from xpnn.training.stepping.memory import with_more_memory
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
-from xpnn.training.stepping.step import (
-    Settings,
-    described,
-    make_eval_step,
-    make_flat_step,
-    why_not_compiled,
-)
+from xpnn.training.stepping.settings import Settings, described
+from xpnn.training.stepping.step import make_eval_step, make_flat_step
 from xpnn.typing import Array, Loss
 
 logger = logging.getLogger("xpnn")

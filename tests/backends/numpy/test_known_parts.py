@@ -15,7 +15,7 @@ from xpnn.network import Network
 from xpnn.optimizers import SGD
 from xpnn.optimizers.clipping import ClipByValue
 from xpnn.training import Trainer
-from xpnn.training.stepping.step import own_part
+from xpnn.training.stepping.compiling import own_part
 
 CALLS = []
 

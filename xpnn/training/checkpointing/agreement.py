@@ -16,7 +16,7 @@ from xpnn.layers import Layer
 from xpnn.network import Network
 from xpnn.saving.tensors import dtype_name
 from xpnn.training.state import TrainingState
-from xpnn.training.stepping.step import described
+from xpnn.training.stepping.settings import described
 
 MOST_NAMED = 5  # differences in an error message
 MISSING = "missing"
