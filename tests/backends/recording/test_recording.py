@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.recording.calls import Memory, NotRecordable, Slot, View
 from xpnn.backends.recording.recording import Recording
 from xpnn.trees import Structure, leaves, tree_map
@@ -186,3 +187,35 @@ def test_a_result_of_another_form_in_the_place_of_an_argument_is_refused():
 def test_an_argument_in_the_place_of_another_is_refused():
     with pytest.raises(NotRecordable, match="in the place of another"):
         record(lambda held: ([held[1], held[0]],), [np.ones(3), np.ones(3)], donate=(0,))
+
+
+def replays(step, *arguments, donate=()):
+    """Whether a replay of the step gives what it gives call by call, three times in turn."""
+    held, replayed = [np.copy(one) for one in arguments[0]], Replayed(step, donate, required=True)
+    for turn in range(3):
+        wanted = step([np.copy(one) for one in held], *arguments[1:])
+        held, *found = replayed(held, *arguments[1:])
+        for one, right in zip((*held, *found), (*wanted[0], *wanted[1:]), strict=True):
+            np.testing.assert_array_equal(one, right, err_msg=f"turn {turn}")
+
+
+def test_a_part_of_an_argument_is_copied_not_joined():
+    """The rest of the argument has to stay where it is."""
+
+    def step(held, x):
+        a, b = held
+        joint = np.concatenate([a[:2], b]) * x
+        return [a + np.sum(joint), b * 0.5], joint + a[3]
+
+    replays(step, [np.arange(4.0), np.arange(3.0)], 2.0, donate=(0,))
+
+
+def test_an_argument_is_joined_with_one_other_only():
+    """It cannot lie beside two that want it in different joints."""
+
+    def step(held, x):
+        a, b, c = held
+        first, second = np.concatenate([a, b]) * x, np.concatenate([b, c]) + x
+        return [a + first[0], b + second[-1], c * 0.5], first * second
+
+    replays(step, [np.arange(3.0), np.arange(3.0) + 5, np.arange(3.0) - 9], 2.0, donate=(0,))
