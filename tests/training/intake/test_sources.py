@@ -20,6 +20,7 @@ from xpnn import (
     StopOnNaN,
     Trainer,
 )
+from xpnn.backends import get_backend
 from xpnn.data.batches import Batches
 from xpnn.errors import DataError, ShapeError, TrainingStopped
 from xpnn.training.callbacks.shipped import Callback
@@ -98,12 +99,28 @@ def test_arrays_of_the_backend_never_ask_for_room(full):
     assert kept.batches.staging is None
 
 
+@pytest.mark.parametrize(("dtype", "more"), [("float32", 0), ("float64", 4), ("uint8", 4)])
+def test_what_is_asked_for_is_room_for_all_arrays_as_they_come_and_converted(
+    monkeypatch, dtype, more
+):
+    backend, asked = get_backend("array-api-strict:device1"), []
+    monkeypatch.setattr(
+        type(backend), "has_room_for", lambda self, nbytes: asked.append(nbytes) or True
+    )
+    x, y = (X[:32] * 16).astype(dtype), Y[:32].astype(np.int64)
+    make_trainer(backend).fit(x, y, progress=False, validation=(x, y), sample_weight=None)
+    targets = y.nbytes + 4 * y.size  # class numbers may become others, of the network's width
+    assert asked == [2 * (x.nbytes + more * x.size + targets)]
+    asked.clear()
+    owned = backend.asarray(x, "float32"), backend.asarray(y, "int32")
+    make_trainer(backend).fit(*owned, progress=False)
+    assert asked == [0]
+
+
 @needs("cupy")
 @pytest.mark.gpu_only
 def test_half_of_the_free_memory_is_for_data():
     import cupy
-
-    from xpnn.backends import get_backend
 
     backend = get_backend("cupy")
     backend.free_memory()
@@ -218,8 +235,6 @@ def test_an_iterable_of_the_devices_own_arrays(backend):
 
 
 def test_an_iterable_of_other_libraries_arrays(backend):
-    from xpnn.backends import get_backend
-
     wanted = results(backend, X, Y, shuffle=False)
     for spec in SPECS:
         other = get_backend(spec)

@@ -19,7 +19,7 @@ from xpnn.saving.tensor_file import TensorFile, strict_json
 from xpnn.saving.tensors import Tensor, dtype_name, write_tensors
 from xpnn.saving.versions import upgraded, version_of
 from xpnn.training.checkpointing.upgrades import CHECKPOINT, CHECKPOINT_VERSION, UPGRADES
-from xpnn.trees import Keys, is_leaf, map_with_path
+from xpnn.trees import Keys, TreeError, is_leaf, map_with_path
 from xpnn.typing import Array
 
 TOGETHER = 1 << 24  # numbers: more are copied in several pieces, as joining them takes memory
@@ -179,7 +179,10 @@ def _mapped(change: Callable[[Any, str], Any], tree: Any) -> Any:
             raise TypeError(f"{name}: wanted texts as keys in what a file holds, got {wrong!r}")
         return change(leaf, name)
 
-    return map_with_path(named, tree, is_leaf=_is_leaf)
+    try:
+        return map_with_path(named, tree, is_leaf=_is_leaf)
+    except TreeError as error:
+        raise TypeError(f"what a file holds is too deep: {error}") from None
 
 
 def _is_leaf(tree: Any) -> bool:
