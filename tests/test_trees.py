@@ -1,5 +1,7 @@
 """Trees against JAX's, and by hand."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +45,15 @@ def test_what_derives_from_a_nesting_is_a_leaf():
         lambda path, leaf: leaf, view, is_leaf=lambda tree: not isinstance(tree, tuple)
     )
     assert type(plain) is tuple
+
+
+def test_plain_dicts_are_made_of_what_derives_from_one():
+    tree = {"m": OrderedDict(w=1)}
+    for made in (tree_map(str, tree), map_with_path(lambda path, leaf: str(leaf), tree)):
+        assert made == {"m": {"w": "1"}}
+        assert type(made["m"]) is dict
+    assert leaves(tree) == [1]
+    assert Structure(tree).flatten(tree) == [tree["m"]]
 
 
 def test_paths_name_the_leaves():

@@ -1,4 +1,8 @@
-"""Trees: nested dicts, lists and tuples. All else is a leaf, what derives from these included."""
+"""Trees: nested dicts, lists and tuples.
+
+All else is a leaf: a namedtuple, say. What derives from a dict is a nesting for ``tree_map``,
+``map_with_path`` and ``leaves``, which make plain dicts of it, and a leaf for a ``Structure``.
+"""
 
 import functools
 import operator
@@ -18,7 +22,7 @@ class TreeError(ValueError):
 
 def is_leaf(tree: Any) -> bool:
     """Whether it is no nesting."""
-    return type(tree) not in (dict, tuple, list)
+    return not isinstance(tree, dict) and type(tree) not in (tuple, list)
 
 
 def tree_map(change: Callable[[Any], Any], tree: Any) -> Any:
@@ -29,7 +33,7 @@ def tree_map(change: Callable[[Any], Any], tree: Any) -> Any:
     """
     if is_leaf(tree):
         return change(tree)
-    if type(tree) is dict:
+    if isinstance(tree, dict):
         return {key: tree_map(change, one) for key, one in tree.items()}
     return type(tree)([tree_map(change, one) for one in tree])
 
@@ -86,7 +90,7 @@ def leaves(tree: Any) -> list[Any]:
     """
     if is_leaf(tree):
         return [tree]
-    below = tree.values() if type(tree) is dict else tree
+    below = tree.values() if isinstance(tree, dict) else tree
     return [leaf for one in below for leaf in leaves(one)]
 
 
@@ -111,7 +115,10 @@ class Structure:
         check_depth(path)
         self.kind = type(tree)
         keys = list(tree) if self.kind is dict else list(range(len(tree)))
-        inner = (None if is_leaf(tree[key]) else Structure(tree[key], (*path, key)) for key in keys)
+        inner = (
+            Structure(tree[key], (*path, key)) if type(tree[key]) in (dict, tuple, list) else None
+            for key in keys
+        )
         self.parts = list(zip(keys, inner, strict=True))
         self.leaf_keys = [key for key, part in self.parts if part is None]
         self.branches = [(key, part) for key, part in self.parts if part is not None]

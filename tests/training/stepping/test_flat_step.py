@@ -123,6 +123,28 @@ def test_an_update_has_to_return_the_slots_it_was_given(backend):
         trainer.step(*data())
 
 
+class Lengthening(SGD):
+    """Its update returns a longer list than ``init``."""
+
+    def init(self, params, backend, *more):
+        return {**super().init(params, backend, *more), "kept": [0.0]}
+
+    def make_update(self, backend, scaling=None):
+        update = super().make_update(backend, scaling)
+
+        def longer(params, grads, opt_state):
+            params, new = update(params, grads, opt_state)
+            return params, {**new, "kept": [*opt_state["kept"], 0.0]}
+
+        return longer
+
+
+def test_what_is_too_much_in_a_list_is_named():
+    trainer = trainer_on("numpy", Lengthening(0.1))
+    with pytest.raises(ValueError, match=r"added or left out kept\.1; return every slot"):
+        trainer.step(*data())
+
+
 class Paired(SGD):
     """Its state holds a tuple, in which no step can put anything."""
 

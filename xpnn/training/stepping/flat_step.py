@@ -76,7 +76,9 @@ class FlatStep:
         opt_state = form.rebuild(left)
         params, state, opt_state, loss = self.step(params, state, opt_state, x, y, weight)
         if not form.matches(opt_state):
-            changed = {".".join(path) for path in {*form.paths} ^ {*Structure(opt_state).paths}}
+            changed = {
+                ".".join(map(str, path)) for path in {*form.paths} ^ {*Structure(opt_state).paths}
+            }
             raise ValueError(
                 f"wanted the slots of the optimizer's state that it began with, but its update "
                 f"added or left out {', '.join(sorted(changed))}; return every slot that init makes"
