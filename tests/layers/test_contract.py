@@ -196,4 +196,7 @@ def test_gradients_are_of_the_last_batch(backend, make, input_shape):
     fresh = first_run(make, input_shape, backend.spec).results
     again = run(network, draw(input_shape))
     for name, array in fresh.items():
-        np.testing.assert_array_equal(array, again[name])
+        if backend.name == "jax":  # the first run was compiled, which rounds in another order
+            np.testing.assert_allclose(array, again[name], rtol=1e-5, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(array, again[name])
