@@ -106,18 +106,6 @@ def test_a_vector_over_and_over(bind, repeats):
             np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize(
-    ("shape", "calls"),
-    [((64, 16), 2), ((64, 32), 3), ((128, 128), 5), ((512, 256), 1), ((8, 32), 1)],
-)
-def test_extremes_of_long_or_few_rows_are_one_call(bind, shape, calls):
-    """Folding (4096, 1024) would take four times as long, and as much memory again."""
-    replayed = Replayed(lambda x: np.max(x, axis=-1), bind=bind)
-    replayed(np.ones(shape, np.float32))
-    (program,) = replayed.units
-    assert len(program._calls) == calls
-
-
 @pytest.mark.parametrize("shape", [(4, 64, 128), (4, 1024, 8), (3, 4, 8), (2, 3, 64, 64)])
 def test_sums_over_a_middle_axis(bind, shape):
     def step(x):

@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.numbers import Numbers
-from xpnn.backends.numpy.orders import as_equal_rows, in_order, lies_by_columns
+from xpnn.backends.numpy.orders import as_equal_rows, lies_by_columns
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
 from xpnn.backends.recording.calls import Call, Slot, View, outer_first
 from xpnn.backends.recording.stand_ins import cast
@@ -24,7 +24,6 @@ Bound = Callable[[], Any]
 FEW = 1024  # items: a constant array of them is read faster than a number, in most calls
 FAST_WITH_NUMBERS = (np.floor_divide, np.power)  # which have ways of their own for a number
 CACHED = 32_768  # items: an array of them stays in the cache while others go by
-BAND = 16  # rows: what a cache holds one line of each of, however they are aligned
 
 
 class Binder:
@@ -223,18 +222,6 @@ def _kind(leaf: Any) -> Any:
     return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
 
 
-def copies(target: np.ndarray, source: np.ndarray) -> list[Bound]:
-    """A copy; where it turns axes, in bands, so that the lines of memory that it reads stay near.
-
-    Rows of a matrix that lie a power of two apart take turns in a few places of the first cache.
-    """
-    item, width = source.itemsize, source.shape[-1] if source.ndim else 0
-    if width <= BAND or source.strides[-1] == item or item not in source.strides:
-        return [partial(np.copyto, target, source)]
-    bands = [slice(start, start + BAND) for start in range(0, width, BAND)]
-    return [partial(np.copyto, target[..., band], source[..., band]) for band in bands]
-
-
 # Calls with a way of their own --------------------------------------------------------------------
 
 
@@ -253,17 +240,6 @@ def _matmul(binder: Binder, call: Call) -> list[Bound] | None:
     return [partial(np.matmul, a, b, out=out)]
 
 
-def _vdot(binder: Binder, call: Call) -> list[Bound]:
-    """A dot product of what lies alike, or of that with a number."""
-    arrays = [one for one in call.arguments if isinstance(one, View)]
-    dtype, size = arrays[0].dtype, binder.array(arrays[0]).size
-    left, right = (
-        in_order(binder.array(one)) if one in arrays else binder.filled(dtype.type(one), (size,))
-        for one in call.arguments
-    )
-    return [partial(left.dot, right, binder.target(call))]
-
-
 def _cast(binder: Binder, call: Call) -> list[Bound]:
     return [partial(np.copyto, binder.target(call), binder.array(call.arguments[0]), "unsafe")]
 
@@ -273,17 +249,7 @@ def _reshape(binder: Binder, call: Call) -> list[Bound] | None:
     if call.options or len(call.arguments) > 2:
         return None
     source = binder.array(call.arguments[0])
-    return copies(binder.target(call).reshape(source.shape), source)
-
-
-def _tile(binder: Binder, call: Call) -> list[Bound] | None:
-    """A vector over and over."""
-    if call.options:
-        return None
-    array, target = binder.array(call.arguments[0]), binder.target(call)
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or target.ndim != 1 or not array.size:
-        return None
-    return [partial(np.copyto, target.reshape(-1, array.size), array)]
+    return [partial(np.copyto, binder.target(call).reshape(source.shape), source)]
 
 
 def _take(binder: Binder, call: Call) -> list[Bound] | None:
@@ -327,10 +293,8 @@ def _joined(binder: Binder, call: Call, expand: bool) -> list[Bound] | None:
 
 SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.matmul: _matmul,
-    np.vdot: _vdot,
     cast: _cast,
     np.reshape: _reshape,
-    np.tile: _tile,
     np.take: _take,
     np.concatenate: _concatenate,
     np.stack: _stack,

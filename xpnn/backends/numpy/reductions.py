@@ -1,6 +1,6 @@
 """Sums and extremes of a tape, bound in the form in which NumPy is fastest at them.
 
-A sum over one axis is a product with ones; short rows are turned before their extremes are found.
+A sum over one axis is a product with ones. Extremes of rows go over columns that lie in line.
 """
 
 from functools import partial
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnn.backends.numpy.orders import lies_by_columns
-from xpnn.backends.numpy.products import LONGEST_PLAIN_SUM
 from xpnn.backends.recording.calls import Call
 
 if TYPE_CHECKING:
     from xpnn.backends.numpy.binding import Binder, Bound
 
-SHORT_ROW = 16  # items: reducing each row of so few by itself takes longer than turning them
-FOLDED_ROW = 128  # items: up to so many rows are folded to short ones; more are faster as they are
+LONGEST_PLAIN_SUM = 1024  # addends: NumPy's own way of summing keeps more digits of longer rows
 LEAST_STACKED_SUM = 4096  # items of each matrix of a stack, for a product to pay
 EXTREMES = (np.maximum, np.minimum)
 
@@ -35,35 +33,9 @@ def reduction(binder: "Binder", call: Call) -> "list[Bound]":
             array, axis = array.T, None if axis is None else 1 - axis % 2
         return [_sum_as_product(binder, array, axis, out) or usual]
     last = array.ndim > 1 and axis in (-1, array.ndim - 1)
-    if call.function in EXTREMES and last:
-        if lies_by_columns(array):
-            return [partial(call.function.reduce, array.T, 0, None, out.reshape(-1))]
-        if array.flags.c_contiguous:
-            rows = array.reshape(-1, array.shape[-1])
-            return _extremes_of_rows(binder, call.function, rows, out.reshape(-1)) or [usual]
+    if call.function in EXTREMES and last and lies_by_columns(array):
+        return [partial(call.function.reduce, array.T, 0, None, out.reshape(-1))]
     return [usual]
-
-
-def _extremes_of_rows(
-    binder: "Binder", extreme: np.ufunc, rows: np.ndarray, out: np.ndarray
-) -> "list[Bound]":
-    """Maxima or minima of short rows: halves are laid over each other, the rest is turned.
-
-    Reduced by itself, each row would take a call inside of NumPy. Nothing for rows that are
-    long, that do not fold to short ones, or that are few.
-    """
-    if rows.shape[1] > min(FOLDED_ROW, len(rows)):
-        return []
-    bound: list[Bound] = []
-    while rows.shape[1] > SHORT_ROW and rows.shape[1] % 2 == 0:
-        left, right = np.split(rows, 2, axis=1)
-        rows = binder.scratch(left.shape, rows.dtype)
-        bound.append(partial(extreme, left, right, out=rows))
-    if not 0 < rows.shape[1] <= SHORT_ROW:
-        return []
-    turned = binder.scratch(rows.shape[::-1], rows.dtype)
-    turn = partial(np.copyto, turned, rows.T)
-    return [*bound, turn, partial(extreme.reduce, turned, 0, None, out)]
 
 
 def _sum_as_product(

@@ -15,7 +15,6 @@ from xpnn.backends.numpy.arena import Arena, Arrays, aligned_bytes, array_in
 from xpnn.backends.numpy.binding import Binder, Bound, bind_each
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.numbers import Numbers
-from xpnn.backends.numpy.products import dot_products
 from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.recording.recording import Recording
@@ -74,7 +73,7 @@ class Program:
         recording = Recording(step, self.form, self.leaves, donate)
         self.result_form, views = recording.result_form, recording.views
         kept = recording.kept
-        calls = dot_products(laid_by_columns(recording.calls, kept), kept)
+        calls = laid_by_columns(recording.calls, kept)
         plan = recording.plan(calls, arena.blocks)
         arrays = Arrays(plan, self._fix(recording), arena)
         self._numbers = Numbers(recording.number_count)

@@ -63,7 +63,7 @@ def relocated(tree: Any, moved: dict[Memory, tuple[Memory, int]]) -> Any:
     return tree_map(lambda leaf: move(leaf) if isinstance(leaf, View) else leaf, tree)
 
 
-SURE = {cast, np.concatenate, np.stack, np.matmul, np.reshape, np.vdot, np.where}
+SURE = {cast, np.concatenate, np.stack, np.matmul, np.reshape, np.where}
 
 
 def may_raise(call: Call) -> bool:
