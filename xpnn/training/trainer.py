@@ -55,7 +55,7 @@ class Trainer(KnownAttributes):
             ``xpnn.cross_entropy`` or a ``functools.partial`` of it.
         optimizer: such as ``Adam(1e-3)``.
         metrics: measured on validation data and by ``evaluate``.
-        callbacks: act in every ``fit``; see ``xpnn.training.callbacks.shipped``.
+        callbacks: act in every ``fit``; see ``xpnn.training``.
         seed: of the shuffles and the validation split; the network's, unless given.
         log_every: steps between two log points.
         compile: whether a step is made one unit, written out once for each shape of a batch and

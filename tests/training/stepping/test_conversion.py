@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpnn
-from xpnn import Adam, Dense, Dropout, Embedding, Flatten, Network, Trainer
+from xpnn import SGD, Adam, Dense, Dropout, Embedding, Flatten, Network, Trainer
 from xpnn.errors import DataError, ShapeError
 
 RNG = np.random.default_rng(0)
@@ -78,3 +78,28 @@ def test_ids_have_to_be_integers(backend, compile):
     with pytest.raises(DataError, match="integers"):
         trainer.step(X, Y)
     assert trainer.steps == 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64", "float64"])
+@pytest.mark.parametrize("given", ["array", "full device", "iterable"])
+def test_a_loss_sees_targets_in_a_dtype_that_every_library_counts_in(
+    backend, monkeypatch, given, dtype
+):
+    """However a batch comes, it is converted once, on its way into the step."""
+    seen = set()
+
+    def loss(predictions, targets, *, sample_weight=None, backend=None):
+        seen.add(str(targets.dtype).rpartition(".")[2])
+        return xpnn.mean_squared_error(
+            predictions, backend.xp.astype(targets, predictions.dtype), backend=backend
+        )
+
+    monkeypatch.setattr(type(backend), "has_room_for", lambda self, nbytes: given == "array")
+    x, y = np.ones((6, 3), np.float32), np.ones((6, 2)).astype(dtype)
+    trainer = Trainer(Network([Dense(2)], (3,), backend), loss, SGD(0.1), compile=False)
+    batches = ([(x, y)],) if given == "iterable" else (x, y)
+    trainer.fit(*batches, progress=False)
+    trainer.evaluate(*batches)
+    wide = {"int64", "int32"} if dtype == "int64" else {"int32"}  # JAX has 32 bits
+    assert len(seen) == 1
+    assert seen <= ({"float32"} if dtype == "float64" else wide)
