@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from numbers import Real
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -102,13 +103,13 @@ class Optimizer(KnownAttributes):
         if not (value is before or (isinstance(value, Real) and value == before)):
             vars(self)["_version"] = object()
 
-    @property
-    def version(self) -> object:
-        """An object that is another one after each change of an attribute.
+    version = property(
+        attrgetter("_version"),  # no function of Python's: every step asks
+        doc="""An object that is another one after each change of an attribute.
 
         So a step that was made for an optimizer as it was is known by one comparison.
-        """
-        return self._version
+        """,
+    )
 
     # What a kind of optimizer says about itself -------------------------------------------------
 

@@ -58,10 +58,10 @@ class Settings:
     def hold(self) -> bool:
         """Whether nothing has changed since: looked at before every step, so in few calls."""
         state = self._state
-        return bool(
+        return (
             self._of_state(state) == self._own
-            and self._of_layers(self._layers) == self._inner
             and state.optimizer.version is self._version
+            and self._of_layers(self._layers) == self._inner
         )
 
     def __eq__(self, other: object) -> bool:
