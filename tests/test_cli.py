@@ -12,7 +12,9 @@ from xpnn.cli import examine, main
 def test_train_writes_results_and_ends_with_the_accuracy(tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="the picture of the curves needs matplotlib")
     assert main(["train", "--epochs", "3", "--out", str(tmp_path / "run"), "--quiet"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
+    shown = capsys.readouterr().out
+    assert "labels smoothed by 0.1" in shown
+    last = shown.splitlines()[-1]
     found = re.fullmatch(r"test accuracy (0\.\d{4})", last)
     assert found
     assert float(found[1]) > 0.9

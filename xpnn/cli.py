@@ -23,6 +23,8 @@ from xpnn.saving import save_weights
 from xpnn.training import Checkpoint, CSVLogger, StopOnNaN, Trainer
 from xpnn.training.checkpointing.resuming import numbered
 
+SMOOTHING = 0.1  # of the labels that ``xpnn train`` trains on
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
@@ -32,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (XpnnError, OSError) as error:
         print(f"xpnn: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        for note in getattr(interrupt, "__notes__", ()):
+            print(f"xpnn: {note}", file=sys.stderr)
         hint = "; the same command with --resume goes on" if options.run is _train else ""
         print(f"xpnn: interrupted{hint}", file=sys.stderr)
         return 130
@@ -122,7 +126,7 @@ def _trainer(options: argparse.Namespace, samples: int, checkpoints: Path) -> Tr
     rate = WarmUp(steps // 20 + 1, Cosine(3e-3, steps=steps))
     return Trainer(
         network,
-        functools.partial(cross_entropy, label_smoothing=0.1),
+        functools.partial(cross_entropy, label_smoothing=SMOOTHING),
         AdamW(rate, weight_decay=1e-2, decays=matrices_only),
         metrics=[Accuracy()],
         callbacks=[
@@ -144,6 +148,7 @@ def _train(options: argparse.Namespace) -> int:
         for path in numbered(checkpoints):
             path.unlink()
     print(network.summary())
+    print(f"losses are those of labels smoothed by {SMOOTHING}, which no answer brings to 0")
     started = time.perf_counter()
     history = trainer.fit(
         x_train,

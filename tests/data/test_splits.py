@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -91,6 +92,13 @@ def test_every_place_is_equally_likely():
 def test_a_share_is_a_share(share):
     with pytest.raises(ValueError, match=r"share of samples to hold out, in \(0, 1\), got"):
         split(np.arange(10), share=share)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, Fraction])
+def test_a_share_is_a_number_of_any_kind(kind):
+    rows = np.arange(64)
+    for one, other in zip(split(rows, share=kind(0.25)), split(rows, share=0.25), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("count", "share"), [(1, 0.5), (3, 0.1), (3, 0.9)])

@@ -1,5 +1,6 @@
 """Orders of samples: shuffled, and cut into what is trained on and what is held out."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,9 @@ def held_out_rows(
     count: int, share: float, seed: int, stratify: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The row numbers that are kept and those that are held out, each in rising order."""
-    if not isinstance(share, float | int) or not 0 < share < 1:
+    if not isinstance(share, Real) or not 0 < share < 1:
         raise ValueError(f"wanted the share of samples to hold out, in (0, 1), got {share!r}")
-    held = round(count * share)
+    held = round(count * float(share))
     if not 0 < held < count:
         raise DataError(
             f"a share of {share} of {count} samples leaves one part empty; choose another share"

@@ -1,14 +1,10 @@
 """Training: one pure step, the loop around it, and what watches the loop."""
 
+from xpnn.training.callbacks.csv_log import CSVLogger
 from xpnn.training.callbacks.diagnosis import StopOnNaN
 from xpnn.training.callbacks.hooks import Callback
-from xpnn.training.callbacks.shipped import (
-    BestWeights,
-    CSVLogger,
-    EarlyStopping,
-    History,
-    ProgressBar,
-)
+from xpnn.training.callbacks.progress import ProgressBar
+from xpnn.training.callbacks.shipped import BestWeights, EarlyStopping, History
 from xpnn.training.checkpointing.checkpoint import Checkpoint
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.precision import MixedPrecision

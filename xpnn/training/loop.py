@@ -50,17 +50,27 @@ class Loop:
                 hooks.fit_begin(max(state.last_epoch - state.epoch, 0))
                 if callback_states is not None:
                     hooks.load_states(callback_states)
-                while state.epoch < state.last_epoch:
-                    if state.stop_reason is not None and not state.epoch_steps:
-                        break
+                    hooks.resume()
+                if self._is_over():
+                    self._explain_end()
+                while not self._is_over():
                     self._epoch(interrupts)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
                 self._explain_interrupt(interrupts.between_steps)
                 if interrupts.between_steps:
-                    hooks.interrupt()
+                    hooks.interrupt(interrupt)
+                hooks.fit_end(interrupt)
                 raise
-            finally:
+            except BaseException as error:
+                hooks.fit_end(error)
+                raise
+            else:
                 hooks.fit_end()
+
+    def _is_over(self) -> bool:
+        state = self.state
+        stopped = state.stop_reason is not None and not state.epoch_steps
+        return stopped or state.epoch >= state.last_epoch
 
     def _epoch(self, interrupts: Interrupts) -> None:
         state, hooks = self.state, self.hooks
@@ -101,6 +111,25 @@ class Loop:
         watched = logs.get("val_loss", logs["loss"])
         state.opt_state = state.optimizer.observe(state.opt_state, watched, backend)
         self.hooks.epoch_end(logs)
+
+    def _explain_end(self) -> None:
+        """Say why a run that was resumed has nothing more to do."""
+        state = self.state
+        if state.epoch >= state.last_epoch:
+            logger.warning(
+                "nothing is trained, as %d epochs of this run are done and epochs=%d were asked "
+                "for; resume with more of them to train on",
+                state.epoch - state.first_epoch,
+                state.last_epoch - state.first_epoch,
+            )
+        else:
+            logger.warning(
+                "nothing is trained, as this run ended after epoch %d: %s; to train on all the "
+                "same, give an EarlyStopping more patience, or call trainer.load(path) and fit "
+                "without resume",
+                state.epoch,
+                state.stop_reason,
+            )
 
     def _explain_interrupt(self, between_steps: bool) -> None:
         whole = (

@@ -43,6 +43,8 @@ class TrainingState:
         held_out: what ``fit`` measures on after each epoch, or None.
         callbacks: of the ``fit`` that is running, or ran last.
         in_fit: whether a ``fit`` has begun, since when a checkpoint knows where it stands.
+        training: stands for this training, for callbacks that remember from one ``fit`` to the
+            next; a run that is resumed is another one.
         train_step: takes one step on arrays of the network's backend; returns the loss.
     """
 
@@ -70,6 +72,7 @@ class TrainingState:
     held_out: Samples | Stream | None = None
     callbacks: Sequence[Stateful] = ()
     in_fit: bool = False
+    training: object = field(default_factory=object)
 
     def __post_init__(self) -> None:
         self.losses = RunningMean(self.network.backend)

@@ -14,7 +14,8 @@ from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.training.callbacks.hooks import Callback, CallbackList
-from xpnn.training.callbacks.shipped import History, ProgressBar
+from xpnn.training.callbacks.progress import ProgressBar
+from xpnn.training.callbacks.shipped import History
 from xpnn.training.checkpointing.contents import write_contents
 from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, state_contents
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
@@ -229,7 +230,7 @@ class Trainer(KnownAttributes):
             shuffle: draw a new order for each epoch, by the seed; True unless given. For arrays
                 only.
             callbacks: for this call, after the trainer's own.
-            progress: show a progress bar.
+            progress: show how far it is, by a ``ProgressBar``, unless there is one already.
             resume: what a ``Checkpoint`` or ``save`` has written: a file, or a folder, of which the
                 newest whole checkpoint is taken. Where a folder is empty or missing, training
                 begins, so that one command serves to start and to go on. All other arguments, the
@@ -259,7 +260,9 @@ class Trainer(KnownAttributes):
         )
         self._renew_steps()
         history = History()
-        listed = [*self.callbacks, *callbacks, history, *([ProgressBar()] if progress else [])]
+        listed = [*self.callbacks, *callbacks, history]
+        if progress and not any(isinstance(one, ProgressBar) for one in listed):
+            listed.append(ProgressBar())
         hooks = CallbackList(listed, self.state)
         callback_states = begin(self.state, sources, hooks, int(epochs), resume)
         loop = Loop(self.state, sources.make_batches, hooks, self.log_every, self._measure_held_out)
@@ -331,6 +334,7 @@ class Trainer(KnownAttributes):
             accumulate=self.accumulate,
         )
         there.epoch, there.steps = self.epoch, self.steps
+        there.state.training = self.state.training
         if self.opt_state is not None:
             with network.backend.on_device():
                 fresh = there.state.fresh_opt_state()

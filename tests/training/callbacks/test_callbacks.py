@@ -101,6 +101,61 @@ def test_history_lists_what_was_measured():
         history["accuracy"]
 
 
+class Late(Callback):
+    """Measures a number in the second epoch only."""
+
+    def on_epoch_end(self, state, logs):
+        if state.epoch == 2:
+            logs["auc"] = 0.75
+
+
+def test_history_has_a_number_that_comes_later():
+    history = trainer_with(Late()).fit(*data(), epochs=3, progress=False)
+    assert history.names == ["epoch", "loss", "rate", "auc"]
+    np.testing.assert_equal(history["auc"], [np.nan, 0.75, np.nan])
+
+
+def test_a_history_is_gone_through_as_a_dictionary_is():
+    history = trainer_with().fit(*data(), epochs=2, progress=False)
+    assert list(history) == list(history.keys()) == ["epoch", "loss", "rate"]
+    assert dict(history) == dict(history.items()) == {name: history[name] for name in history}
+    assert {**history}["epoch"] == [1, 2]
+    assert len(history) == 2
+
+
+def test_all_callbacks_end_and_the_first_error_comes_out():
+    ended = []
+
+    class Ends(Callback):
+        def __init__(self, error=None):
+            self.error = error
+
+        def on_fit_end(self, state):
+            ended.append(self)
+            if self.error is not None:
+                raise self.error
+
+    one, other = LookupError("no picture"), OSError("no disk")
+    callbacks = [Ends(), Ends(one), Ends(), Ends(other), Ends()]
+    with pytest.raises(LookupError, match="no picture") as caught:
+        trainer_with(*callbacks).fit(*data(), progress=False)
+    assert ended == callbacks
+    assert caught.value.__notes__ == ["Ends.on_fit_end then raised OSError: no disk"]
+
+
+def test_what_ended_training_comes_out_before_what_callbacks_raise():
+    class Fails(Callback):
+        def on_step_end(self, state, step):
+            raise ArithmeticError("the step")
+
+        def on_fit_end(self, state):
+            raise LookupError("the end")
+
+    with pytest.raises(ArithmeticError, match="the step") as caught:
+        trainer_with(Fails()).fit(*data(), progress=False)
+    assert caught.value.__notes__ == ["Fails.on_fit_end then raised LookupError: the end"]
+
+
 def test_early_stopping_waits_for_patience():
     losses = [1.0, 0.8, 0.9, 0.85, 0.81, 0.5]
     trainer = trainer_with(Scripted(losses), EarlyStopping(patience=3))

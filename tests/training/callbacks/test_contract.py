@@ -11,6 +11,7 @@ HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
 CALLS = {  # how often a fit that goes to its end calls a hook
     "on_fit_check": 1,
     "on_fit_begin": 1,
+    "on_resume": 0,
     "on_epoch_begin": EPOCHS,
     "on_step_end": EPOCHS * STEPS,
     "on_log": EPOCHS * 2,  # at steps 2 and 3
@@ -32,6 +33,20 @@ def test_without_it_nothing_of_that_happens(case, tmp_path, capsys):
     idle = dataclasses.replace(case, make=lambda folder: Callback())
     with pytest.raises((AssertionError, AttributeError, OSError, TypeError)):
         case.did(small_fit(idle, tmp_path, capsys))
+
+
+class FailsAtTheEnd(Callback):
+    def on_fit_end(self, state):
+        raise LookupError("no picture")
+
+
+@each_callback
+def test_it_does_its_work_though_another_one_fails(case, tmp_path, capsys):
+    """What that one raises is raised, or noted on what had ended training already."""
+    fit = small_fit(case, tmp_path, capsys, FailsAtTheEnd())
+    case.did(fit)
+    said = str(fit.error), *getattr(fit.error, "__notes__", [])
+    assert any("no picture" in line for line in said)
 
 
 @each_callback

@@ -1,8 +1,8 @@
 """Callback and the hooks that the loop calls, at its seams.
 
 A callback overrides the hooks that it needs. ``state`` gives it the network, the optimizer's state,
-``state.epoch`` and ``state.stop(reason)``. Numbers reach it at log points only, as Python floats
-that are already on the host.
+``state.stop(reason)`` and ``state.epoch``, the epochs done over all calls of ``fit``. Numbers reach
+it at log points only, as Python floats that are already on the host.
 """
 
 import logging
@@ -44,8 +44,14 @@ class Callback:
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         """``fit`` starts and will run for up to ``epochs`` epochs."""
 
+    def on_resume(self, state: TrainingState) -> None:
+        """``fit`` goes on from a checkpoint, of which all callbacks have taken up their part."""
+
     def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
-        """An epoch of ``steps`` steps starts; None where an iterable does not say how many."""
+        """An epoch of ``steps`` steps starts; None where an iterable does not say how many.
+
+        ``state.epoch`` is its number, counted from 0.
+        """
 
     def on_step_end(self, state: TrainingState, step: int) -> None:
         """Step number ``step`` of this epoch, counted from 1, has been issued to the device."""
@@ -54,13 +60,17 @@ class Callback:
         """A log point: the epoch's mean loss up to step ``step``."""
 
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
-        """An epoch ended: its loss, its validation results, the rate of its last step."""
+        """An epoch ended: its loss, its validation results, the rate of its last step.
+
+        ``state.epoch`` is its number, counted from 1. What is put into ``logs`` is a number of this
+        epoch like all others, for the callbacks behind this one and for the history.
+        """
 
     def on_interrupt(self, state: TrainingState) -> None:
         """Ctrl-C ends ``fit``, between two steps, when nothing is half done."""
 
     def on_fit_end(self, state: TrainingState) -> None:
-        """``fit`` ends, whether all went well or not."""
+        """``fit`` ends, whether all went well or not, in other callbacks too."""
 
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint keeps of it, by name; None if there is nothing to keep.
@@ -105,6 +115,9 @@ class CallbackList:
     def fit_begin(self, epochs: int) -> None:
         self._call("on_fit_begin", epochs)
 
+    def resume(self) -> None:
+        self._call("on_resume")
+
     def epoch_begin(self, steps: int | None) -> None:
         self._call("on_epoch_begin", steps)
 
@@ -117,11 +130,19 @@ class CallbackList:
     def epoch_end(self, logs: Logs) -> None:
         self._call("on_epoch_end", logs)
 
-    def interrupt(self) -> None:
-        self._call("on_interrupt")
+    def interrupt(self, error: BaseException) -> None:
+        """Call all, though some of them raise: what they raise is noted on ``error``."""
+        self._call_all("on_interrupt", error)
 
-    def fit_end(self) -> None:
-        self._call("on_fit_end")
+    def fit_end(self, error: BaseException | None = None) -> None:
+        """Call all, though some of them raise, and raise what was first; the others are its notes.
+
+        Args:
+            error: what has ended ``fit``, or None; it is first, and whoever calls this raises it.
+        """
+        first = self._call_all("on_fit_end", error)
+        if error is None and first is not None:
+            raise first
 
     def check_states(self, states: Any) -> None:
         """Raise ValueError if ``load_states`` could not hand these out."""
@@ -154,3 +175,16 @@ class CallbackList:
     def _call(self, hook: str, *arguments: Any) -> None:
         for call in self._hooks[hook]:
             call(self._state, *arguments)
+
+    def _call_all(self, hook: str, first: BaseException | None) -> BaseException | None:
+        """Call a hook that has to be called whatever others raise; returns the first error."""
+        for call in self._hooks[hook]:
+            try:
+                call(self._state)
+            except BaseException as error:
+                if first is None:
+                    first = error
+                elif error is not first:
+                    where = f"{type(call.__self__).__name__}.{hook}"
+                    first.add_note(f"{where} then raised {type(error).__name__}: {error}")
+        return first

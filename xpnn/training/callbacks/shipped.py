@@ -1,8 +1,7 @@
 """Callbacks: what happens beside training, at the seams of the loop; see ``hooks.py``."""
 
-import csv
 import math
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,19 +10,16 @@ import numpy as np
 from xpnn.arguments import KnownAttributes
 from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.checkpointing.columns import as_columns, from_columns
-from xpnn.training.checkpointing.fields import (
-    BYTES,
-    COUNT,
-    DICTIONARY,
-    NUMBER,
-    check_fields,
-    or_none,
-)
+from xpnn.training.checkpointing.fields import COUNT, DICTIONARY, NUMBER, check_fields, or_none
 from xpnn.training.state import TrainingState
 
 
 class History(KnownAttributes, Callback):
-    """Keeps the numbers of every epoch: ``history["val_loss"]`` is a list, one entry an epoch."""
+    """Keeps the numbers of every epoch: ``history["val_loss"]`` is a list, one entry an epoch.
+
+    It is gone through by names, as a dictionary is, and ``dict(history)`` has all of its lists;
+    ``len(history)`` counts the epochs, and ``history.epochs`` is a list of these.
+    """
 
     def __init__(self) -> None:
         self.epochs: list[Logs] = []
@@ -41,90 +37,105 @@ class History(KnownAttributes, Callback):
         self.epochs = from_columns(saved)
 
     def __getitem__(self, name: str) -> list[float]:
-        if self.epochs and name not in self.epochs[0]:
+        """One number for each epoch, NaN for those in which it was not measured."""
+        if self.epochs and name not in self.names:
             raise KeyError(f"there is no {name!r} in this history, only {', '.join(self.names)}")
-        return [epoch[name] for epoch in self.epochs]
+        return [epoch.get(name, math.nan) for epoch in self.epochs]
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
 
     def __len__(self) -> int:
         return len(self.epochs)
 
     @property
     def names(self) -> list[str]:
-        """What was measured, in the order in which it was."""
-        return list(self.epochs[0]) if self.epochs else []
+        """What was measured in any epoch, in the order in which it came."""
+        return list(dict.fromkeys(name for epoch in self.epochs for name in epoch))
+
+    def keys(self) -> list[str]:
+        """The names; with it, ``dict(history)`` is a dictionary of the lists."""
+        return self.names
+
+    def items(self) -> list[tuple[str, list[float]]]:
+        """Each name with its list."""
+        return [(name, self[name]) for name in self.names]
 
     def plot(self, path: str | Path) -> None:
         """Draw losses and metrics over the epochs into a picture file; needs matplotlib."""
         from xpnn.training.callbacks.curves import draw_curves
 
-        draw_curves({name: self[name] for name in self.names}, Path(path))
+        draw_curves(dict(self), Path(path))
 
     def __repr__(self) -> str:
         last = ", ".join(f"{k}={v:.4g}" for k, v in (self.epochs or [{}])[-1].items())
         return f"<history of {len(self)} epochs: {last}>"
 
 
-class ProgressBar(KnownAttributes, Callback):
-    """A bar for each epoch, with the loss while it runs and all results behind it (tqdm)."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._last = 0
-
-    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
-        self._last = state.epoch + epochs
-
-    def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=steps,
-            initial=state.epoch_steps,
-            desc=f"epoch {state.epoch + 1}/{self._last}",
-            unit="step",
-            dynamic_ncols=True,
-        )
-
-    def on_step_end(self, state: TrainingState, step: int) -> None:
-        self._bar.update()
-
-    def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
-        self._bar.set_postfix(_rounded(logs), refresh=False)
-
-    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
-        self._bar.set_postfix(_rounded(logs))
-        self._close()
-
-    def on_fit_end(self, state: TrainingState) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
 class Watching(KnownAttributes, Callback):
     """Base of callbacks that watch one number for its best value.
 
+    In a second ``fit`` of the same trainer the best of the first one still counts, unless
+    ``forget`` is called in between.
+
     Args:
         monitor: a name in the history, such as "val_loss" or "val_accuracy".
-        higher_is_better: None works it out: losses and errors fall, other metrics rise.
+        higher_is_better: None works it out: losses and errors fall, and the trainer's metrics know
+            it of themselves. Of any other number, which a callback may have measured, it has to be
+            said.
+
+    Raises:
+        ValueError: from ``fit``: nobody knows which way that number goes, or it is not measured.
     """
 
     def __init__(self, monitor: str = "val_loss", higher_is_better: bool | None = None):
         self.monitor, self.higher_is_better = monitor, higher_is_better
         self.best = math.nan
+        self._watched: tuple[object, str, bool] | None = None  # in which training, what, which way
+        self._worked_out: bool | None = None
+
+    def forget(self) -> None:
+        """Let the next ``fit`` begin as if nothing had been watched before."""
+        self.best = math.nan
+
+    def on_fit_check(self, state: TrainingState, steps: int) -> None:
+        self._rises(state)
 
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
-        if self.higher_is_better is None:
-            name = self.monitor.removeprefix("val_")
-            rising = {metric.name for metric in state.metrics if metric.higher_is_better}
-            self.higher_is_better = name in rising
-        self.best = math.nan
+        rises = self._rises(state)
+        if self._is_to_work_out:
+            self.higher_is_better = self._worked_out = rises
+        if not self._is_of(state):
+            self.forget()
+            self._watched = state.training, self.monitor, rises
+
+    def _is_of(self, state: TrainingState) -> bool:
+        """Whether what is remembered is of this training, and of the number watched now."""
+        return self._watched == (state.training, self.monitor, self.higher_is_better)
+
+    @property
+    def _is_to_work_out(self) -> bool:
+        return self.higher_is_better in (None, self._worked_out)
+
+    def _rises(self, state: TrainingState) -> bool:
+        """Whether a higher number is a better one."""
+        if not self._is_to_work_out:
+            return bool(self.higher_is_better)
+        name = self.monitor.removeprefix("val_")
+        known = {metric.name: metric.higher_is_better for metric in state.metrics}
+        if name in known:
+            return known[name]
+        if name.rpartition("_")[2] in ("loss", "error"):
+            return False
+        kind = type(self).__name__
+        raise ValueError(
+            f"{kind} watches {self.monitor!r}, which is neither a loss nor one of the trainer's "
+            f"metrics ({', '.join(known) or 'it has none'}): say whether more of it is better, "
+            f"{kind}(..., higher_is_better=True), or False"
+        )
 
     def is_new_best(self, logs: Logs, by: float = 0.0) -> bool:
         """Whether the watched number beats its best by more than ``by``; takes note of it."""
@@ -153,6 +164,9 @@ class Watching(KnownAttributes, Callback):
 class EarlyStopping(Watching):
     """Ends training when the watched number has not improved for ``patience`` epochs.
 
+    Each ``fit`` waits anew, for something better than the best of those before it. A run that it
+    has ended goes on where it is resumed with more patience.
+
     Args:
         monitor, higher_is_better: see ``Watching``.
         patience: epochs without a new best that are borne.
@@ -173,16 +187,26 @@ class EarlyStopping(Watching):
         self.patience, self.min_gain = patience, min_gain
         self.waited = 0
 
+    def forget(self) -> None:
+        super().forget()
+        self.waited = 0
+
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         super().on_fit_begin(state, epochs)
         self.waited = 0
 
+    def on_resume(self, state: TrainingState) -> None:
+        if state.stop_reason == self._reason and self.waited < self.patience:
+            state.stop_reason = None  # it has more patience now
+
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         self.waited = 0 if self.is_new_best(logs, self.min_gain) else self.waited + 1
         if self.waited >= self.patience:
-            state.stop(
-                f"{self.monitor} has not improved on {self.best:.4g} for {self.patience} epochs"
-            )
+            state.stop(self._reason)
+
+    @property
+    def _reason(self) -> str:
+        return f"{self.monitor} has not improved on {self.best:.4g} for {self.waited} epochs"
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited}
@@ -196,7 +220,10 @@ class EarlyStopping(Watching):
 
 
 class BestWeights(Watching):
-    """Puts the weights of the best epoch back when training ends, however it ends."""
+    """Puts the weights of the best epoch back when training ends, however it ends.
+
+    It keeps a copy of them on the host, for a second ``fit``, too; ``forget`` gives that up.
+    """
 
     replaces_weights: ClassVar[bool] = True
 
@@ -205,8 +232,8 @@ class BestWeights(Watching):
         self.epoch: int | None = None
         self._kept: dict[str, Any] | None = None
 
-    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
-        super().on_fit_begin(state, epochs)
+    def forget(self) -> None:
+        super().forget()
         self.epoch, self._kept = None, None
 
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
@@ -214,9 +241,8 @@ class BestWeights(Watching):
             self.epoch, self._kept = state.epoch, state.network.numpy_arrays()
 
     def on_fit_end(self, state: TrainingState) -> None:
-        if self._kept is not None:
+        if self._kept is not None and self._is_of(state):
             state.network.load(self._kept)
-            self._kept = None
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "epoch": self.epoch, "kept": self._kept}
@@ -234,58 +260,6 @@ class BestWeights(Watching):
         self.epoch, self._kept = saved["epoch"], saved["kept"]
 
 
-class CSVLogger(KnownAttributes, Callback):
-    """Writes a line for each epoch into a CSV file, at once, so that a crash loses nothing.
-
-    A resumed ``fit`` puts the lines back that were there at the checkpoint, and no others.
-
-    Args:
-        path: of the file; folders are made. An existing file is replaced unless ``append``.
-        append: go on behind the lines of an existing file.
-    """
-
-    fixed = ("path",)
-
-    def __init__(self, path: str | Path, *, append: bool = False):
-        self.path, self.append = Path(path), append
-        self._start = 0.0
-
-    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.append:
-            self.path.write_text("")
-        self._start = time.perf_counter()
-
-    def state(self) -> dict[str, Any]:
-        content = self.path.read_bytes() if self.path.exists() else b""
-        lines = np.frombuffer(content, dtype=np.uint8)
-        return {"lines": lines, "seconds": time.perf_counter() - self._start}
-
-    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
-        check_fields(saved, {"lines": BYTES, "seconds": NUMBER}, "CSVLogger")
-
-    def load_state(self, saved: dict[str, Any]) -> None:
-        self.path.write_bytes(saved["lines"].tobytes())
-        self._start = time.perf_counter() - saved["seconds"]
-
-    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
-        row = {
-            "epoch": state.epoch,
-            "seconds": round(time.perf_counter() - self._start, 3),
-            **logs,
-        }
-        new = not self.path.exists() or self.path.stat().st_size == 0
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-
-
 def _shapes(values: dict[str, Any]) -> dict[str, Any]:
     numbers = (int, float, np.ndarray)
     return {n: np.shape(one) if isinstance(one, numbers) else None for n, one in values.items()}
-
-
-def _rounded(logs: Logs) -> dict[str, str]:
-    return {name: f"{value:.4g}" for name, value in logs.items() if name != "rate"}

@@ -88,6 +88,8 @@ class Checkpoint(Watching):
         self._loss, self._told = 0.0, False
 
     def on_fit_check(self, state: TrainingState, steps: int) -> None:
+        if self.monitor:
+            super().on_fit_check(state, steps)
         for path in numbered(self.folder):
             if (number_of(path) or 0) > steps and _is_whole(path):
                 raise FileError(
@@ -97,9 +99,10 @@ class Checkpoint(Watching):
                 )
 
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
-        super().on_fit_begin(state, epochs)
         self._saved, self._loss, self._told = None, 0.0, False
         clear_away_torn(self.folder, f"*{SUFFIX}")
+        if self.monitor:
+            super().on_fit_begin(state, epochs)
 
     def on_step_end(self, state: TrainingState, step: int) -> None:
         self._writer.check()

@@ -144,10 +144,11 @@ def begin(
     if found is None:
         hooks.fit_check(state.steps)
         if path is not None:
-            logger.info("there is no checkpoint in %s yet: training begins", path)
+            _say_that_training_begins(Path(path), hooks)
     else:
         tree = _checked(state, sources, hooks, *found)
         put_back(state, tree, found[0])
+        state.training = object()
         logger.info("training goes on from %s", found[0])
     state.begin_fit()
     state.held_out, state.callbacks = sources.held_out, hooks.callbacks
@@ -158,6 +159,21 @@ def begin(
         state.losses = RunningMean(state.network.backend, **position["losses"])
     state.last_epoch = state.first_epoch + epochs
     return None if tree is None or position is None else tree["callbacks"]
+
+
+def _say_that_training_begins(path: Path, hooks: CallbackList) -> None:
+    """A warning, where the folder looks as if its name were misspelt: nobody writes to it."""
+    found = [getattr(one, "folder", None) for one in hooks.callbacks]
+    folders = [one for one in found if isinstance(one, Path)]
+    if any(folder.absolute() == path.absolute() for folder in folders):
+        logger.info("there is no checkpoint in %s yet: training begins", path)
+        return
+    logger.warning(
+        "there is no checkpoint in %s, and no Checkpoint among the callbacks writes there%s: "
+        "training begins; if it was to go on from one, look at the name",
+        path,
+        "".join(f", but to {folder}" for folder in folders),
+    )
 
 
 def _checked(

@@ -1,0 +1,138 @@
+"""ProgressBar: what stands where somebody looks, and that nobody has to."""
+
+import io
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from xpnn import SGD, Accuracy, Callback, Dense, Network, ProgressBar, Trainer, cross_entropy
+
+pytestmark = pytest.mark.host_only
+
+
+def fit(*callbacks, **settings):
+    x, y = np.ones((64, 4), np.float32), np.arange(64) % 3
+    trainer = Trainer(Network([Dense(3)], (4,)), cross_entropy, SGD(0.1), metrics=[Accuracy()])
+    settings = {"epochs": 2, "validation": 0.25, "callbacks": callbacks} | settings
+    trainer.fit(x, y, batch_size=8, **settings)
+    return trainer
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What comes to a terminal of 80 columns by the end of a ``fit``."""
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, np.array([24, 80, 0, 0], np.uint16).tobytes())
+
+    def fitted(*callbacks, **settings):
+        with open(theirs, "w") as terminal:
+            monkeypatch.setattr(sys, "stderr", terminal)
+            fit(*callbacks, **settings)
+        os.set_blocking(ours, False)
+        return os.read(ours, 100_000).decode()
+
+    yield fitted
+    os.close(ours)
+
+
+def test_a_terminal_has_a_bar_and_then_all_results_in_80_columns(shown):
+    text = shown()
+    assert "epoch 1/2:   0%|" in text
+    lines = [line.rpartition("\r")[2] for line in text.strip().split("\r\n")]
+    assert [line[:21] for line in lines] == ["epoch 1/2: 6 steps in", "epoch 2/2: 6 steps in"]
+    for line in lines:
+        assert "val_accuracy=0." in line
+        assert len(line) <= 80
+
+
+def test_one_among_the_callbacks_is_the_only_one(capsys):
+    fit(ProgressBar())
+    assert capsys.readouterr().err.count("epoch 1/2: 6 steps") == 1
+    fit(ProgressBar(), progress=False)
+    assert capsys.readouterr().err.count("epoch 1/2: 6 steps") == 1
+
+
+def test_what_is_no_terminal_has_short_lines(capsys):
+    fit()
+    shown = capsys.readouterr().err
+    assert "\r" not in shown
+    lines = shown.splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+
+
+class Unwritable(io.StringIO):
+    """A stream that is broken, as a pipe that nobody reads; as a terminal or as a file."""
+
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    flush = write
+
+
+class Bare:
+    """A stream of the user's that can do no more than write."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+def closed(terminal):
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+STREAMS = {
+    "missing": lambda: None,
+    "closed": lambda: closed(False),
+    "broken": lambda: Unwritable(False),
+    "broken terminal": lambda: Unwritable(True),
+    "of few letters": lambda: io.TextIOWrapper(io.BytesIO(), encoding="ascii"),
+    "bare": Bare,
+}
+
+
+@pytest.mark.fault("nobody sees the output")
+@pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
+def test_training_goes_on_though_nobody_sees_it(make, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", make())
+    assert fit().steps == 12
+
+
+@pytest.mark.fault("nobody sees the output")
+@pytest.mark.parametrize("terminal", [False, True])
+def test_training_goes_on_when_the_stream_is_closed_meanwhile(terminal, monkeypatch):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+
+    class Close(Callback):
+        def on_step_end(self, state, step):
+            if step == 3:
+                stream.close()
+
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert fit(Close()).steps == 12
+
+
+def test_a_name_that_the_stream_cannot_write_costs_the_line_alone(monkeypatch):
+    class Named(Callback):
+        def on_epoch_end(self, state, logs):
+            logs["\N{GREEK SMALL LETTER ETA}"] = 1.0
+
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert fit(Named()).steps == 12

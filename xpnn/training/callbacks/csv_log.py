@@ -1,0 +1,127 @@
+"""CSVLogger: the numbers of each epoch as a line of a table in a file."""
+
+import csv
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnn.arguments import KnownAttributes
+from xpnn.errors import FileError
+from xpnn.training.callbacks.hooks import Callback, Logs
+from xpnn.training.checkpointing.fields import BYTES, NUMBER, check_fields
+from xpnn.training.state import TrainingState
+
+ENCODING = "utf-8-sig"  # UTF-8, with the mark before it that spreadsheets may write
+
+
+class CSVLogger(KnownAttributes, Callback):
+    """Writes a line for each epoch into a CSV file, at once, so that a crash loses nothing.
+
+    Every number stands under its name in the header. One that comes later than the header gets a
+    column behind the others, which is empty in the lines before; what is not measured in an epoch
+    is left empty. A resumed ``fit`` puts the lines back that were there at the checkpoint, and no
+    others.
+
+    Args:
+        path: of the file; folders are made. An existing file is replaced unless ``append``.
+        append: go on behind the lines of an existing file.
+
+    Raises:
+        OSError: from ``fit``: the file cannot be written.
+        FileError: from ``fit``: the file to append to is no CSV file.
+    """
+
+    fixed = ("path",)
+
+    def __init__(self, path: str | Path, *, append: bool = False):
+        self.path, self.append = Path(path), append
+        self._start, self._begins = 0.0, not append
+
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.open("ab").close()  # an error now, rather than after an epoch
+        self._begins = not self.append
+        self._start = time.perf_counter()
+
+    def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
+        if self._begins:  # not before, as a run that is resumed keeps its lines
+            self._begins = False
+            self.path.write_bytes(b"")
+
+    def state(self) -> dict[str, Any]:
+        lines = np.frombuffer(self._content(), dtype=np.uint8)
+        return {"lines": lines, "seconds": time.perf_counter() - self._start}
+
+    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
+        check_fields(saved, {"lines": BYTES, "seconds": NUMBER}, "CSVLogger")
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        lines = saved["lines"].tobytes()
+        self._begins = False
+        if self._content().startswith(lines):
+            os.truncate(self.path, len(lines))  # which takes no room, so a full disk costs no line
+        else:
+            self._replace(lines)
+        self._start = time.perf_counter() - saved["seconds"]
+
+    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
+        seconds = round(time.perf_counter() - self._start, 3)
+        row = {"epoch": state.epoch, "seconds": seconds, **logs}
+        header = self._header()
+        names = list(dict.fromkeys((*header, *row)))
+        if names != header:
+            self._replace(self._with_columns(names))
+        with self.path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            torn = file.read() != b"\n"
+            line = _text([[row.get(name, "") for name in names]])
+            file.write((b"\r\n" if torn else b"") + line)
+
+    def _content(self) -> bytes:
+        return self.path.read_bytes() if self.path.exists() else b""
+
+    def _header(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        with self._readable(), self.path.open(newline="", encoding=ENCODING) as file:
+            return next(csv.reader(file), [])
+
+    def _with_columns(self, names: list[str]) -> bytes:
+        """The content with other columns behind those that it has."""
+        with self._readable():
+            text = self._content().decode(ENCODING)
+            header, *rows = list(csv.reader(StringIO(text, newline=""))) or [[]]
+        empty = [""] * (len(names) - len(header))
+        return _text([names, *([*row, *empty] for row in rows)])
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise FileError(
+                f"wanted a CSV file to append to, but {self.path} is none: {error}; choose another "
+                f"path, or leave out append=True to replace it"
+            ) from None
+
+    def _replace(self, content: bytes) -> None:
+        """Write the file anew: the old one stays where that fails."""
+        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        try:
+            beside.write_bytes(content)
+            beside.replace(self.path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _text(rows: Sequence[Sequence[Any]]) -> bytes:
+    """Rows as lines of a CSV file."""
+    file = StringIO(newline="")
+    csv.writer(file).writerows(rows)
+    return file.getvalue().encode()
