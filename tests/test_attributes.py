@@ -4,12 +4,14 @@ The signatures of the constructors say what there is. What is in neither list be
 """
 
 import inspect
+import math
 
 import numpy as np
 import pytest
 
 import xpnn
 from tests.layers.table import LAYERS, Ids, draw
+from xpnn.arguments import parameters_of
 from xpnn.errors import AssignmentError, XpnnError
 from xpnn.layers import (
     ELU,
@@ -40,7 +42,6 @@ from xpnn.layers import (
     SinusoidalPositions,
     SpatialDropout,
 )
-from xpnn.layers.registration import parameters_of
 from xpnn.network import Network
 from xpnn.optimizers import SGD, Adam
 from xpnn.training import Trainer
@@ -126,6 +127,53 @@ def test_an_argument_of_a_layer_that_may_change_acts(backend, make, shape, name,
     assert not same(found, step(Network([make()], shape, backend), compile))
 
 
+NONSENSE = [-1, 0, 2, math.nan, "x", ["x"]]  # of which each constructor refuses some
+
+
+def outcome(run):
+    """The kind and the words of the error that comes, or what is returned."""
+    try:
+        return run()
+    except (ValueError, TypeError) as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("value", NONSENSE, ids=str)
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        *((make, name) for make, _, name, _ in ACTS),
+        *((xpnn.EarlyStopping, name) for name in ("patience", "min_gain", "monitor")),
+        *((lambda **o: xpnn.Checkpoint("x", **o), n) for n in ("every_steps", "every_epochs")),
+        *((SGD, name) for name in ("rate", "momentum", "nesterov", "weight_decay", "clip")),
+        *((Adam, name) for name in ("beta1", "beta2", "epsilon", "decays")),
+        *((lambda **o: small(**o), n) for n in ("optimizer", "metrics", "callbacks", "log_every")),
+        *((lambda **o: small(**o), n) for n in ("accumulate", "seed", "compile", "loss")),
+    ],
+)
+def test_what_is_set_later_is_looked_at_as_by_the_constructor(make, name, value):
+    """Whatever the constructor refuses is refused, in the same words, and changes nothing."""
+    made = make()
+    before = getattr(made, name)
+    built = outcome(lambda: getattr(make(**{name: value}), name))
+    found = outcome(lambda: setattr(made, name, value) or getattr(made, name))
+    assert found == built or (found != found and built != built)
+    if isinstance(found, tuple):
+        assert getattr(made, name) is before
+
+
+def test_what_is_set_on_a_layer_of_a_user_s_is_looked_at_by_the_class_above():
+    class Half(Dropout):
+        def __init__(self):
+            super().__init__(0.5)
+
+    layer = Half()
+    with pytest.raises(ValueError, match=r"Dropout needs a rate in \[0, 1\), got rate=2"):
+        layer.rate = 2
+    layer.rate = np.float32(0.25)
+    assert type(layer.rate) is float
+
+
 @pytest.mark.parametrize("kind", LAYER_KINDS, ids=lambda kind: kind.__name__)
 def test_every_argument_of_a_layer_acts_or_is_fixed(kind):
     acting = {name for name in parameters_of(kind) if (kind, name) in ACT}
@@ -172,7 +220,7 @@ def test_every_argument_of_other_objects_acts_or_is_fixed(kind):
 
 def small(backend="numpy", loss=xpnn.mean_squared_error, optimizer=None, **options):
     network = Network([Dense(4), ReLU(), Dense(1)], (3,), backend)
-    return Trainer(network, loss, optimizer or SGD(0.1), **options)
+    return Trainer(network, loss, SGD(0.1) if optimizer is None else optimizer, **options)
 
 
 def batch():
@@ -238,11 +286,11 @@ def test_compile_and_metrics_and_a_wrong_value_later():
     assert trainer.evaluate(x, y).keys() == {"loss"}
     trainer.metrics = [xpnn.MAE()]
     assert trainer.evaluate(x, y).keys() == {"loss", "mae"}
-    trainer.optimizer = "adam"
+    trainer.state.optimizer = "adam"  # as a callback may
     for _ in range(2):
         with pytest.raises(TypeError, match="optimizer: wanted an object such as Adam"):
             trainer.step(x, y)
-    trainer.optimizer, trainer.accumulate = SGD(), 0
+    trainer.optimizer, trainer.state.accumulate = SGD(), 0
     with pytest.raises(ValueError, match="accumulate counts the parts"):
         trainer.step(x, y)
 

@@ -5,13 +5,21 @@ import pytest
 
 from tests.conftest import SPECS
 from xpnn.backends import get_backend
-from xpnn.errors import BackendUnavailable, DataError, NotBuiltError, ShapeError, XpnnError
+from xpnn.errors import (
+    AssignmentError,
+    BackendUnavailable,
+    DataError,
+    NotBuiltError,
+    ShapeError,
+    XpnnError,
+)
 from xpnn.layers import (
     Dense,
     Dropout,
     Flatten,
     Layer,
     Parallel,
+    Recompute,
     ReLU,
     Residual,
     Sequential,
@@ -60,7 +68,7 @@ def test_names_tell_place_and_kind():
         "1.parallel.1.sequential.0.dense.bias",
     ]
     assert list(net.state) == ["0.residual.body.1.dropout.draw"]
-    assert net.layers == layers
+    assert net.layers == tuple(layers)
 
 
 def test_walk_names_containers_before_their_contents():
@@ -86,6 +94,32 @@ def test_frozen_layers_are_not_trainable_but_have_gradients(backend):
     assert net.trainable() == {"3.dense.weight", "3.dense.bias"}
     net.backward(net.forward(batch(), training=True))
     assert net.grads.keys() == net.params.keys()
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_a_network_is_frozen_as_it_says(backend, value):
+    net = small(backend)
+    with pytest.raises(
+        AssignmentError, match=rf"network\.root\.trainable = {value}, and one layer"
+    ):
+        net.trainable = value
+    everything = net.trainable()
+    net.root.trainable = value  # as it says
+    assert net.trainable() == (everything if value else set())
+    with pytest.raises(TypeError, match=r"trainable is True or False, got 'no'"):
+        net.layers[0].trainable = "no"
+
+
+@pytest.mark.parametrize("container", [Sequential, Residual, Parallel, Recompute])
+def test_layers_of_a_network_stay_what_they_are(container):
+    net = Network([container([Dense(4), ReLU()]), Dense(4)], (4,))
+    for layers in (net.layers, net.root.layers, net.layers[0].layers):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            layers[-1] = Dense(3)
+        with pytest.raises(AttributeError, match="has no attribute 'pop'"):
+            layers.pop()
+        with pytest.raises(AssignmentError, match=r"layers of .* is fixed"):
+            net.layers[0].layers = [Dense(4)]
 
 
 def test_repr_names_what_matters(backend):

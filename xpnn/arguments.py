@@ -4,12 +4,13 @@ import difflib
 import functools
 import inspect
 import math
+import operator
 import types
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from xpnn.errors import AssignmentError, DataError, ShapeError
+from xpnn.errors import AssignmentError, DataError, ShapeError, XpnnError
 from xpnn.typing import Array, Namespace, Shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -122,7 +123,12 @@ class KnownAttributes(FixedAttributes):
     """Base of objects whose attributes are made in ``__init__``, or named in their class.
 
     Once an object is made, setting any other attribute is an error: it would act on nothing. Names
-    that begin with an underscore are the class's own business, and free.
+    that begin with an underscore are the class's own business, and free. An attribute that keeps an
+    argument of a constructor of xpnn's is looked at as that constructor does.
+
+    Attributes:
+        kept_as: where arguments of the constructor are kept, if not under their own names, such as
+            ``{"dropout": "dropout.rate"}``.
 
     >>> class Coin(KnownAttributes):
     ...     fixed = ("sides",)
@@ -138,6 +144,7 @@ class KnownAttributes(FixedAttributes):
     xpnn.errors.AssignmentError: sides of Coin is fixed when it is made; make another Coin
     """
 
+    kept_as: ClassVar[dict[str, str]] = {}
     _is_open: ClassVar[bool] = False  # whether a class takes any attribute all the same
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -145,6 +152,8 @@ class KnownAttributes(FixedAttributes):
         known = name in self.__dict__ or name in kind.fixed or hasattr(kind, name)
         if not (known or kind._is_open or name.startswith("_")) and self._is_made:
             raise AssignmentError(_unknown_message(self, name))
+        if self._is_made and name not in kind.fixed:
+            value = _as_constructed(self, name, value)
         super().__setattr__(name, value)
 
 
@@ -180,10 +189,62 @@ def _making(cls: type, init: Function) -> Function:
     return make  # type: ignore[return-value]
 
 
+@functools.cache
+def parameters_of(kind: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a constructor by name, those behind its ``**options`` too."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        _, *own = inspect.signature(vars(base)["__init__"]).parameters.values()
+        for parameter in own:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                raise XpnnError(
+                    f"the constructor of {kind.__name__} takes *{parameter.name}, from which its "
+                    f"arguments cannot be told; give it a method arguments()"
+                )
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                found.setdefault(parameter.name, parameter)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
+            break
+    return found
+
+
+def kept_argument(made: Any, name: str) -> Any:
+    """An argument of the constructor as it is now; raises AttributeError if it is not kept."""
+    return operator.attrgetter(getattr(made, "kept_as", {}).get(name, name))(made)
+
+
+def _as_constructed(made: Any, name: str, value: Any) -> Any:
+    """What a constructor of xpnn's makes of an argument; raises what it raises.
+
+    Another object is made for that, with the other arguments as they are now.
+    """
+    kind: Any = type(made)
+    maker = _maker(kind, name)
+    if maker is None:
+        return value
+    given = {}
+    for key, parameter in parameters_of(maker).items():
+        try:
+            given[key] = kept_argument(made, key)
+        except AttributeError:
+            if parameter.default is parameter.empty:  # no other one can be made
+                return value
+    return getattr(maker(**{**given, name: value}), name)
+
+
+@functools.cache
+def _maker(kind: Any, name: str) -> Any:
+    """The class of xpnn's, at or above ``kind``, if its constructor takes an argument ``name``."""
+    ours = next(one for one in kind.__mro__ if one.__module__.startswith("xpnn."))
+    return ours if name in parameters_of(ours) and name not in kind.kept_as else None
+
+
 def _unknown_message(made: Any, name: str) -> str:
     kind = type(made)
     known = {*vars(made), *(one for one in dir(kind) if not callable(getattr(kind, one)))}
-    names = sorted(one for one in known - {"fixed"} if not one.startswith("_"))
+    names = sorted(one for one in known - {"fixed", "kept_as"} if not one.startswith("_"))
     close = difflib.get_close_matches(name, names, n=1)
     meant = f", did you mean {close[0]!r}?" if close else "."
     return (

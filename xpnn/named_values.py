@@ -8,7 +8,7 @@ from typing import Any
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError
 from xpnn.layers import Layer, Sequential
-from xpnn.layers.regularization import Rules
+from xpnn.layers.regularization import Rules, is_regularized
 from xpnn.layers.tying import joined
 from xpnn.moving import copied_like
 from xpnn.typing import Params, Shape, State
@@ -28,7 +28,7 @@ class NamedValues:
     _ties: dict[str, str]
 
     @property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> tuple[Layer, ...]:
         """The layers, in the order in which data flows."""
         return self.root.layers
 
@@ -91,7 +91,7 @@ class NamedValues:
             f"{name}.{key}": layer.regularizers
             for name, layer in self._leaves
             for key, param in layer.params.items()
-            if layer.regularizers and f"{name}.{key}" in trained and len(param.shape) > 1
+            if layer.regularizers and f"{name}.{key}" in trained and is_regularized(param)
         }
 
     @functools.cached_property

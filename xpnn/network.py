@@ -10,9 +10,10 @@ from typing import Any, Self
 from xpnn.arguments import FixedAttributes, as_seed, check_input_shape, checked
 from xpnn.backends import Backend, get_backend
 from xpnn.backends.portable.staging import is_mapped
-from xpnn.errors import DataError, XpnnError
+from xpnn.errors import AssignmentError, DataError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
 from xpnn.layers.embedding import as_ids
+from xpnn.layers.regularization import check_reach
 from xpnn.layers.tying import ties
 from xpnn.moving import moved, unbuilt_copy
 from xpnn.named_values import NamedValues
@@ -45,6 +46,7 @@ class Network(NamedValues, FixedAttributes):
 
     Raises:
         ShapeError: the layers do not fit each other; the message names the layer.
+        ValueError: a rule of ``regularize`` acts on nothing.
         BackendUnavailable: the backend does not work here.
 
     >>> from xpnn import Dense, Network, ReLU
@@ -54,6 +56,14 @@ class Network(NamedValues, FixedAttributes):
     """
 
     fixed = ("layers", "root", "input_shape", "output_shape", "backend", "seed", "dtype")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainable":
+            raise AssignmentError(
+                f"trainable of a Network lists what is trained; to freeze all of it write "
+                f"network.root.trainable = {value!r}, and one layer by network.layers[0].trainable"
+            )
+        super().__setattr__(name, value)
 
     @checked
     def __init__(
@@ -70,6 +80,10 @@ class Network(NamedValues, FixedAttributes):
         self.input_shape, self.dtype = _as_shape(input_shape), dtype
         self.seed = as_seed(seed)
         self._build(Sequential(layers), backend)
+        for rule in {
+            id(rule): rule for one in self.all_layers for rule in one.regularizers
+        }.values():
+            check_reach([rule], [one for one in self.all_layers if rule in one.regularizers])
 
     def _build(self, root: Sequential, backend: str | Backend) -> None:
         root.output_shape(self.input_shape)  # layers that do not fit fail before a library's import

@@ -187,8 +187,16 @@ def test_ids_deeper_in_a_network_are_checked_too(backend):
 
 
 def test_an_embedding_of_floats_is_explained(backend):
-    with pytest.raises(DataError, match=r"looks up integer ids.*make it the first layer"):
+    with pytest.raises(DataError, match=r"looks up integer ids.*np\.eye\(5\)\[ids\]"):
         Network([Dense(3), Embedding(5, 2)], (3,), backend).forward(np.ones((2, 3)))
+    ids = np.array([[3], [0], [4], [3]])  # what it says to write instead is the same
+    table = Network([Embedding(5, 2), Flatten()], (1,), backend)
+    dense = Network([Dense(2, use_bias=False)], (5,), backend)
+    dense.load({"0.dense.weight": table.numpy_arrays()["0.embedding.weight"]})
+    found, expected = (
+        backend.to_numpy(n.predict(x)) for n, x in ((dense, np.eye(5)[ids[:, 0]]), (table, ids))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     with pytest.raises(ValueError, match="some of these take floats and some integers"):
         Parallel([Dense(3), Embedding(5, 3)])
 

@@ -10,19 +10,25 @@ from xpnn import (
     L2,
     SGD,
     Adam,
+    BatchNorm,
     ClipByGlobalNorm,
     Dense,
+    Dropout,
     Embedding,
+    Flatten,
     LayerNorm,
     MaxNorm,
     Network,
+    ReLU,
     Residual,
     Sequential,
     Tanh,
+    TiedDense,
     Trainer,
     make_train_step,
     mean_squared_error,
 )
+from xpnn.errors import ShapeError
 
 RATE = 0.01
 
@@ -233,7 +239,46 @@ def test_rules_of_an_embedding(backend):
 def test_bad_rules_are_explained():
     with pytest.raises(TypeError, match=r"takes rules such as L2\(1e-4\), got 0.1"):
         Dense(3).regularize(0.1)
-    with pytest.raises(ValueError, match="L2 needs a strength above 0, got -1"):
+    with pytest.raises(ValueError, match="L2 needs a strength of 0 or more, got -1"):
         L2(-1)
     with pytest.raises(ValueError, match="limit above 0, got 0"):
         MaxNorm(0)
+
+
+def test_a_strength_of_0_does_nothing(backend, rng):
+    x, y = data(rng)
+    plain, ruled = mlp(backend), mlp(backend, L1(0), L2(0.0))
+    assert stepped(plain, x, y) == stepped(ruled, x, y)
+    for name, array in plain.numpy_arrays().items():
+        np.testing.assert_array_equal(ruled.numpy_arrays()[name], array)
+
+
+@pytest.mark.parametrize("axis", [2, -3])
+def test_max_norm_of_an_axis_that_there_is_not(rng, axis):
+    x, y = data(rng)
+    with pytest.raises(ShapeError, match=rf"MaxNorm\(1\.0, axis={axis}\) wants an axis of the w"):
+        stepped(mlp("numpy", MaxNorm(1.0, axis=axis)), x, y)
+
+
+@pytest.mark.parametrize(
+    "make", [ReLU, Dropout, BatchNorm, Flatten, lambda: Sequential([LayerNorm(), ReLU()])]
+)
+def test_rules_that_act_on_nothing_are_refused(make):
+    layers = [Dense(3), make().regularize(L2(0.1)), Dense(2)]
+    with pytest.raises(ValueError, match=r"L2\(0\.1\) would act on nothing, as"):
+        Network(layers, (4,))
+    network = Network([Dense(3), make()], (4,))
+    with pytest.raises(ValueError, match=r"L2\(0\.1\) would act on nothing"):
+        network.layers[1].regularize(L2(0.1))
+    assert network.layers[1].regularizers == ()
+    rule = L2(0.1)  # on all of a block, as a container hands it on
+    Network([Sequential([Dense(3), make()]).regularize(rule), make().regularize(rule)], (4,))
+
+
+def test_rules_of_tied_weights_belong_to_the_layer_that_has_them():
+    embedding = Embedding(5, 3)
+    with pytest.raises(ValueError, match=r"regularize Embedding\(5, 3\), whose weights it shares"):
+        Network([embedding, TiedDense(5, embedding).regularize(L2(0.1))], (4,))
+    embedding = Embedding(5, 3)
+    block = Sequential([embedding, TiedDense(5, embedding)]).regularize(L2(0.1))
+    assert Network([block], (4,)).regularizers().keys() == {"0.sequential.0.embedding.weight"}

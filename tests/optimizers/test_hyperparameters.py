@@ -14,9 +14,11 @@ from xpnn.optimizers import (
     AdamW,
     ClipByValue,
     Constant,
+    Cosine,
     Linear,
     Lion,
     NAdam,
+    OneCycle,
     RMSprop,
     WarmUp,
 )
@@ -104,6 +106,16 @@ def test_numbers_of_numpy_are_taken_and_widen_nothing(backend, number):
         (lambda: RMSprop(rho=1), r"RMSprop needs rho in \[0, 1\), got 1"),
         (lambda: RMSprop(epsilon=-1e-8), r"RMSprop needs epsilon of at least 0, got -1e-08"),
         (lambda: Adagrad(weight_decay=-1), r"Adagrad needs weight_decay of at least 0, got -1"),
+        (lambda: SGD(Constant(-0.1)), r"SGD needs rate of at least 0, got Constant\(start=-0\.1\)"),
+        (lambda: SGD(Linear(0.1, end=-1, steps=3)), r"SGD needs rate of at least 0, got Linear"),
+        (lambda: SGD(Cosine(math.nan, steps=3)), r"SGD needs rate of at least 0, got Cosine"),
+        (lambda: SGD(WarmUp(2, math.inf)), r"SGD needs rate of at least 0, got WarmUp"),
+        (lambda: Adam(beta1=Linear(0.5, end=1.0, steps=3)), r"Adam needs beta1 in \[0, 1\), got L"),
+        (lambda: Adam(beta1=OneCycle(1.5, steps=9)), r"Adam needs beta1 in \[0, 1\), got OneCycle"),
+        (
+            lambda: OneCycle(1.0, steps=9, start_ratio=0),
+            r"OneCycle needs ratios above 0, got start",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_refused(make, text):

@@ -17,10 +17,11 @@ from tests.reliability.conduct import ends_well, fuzz
 from tests.reliability.strategies import any_arrays, scalars
 from tests.reliability.tally import attempt
 from xpnn import Dense, Embedding, Network, ReLU
+from xpnn.arguments import parameters_of
 from xpnn.errors import OutOfMemory, ShapeError
 from xpnn.initializers import normal, zeros
 from xpnn.layers import LSTM, Layer, LayerNorm
-from xpnn.layers.registration import KINDS, parameters_of
+from xpnn.layers.registration import KINDS
 
 pytestmark = pytest.mark.host_only
 

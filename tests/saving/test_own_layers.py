@@ -65,6 +65,28 @@ def test_an_initializer_of_a_user_is_left_out(path):
     np.testing.assert_array_equal(twin.params["0.dense.weight"], 1)
 
 
+def test_a_class_that_is_registered_again_can_still_be_saved(path):
+    """As where a cell of a notebook is run again, while networks of its first class are trained."""
+
+    def cell():
+        @xpnn.register("tests.Again")
+        class Again(Tanh):
+            pass
+
+        return Again
+
+    first, second = cell(), cell()
+    for kind in (first, second):
+        Network([kind(), Dense(2)], (3,)).save(path)
+        assert type(xpnn.load(path).layers[0]) is second
+
+    class Again(first):
+        """Not registered itself."""
+
+    with pytest.raises(XpnnError, match="a kind of layer that has no name in files"):
+        Network([Again()], (3,)).save(path)
+
+
 def test_an_unknown_layer_is_named(path, monkeypatch):
     Network([Scale()], (3,)).save(path)
     monkeypatch.delitem(KINDS, "tests.Scale")
@@ -133,7 +155,7 @@ def lying():
 
 def swapped():
     layer = Wrapped(Tanh)
-    layer.layers[0] = GELU()
+    vars(layer)["layers"] = (GELU(), layer.layers[1])
     return layer
 
 

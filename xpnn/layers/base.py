@@ -12,7 +12,7 @@ from xpnn.backends import Backend
 from xpnn.errors import NotBuiltError, OutOfMemory, XpnnError
 from xpnn.initializers import check_room
 from xpnn.layers.registration import arguments_of, changeable
-from xpnn.layers.regularization import Constraint, Penalty
+from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.typing import Array, Namespace, Params, Shape, State
 
 
@@ -67,6 +67,13 @@ class Layer(KnownAttributes):
         self._fused: dict[str, Callable[..., Any]] = {}
         self._fused_for: list[tuple[str, Any]] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainable" and not isinstance(value, bool):
+            raise TypeError(f"trainable is True or False, got {value!r}")
+        if name == "regularizers":
+            value = _as_rules(value)
+        super().__setattr__(name, value)
+
     # What a kind of layer says about itself ---------------------------------------------------
 
     def forward(self, Z: Array, training: bool = False) -> Array:
@@ -117,8 +124,8 @@ class Layer(KnownAttributes):
     def arguments(self) -> dict[str, Any]:
         """The arguments that make another layer like this one; a model file holds them.
 
-        They are those of the constructor, each read from the attribute of its name. A layer that
-        keeps them otherwise overrides this.
+        They are those of the constructor, each read from the attribute of its name, or from where
+        ``kept_as`` says. A layer that keeps them otherwise overrides this.
         """
         return arguments_of(self)
 
@@ -231,14 +238,18 @@ class Layer(KnownAttributes):
         Penalties (``L1``, ``L2``) are added to the loss in training, constraints (``MaxNorm``) hold
         after every step. Both leave out parameters of a single axis: biases, scales of norms.
 
+        Raises:
+            ValueError: they would act on nothing; before the layer is built, ``Network`` says so.
+
         >>> from xpnn import L2, Dense, MaxNorm
         >>> Dense(10).regularize(L2(1e-4), MaxNorm(3.0)).regularizers
         (L2(0.0001), MaxNorm(3.0))
         """
-        for rule in rules:
-            if not isinstance(rule, Penalty | Constraint):
-                raise TypeError(f"regularize takes rules such as L2(1e-4), got {rule!r}")
-        for _, layer in self.walk():
+        rules = _as_rules(rules)
+        layers = [layer for _, layer in self.walk()]
+        if self.built:
+            check_reach(rules, layers)
+        for layer in layers:
             layer.regularizers += rules
         return self
 
@@ -256,3 +267,11 @@ class Layer(KnownAttributes):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _as_rules(rules: Any) -> tuple[Penalty | Constraint, ...]:
+    """A list of rules as a tuple, which does not change."""
+    for rule in rules:
+        if not isinstance(rule, Penalty | Constraint):
+            raise TypeError(f"regularize takes rules such as L2(1e-4), got {rule!r}")
+    return tuple(rules)

@@ -7,7 +7,7 @@ chain rule for the way its layers are joined.
 import functools
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError
@@ -38,7 +38,7 @@ class Container(Layer):
         super().__init__()
         if not isinstance(layers, Iterable) or hasattr(layers, "shape"):
             raise TypeError(f"{type(self).__name__} wants a list of layers, got {layers!r}")
-        layers = list(layers)
+        layers = tuple(layers)  # a network would not notice that a list has changed
         for layer in layers:
             if not isinstance(layer, Layer):
                 hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
@@ -144,13 +144,11 @@ class Residual(Container):
     """
 
     fixed: ClassVar[tuple[str, ...]] = ("layers", "body", "shortcut")
+    kept_as: ClassVar[dict[str, str]] = {"layers": "body.layers"}
 
     def __init__(self, layers: Sequence[Layer], shortcut: Layer | None = None):
         self.body, self.shortcut = Sequential(layers), shortcut
         super().__init__([self.body] if shortcut is None else [self.body, shortcut])
-
-    def arguments(self) -> dict[str, Any]:
-        return {"layers": self.body.layers, "shortcut": self.shortcut}
 
     def children(self) -> dict[str, Layer]:
         return dict(zip(("body", "shortcut"), self.layers, strict=False))
@@ -194,6 +192,7 @@ class Parallel(Container):
     """
 
     fixed: ClassVar[tuple[str, ...]] = ("layers", "branches", "merge")
+    kept_as: ClassVar[dict[str, str]] = {"branches": "layers"}
 
     def __init__(
         self, branches: Sequence[Layer], merge: Literal["concatenate", "sum"] = "concatenate"
@@ -209,9 +208,6 @@ class Parallel(Container):
                 "some integers"
             )
         self.merge = merge
-
-    def arguments(self) -> dict[str, Any]:
-        return {"branches": self.layers, "merge": self.merge}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         shapes = [branch.output_shape(input_shape) for branch in self.layers]

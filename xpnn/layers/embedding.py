@@ -75,8 +75,10 @@ class Embedding(Layer):
         xp = self.xp
         if not xp.isdtype(ids.dtype, "integral"):
             raise DataError(
-                f"{self!r} looks up integer ids, got {ids.dtype}; make it the first layer of the "
-                f"network"
+                f"{self!r} looks up integer ids, got {ids.dtype}: it reads a network's inputs, all "
+                f"of which are ids then. For ids beside numbers make one-hot columns of them, "
+                f"np.eye({self.vocabulary})[ids], and put Dense({self.features}, use_bias=False) "
+                f"in its place, which is the same"
             )
         self.cache["ids"] = flat = xp.reshape(ids, (-1,))
         rows = xp.take(self.params["weight"], flat, axis=0)

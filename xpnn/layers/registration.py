@@ -1,10 +1,11 @@
 """Names of kinds of layers, by which a file says what a network is made of."""
 
 import functools
-import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from xpnn.arguments import kept_argument, parameters_of
 from xpnn.errors import XpnnError
 
 Kind = TypeVar("Kind", bound=type)
@@ -12,13 +13,17 @@ Kind = TypeVar("Kind", bound=type)
 KINDS: dict[str, type] = {}
 """Layers, penalties and constraints by the name that stands for them in files."""
 
+_NAMED: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+"""The names of registered classes, those too in whose place another of their name has come."""
+
 
 def register(name: str) -> Callable[[Kind], Kind]:
     """Let a layer, penalty or constraint of your own take part in ``network.save``; a decorator.
 
     The class is made again from the arguments of its constructor, which it keeps as attributes of
     the same names, or gives in a method ``arguments()``. Who loads the file imports the module with
-    the class first.
+    the class first. Where the definition is run again, as in a notebook, objects of the class from
+    before are saved as well, and load as what the name stands for now.
 
     Args:
         name: stands for the class in files and so must never change: the name of your package, a
@@ -42,7 +47,7 @@ def register(name: str) -> Callable[[Kind], Kind]:
         other = KINDS.get(name, kind)
         if (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):
             raise ValueError(f"{name!r} already stands for {other.__qualname__}; choose another")
-        KINDS[name] = kind
+        KINDS[name], _NAMED[kind] = kind, name
         return kind
 
     return named
@@ -50,27 +55,8 @@ def register(name: str) -> Callable[[Kind], Kind]:
 
 def name_of(kind: type) -> str | None:
     """The name that stands for a class in files, or None."""
-    return next((name for name, known in KINDS.items() if known is kind), None)
-
-
-def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
-    """The parameters of a constructor by name, those behind its ``**options`` too."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in kind.__mro__:
-        if "__init__" not in vars(base) or base is object:
-            continue
-        _, *own = inspect.signature(vars(base)["__init__"]).parameters.values()
-        for parameter in own:
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                raise XpnnError(
-                    f"the constructor of {kind.__name__} takes *{parameter.name}, from which its "
-                    f"arguments cannot be told; give it a method arguments()"
-                )
-            if parameter.kind is not parameter.VAR_KEYWORD:
-                found.setdefault(parameter.name, parameter)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
-            break
-    return found
+    found = next((name for name, known in KINDS.items() if known is kind), None)
+    return found or _NAMED.get(kind)
 
 
 @functools.cache
@@ -84,17 +70,19 @@ def changeable(kind: type) -> tuple[str, ...]:
 
 
 def arguments_of(made: object) -> dict[str, Any]:
-    """The arguments of a constructor, each read from the attribute of its name.
+    """The arguments of a constructor, each read from where it is kept.
 
     Raises:
         XpnnError: there is no such attribute.
     """
-    kind, found = type(made), {}
+    kind: Any = type(made)
+    found = {}
     for name in parameters_of(kind):
-        if not hasattr(made, name):
+        try:
+            found[name] = kept_argument(made, name)
+        except AttributeError:
             raise XpnnError(
                 f"{made!r} does not keep the argument {name!r}; store it as self.{name}, or give "
                 f"{kind.__name__} a method arguments() that returns all of them by name"
-            )
-        found[name] = getattr(made, name)
+            ) from None
     return found

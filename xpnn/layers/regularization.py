@@ -6,10 +6,12 @@ and applies constraints to what the optimizer returns. Losses in prediction mode
 ``Trainer.evaluate``) are those of the data alone, so that they can be compared between strengths.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from xpnn.arguments import KnownAttributes, checked
 from xpnn.backends import Backend
+from xpnn.errors import ShapeError
 from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Params
 
@@ -21,15 +23,15 @@ class Penalty(KnownAttributes):
     """Base of what is added to the loss for a parameter w: ``strength * f(w)``.
 
     Args:
-        strength: above 0.
+        strength: at least 0, where it does nothing.
     """
 
     fixed = ("strength",)
 
     @checked
     def __init__(self, strength: float):
-        if not strength > 0:
-            raise ValueError(f"{type(self).__name__} needs a strength above 0, got {strength}")
+        if not strength >= 0:
+            raise ValueError(f"{type(self).__name__} needs a strength of 0 or more, got {strength}")
         self.strength = float(strength)
 
     def value(self, xp: Namespace, w: Array) -> Array:
@@ -101,6 +103,8 @@ class MaxNorm(Constraint):
         self.limit, self.axis = float(limit), axis
 
     def apply(self, xp: Namespace, w: Array) -> Array:
+        if not -w.ndim <= self.axis < w.ndim:
+            raise ShapeError(f"{self!r} wants an axis of the weights, of shape {tuple(w.shape)}")
         wide = widened(w, xp)
         summed = tuple(axis for axis in range(w.ndim) if axis != self.axis % w.ndim)
         length = xp.sqrt(xp.sum(wide * wide, axis=summed, keepdims=True))
@@ -109,6 +113,31 @@ class MaxNorm(Constraint):
 
     def __repr__(self) -> str:
         return f"MaxNorm({self.limit}{'' if self.axis == -1 else f', axis={self.axis}'})"
+
+
+def check_reach(rules: Iterable[Penalty | Constraint], layers: Sequence[Any]) -> None:
+    """Refuse rules that would act on nothing.
+
+    Args:
+        layers: built, to which all of the rules were given.
+
+    Raises:
+        ValueError: none of these layers has weights that rules act on.
+    """
+    if any(is_regularized(param) for layer in layers for param in layer.params.values()):
+        return
+    for rule in rules:
+        tied = [source for layer in layers for source in layer.ties.values()]
+        hint = f"; regularize {tied[0]!r}, whose weights it shares" if tied else ""
+        raise ValueError(
+            f"{rule!r} would act on nothing, as {layers[0]!r} has no weights of its own with two "
+            f"axes or more{hint}"
+        )
+
+
+def is_regularized(param: Array) -> bool:
+    """Whether rules act on a parameter: matrices and kernels, not biases and scales of norms."""
+    return len(param.shape) > 1
 
 
 Penalize = Callable[..., tuple[Array, Params]]

@@ -1,11 +1,10 @@
 """Optimizer: walks the named parameters; a subclass writes one rule for one parameter."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from operator import attrgetter
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
@@ -36,6 +35,31 @@ def matrices_only(name: str, param: Array) -> bool:
 def every_parameter(name: str, param: Array) -> bool:
     """Decay all that is trained."""
     return True
+
+
+class Hyperparameters(Mapping[str, Hyper]):
+    """Those of an optimizer as they are now, by name, to be read."""
+
+    def __init__(self, values: dict[str, Hyper]):
+        self._values = values
+
+    def __getitem__(self, name: str) -> Hyper:
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> NoReturn:
+        raise TypeError(
+            f"hyper is there to be read; write optimizer.{name} = {value!r}, and the next step "
+            f"goes by it"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
 
 
 class Optimizer(KnownAttributes):
@@ -75,6 +99,7 @@ class Optimizer(KnownAttributes):
     decoupled_decay: ClassVar[bool] = False
 
     fixed = ("slots", "carried", "fractions", "decoupled_decay")
+    kept_as: ClassVar[dict[str, str]] = {"hyper": "nowhere"}
     _hyper: tuple[str, ...] = ()
     _version: object
 
@@ -98,6 +123,8 @@ class Optimizer(KnownAttributes):
             value = self._checked(name, value)
         if name == "clip" and not (value is None or isinstance(value, Clipping)):
             raise TypeError(f"clip is an object such as ClipByGlobalNorm(1.0), got {value!r}")
+        if name == "decays" and not callable(value):
+            raise TypeError(f"decays is a function such as matrices_only, got {value!r}")
         before = vars(self).get(name)
         super().__setattr__(name, value)
         if not (value is before or (isinstance(value, Real) and value == before)):
@@ -148,9 +175,9 @@ class Optimizer(KnownAttributes):
     # What every optimizer can do -----------------------------------------------------------------
 
     @property
-    def hyper(self) -> Mapping[str, Hyper]:
+    def hyper(self) -> Hyperparameters:
         """The hyperparameters by name, to be read; to change one, set the attribute."""
-        return MappingProxyType({name: getattr(self, name) for name in self._hyper})
+        return Hyperparameters({name: getattr(self, name) for name in self._hyper})
 
     def init(
         self, params: Params, backend: Backend, scaling: LossScaling | None = None
@@ -232,15 +259,14 @@ class Optimizer(KnownAttributes):
 
     def _checked(self, name: str, value: Any) -> Hyper:
         """A hyperparameter as a Schedule or a Python float; NumPy's would widen what they meet."""
-        if isinstance(value, Schedule):
-            return value
-        if not isinstance(value, Real):
+        if not isinstance(value, Real | Schedule) or isinstance(value, bool):
             raise TypeError(f"{name} is a number or a Schedule, got {value!r}")
-        value = float(value)
-        if not 0 <= value < (1.0 if name in self.fractions else math.inf):
-            wanted = "in [0, 1)" if name in self.fractions else "of at least 0"
-            raise ValueError(f"{type(self).__name__} needs {name} {wanted}, got {value}")
-        return value
+        given = value if isinstance(value, Schedule) else float(value)
+        for number in given.ends if isinstance(given, Schedule) else (given,):
+            if not 0 <= number < (1.0 if name in self.fractions else math.inf):
+                wanted = "in [0, 1)" if name in self.fractions else "of at least 0"
+                raise ValueError(f"{type(self).__name__} needs {name} {wanted}, got {value}")
+        return given
 
     def _check_state(self, opt_state: OptState, wanted: tuple[str, ...]) -> None:
         """Raise ValueError unless the state has all that is wanted; a change may want more."""

@@ -1,5 +1,7 @@
 """Limits on gradients, applied inside of the optimizer's sweep and never read on the host."""
 
+import math
+
 from xpnn.arguments import Unchanging
 from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Number, Params
@@ -37,8 +39,8 @@ class ClipByGlobalNorm(Clipping):
     """
 
     def __init__(self, limit: float):
-        if not limit > 0:
-            raise ValueError(f"ClipByGlobalNorm needs a limit above 0, got {limit}")
+        if not 0 < limit < math.inf:
+            raise ValueError(f"ClipByGlobalNorm needs a limit above 0, got {limit}, or clip=None")
         self.limit = float(limit)
 
     def scale(self, xp: Namespace, grads: Params) -> Number:

@@ -37,6 +37,14 @@ class Schedule(Unchanging):
         raise NotImplementedError(f"{type(self).__name__} has to define value")
 
     @property
+    def ends(self) -> tuple[float, ...]:
+        """The values between which it moves, which a hyperparameter has to allow.
+
+        Unless a kind of schedule says otherwise, its first value.
+        """
+        return (float(self(1)),)
+
+    @property
     def plateau(self) -> "ReduceOnPlateau | None":
         """The part that has to be told how training goes, if there is one."""
         return None
@@ -99,6 +107,10 @@ class Cosine(Schedule):
     def __init__(self, start: float, *, steps: int, end: float = 0.0):
         self.start, self.steps, self.end = float(start), _steps(steps, "steps"), float(end)
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.end
+
     def value(self, xp: Namespace, done: Number) -> Number:
         share = xp.minimum(done / self.steps, 1.0)
         return self.end + 0.5 * (self.start - self.end) * (1.0 + xp.cos(math.pi * share))
@@ -109,6 +121,10 @@ class Linear(Schedule):
 
     def __init__(self, start: float, *, end: float, steps: int):
         self.start, self.end, self.steps = float(start), float(end), _steps(steps, "steps")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.end
 
     def value(self, xp: Namespace, done: Number) -> Number:
         return self.start + (self.end - self.start) * xp.minimum(done / self.steps, 1.0)
@@ -128,6 +144,10 @@ class WarmUp(Schedule):
     def __init__(self, steps: int, then: Hyper):
         self.steps = _steps(steps, "steps")
         self.then = then if isinstance(then, Schedule) else Constant(then)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.then.ends
 
     def value(self, xp: Namespace, done: Number) -> Number:
         return xp.minimum((done + 1) / self.steps, 1.0) * self.then.value(xp, done)
@@ -162,8 +182,17 @@ class OneCycle(Schedule):
     ):
         if not 0 < rise < 1:
             raise ValueError(f"OneCycle needs a rise in (0, 1), got {rise}")
+        if not (start_ratio > 0 and end_ratio > 0):
+            raise ValueError(
+                f"OneCycle needs ratios above 0, got start_ratio={start_ratio} and "
+                f"end_ratio={end_ratio}"
+            )
         self.peak, self.steps, self.rise = float(peak), _steps(steps, "steps"), float(rise)
         self.start_ratio, self.end_ratio = float(start_ratio), float(end_ratio)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.peak / self.start_ratio, self.peak
 
     def value(self, xp: Namespace, done: Number) -> Number:
         start = self.peak / self.start_ratio

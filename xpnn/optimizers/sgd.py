@@ -31,6 +31,8 @@ class SGD(Optimizer):
         self, rate: Hyper = 0.01, *, momentum: Hyper = 0.0, nesterov: bool = False, **shared: Any
     ):
         super().__init__(rate, {"momentum": momentum}, **shared)
+        if not isinstance(nesterov, bool):
+            raise TypeError(f"SGD wants nesterov to be True or False, got {nesterov!r}")
         if nesterov and momentum == 0:
             raise ValueError("SGD with nesterov=True needs momentum above 0, such as 0.9, got 0")
         self.nesterov = nesterov

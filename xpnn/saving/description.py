@@ -18,9 +18,10 @@ from numbers import Integral, Real
 from typing import Any
 
 from xpnn import initializers
+from xpnn.arguments import parameters_of
 from xpnn.errors import XpnnError
 from xpnn.layers import Layer
-from xpnn.layers.registration import arguments_of, name_of, parameters_of
+from xpnn.layers.registration import arguments_of, name_of
 from xpnn.named_values import NamedValues
 from xpnn.saving.argument_types import is_initializer, makes_layers, types_of
 
@@ -143,7 +144,7 @@ class Describer:
         if isinstance(value, Real):
             number = float(value)
             return number if math.isfinite(number) else {"number": str(number)}
-        if isinstance(value, list):
+        if isinstance(value, list) or _are_layers(value):
             return [self._value(one, inside, where) for one in value]
         if isinstance(value, tuple):
             return {"tuple": [self._value(one, inside, where) for one in value]}
@@ -170,6 +171,11 @@ class Describer:
                 f"earlier in the same network and were given to it, or to a container, by you"
             )
         return {"tied to": self._numbers[id(layer)]}
+
+
+def _are_layers(value: Any) -> bool:
+    """Whether they are those of a container, which are a list in a file."""
+    return isinstance(value, tuple) and value != () and all(isinstance(one, Layer) for one in value)
 
 
 def _known(value: Any) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from xpnn.arguments import parameters_of
 from xpnn.errors import FileError
 from xpnn.layers import Layer
-from xpnn.layers.registration import KINDS, parameters_of
+from xpnn.layers.registration import KINDS
 from xpnn.layers.regularization import Constraint, Penalty
 from xpnn.saving.argument_types import is_of_type, types_of
 from xpnn.saving.description import MADE, PLAIN

@@ -146,7 +146,8 @@ def _check_made_again(network: NamedValues, text: str) -> None:
 
 
 def _check_same(name: str, layer: Layer, other: Layer, root: Layer, twin: Layer) -> None:
-    if type(layer) is not type(other):
+    kinds = {name_of(type(one)) or type(one) for one in (layer, other)}
+    if len(kinds) > 1:
         raise XpnnError(
             f"layer {name!r} is a {type(layer).__name__}, but made again from its arguments a "
             f"{type(other).__name__}"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.random import Generator
@@ -59,6 +59,7 @@ class MultiHeadAttention(Container):
     """
 
     fixed = ("layers", "heads", "dropout", "use_bias", "weight_init")
+    kept_as: ClassVar[dict[str, str]] = {"dropout": "dropout.rate"}
 
     def __init__(
         self,
@@ -76,9 +77,6 @@ class MultiHeadAttention(Container):
         super().__init__([self.dropout])
         self.heads, self.causal, self.rotate = heads, causal, rotate
         self.use_bias, self.weight_init = use_bias, weight_init
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "dropout": self.dropout.rate}
 
     # Shapes and starting values -----------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class Checkpoint(Watching):
     """
 
     fixed = ("folder", "background")
+    kept_as: ClassVar[dict[str, str]] = {"best": "monitor"}
     runs_last: ClassVar[bool] = True  # what the others know has to be in it
 
     @checked
