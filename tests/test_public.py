@@ -69,7 +69,7 @@ def public_initializers():
     return functions_of(
         initializers,
         *(initializers.fans, initializers.zeros_for, initializers.claim),
-        *(initializers.check_room, initializers.memory_of_machine),
+        *(initializers.check_room, initializers.check_memory, initializers.memory_of_machine),
     )
 
 

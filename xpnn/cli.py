@@ -145,7 +145,7 @@ def _train(options: argparse.Namespace) -> int:
     trainer = _trainer(options, len(x_train), checkpoints)
     network = trainer.network
     if not options.resume:  # what an earlier run has left goes when nothing is wrong with this one
-        for path in numbered(checkpoints):
+        for path in filter(Path.is_file, numbered(checkpoints)):
             path.unlink()
     print(network.summary())
     print(f"losses are those of labels smoothed by {SMOOTHING}, which no answer brings to 0")

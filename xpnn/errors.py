@@ -18,12 +18,20 @@
 ``CompileWarning`` is a UserWarning: a step that xpnn would have compiled unasked runs call by call.
 
 A wrong argument to a constructor is a plain ValueError or TypeError. Every message says what was
-wanted, what came and what to do.
+wanted, what came and what to do. Names in it may come from a file that somebody has tampered with:
+what no terminal should be told is written as Python writes it, such as ``\\x1b``.
 """
 
 
 class XpnnError(Exception):
     """Base of all errors that xpnn defines."""
+
+    def __str__(self) -> str:
+        return "".join(map(_printable, super().__str__()))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
 
 
 class BackendUnavailable(XpnnError, RuntimeError):

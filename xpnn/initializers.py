@@ -82,11 +82,17 @@ def check_room(shape: Shape) -> None:
         OutOfMemory: an array of that shape, in float64, as numbers are drawn, is larger than the
             memory.
     """
-    asked, memory = 8 * math.prod(shape), memory_of_machine()
-    if asked > memory:
+    what = f"an array of shape {shape} in float64"
+    check_memory(8 * math.prod(shape), what, "make the layer or its inputs smaller")
+
+
+def check_memory(nbytes: int, what: str, advice: str) -> None:
+    """Raise OutOfMemory where something would be larger than all the memory of this machine."""
+    memory = memory_of_machine()
+    if nbytes > memory:
         raise OutOfMemory(
-            f"wanted an array of shape {shape}, {asked >> 30:,} GiB in float64, and this machine "
-            f"has {memory / 2**30:,.0f} GiB; make the layer or its inputs smaller"
+            f"wanted {what}, {nbytes >> 30:,} GiB, and this machine has {memory / 2**30:,.0f} GiB; "
+            f"{advice}"
         )
 
 

@@ -12,6 +12,7 @@ from xpnn.backends import Backend, get_backend
 from xpnn.backends.portable.staging import is_mapped
 from xpnn.errors import AssignmentError, DataError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
+from xpnn.layers.containers import check_places
 from xpnn.layers.embedding import as_ids
 from xpnn.layers.regularization import check_reach
 from xpnn.layers.tying import ties
@@ -86,6 +87,7 @@ class Network(NamedValues, FixedAttributes):
             check_reach([rule], [one for one in self.all_layers if rule in one.regularizers])
 
     def _build(self, root: Sequential, backend: str | Backend) -> None:
+        check_places(root)
         root.output_shape(self.input_shape)  # layers that do not fit fail before a library's import
         self.backend, self.root = get_backend(backend), root
         self.backend.dtype(self.dtype)

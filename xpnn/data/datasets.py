@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnn.errors import DataError
+from xpnn.files import open_file
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Inputs ``x`` in [0, 1] and class labels ``y``, one per sample."""
@@ -113,7 +114,7 @@ def read_idx(path: str | Path) -> NDArray[Any]:
     """
     path = Path(path).expanduser()
     try:
-        with path.open("rb") as raw:
+        with open_file(path) as raw:
             zipped = raw.read(2) == GZIP_MAGIC
             raw.seek(0)
             if not zipped:

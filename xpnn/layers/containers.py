@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from xpnn.backends import Backend
-from xpnn.errors import ShapeError
+from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers.base import Layer
 from xpnn.typing import Array, Shape
 
@@ -23,6 +23,25 @@ def named(layers: Iterable[Layer]) -> dict[str, Layer]:
     ['0.dense', '1.relu']
     """
     return {f"{i}.{type(layer).__name__.lower()}": layer for i, layer in enumerate(layers)}
+
+
+def check_places(root: Layer) -> None:
+    """Refuse a layer that stands in two places below ``root``.
+
+    It stops at the first one: layers that share layers that share layers could be gone through
+    without an end.
+
+    Raises:
+        XpnnError: there is one.
+    """
+    places: dict[int, str] = {}
+    for name, layer in root.walk():
+        if id(layer) in places:
+            raise XpnnError(
+                f"the {type(layer).__name__} at {name!r} is already part of this network, at "
+                f"{places[id(layer)]!r}; a layer has one place, so make another one"
+            )
+        places[id(layer)] = name
 
 
 class Container(Layer):

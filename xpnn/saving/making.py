@@ -11,6 +11,7 @@ from typing import Any
 from xpnn.arguments import parameters_of
 from xpnn.errors import FileError
 from xpnn.layers import Layer
+from xpnn.layers.containers import check_places
 from xpnn.layers.registration import KINDS
 from xpnn.layers.regularization import Constraint, Penalty
 from xpnn.saving.argument_types import is_of_type, types_of
@@ -94,6 +95,8 @@ class Maker:
         arguments = dict(self._arguments(kind, name, _checked(fields, dict, name), depth))
         try:
             made = kind(**arguments)
+            if wanted is Layer:
+                check_places(made)
         except Exception as error:  # whatever a constructor makes of values that were not meant
             why = f"{type(error).__name__}: {str(error)[:300]}"
             raise FileError(f"no {name} can be made of what it says: {why}") from error

@@ -18,9 +18,19 @@ from typing import Any, Self
 import numpy as np
 
 from xpnn.errors import FileError
-from xpnn.saving.tensors import BFLOAT16, CODES, MAX_HEADER, NAMES, width, with_sum
-
-CHUNK = 1 << 22
+from xpnn.files import open_file
+from xpnn.initializers import check_memory
+from xpnn.saving.tensors import (
+    BFLOAT16,
+    CHUNK,
+    CODES,
+    MAX_HEADER,
+    METADATA,
+    NAMES,
+    NO_SUM,
+    width,
+    with_sum,
+)
 
 
 @dataclass(frozen=True)
@@ -45,16 +55,16 @@ class TensorFile:
 
     Raises:
         OSError: the file is not there, or cannot be read.
-        FileError: it is not a whole safetensors file.
+        FileError: it is not a whole safetensors file, or no file at all.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file = self.path.open("rb")
+        self._file = open_file(self.path)
         try:
             self._header, self._data = self._read_header()
             fields = self._parsed(self._header)
-            self.metadata = self._texts(fields.pop("__metadata__", {}))
+            self.metadata = self._texts(fields.pop(METADATA, {}))
             size = os.fstat(self._file.fileno()).st_size - self._data
             self.entries = dict(self._laid_out(fields, size))
         except BaseException:
@@ -87,14 +97,29 @@ class TensorFile:
         stored = buffer.view(np.dtype(entry.dtype).newbyteorder("<"))
         return stored.astype(entry.dtype, copy=False).reshape(entry.shape)
 
+    def read_all(self) -> dict[str, np.ndarray]:
+        """Copies of all arrays by name.
+
+        Raises:
+            OutOfMemory: together they are larger than the memory of this machine.
+        """
+        nbytes = sum(
+            (entry.stop - entry.start) * (2 if entry.dtype == BFLOAT16 else 1)
+            for entry in self.entries.values()
+        )
+        check_memory(nbytes, f"all arrays of {self.path}", "read it on a larger one")
+        return {name: self.read(name) for name in self.entries}
+
     def check_sum(self) -> None:
         """Compare the file with its checksum.
+
+        Others than xpnn write none: ask whether there is a ``crc32`` among the metadata.
 
         Raises:
             FileError: a byte has changed, or there is no checksum.
         """
         said = self.metadata.get("crc32", "")
-        total = zlib.crc32(with_sum(self._header, said, "00000000", self.path))
+        total = zlib.crc32(with_sum(self._header, said, NO_SUM, self.path))
         self._file.seek(self._data)
         while chunk := self._file.read(CHUNK):
             total = zlib.crc32(chunk, total)

@@ -6,11 +6,8 @@ dictionary of texts, the metadata. No code is in it. What xpnn writes has a chec
 ``TensorFile`` reads such files.
 """
 
-import contextlib
 import json
-import os
 import struct
-import threading
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +18,19 @@ import numpy as np
 
 from xpnn.backends import Backend
 from xpnn.errors import FileError
+from xpnn.files import replacement
 
 MAX_HEADER = 10_000_000
 """Bytes of a header; enough for some 80,000 arrays."""
+
+CHUNK = 1 << 22
+"""Bytes that are read or written in one go."""
+
+METADATA = "__metadata__"
+"""What the texts are called among the arrays."""
+
+NO_SUM = "00000000"
+"""What stands for the checksum while it is worked out."""
 
 BFLOAT16 = "bfloat16"
 CODES = {
@@ -34,9 +41,6 @@ CODES = {
     BFLOAT16: "BF16",
 }
 """The dtypes that a file can hold, and how safetensors calls them."""
-
-PART = ".part"
-"""How the names of files end that are being written; who writes stands before it."""
 
 NAMES = {code: name for name, code in CODES.items()}
 
@@ -74,10 +78,10 @@ def dtype_name(array: Any) -> str:
 def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Write a safetensors file, with a checksum over all of it in its metadata.
+    """Write a safetensors file, whole or not at all, with a checksum over all of it.
 
-    It is written beside its place and then moved there: whoever reads it, even after a crash in
-    the middle, finds the old file or the new one, whole.
+    The checksum is that of the bytes that went into the file, also where another thread writes into
+    an array meanwhile.
 
     Args:
         path: of the file; folders that are missing are made.
@@ -87,64 +91,29 @@ def write_tensors(
     Raises:
         OSError: the folder cannot be written to, or the disk is full; an old file is unharmed.
         FileError: a dtype that a file cannot hold, or more arrays and texts than fit into a
-            header.
+            header; or something else than a file lies there.
     """
     path = Path(path)
+    if METADATA in tensors:
+        raise FileError(f"{path}: no array can be called {METADATA}; give it another name")
     buffers = {name: _bytes(name, one) for name, one in _aligned(tensors)}
-    header = _header(tensors, buffers, {**metadata, "crc32": "00000000"})
+    header = _header(tensors, buffers, {**metadata, "crc32": NO_SUM})
     if len(header) > MAX_HEADER:
         raise FileError(
             f"{path}: wanted a header of at most {MAX_HEADER:,} bytes, got {len(header):,}, of "
             f"{len(tensors)} arrays and {sum(map(len, metadata.values())):,} characters of texts; "
             f"write fewer arrays into one file, and long lists as arrays"
         )
-    total = zlib.crc32(header)
-    for buffer in buffers.values():
-        total = zlib.crc32(buffer, total)
-    header = with_sum(header, "00000000", f"{total:08x}", path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{os.getpid()}.{threading.get_ident()}"
-    temporary = path.with_name(f"{path.name}.{writer}{PART}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(struct.pack("<Q", len(header)) + header)
-            for buffer in buffers.values():
-                file.write(buffer)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def clear_away_torn(folder: Path, pattern: str) -> None:
-    """Delete what processes that were killed have left of files with names like ``pattern``.
-
-    What a process or a thread may still be writing stays.
-    """
-    for path in folder.glob(f"{pattern}.*.*{PART}"):
-        *_, process, thread = path.name.removesuffix(PART).split(".")
-        if process.isdecimal() and thread.isdecimal() and not _may_write(int(process), int(thread)):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _may_write(process: int, thread: int) -> bool:
-    """Whether that thread, of that process, may be writing; not if it is the one that asks."""
-    if process == os.getpid():
-        others = {one.ident for one in threading.enumerate()} - {threading.get_ident()}
-        return thread in others
-    if os.name == "nt":
-        return False  # a file that is open cannot be deleted there
-    try:
-        os.kill(process, 0)  # asks only
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
+    length, total = struct.pack("<Q", len(header)), zlib.crc32(header)
+    with replacement(path) as file:
+        file.write(length + header)
+        for buffer in buffers.values():
+            for start in range(0, len(buffer), CHUNK):
+                piece = bytes(buffer[start : start + CHUNK])
+                total = zlib.crc32(piece, total)
+                file.write(piece)
+        file.seek(len(length))
+        file.write(with_sum(header, NO_SUM, f"{total:08x}", path))
 
 
 def _aligned(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
@@ -171,7 +140,7 @@ def _bytes(name: str, one: Tensor) -> memoryview:
 def _header(
     tensors: Mapping[str, Tensor], buffers: Mapping[str, memoryview], metadata: Mapping[str, str]
 ) -> bytes:
-    fields: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    fields: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
     start = 0
     for name, buffer in buffers.items():
         one = tensors[name]
@@ -191,18 +160,6 @@ def with_sum(header: bytes, old: str, new: str, path: Path) -> bytes:
     if header.count(before) != 1:
         raise FileError(f"{path} has no checksum where it should be; save it again")
     return header.replace(before, after)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let the new name outlive a crash, where folders can be opened."""
-    if os.name == "nt":
-        return
-    with contextlib.suppress(OSError):  # some file systems do not do that to folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def width(code: str | None) -> int:

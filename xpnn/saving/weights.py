@@ -46,7 +46,6 @@ def load_weights(network: NamedValues, path: str | Path) -> None:
 def _check_version(file: TensorFile) -> None:
     kind = file.metadata.get("format")
     current = {WEIGHTS: WEIGHTS_VERSION, MODEL: MODEL_VERSION}.get(kind or "")
-    if kind is None or current is None:
-        return  # written by something else
-    if version_of(file, kind, current) > 1 or kind == MODEL:
+    old = kind is None or current is None or (version_of(file, kind, current) < 2 and kind != MODEL)
+    if "crc32" in file.metadata or not old:  # there is none in version 1, and in files of others
         file.check_sum()

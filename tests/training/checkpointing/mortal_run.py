@@ -5,6 +5,7 @@ input, forks a child that trains as the line says, prints the child's process id
 child has died, its exit status. A forked child starts in milliseconds.
 """
 
+import builtins
 import importlib
 import json
 import os
@@ -104,13 +105,13 @@ def die_at(instant, count):
 
     when, name = instant.split()
     if name == "written":
-        plain_open = pathlib.Path.open
+        plain_open = open
 
-        def opened(self, *arguments, **options):
-            file = plain_open(self, *arguments, **options)
-            return HalfWritten(file, come_there) if self.suffix == ".part" else file
+        def opened(path, *arguments, **options):
+            file = plain_open(path, *arguments, **options)
+            return HalfWritten(file, come_there) if str(path).endswith(".part") else file
 
-        pathlib.Path.open = opened
+        builtins.open = opened
         return
     plain = getattr(os, name)
 

@@ -107,7 +107,9 @@ def _arrays(source: str | Path | Mapping[str, Any]) -> Arrays:
     if isinstance(source, Mapping):
         return {name: host_array(value) for name, value in source.items()}
     with TensorFile(source) as file:
-        return {name: file.read(name) for name in file.entries}
+        if "crc32" in file.metadata:
+            file.check_sum()
+        return file.read_all()
 
 
 def _counted(name: str) -> list[tuple[bool, int, str]]:

@@ -4,7 +4,7 @@ import csv
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnn.arguments import KnownAttributes
 from xpnn.errors import FileError
+from xpnn.files import file_status, replacement
 from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.checkpointing.fields import BYTES, NUMBER, check_fields
 from xpnn.training.state import TrainingState
@@ -34,7 +35,8 @@ class CSVLogger(KnownAttributes, Callback):
 
     Raises:
         OSError: from ``fit``: the file cannot be written.
-        FileError: from ``fit``: the file to append to is no CSV file.
+        FileError: from ``fit``: the file to append to is no CSV file, or something else than a file
+            lies there.
     """
 
     fixed = ("path",)
@@ -45,6 +47,8 @@ class CSVLogger(KnownAttributes, Callback):
 
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            file_status(self.path)
         self.path.open("ab").close()  # an error now, rather than after an epoch
         self._begins = not self.append
         self._start = time.perf_counter()
@@ -112,12 +116,8 @@ class CSVLogger(KnownAttributes, Callback):
 
     def _replace(self, content: bytes) -> None:
         """Write the file anew: the old one stays where that fails."""
-        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        try:
-            beside.write_bytes(content)
-            beside.replace(self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacement(self.path) as file:
+            file.write(content)
 
 
 def _text(rows: Sequence[Sequence[Any]]) -> bytes:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from xpnn.files import replacement
+
 INK, ACCENT = "#1f5fa8", "#d1571b"  # training, validation: told apart without colour vision too
 
 
@@ -11,7 +13,7 @@ def draw_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
 
     Args:
         history: a list for each number, one entry an epoch; "epoch" is one of them.
-        path: of the picture.
+        path: of the picture; where its ending does not say in what format, it is a PNG.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the message says how to.
@@ -33,5 +35,7 @@ def draw_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
         axes.set(title=name, xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    if not path.suffix:
+        path = path.with_suffix(".png")
+    with replacement(path) as file:
+        figure.savefig(file, dpi=150, format=path.suffix[1:])

@@ -11,7 +11,7 @@ import numpy as np
 
 from xpnn.arguments import checked
 from xpnn.errors import FileError
-from xpnn.saving.tensors import clear_away_torn
+from xpnn.files import clear_away_torn
 from xpnn.training.callbacks.hooks import Logs
 from xpnn.training.callbacks.shipped import Watching
 from xpnn.training.checkpointing.contents import Contents, NoCheckpointError, write_contents
@@ -181,7 +181,11 @@ class Checkpoint(Watching):
             write_contents(path, contents)
         if self.keep is not None:
             steps = contents.tree["trainer"]["steps"]
-            past = [path for path in numbered(self.folder) if (number_of(path) or 0) <= steps]
+            past = [
+                path
+                for path in numbered(self.folder)
+                if (number_of(path) or 0) <= steps and path.is_file()
+            ]
             for path in past[: -self.keep]:
                 path.unlink(missing_ok=True)
 
@@ -229,6 +233,6 @@ class Writer:
 def _is_whole(path: Path) -> bool:
     try:
         read_checkpoint(path)
-    except NoCheckpointError:
+    except (NoCheckpointError, FileNotFoundError):
         return False
     return True

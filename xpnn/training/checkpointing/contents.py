@@ -209,10 +209,16 @@ def _as_json(leaf: Any, name: str) -> Any:
 def _restored(tree: Any, file: TensorFile) -> Any:
     """What ``encoded`` has described, which is all that JSON knows no word for."""
 
+    arrays = file.read_all()
+
     def read(path: Keys, leaf: Any) -> Any:
         if not isinstance(leaf, dict):
             return leaf
-        return file.read(leaf[TENSOR]) if TENSOR in leaf else float(leaf[FLOAT])
+        if TENSOR not in leaf:
+            return float(leaf[FLOAT])
+        if leaf[TENSOR] not in arrays:
+            raise ValueError(f"it names an array that is not there, or again: {leaf[TENSOR]!r}")
+        return arrays.pop(leaf[TENSOR])
 
     def is_described(tree: Any) -> bool:
         return is_leaf(tree) or (type(tree) is dict and tree.keys() in ({TENSOR}, {FLOAT}))

@@ -220,8 +220,9 @@ def _unusable(path: Path, why: ValueError) -> NoCheckpointError:
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the oldest one first."""
-    return sorted(path for path in folder.glob(NUMBERED) if number_of(path) is not None)
+    """What is called like a checkpoint in a folder, that of the fewest steps first."""
+    named = ((number_of(path), path) for path in folder.glob(NUMBERED))
+    return [path for _, path in sorted(pair for pair in named if pair[0] is not None)]
 
 
 def number_of(path: Path) -> int | None:
@@ -232,13 +233,13 @@ def number_of(path: Path) -> int | None:
 
 def _found(path: Path) -> tuple[Path, Any] | None:
     """The checkpoint to go on from, and what is in it."""
-    if path.suffix == SUFFIX or path.is_file():
+    if not path.is_dir() and (path.suffix == SUFFIX or path.exists()):
         return path, read_checkpoint(path)
-    broken: list[NoCheckpointError] = []
+    broken: list[Exception] = []
     for one in reversed(numbered(path)):
         try:
             tree = read_checkpoint(one)
-        except NoCheckpointError as error:
+        except (NoCheckpointError, FileNotFoundError) as error:
             broken.append(error)
             continue
         for reason in broken:
