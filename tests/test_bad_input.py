@@ -43,7 +43,7 @@ REFUSED = {
         (np.full((20, 4), "a"), Y),
         {},
         DataError,
-        r"wanted numbers .* got dtype <U1; convert the data",
+        r"wanted numbers .* got dtype <U1, strings; replace them by numbers",
     ),
     "objects": ((X.astype(object), Y), {}, DataError, r"wanted numbers .* got dtype object"),
     "complex numbers": ((X + 1j, Y), {}, DataError, r"wanted numbers .* got dtype complex64"),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from xpnn.errors import AssignmentError, DataError, ShapeError, XpnnError
+from xpnn.errors import AssignmentError, Change, DataError, ShapeError, XpnnError
 from xpnn.typing import Array, Namespace, Shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -265,18 +265,18 @@ def check_input_shape(shape: Shape, of_one: Shape) -> None:
     if shape and shape[1:] == of_one:
         return
     wanted = f"(batch, {', '.join(map(str, of_one))})" if of_one else "(batch,)"
-    hint = "reshape the inputs, or give the network another input_shape"
+    hint, change = "reshape the inputs, or give the network another input_shape", None
     if shape == of_one:
-        hint = "for a single sample add the batch axis: x[None, ...]"
-    raise ShapeError(f"wanted inputs of shape {wanted}, got {shape}; {hint}")
+        hint, change = "for a single sample add the batch axis", Change("x", "{array}[None, ...]")
+    raise ShapeError(f"wanted inputs of shape {wanted}, got {shape}; {hint}", change=change)
 
 
 def check_integers(x: Array, xp: Namespace) -> None:
     """Raise DataError, with a hint, unless ``x`` holds integers."""
     if not xp.isdtype(x.dtype, "integral"):
         raise DataError(
-            f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}; write "
-            f"x.astype('int64')"
+            f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}",
+            change=Change("x", dtype="int64"),
         )
 
 

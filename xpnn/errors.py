@@ -22,12 +22,42 @@ wanted, what came and what to do. Names in it may come from a file that somebody
 what no terminal should be told is written as Python writes it, such as ``\\x1b``.
 """
 
+from typing import Any, NamedTuple
+
+
+class Change(NamedTuple):
+    """What to write in place of an array, in words that go by what the array is.
+
+    Attributes:
+        name: what the array is called where it was given, such as "y"; "" where that is not known.
+        form: the line, such as "{array}[..., None]"; or with ``{values}`` where lists serve, too.
+        dtype: the dtype to convert it to, in place of a form.
+    """
+
+    name: str
+    form: str = "{array}"
+    dtype: str = ""
+
 
 class XpnnError(Exception):
-    """Base of all errors that xpnn defines."""
+    """Base of all errors that xpnn defines.
+
+    Args:
+        change: ends the message with the line to write: of NumPy's arrays, until
+            ``backends.advice.reword`` says what else was given.
+    """
+
+    def __init__(self, *arguments: Any, change: Change | None = None):
+        super().__init__(*arguments)
+        self.change, self.line = change, ""
+        if change is not None:
+            name = change.name or "x"
+            self.line = change.form.format(values=name, array=name)
+            self.line += f".astype({change.dtype!r})" if change.dtype else ""
 
     def __str__(self) -> str:
-        return "".join(map(_printable, super().__str__()))
+        whole = super().__str__() + (self.line and f"; write {self.line}")
+        return "".join(map(_printable, whole))
 
 
 def _printable(character: str) -> str:

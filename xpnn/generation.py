@@ -21,6 +21,7 @@ import numpy as np
 from numpy.random import Generator, Philox
 
 from xpnn.backends import Backend
+from xpnn.backends.portable.host_arrays import host_array
 from xpnn.errors import DataError, ShapeError, XpnnError
 from xpnn.layers import Layer, Masked, Parallel, Recompute, Residual, Sequential
 from xpnn.network import Network
@@ -219,7 +220,7 @@ def _ids(network: Network, prompt: Any) -> np.ndarray:
             f"wanted a network that gives scores at every position, (time, vocabulary), got "
             f"outputs of shape {network.output_shape}; a recurrent layer needs return_sequences"
         )
-    ids = np.asarray(prompt)
+    ids = host_array(prompt)
     if ids.ndim not in (1, 2) or ids.size == 0 or ids.dtype.kind not in "iu":
         raise DataError(
             f"wanted a prompt of ids, integers of shape (length,) or (batch, length) with at least "

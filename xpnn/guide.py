@@ -73,7 +73,7 @@ class InputLayer:
 
     @z.setter
     def z(self, X: Any) -> None:
-        z = self.backend.asarray(X, self.dtype)
+        z = self.backend.copied(X, self.dtype)
         if z.ndim != 2 or 0 in z.shape or self.units not in (0, z.shape[1]):
             raise ShapeError(
                 f"wanted an input of shape (batch, {self.units or 'features'}), got "
@@ -219,7 +219,7 @@ class LinkedLayer:
         self.bias = self._descend(self.bias, self.harp_b, step)
 
     def _like(self, own: Array, values: Any, what: str) -> Array:
-        values = self.backend.asarray(values, self.dtype)
+        values = self.backend.copied(values, self.dtype)
         if values.shape != own.shape:
             raise ShapeError(
                 f"the {what} of {self!r} have the shape {tuple(own.shape)}, got "

@@ -77,7 +77,8 @@ class Metric(KnownAttributes):
         backend = backend or backend_of(predictions)
         weight = None if sample_weight is None else backend.asarray(sample_weight)
         with backend.on_device():
-            row = self.statistics(predictions, backend.asarray(targets), weight, backend.xp)
+            arrays = backend.asarray(predictions), backend.asarray(targets)
+            row = self.statistics(*arrays, weight, backend.xp)
         return self.result(backend.to_numpy(row)[None, :].astype(np.float64))
 
     def __repr__(self) -> str:

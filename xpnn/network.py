@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from xpnn.arguments import FixedAttributes, as_seed, check_input_shape, checked
 from xpnn.backends import Backend, get_backend
+from xpnn.backends.advice import reword
 from xpnn.backends.portable.staging import is_mapped
 from xpnn.errors import AssignmentError, DataError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
@@ -184,12 +185,16 @@ class Network(NamedValues, FixedAttributes):
             DataError: ``x`` holds floats, but the first layer takes integers.
             DeviceError: ``x`` is of the network's library, but on another device.
         """
-        x = self.backend.asarray(x)
-        check_input_shape(tuple(x.shape), self.input_shape)
-        if self.root.takes == "integers":
-            with self.backend.on_device():
-                return as_ids(x, self.backend)
-        return self.backend.asarray(x, self.dtype)
+        try:
+            inputs = self.backend.asarray(x)
+            check_input_shape(tuple(inputs.shape), self.input_shape)
+            if self.root.takes == "integers":
+                with self.backend.on_device():
+                    return as_ids(inputs, self.backend)
+            return self.backend.asarray(inputs, self.dtype)
+        except XpnnError as error:
+            reword(error, x=x)
+            raise
 
     def admit(self, x: Any) -> Array:
         """``asarray``, and a look at the values, once for a whole data set; waits for the device.
@@ -211,7 +216,7 @@ class Network(NamedValues, FixedAttributes):
             training: whether layers such as Dropout act.
         """
         with self.backend.on_device():
-            x = self.asarray(x)
+            x = self.backend.copied(self.asarray(x))  # backward reads it, whatever is in x by then
             if not x.shape[0]:
                 raise DataError("wanted at least one input, got none")
             return self.root.forward(x, training)
@@ -266,13 +271,16 @@ class Network(NamedValues, FixedAttributes):
         if count == 0:
             raise DataError("wanted at least one input, got none")
         with self.backend.on_device():
-            batches = (
-                x[start : min(start + batch_size, count), ...]
-                for start in range(0, count, batch_size)
-            )
-            parts = [self.root.forward(self.admit(batch) if mapped else batch) for batch in batches]
+            parts = []
+            for start in range(0, count, batch_size):
+                batch = x[start : min(start + batch_size, count), ...]
+                batch = self.admit(batch) if mapped else batch
+                parts.append(self.root.forward(batch))
             self.root.clear()
-            return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
+            if len(parts) > 1:
+                return self.backend.xp.concat(parts, axis=0)
+            seen = self.backend.shares_memory(parts[0], batch)
+            return self.backend.copied(parts[0]) if seen else parts[0]
 
     def __call__(self, x: Any) -> Array:
         """The outputs for a batch of inputs, in prediction mode."""

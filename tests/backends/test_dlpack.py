@@ -45,7 +45,8 @@ def test_libraries_on_the_host_share_memory(source, target, dtype):
     given = giver.asarray(aligned(dtype=dtype))
     taken = taker.asarray(given, dtype)
     assert taker.owns(taken)
-    assert address(taker, taken) == address(giver, given)
+    shared = target != "jax" or source == "jax"  # whose arrays never change
+    assert (address(taker, taken) == address(giver, given)) == shared
     np.testing.assert_array_equal(taker.to_numpy(taken), giver.to_numpy(given))
 
 
@@ -90,7 +91,7 @@ def test_tensors_of_every_kind(backend, make):
 
 @needs("torch")
 @needs("jax")
-def test_tensors_with_a_history_are_read_in_place():
+def test_tensors_with_a_history_keep_their_dtype():
     import torch
 
     tensor = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)

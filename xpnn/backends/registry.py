@@ -1,6 +1,7 @@
 """Which backends there are, and which of them knows an array."""
 
 import importlib
+from numbers import Number
 from typing import Any
 
 from xpnn.errors import BackendUnavailable
@@ -26,7 +27,7 @@ def backend_class(name: str) -> Any:
 
 def class_recognizing(array: Any) -> Any:
     """The class of the backend that ``array`` is of; None for lists, numbers, unknown libraries."""
-    if not hasattr(array, "shape"):
+    if isinstance(array, list | tuple | Number):
         return None
     classes = map(backend_class, BACKENDS)
     return next((kind for kind in classes if kind.recognizes(array)), None)

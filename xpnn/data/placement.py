@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends import get_backend
+from xpnn.backends.portable.host_arrays import host_array
 from xpnn.backends.portable.staging import is_mapped
 
 HOST_KINDS = (1, 3)  # DLPack's numbers for the host's memory, pageable and pinned
@@ -22,12 +23,12 @@ def lies_on_host(values: Any) -> bool:
 
 
 def on_host(values: Any) -> np.ndarray:
-    """``values`` as a NumPy array: as they lie where they can be read so, memory maps always.
+    """``values`` as NumPy's plain array: as they lie if they can be read so, memory maps always.
 
     Raises:
         DataError: they are not numbers.
     """
     if is_mapped(values):
-        return values
+        return host_array(values)
     array: np.ndarray = get_backend("numpy").asarray(values)
     return array

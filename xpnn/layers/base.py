@@ -9,6 +9,7 @@ from numpy.random import Generator, Philox, SeedSequence
 
 from xpnn.arguments import KnownAttributes, checked
 from xpnn.backends import Backend
+from xpnn.backends.portable.host_arrays import host_array
 from xpnn.errors import NotBuiltError, OutOfMemory, XpnnError
 from xpnn.initializers import check_room
 from xpnn.layers.registration import arguments_of, changeable
@@ -165,7 +166,9 @@ class Layer(KnownAttributes):
         try:
             with backend.on_device():
                 for key, value in self.init_params(input_shape, rng).items():
-                    own = np.array(value)  # training writes into it; what was given stays as it is
+                    own = np.array(
+                        host_array(value)
+                    )  # training writes into it; what was given stays as it is
                     self.params[key] = backend.asarray(own, dtype)
                 self.state.update(self.init_state(input_shape))
         except Exception as error:

@@ -79,6 +79,7 @@ def binary_cross_entropy(
         class_weight: weights of targets 0 and 1; a target between them gets a weight between.
     """
     backend = backend or backend_of(predictions)
+    predictions = backend.asarray(predictions)
     rule = _logistic if from_logits else _bernoulli
     options = [] if from_logits else [float(backend.xp.finfo(predictions.dtype).eps)]
     return elementwise(
@@ -126,7 +127,8 @@ def cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy needs label_smoothing in [0, 1), got {label_smoothing}")
     backend = backend or backend_of(predictions)
-    targets, classes = backend.asarray(targets), predictions.shape[-1]
+    predictions, targets = backend.asarray(predictions), backend.asarray(targets)
+    classes = predictions.shape[-1]
     labelled = tuple(targets.shape) == tuple(predictions.shape[:-1])
     if not labelled:
         targets = matching(predictions, targets, backend)
@@ -173,6 +175,7 @@ def kl_divergence(
     fit has the value 0.
     """
     backend = backend or backend_of(predictions)
+    predictions = backend.asarray(predictions)
     q = matching(predictions, targets, backend)
     share = shares(predictions, predictions.ndim - 1, sample_weight, None, backend)
     log_p = backend.log_softmax(predictions)

@@ -27,6 +27,7 @@ def elementwise(
 ) -> tuple[Array, Array]:
     """A loss whose items are the single numbers; with class weights, targets are from 0 to 1."""
     backend = backend or backend_of(predictions)
+    predictions = backend.asarray(predictions)
     targets = matching(predictions, targets, backend)
     item_weight = None
     if class_weight is not None:

@@ -29,6 +29,7 @@ def quadratic_cost(
     ``sample_weight`` is (batch,).
     """
     backend = backend or backend_of(predictions)
+    predictions = backend.asarray(predictions)
     targets = matching(predictions, targets, backend)
     share = shares(predictions, 1, sample_weight, None, backend)
     return weighted_sum(_half_square, (predictions, targets), share, backend)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.errors import DataError, ShapeError
+from xpnn.errors import Change, DataError, ShapeError
 from xpnn.typing import Array, Loss, Shape
 
 Check = Callable[[Array, Shape, Backend, bool], None]
@@ -46,11 +46,10 @@ def same_shape(targets: Array, output_shape: Shape, backend: Backend, values: bo
     """Numbers, one for each output."""
     shape = tuple(targets.shape)
     if shape[1:] != output_shape:
-        flat = (*shape[1:], 1) == output_shape
-        raise ShapeError(
-            f"wanted targets of the shape of the outputs, {_batch_of(output_shape)}, got {shape}; "
-            + ("write y[..., None]" if flat else "reshape the targets, or change the last layer")
-        )
+        wanted = f"wanted targets of the shape of the outputs, {_batch_of(output_shape)}"
+        if (*shape[1:], 1) == output_shape:
+            raise ShapeError(f"{wanted}, got {shape}", change=Change("y", "{array}[..., None]"))
+        raise ShapeError(f"{wanted}, got {shape}; reshape the targets, or change the last layer")
 
 
 def between(low: float, high: float) -> Check:
@@ -98,19 +97,20 @@ def labels_or_distributions(
     elif shape[1:] == output_shape[:-1]:
         _labels(targets, output_shape[-1], backend, values)
     else:
-        column = shape[1:] == (*output_shape[:-1], 1)
-        raise ShapeError(
+        wanted = (
             f"wanted class numbers of shape {_batch_of(output_shape[:-1])} or one-hot rows of "
-            f"shape {_batch_of(output_shape)}, got {shape}; "
-            + ("write y[..., 0]" if column else "reshape the targets, or change the last layer")
+            f"shape {_batch_of(output_shape)}"
         )
+        if shape[1:] == (*output_shape[:-1], 1):
+            raise ShapeError(f"{wanted}, got {shape}", change=Change("y", "{array}[..., 0]"))
+        raise ShapeError(f"{wanted}, got {shape}; reshape the targets, or change the last layer")
 
 
 def _labels(targets: Array, classes: int, backend: Backend, values: bool) -> None:
     if not backend.xp.isdtype(targets.dtype, "integral"):
         raise DataError(
-            f"wanted class numbers of an integer dtype, got {targets.dtype}; write "
-            f"y.astype('int64')"
+            f"wanted class numbers of an integer dtype, got {targets.dtype}",
+            change=Change("y", dtype="int64"),
         )
     if not values:
         return

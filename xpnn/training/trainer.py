@@ -8,6 +8,7 @@ from typing import Any, NoReturn, Self
 
 from xpnn.arguments import KnownAttributes, as_seed, checked
 from xpnn.backends import Backend
+from xpnn.backends.advice import reword, rewording
 from xpnn.errors import XpnnError
 from xpnn.metrics import Metric
 from xpnn.moving import moved
@@ -163,7 +164,7 @@ class Trainer(KnownAttributes):
         state = self.state
         owns = state.network.backend.owns
         if not (owns(x) and owns(y) and (weight is None or owns(weight))):
-            x, y, weight = self._taken_over(x, y, weight)
+            return self._step_with(x, y, weight)
         if not self._settings.hold():
             self._renew_steps()
         opt_state = state.opt_state
@@ -172,15 +173,21 @@ class Trainer(KnownAttributes):
         try:
             value = self._train_step(opt_state, x, y, weight)
         except Exception as error:
+            reword(error, x=x, y=y)
             again = partial(self._train_step, opt_state)
             value = with_more_memory(error, again, state.network, x, y, weight)
         state.steps += 1
         return value
 
-    def _taken_over(self, x: Any, y: Any, weight: Any) -> tuple[Array, Array, Array | None]:
-        """Arrays of other libraries, or lists, as arrays of the network's backend."""
-        asarray = self.network.backend.asarray
-        return asarray(x), asarray(y), None if weight is None else asarray(weight)
+    def _step_with(self, x: Any, y: Any, weight: Any) -> Array:
+        """A step with arrays of other libraries, or lists, made arrays of the network's backend."""
+        given = {"x": x, "y": y} | ({} if weight is None else {"sample_weight": weight})
+        with rewording(**given):
+            return self.step(*(self._taken(name, values) for name, values in given.items()))
+
+    def _taken(self, name: str, values: Any) -> Array:
+        with rewording(**{name: values}):
+            return self.network.backend.asarray(values)
 
     # Epochs ---------------------------------------------------------------------------------------
 

@@ -265,7 +265,7 @@ def test_an_iterator_serves_one_epoch(backend):
 NAN = np.where(np.arange(64) == 5, np.nan, X[:32])
 BAD = {
     "features": ((X[:32, :60], Y[:32]), ShapeError, r"inputs of shape \(batch, 64\), got \(32, 60"),
-    "one sample": ((X[0], Y[:1]), ShapeError, r"for a single sample add the batch axis"),
+    "one sample": ((X[0], Y[:1]), ShapeError, r"a single sample; let the iterable give several"),
     "lengths": ((X[:32], Y[:31]), ShapeError, "x has 32, y has 31"),
     "a label alone": ((X[:1], np.int64(3)), ShapeError, "wanted y to have one row for each sample"),
     "nothing in it": ((X[:0], Y[:0]), DataError, "wanted at least one sample, got none"),

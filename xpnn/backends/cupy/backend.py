@@ -94,7 +94,7 @@ class CupyBackend(Backend):
     def owns(self, array: Any) -> bool:
         import cupy
 
-        return isinstance(array, cupy.ndarray) and array.device == self.device
+        return type(array) is cupy.ndarray and array.device == self.device
 
     @classmethod
     def device_of(cls, array: Any) -> Any:
@@ -120,6 +120,11 @@ class CupyBackend(Backend):
 
         with self.on_device():
             return copied_in_pieces(array) if array.nbytes > PIECE else cupy.asarray(array)
+
+    def shares_memory(self, one: Array, other: Array) -> bool:
+        import cupy
+
+        return bool(cupy.may_share_memory(one, other))
 
     def has_room_for(self, nbytes: int) -> bool:
         """Whether it takes at most half of the free memory; the other half is for training."""

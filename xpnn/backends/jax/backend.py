@@ -59,6 +59,10 @@ class JaxBackend(Backend):
         return isinstance(array, jax.core.Tracer)
 
     @classmethod
+    def written_as(cls, array: str, dtype: str) -> str:
+        return super().written_as(array, dtype.replace("64", "32"))  # what it has unless told
+
+    @classmethod
     def device_of(cls, array: Any) -> Any:
         import jax
 
@@ -82,11 +86,25 @@ class JaxBackend(Backend):
         return cls.name if cls.device_of(array) == jax.devices()[0] else super().spec_of(array)
 
     def read_in_place(self, values: Any) -> Array | None:
-        import jax.numpy
+        """A copy, which is waited for: JAX counts on arrays that never change, others' may."""
+        import jax
 
+        if isinstance(values, np.ndarray):
+            return None
         on_cpu = self.device.platform == "cpu"
         device = (CPU, 0) if on_cpu else (CUDA, self.device.local_hardware_id)
-        return read_in_place(values, jax.numpy.from_dlpack, device)
+        with jax.ensure_compile_time_eval():  # at once, also while a step is traced
+            shared = read_in_place(values, jax.numpy.from_dlpack, device)
+            return None if shared is None else jax.block_until_ready(shared.copy())
+
+    def from_others(self, array: np.ndarray) -> Array:
+        return self.from_numpy(array.copy())
+
+    def copied(self, values: Any, dtype: str | None = None) -> Array:
+        return self.asarray(values, dtype)  # it never changes
+
+    def shares_memory(self, one: Array, other: Array) -> bool:
+        return False
 
     def on_device(self) -> AbstractContextManager[Any]:
         import jax

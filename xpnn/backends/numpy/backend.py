@@ -17,7 +17,7 @@ from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.sliding import inside, part
 from xpnn.backends.recording.stand_ins import Recorded
 from xpnn.backends.recording.tape import recordable
-from xpnn.errors import BackendUnavailable
+from xpnn.errors import BackendUnavailable, Change, DataError
 from xpnn.typing import Array, Namespace, Shape
 
 PLAIN = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # the machine's numbers of up to 64 bits
@@ -57,9 +57,24 @@ class NumpyBackend(Backend):
         return None
 
     def owns(self, array: Any) -> bool:
-        if isinstance(array, np.ndarray):
+        if type(array) is np.ndarray:
             return array.dtype in PLAIN
         return isinstance(array, Recorded)
+
+    @classmethod
+    def plain(cls, array: Any) -> Any:
+        """A view of the class that has NumPy's own operators; ``np.matrix`` has others."""
+        if np.ma.is_masked(array):
+            raise DataError(
+                f"wanted a number in each place, got an array that masks "
+                f"{int(np.ma.getmaskarray(array).sum())} of {array.size}; leave these samples out, "
+                f"weigh them 0 by sample_weight, or fill them in",
+                change=Change("", "np.ma.filled({values}, 0)"),
+            )
+        return np.asarray(array)
+
+    def shares_memory(self, one: Array, other: Array) -> bool:
+        return np.may_share_memory(one, other)
 
     @property
     def on_host(self) -> bool:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from array_api_compat import to_device
 
+from xpnn.backends.advice import rewording
+from xpnn.backends.portable.host_arrays import in_plain_floats, numbers
 from xpnn.backends.registry import class_recognizing
 from xpnn.errors import BackendUnavailable, DataError, DeviceError
 from xpnn.typing import Array, Namespace, Shape
@@ -57,8 +59,17 @@ class Boundary:
         return cls.name if device is None else f"{cls.name}:{cls.device_name(device)}"
 
     @classmethod
-    def detach(cls, array: Any) -> Any:
-        """An array of this library without its autograd history, if the library has such."""
+    def written_as(cls, array: str, dtype: str) -> str:
+        """How people write an array of this library in another dtype; for advice in errors."""
+        return f"{array}.astype({dtype!r})"
+
+    @classmethod
+    def plain(cls, array: Any) -> Any:
+        """An array of this library, of no subclass and without its autograd history.
+
+        Raises:
+            DataError: it does not have a number in each place, as one that is sparse or masked.
+        """
         return array
 
     @classmethod
@@ -77,6 +88,10 @@ class Boundary:
     def from_numpy(self, array: np.ndarray) -> Array:
         """A NumPy array as an array of this backend; may share memory, is never written to."""
         return self.xp.asarray(array, device=self.device)
+
+    def from_others(self, array: np.ndarray) -> Array:
+        """``from_numpy``, of an array that its owner may write into once it was handed over."""
+        return self.from_numpy(array)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """The values on the host, bfloat16 as float32; waits for the device."""
@@ -101,7 +116,8 @@ class Boundary:
         Nothing is copied where ``values`` already fit. Other libraries' arrays on the same device
         are taken over in the memory they have, through DLPack, where that can be; all else travels
         through the host. Big-endian, read-only and non-contiguous arrays all work. Whatever memory
-        the result shares is never written to.
+        the result shares is never written to. JAX, whose arrays never change, always has a copy of
+        what is not its own.
 
         Raises:
             DataError: the values are not numbers (strings, objects, ragged lists).
@@ -114,11 +130,26 @@ class Boundary:
                 if shared is not None and self.owns(shared):
                     values = shared
                 else:
-                    values = self.from_numpy(as_native_numbers(host_array(values)))
+                    with rewording(x=values):
+                        values = self.from_others(numbers(values))
         if dtype is None or values.dtype == self.dtype(dtype):
             return values
+        if self.xp.isdtype(values.dtype, "complex floating"):
+            raise DataError(
+                f"wanted numbers (floats, integers or booleans), got {values.dtype}; give real and "
+                f"imaginary parts as features of their own"
+            )
         with self.on_device():
             return self.xp.astype(values, self.dtype(dtype))
+
+    def copied(self, values: Any, dtype: str | None = None) -> Array:
+        """``asarray`` into memory of its own: whoever gave the values may write into theirs."""
+        with self.on_device():
+            return self.xp.asarray(self.asarray(values, dtype), copy=True)
+
+    def shares_memory(self, one: Array, other: Array) -> bool:
+        """Whether writing into one array of this library may change another; True if in doubt."""
+        return True
 
     def move(self, values: Any, dtype: str | None = None) -> Array:
         """``asarray``, for arrays on other devices of this library, too; these are copied.
@@ -158,7 +189,7 @@ def read_in_place(
     """
     kind = class_recognizing(values)
     if kind is not None:
-        values = kind.detach(values)
+        values = kind.plain(values)
     if device is None or _dlpack_device(values) != device or _dtype_name(values) not in EXCHANGED:
         return None
     try:
@@ -178,39 +209,3 @@ def _dlpack_device(values: Any) -> tuple[int, int] | None:
 
 def _dtype_name(values: Any) -> str:
     return str(getattr(values, "dtype", "")).rpartition(".")[2]
-
-
-def host_array(values: Any) -> np.ndarray:
-    """Values of any library as a NumPy array: a view where they lie on the host, or a copy.
-
-    Raises:
-        DataError: NumPy cannot read them.
-    """
-    kind = class_recognizing(values)
-    if kind is not None:
-        values = kind.to_host(values)
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise DataError(
-            f"wanted an array of numbers, got a {type(values).__name__} that NumPy cannot read "
-            f"({error}); pass an array, or nested lists of equal length"
-        ) from None
-
-
-def in_plain_floats(array: np.ndarray) -> np.ndarray:
-    """Floats that only some libraries know in one that all do: bfloat16, long double."""
-    if array.dtype.name == "bfloat16":
-        return array.astype(np.float32)
-    return array.astype(np.float64) if array.dtype.char == "g" else array
-
-
-def as_native_numbers(array: np.ndarray) -> np.ndarray:
-    """Refuse what is not a number; put bytes in the order of this machine."""
-    array = in_plain_floats(array)
-    if array.dtype.kind not in "biuf":
-        raise DataError(
-            f"wanted numbers (floats, integers or booleans), got dtype {array.dtype}; convert the "
-            f"data first, for example with .astype('float32')"
-        )
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

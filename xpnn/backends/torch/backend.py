@@ -11,9 +11,12 @@ from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.torch.compiling import TracedStep
-from xpnn.errors import BackendUnavailable
+from xpnn.errors import BackendUnavailable, Change, DataError
 from xpnn.numerics import HOST
 from xpnn.typing import Array, Namespace
+
+WRITTEN = {"float32": "float", "int64": "long"}
+"""The methods of a tensor that convert it to a dtype."""
 
 
 class TorchBackend(Backend):
@@ -73,6 +76,9 @@ class TorchBackend(Backend):
             isinstance(array, torch.Tensor)
             and array.device == self.device
             and not array.requires_grad
+            and type(array) in (torch.Tensor, torch.nn.Parameter)
+            and array.layout is torch.strided
+            and not (array.is_nested or array.is_quantized)
         )
 
     @classmethod
@@ -80,21 +86,39 @@ class TorchBackend(Backend):
         return array.device if cls.recognizes(array) else None
 
     @classmethod
-    def detach(cls, array: Any) -> Any:
-        return array.detach()
+    def written_as(cls, array: str, dtype: str) -> str:
+        return f"{array}.{WRITTEN[dtype]}()"
+
+    @classmethod
+    def plain(cls, array: Any) -> Any:
+        import torch
+
+        kinds = [
+            (array.is_nested, "of rows of several lengths", "to_padded_tensor(0.0)"),
+            (hasattr(array, "get_mask"), "under a mask", "to_tensor(0.0)"),
+            (array.is_quantized, "quantized", "dequantize()"),
+            (array.layout is not torch.strided, "sparse", "to_dense()"),
+        ]
+        for is_one, words, method in kinds:
+            if is_one:
+                raise DataError(
+                    f"wanted a tensor with a number in each place, got one that is {words}",
+                    change=Change("", f"{{values}}.{method}"),
+                )
+        return array.detach().as_subclass(torch.Tensor)
 
     @classmethod
     def to_host(cls, array: Any) -> Any:
         import torch
 
-        array = array.detach().cpu()
+        array = cls.plain(array).cpu()
         return array.float() if array.dtype == torch.bfloat16 else array
 
     def read_in_place(self, values: Any) -> Array | None:
         import torch
 
         if isinstance(values, torch.Tensor):
-            return values.detach()
+            return self.plain(values)
         if isinstance(values, np.ndarray):  # these may be read-only, which a tensor cannot be
             return None
         gpu = ROCM if torch.version.hip else CUDA
@@ -117,6 +141,9 @@ class TorchBackend(Backend):
             yield
         finally:
             switch.allow_tf32 = before
+
+    def shares_memory(self, one: Array, other: Array) -> bool:
+        return bool(one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr())
 
     @property
     def on_host(self) -> bool:

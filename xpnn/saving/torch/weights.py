@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.portable.boundary import host_array
+from xpnn.backends.portable.host_arrays import host_array
 from xpnn.errors import ShapeError
 from xpnn.layers.tying import ties
 from xpnn.named_values import NamedValues

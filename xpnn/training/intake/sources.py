@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnn.backends import Backend
+from xpnn.backends.advice import rewording
 from xpnn.backends.portable.staging import is_mapped
+from xpnn.backends.registry import class_recognizing
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.placement import lies_on_host, on_host
 from xpnn.data.splits import held_out_rows
@@ -33,6 +35,8 @@ MakeBatches = Callable[[int], Batches | Stream]
 """The batches of an epoch, by its number from 0."""
 Given = tuple[Any, Any, Any]
 """Inputs, targets and, where there are such, the weights of the samples, of any library."""
+NAMES = ("x", "y", "sample_weight")
+CONVERSIONS = (as_inputs, as_targets, as_weights)
 
 
 class Sources(NamedTuple):
@@ -54,7 +58,7 @@ def sources_of_fit(
     shuffle: bool | None,
 ) -> Sources:
     """Look at what was passed to ``fit``, before the first step; see there."""
-    if y is not None or hasattr(x, "shape"):
+    if y is not None or is_array(x):
         size = 32 if batch_size is None else int(batch_size)
         _check_counts(epochs, size)
         sources = _of_arrays(state, (x, y, sample_weight), validation, size, shuffle is not False)
@@ -69,11 +73,19 @@ def samples_to_measure(
     state: TrainingState, x: Any, y: Any, sample_weight: Any, batch_size: int | None
 ) -> Samples | Stream:
     """Look at what was passed to ``evaluate``; see there."""
-    if y is not None or hasattr(x, "shape"):
+    if y is not None or is_array(x):
         _check_counts(1, 256 if batch_size is None else batch_size)
         return _samples(state.network, state.loss, (x, y, sample_weight))[0]
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight)
     return _stream(state.network, state.loss, x)
+
+
+def is_array(values: Any) -> bool:
+    """Whether it is an array or a table, of any library, rather than something that gives batches.
+
+    Not all arrays have a shape: PyTorch's nested tensors raise an error when they are asked.
+    """
+    return class_recognizing(values) is not None or hasattr(values, "shape")
 
 
 # What comes, inspected once -----------------------------------------------------------------------
@@ -124,16 +136,20 @@ class Incoming:
         return self.on_host and (backend.on_host or not self.owned)
 
 
-def inspect(values: Any, network: Network) -> Incoming | None:
+def inspect(name: str, values: Any, network: Network) -> Incoming | None:
     """Look at an array of any library, or at nested lists; None stays None.
 
     Raises:
-        DataError: lists that are not numbers.
+        DataError: these are no numbers.
     """
     if values is None:
         return None
-    if not hasattr(values, "__dlpack_device__"):
-        values = on_host(values)
+    with rewording(**{name: values}):
+        kind = class_recognizing(values)
+        if isinstance(values, np.ndarray) or not (kind or hasattr(values, "__dlpack_device__")):
+            values = on_host(values)
+        elif kind is not None:
+            values = kind.plain(values)
     return Incoming(values, network.backend.owns(values), lies_on_host(values), is_mapped(values))
 
 
@@ -165,7 +181,7 @@ def _of_arrays(
 
 def has_batches(validation: Any) -> bool:
     """Whether it is neither a share nor arrays, but something that has batches."""
-    return not (isinstance(validation, Real | tuple | list | None) or hasattr(validation, "shape"))
+    return not (isinstance(validation, Real | tuple | list | None) or is_array(validation))
 
 
 def _unpacked(validation: Any) -> Given:
@@ -192,18 +208,23 @@ def _samples(network: Network, loss: Loss, *sets: Given, whose: str = "") -> lis
             raise DataError(f"wanted {name}targets y, got None; for an autoencoder pass y=x")
     backend = network.backend
     with backend.on_device(), backend.overflowing():  # infinities are told of below
-        seen = [[inspect(one, network) for one in given] for given in sets]
+        seen = [_inspected(given, network) for given in sets]
         needed = sum(one.bytes_to_move(network.dtype) for given in seen for one in given if one)
         has_room = backend.has_room_for(needed)
         found = []
-        for name, given in zip(names, seen, strict=True):
-            x, y, weight = (
-                _moved(one, convert, network, has_room)
-                for one, convert in zip(given, (as_inputs, as_targets, as_weights), strict=True)
-            )
-            check_samples(network, loss, x, y, weight, name)
+        for name, given, incoming in zip(names, sets, seen, strict=True):
+            with rewording(**dict(zip(NAMES, given, strict=True))):
+                x, y, weight = (
+                    _moved(one, convert, network, has_room)
+                    for one, convert in zip(incoming, CONVERSIONS, strict=True)
+                )
+                check_samples(network, loss, x, y, weight, name)
             found.append(Samples((x, y, weight), backend))
         return found
+
+
+def _inspected(given: Given, network: Network) -> list[Incoming | None]:
+    return [inspect(name, one, network) for name, one in zip(NAMES, given, strict=True)]
 
 
 def _moved(
@@ -279,14 +300,21 @@ def _look_at_batch(
             )
         if any(one is None for one in batch[:2]):
             raise DataError("wanted inputs x and targets y, got None for one of them")
-        seen = [inspect(one, network) for one in (*batch, None)[:3]]
+        given = (*batch, None)[:3]
+        seen = _inspected(given, network)
         parts: list[Any] = [one and _sendable(one, network) for one in seen]
         readable = [one is None or one.is_readable(network.backend) for one in seen]
         x, y, weight = (
             one.numpy if one is not None and here else part
             for one, part, here in zip(seen, parts, readable, strict=True)
         )
-        check_samples(network, loss, x, y, weight, values=all(readable))
+        if tuple(x.shape) == network.input_shape:
+            raise ShapeError(
+                f"wanted inputs of shape (batch, ...), got {tuple(x.shape)}, a single sample; let "
+                f"the iterable give several at a time, as DataLoader(dataset, batch_size=32) does"
+            )
+        with rewording(**dict(zip(NAMES, given, strict=True))):
+            check_samples(network, loss, x, y, weight, values=all(readable))
         check_size(x.shape[0])
     except (ShapeError, DataError) as error:
         raise type(error)(f"{whose}batch {number}: {error}") from error
