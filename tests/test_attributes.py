@@ -11,8 +11,9 @@ import pytest
 
 import xpnn
 from tests.layers.table import LAYERS, Ids, draw
+from tests.optimizers.table import CASES as OPTIMIZERS
 from xpnn.arguments import parameters_of
-from xpnn.errors import AssignmentError, XpnnError
+from xpnn.errors import AssignmentError, ShapeError, XpnnError
 from xpnn.layers import (
     ELU,
     GELU,
@@ -295,15 +296,35 @@ def test_compile_and_metrics_and_a_wrong_value_later():
         trainer.step(x, y)
 
 
-def test_an_optimizer_with_other_slots_wants_another_state():
+@pytest.mark.parametrize("before", OPTIMIZERS, ids=OPTIMIZERS)
+def test_an_optimizer_of_another_kind_begins_anew(before, tmp_path):
+    """Numbers of one name, such as Adagrad's sum and RMSprop's mean, mean something else."""
     x, y = batch()
-    trainer = small()
+    trainer = small(optimizer=OPTIMIZERS[before].make())
     trainer.step(x, y)
-    trainer.optimizer = Adam()
-    with pytest.raises(XpnnError, match=r"set trainer\.opt_state = None to begin anew"):
-        trainer.step(x, y)
-    trainer.opt_state = None
-    trainer.step(x, y)
+    trainer.save(tmp_path / "before.safetensors")
+    start = trainer.network.numpy_arrays()
+    for case in OPTIMIZERS.values():
+        if type(case.make()) is type(trainer.optimizer):
+            continue
+        trainer.optimizer = case.make()
+        for run in (lambda: trainer.step(x, y), lambda: trainer.save(tmp_path / "between")):
+            with pytest.raises(XpnnError, match=r"set trainer\.opt_state = None to begin anew"):
+                run()
+        fresh = small(optimizer=case.make())
+        with pytest.raises(ShapeError, match=r"numbers of .* mean something else"):
+            fresh.load(tmp_path / "before.safetensors")
+        assert fresh.opt_state is None
+        assert fresh.steps == 0
+        fresh.network.load(start)
+        trainer.network.load(start)
+        trainer.opt_state = None  # as it says
+        for one in (trainer, fresh):
+            one.step(x, y)
+        assert same(trainer.network.numpy_arrays(), fresh.network.numpy_arrays())
+        trainer.network.load(start)
+        trainer.optimizer = OPTIMIZERS[before].make()
+        trainer.load(tmp_path / "before.safetensors")
 
 
 def test_seed_callbacks_and_log_points_act_in_the_next_fit():

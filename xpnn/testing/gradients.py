@@ -67,6 +67,7 @@ def check_gradients(
 
     Raises:
         GradientError: a gradient is wrong; the message is the report and names the likely mistake.
+        ShapeError: the output of a layer is not of the shape that its ``output_shape`` says.
 
     >>> from xpnn.layers import Tanh
     >>> check_gradients(Tanh(), (4,)).wrong

@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnn.backends import Backend
 from xpnn.layers import Layer
+from xpnn.layers.promises import outputs_watched
 from xpnn.layers.tying import joined, ties
 from xpnn.typing import Array, Loss, State
 
@@ -69,7 +70,8 @@ class LayerSubject(Complaints):
         """What ``backward`` says; looks on the way whether the layer minds its manners."""
         self._fill({name: self._lend(array) for name, array in values.items()})
         lent = {"input": self._lend(values[self.flow]), "delta": self._lend(delta)}
-        output = self.layer.forward(lent["input"], self.training)
+        with outputs_watched(self.layer):
+            output = self.layer.forward(lent["input"], self.training)
         if output.dtype != lent["delta"].dtype:
             self.complain(f"the output is {output.dtype} while all that goes in is float64")
         back = self.layer.backward(lent["delta"])
@@ -77,6 +79,8 @@ class LayerSubject(Complaints):
             if not np.array_equal(self._on_host(lent[name]), was):
                 self.complain(f"the {name} array was written to; it belongs to somebody else")
         grads = self._grads()
+        for name in sorted(grads.keys() - self._places().keys()):
+            self.complain(f"grads has {name!r}, and there is no such parameter")
         found: dict[str, np.ndarray | None] = {
             name: self._on_host(grads[name]) if name in grads else None for name in self._places()
         }

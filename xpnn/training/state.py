@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.stream import Stream
+from xpnn.errors import XpnnError
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
@@ -32,6 +33,8 @@ class TrainingState:
         network: what is trained, in place.
         loss, optimizer, metrics, precision, accumulate, seed, compile: see ``Trainer``.
         opt_state: the optimizer's state, changed in place; None before the first step.
+        opt_state_of: the name of the class of the optimizer that began it; None where it came from
+            somewhere else.
         epoch: epochs done, over all calls of ``fit``.
         steps: steps done, over all calls of ``fit``.
         epoch_steps: steps done in the epoch that is running, 0 between epochs.
@@ -59,6 +62,7 @@ class TrainingState:
     compile: bool | None = None
 
     opt_state: OptState | None = None
+    opt_state_of: str | None = None
     epoch: int = 0
     steps: int = 0
 
@@ -91,6 +95,29 @@ class TrainingState:
         scaling = None if self.precision is None else self.precision.scaling
         with self.network.backend.on_device():
             return self.optimizer.init(self.network.params, self.network.backend, scaling)
+
+    def begin_opt_state(self) -> OptState:
+        """Let the optimizer begin anew."""
+        self.opt_state, self.opt_state_of = self.fresh_opt_state(), type(self.optimizer).__name__
+        return self.opt_state
+
+    def check_opt_state(self) -> None:
+        """Refuse the state of another kind of optimizer: numbers of one name mean something else.
+
+        Raises:
+            XpnnError: the optimizer was put in place of the one that began this state.
+        """
+        if self.opt_state is None:
+            return
+        kind = type(self.optimizer).__name__
+        scaling = None if self.precision is None else self.precision.scaling
+        wanted = self.optimizer.init({}, self.network.backend, scaling).keys()
+        if self.opt_state.keys() != wanted or self.opt_state_of not in (None, kind):
+            raise XpnnError(
+                f"{self.optimizer!r} keeps {', '.join(wanted)}, but trainer.opt_state is that of "
+                f"{self.opt_state_of or 'another optimizer'}: {', '.join(self.opt_state)}; set "
+                f"trainer.opt_state = None to begin anew with it"
+            )
 
     def begin_fit(self) -> None:
         """Stand before the first step of an epoch, the first one of a ``fit``."""

@@ -9,7 +9,6 @@ from typing import Any, NoReturn, Self
 from xpnn.arguments import KnownAttributes, as_seed, checked
 from xpnn.backends import Backend
 from xpnn.backends.advice import reword, rewording
-from xpnn.errors import XpnnError
 from xpnn.metrics import Metric
 from xpnn.moving import moved
 from xpnn.network import Network
@@ -28,7 +27,7 @@ from xpnn.training.stepping.memory import with_more_memory
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings, described
 from xpnn.training.stepping.step import make_eval_step, make_flat_step
-from xpnn.typing import Array, Loss
+from xpnn.typing import Array, Loss, OptState
 
 logger = logging.getLogger("xpnn")
 
@@ -88,11 +87,19 @@ class Trainer(KnownAttributes):
     accumulate = _of_state("accumulate")
     compile = _of_state("compile")
     seed = _of_state("seed")
-    opt_state = _of_state("opt_state")
     epoch = _of_state("epoch")
     steps = _of_state("steps")
     epoch_steps = _of_state("epoch_steps")
     stop_reason = _of_state("stop_reason")
+
+    @property
+    def opt_state(self) -> OptState | None:
+        """The optimizer's state; set it to None, and the optimizer begins anew."""
+        return self.state.opt_state
+
+    @opt_state.setter
+    def opt_state(self, value: OptState | None) -> None:
+        self.state.opt_state, self.state.opt_state_of = value, None
 
     @checked
     def __init__(
@@ -169,7 +176,7 @@ class Trainer(KnownAttributes):
             self._renew_steps()
         opt_state = state.opt_state
         if opt_state is None:
-            opt_state = state.opt_state = state.fresh_opt_state()
+            opt_state = state.begin_opt_state()
         try:
             value = self._train_step(opt_state, x, y, weight)
         except Exception as error:
@@ -285,7 +292,7 @@ class Trainer(KnownAttributes):
         state = self.state
         network, loss, optimizer = state.network, state.loss, state.optimizer
         _check_parts(network, optimizer, state.metrics, self.callbacks)
-        self._check_opt_state()
+        state.check_opt_state()
         state.metrics, state.accumulate = tuple(state.metrics), _as_parts(state.accumulate)
         settings = Settings(state)
         methods = [(one.forward, one.backward) for one in network.all_layers]
@@ -297,18 +304,6 @@ class Trainer(KnownAttributes):
                 network, loss, optimizer, state.precision, state.accumulate, self.compile
             )
         self._settings = settings
-
-    def _check_opt_state(self) -> None:
-        """Refuse an optimizer that was put in place of one with other slots."""
-        state = self.state
-        scaling = None if state.precision is None else state.precision.scaling
-        wanted = state.optimizer.init({}, state.network.backend, scaling).keys()
-        if state.opt_state is not None and state.opt_state.keys() != wanted:
-            raise XpnnError(
-                f"{state.optimizer!r} keeps {', '.join(wanted)}, but trainer.opt_state is that of "
-                f"another optimizer: {', '.join(state.opt_state)}; set trainer.opt_state = None to "
-                f"begin anew with it"
-            )
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""
@@ -346,6 +341,7 @@ class Trainer(KnownAttributes):
             with network.backend.on_device():
                 fresh = there.state.fresh_opt_state()
                 there.opt_state = moved(self.opt_state, fresh, network.backend)
+            there.state.opt_state_of = self.state.opt_state_of
         return there
 
     def __reduce__(self) -> NoReturn:
@@ -373,7 +369,8 @@ class Trainer(KnownAttributes):
 
         Raises:
             FileError: it is no whole checkpoint, or a newer xpnn wrote it.
-            ShapeError: it does not fit the network or the optimizer. Nothing is changed either way.
+            ShapeError: it does not fit the network or the optimizer, or is of another kind of
+                optimizer. Nothing is changed either way.
         """
         put_back(self.state, read_checkpoint(Path(path)), Path(path))
 

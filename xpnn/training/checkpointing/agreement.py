@@ -49,6 +49,13 @@ def what_must_agree(
     }
 
 
+def kind_of_optimizer(there: dict[str, Any]) -> str | None:
+    """The name of the optimizer's class in what must agree, if a checkpoint says it."""
+    described = there.get("optimizer")
+    found = described.get("kind") if isinstance(described, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def check_agreement(here: dict[str, Any], there: dict[str, Any], path: Path) -> None:
     """Compare what must agree with what stands in a checkpoint.
 

@@ -8,7 +8,11 @@ from typing import Any
 from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.moving import copied_like
 from xpnn.training.callbacks.hooks import CallbackList
-from xpnn.training.checkpointing.agreement import check_agreement, what_must_agree
+from xpnn.training.checkpointing.agreement import (
+    check_agreement,
+    kind_of_optimizer,
+    what_must_agree,
+)
 from xpnn.training.checkpointing.contents import (
     Contents,
     NoCheckpointError,
@@ -56,6 +60,7 @@ RUN_FIELDS: dict[str, Any] = {
 
 def state_contents(state: TrainingState) -> Contents:
     """All that the rest of the training depends on, copied to the host in one go."""
+    state.check_opt_state()
     network, batches = state.network, state.batches if state.in_fit else None
     tree = {
         "network": {**network.params, **network.state},
@@ -97,8 +102,15 @@ def put_back(state: TrainingState, tree: Any, path: Path) -> None:
         FileError: they are no numbers; nothing was changed.
     """
     network, opt_state = state.network, tree["optimizer"]
+    kind, there = type(state.optimizer).__name__, kind_of_optimizer(tree["must_agree"])
     try:
         if opt_state is not None:
+            if there not in (None, kind):
+                raise ShapeError(
+                    f"it holds the numbers of {there}, which mean something else to {kind}; load "
+                    f"it with trainer.optimizer = {there}(...), and then set trainer.optimizer to "
+                    f"another one and trainer.opt_state = None"
+                )
             with network.backend.on_device():
                 fresh = state.fresh_opt_state()
                 opt_state = copied_like(
@@ -109,7 +121,7 @@ def put_back(state: TrainingState, tree: Any, path: Path) -> None:
         raise ShapeError(f"{path} does not fit this network and optimizer: {error}") from None
     except DataError as error:
         raise FileError(f"{path} is no whole checkpoint: {error}") from None
-    state.opt_state = opt_state
+    state.opt_state, state.opt_state_of = opt_state, kind
     state.epoch, state.steps = tree["trainer"]["epoch"], tree["trainer"]["steps"]
     state.epoch_steps, state.in_fit, state.callbacks = 0, False, ()
 

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+from xpnn.layers.promises import outputs_watched, promises_watched
 from xpnn.layers.regularization import make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
@@ -13,8 +14,9 @@ from xpnn.training.stepping.accumulation import Gradients, accumulated
 from xpnn.training.stepping.compiling import own_part, parts_of
 from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
+from xpnn.training.stepping.loss_form import check_loss, value_and_delta
 from xpnn.training.stepping.precision import MixedPrecision, state_after
-from xpnn.typing import Array, Loss, OptState, Params, State
+from xpnn.typing import Array, Loss, OptState, Params, Shape, State
 
 Step = Callable[..., tuple[Params, State, OptState, Array]]
 
@@ -66,6 +68,7 @@ def _make_step(
     accumulate: int,
 ) -> Step:
     """The step by name, not yet compiled."""
+    check_loss(loss)
     backend = network.backend
     scaling = None if precision is None else precision.scaling
     convert = BatchConversion(network, loss)
@@ -124,22 +127,30 @@ def _compiled(
 
 
 def _make_gradients(network: Network, loss: Loss, precision: MixedPrecision | None) -> Gradients:
-    """Forward, loss and backward."""
+    """Forward, loss and backward.
+
+    Where layers break what they promise is found in the first step on inputs of a shape.
+    """
     backend, xp = network.backend, network.backend.xp
+    watch, trainable = partial(promises_watched, network.root), network.trainable()
+    seen: set[Shape] = set()
 
     def gradients(
         params: Params, state: State, x: Array, y: Array, weight: Array | None, factor: Any
     ) -> tuple[Array, Params, State]:
-        with network.holding(params, state):
+        is_new = x.shape not in seen
+        with network.holding(params, state), watch(trainable) if is_new else nullcontext():
             x = x if precision is None else precision.narrowed(x, backend)
             predictions = network.root.forward(x, training=True)
             if precision is not None:
                 predictions = widened(predictions, xp)
-            value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
+            value, delta = value_and_delta(loss, predictions, y, weight, backend)
             delta = delta if factor is None else delta * factor
             delta = delta if precision is None else precision.narrowed(delta, backend)
             network.backward(delta, to_input=False)
-            return value, network.grads, network.state
+            found = value, network.grads, network.state
+        seen.add(x.shape)
+        return found
 
     return gradients
 
@@ -148,15 +159,19 @@ def make_eval_step(
     network: Network, loss: Loss, metrics: tuple[Any, ...], *, compile: bool | None = None
 ) -> Callable[..., Any]:
     """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
+    check_loss(loss)
     backend, convert = network.backend, BatchConversion(network, loss)
+    seen: set[Shape] = set()
 
     def step(
         params: Params, state: State, x: Array, y: Array, weight: Array | None = None
     ) -> tuple[Array, list[Array]]:
         x, y, weight = convert(x, y, weight)
-        with network.holding(params, state):
+        watch = nullcontext() if x.shape in seen else outputs_watched(network.root)
+        with network.holding(params, state), watch:
             predictions = network.root.forward(x)
-            value, _ = loss(predictions, y, sample_weight=weight, backend=backend)
+            value, _ = value_and_delta(loss, predictions, y, weight, backend)
+        seen.add(x.shape)
         return value, [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
 
     known = own_part(*network.all_layers, loss, *metrics) is None

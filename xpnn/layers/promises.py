@@ -1,0 +1,153 @@
+"""What layers promise, held against what they do.
+
+A layer that says one shape and gives another, or writes no gradient, would train wrongly and not
+fail. So a step is watched while it is written out, or taken for the first time. Only shapes and
+names are looked at: nothing waits for a device, and a compiler may be looking on.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xpnn.errors import ShapeError, XpnnError
+from xpnn.layers.base import Layer
+from xpnn.typing import Array, Shape
+
+
+@contextmanager
+def outputs_watched(root: Layer) -> Iterator[None]:
+    """Inside, outputs have to be of the shape that ``output_shape`` says, at ``root`` and below.
+
+    Raises:
+        ShapeError: one is not.
+        XpnnError: one is no array.
+    """
+    watches = [_Watch(name, layer) for name, layer in root.walk()]
+    with _shadowed(watches, "forward"):
+        yield
+
+
+@contextmanager
+def promises_watched(root: Layer, trainable: Collection[str]) -> Iterator[None]:
+    """Inside, forward and backward run once, and all that layers promise of them has to hold.
+
+    Args:
+        root: of the layers.
+        trainable: the full names of the parameters that have to get a gradient.
+
+    Raises:
+        ShapeError: an output, a gradient, or what backward returns has another shape.
+        XpnnError: a gradient is missing or has another name than its parameter; or a layer has
+            added parameters or state on its way, or taken some away.
+    """
+    watches = [_Watch(name, layer) for name, layer in root.walk()]
+    with _shadowed(watches, "forward", "backward"):
+        yield
+    for watch in watches:
+        watch.check_names()
+        watch.check_written()
+    dead_ends = [watch.title for watch in watches if watch.returned_none]
+    for watch in watches:
+        watch.check_complete(trainable, dead_ends)
+
+
+class _Watch:
+    """One layer, and what was seen of it."""
+
+    def __init__(self, name: str, layer: Layer):
+        self.prefix, self.layer = f"{name}." if name else "", layer
+        self.title = f"layer {name} ({layer!r})" if name else repr(layer)
+        self.run_forward, self.run_backward = layer.forward, layer.backward
+        self.names = {"params": set(layer.params), "state": set(layer.state)}
+        self.input_shapes: list[Shape] = []
+        self.returned_none = False
+
+    def forward(self, Z: Array, *rest: Any, **named: Any) -> Array:
+        """That of the layer, whose output is looked at."""
+        S = self.run_forward(Z, *rest, **named)
+        shape = tuple(Z.shape)
+        wanted = self.layer.output_shape(shape[1:])
+        if not hasattr(S, "shape"):
+            raise XpnnError(f"forward of {self.title} returned {S!r}; return the array of outputs")
+        if tuple(S.shape) != (shape[0], *wanted):
+            raise ShapeError(
+                f"output_shape of {self.title} says {wanted} for inputs of shape {shape[1:]}, but "
+                f"forward makes {tuple(S.shape)} of {shape}, where the batch comes first; let the "
+                f"two agree"
+            )
+        self.input_shapes.append(shape)
+        return S
+
+    def backward(self, delta: Array, *rest: Any, **named: Any) -> Array | None:
+        """That of the layer, whose dL/d(input) is looked at."""
+        back = self.run_backward(delta, *rest, **named)
+        if back is None:
+            may_be_none = self.layer.takes == "integers" or not self.layer.passes_back
+            self.returned_none = not may_be_none and not self.layer.children()
+        elif tuple(back.shape) not in self.input_shapes:
+            raise ShapeError(
+                f"backward of {self.title} returned an array of shape {tuple(back.shape)}, but its "
+                f"inputs were of {self.input_shapes[-1:]}; return dL/d(input)"
+            )
+        return back
+
+    def check_names(self) -> None:
+        """Whether parameters and state are those that the layer was built with."""
+        for kind, names in self.names.items():
+            own = getattr(self.layer, kind)
+            if changed := names ^ own.keys():
+                for name in changed & own.keys():
+                    del own[name]
+                raise XpnnError(
+                    f"{self.title} has added {', '.join(sorted(changed))} to its {kind} on the "
+                    f"way, or taken it away, which no step would keep; let init_{kind} return all "
+                    f"there is"
+                )
+
+    def check_written(self) -> None:
+        """Whether the gradients that there are belong to parameters, and have their shapes."""
+        wanted = {key: tuple(w.shape) for key, w in self.layer.params.items()}
+        wanted |= {key: tuple(one.params[key].shape) for key, one in self.layer.ties.items()}
+        for key, grad in self.layer.grads.items():
+            if key not in wanted:
+                raise XpnnError(
+                    f"backward of {self.title} wrote grads[{key!r}], but its parameters are called "
+                    f"{', '.join(map(repr, wanted)) or 'nothing'}; use the same names"
+                )
+            found = tuple(getattr(grad, "shape", ()))
+            if found != wanted[key]:
+                raise ShapeError(
+                    f"backward of {self.title} wrote grads[{key!r}] of shape {found}, but the "
+                    f"parameter has {wanted[key]}; add up what was spread out, as over the batch"
+                )
+
+    def check_complete(self, trainable: Collection[str], dead_ends: list[str]) -> None:
+        """Whether there is a gradient for each parameter that is trained."""
+        grads = self.layer.grads
+        missing = [k for k in self.layer.params if self.prefix + k in trainable and k not in grads]
+        if missing and dead_ends:
+            raise XpnnError(
+                f"backward of {dead_ends[-1]} returned None, so {self.title} learns nothing; "
+                f"return dL/d(input)"
+            )
+        if missing:
+            raise XpnnError(
+                f"there is no gradient for {missing[0]!r} of {self.title}; let its backward write "
+                f"self.grads[{missing[0]!r}], see that the layer around it calls it, or freeze it "
+                f"with trainable = False"
+            )
+
+
+@contextmanager
+def _shadowed(watches: list[_Watch], *methods: str) -> Iterator[None]:
+    """Inside, these methods of the layers are those of their watches."""
+    own = [{k: v for k, v in vars(watch.layer).items() if k in methods} for watch in watches]
+    try:
+        for watch in watches:
+            vars(watch.layer).update({method: getattr(watch, method) for method in methods})
+        yield
+    finally:
+        for watch, kept in zip(watches, own, strict=True):
+            for method in methods:
+                del vars(watch.layer)[method]
+            vars(watch.layer).update(kept)
