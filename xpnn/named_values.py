@@ -76,11 +76,11 @@ class NamedValues:
 
         What is inside of a frozen layer is frozen with it.
         """
-        frozen = [name for name, layer in self.walk() if not layer.trainable]
+        frozen = {name for name, layer in self.walk() if not layer.trainable}
         return {
             f"{name}.{key}"
             for name, layer in self._leaves
-            if not any(name == one or name.startswith(f"{one}." if one else "") for one in frozen)
+            if frozen.isdisjoint(_with_outer(name))
             for key in layer.params
         }
 
@@ -158,6 +158,12 @@ class NamedValues:
         finally:
             self.params, self.state = kept_params, kept_state
             self.root.clear()
+
+
+def _with_outer(name: str) -> list[str]:
+    """The name of a layer, and those of all that it lies in."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts) + 1)]
 
 
 def _spread(values: dict[str, Any], refs: Refs) -> None:

@@ -140,12 +140,15 @@ def _check_made_again(network: NamedValues, text: str) -> None:
     if ours.keys() != theirs.keys():
         names = sorted(ours.keys() ^ theirs.keys())
         raise XpnnError(f"made again from their arguments, layers differ: {', '.join(names)[:300]}")
+    describers = Describer(network.root, nested=False), Describer(twin, nested=False)
     for name, layer in ours.items():
-        _check_same(name, layer, theirs[name], network.root, twin)
+        _check_same(name, layer, theirs[name], describers)
     _check_arrays(network, twin)
 
 
-def _check_same(name: str, layer: Layer, other: Layer, root: Layer, twin: Layer) -> None:
+def _check_same(
+    name: str, layer: Layer, other: Layer, describers: tuple[Describer, Describer]
+) -> None:
     kinds = {name_of(type(one)) or type(one) for one in (layer, other)}
     if len(kinds) > 1:
         raise XpnnError(
@@ -155,8 +158,8 @@ def _check_same(name: str, layer: Layer, other: Layer, root: Layer, twin: Layer)
     if not name or name_of(type(layer)) is None:
         return
     one, again = (
-        Describer(top, nested=False).layer(x)["arguments"]
-        for top, x in ((root, layer), (twin, other))
+        describer.layer(x)["arguments"]
+        for describer, x in zip(describers, (layer, other), strict=True)
     )
     if changed := sorted(key for key in one.keys() & again if one[key] != again[key]):
         key = changed[0]

@@ -8,6 +8,7 @@ buffer for each input, and a memory pool of the step's own for all that lies bet
 import ctypes
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -100,7 +101,12 @@ def _form_key(arguments: tuple[Any, ...]) -> Any:
 
 
 class CaptureContext:
-    """Where graphs are captured: a stream, a memory pool and a cuBLAS handle of their own."""
+    """Where graphs are captured: a stream, a memory pool and a cuBLAS handle of their own.
+
+    A pool of CuPy's that is merely dropped never gives its free blocks back to the device. So it is
+    emptied when the last graph is gone, and the arrays of the graphs before it, whatever order
+    Python's garbage collector takes them in.
+    """
 
     def __init__(self) -> None:
         import cupy
@@ -108,6 +114,15 @@ class CaptureContext:
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.pool = cupy.cuda.MemoryPool(_allocated)
         self.products = Products(self.stream)
+        self._kept: dict[int, list[Any]] = {}
+        own = self._kept, self.pool, cupy.cuda.Device()
+        weakref.finalize(self, _emptied, *own).atexit = False
+
+    def keep(self, arrays: list[Any], graph: "Graph") -> list[Any]:
+        """The list that holds arrays of the pool as long as the graph lives."""
+        self._kept[id(graph)] = arrays
+        weakref.finalize(graph, self._kept.pop, id(graph), None).atexit = False
+        return arrays
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
@@ -153,6 +168,14 @@ class CaptureContext:
             self.stream.end_capture()
         except cupy.cuda.runtime.CUDARuntimeError:
             logger.debug("the stream was left by a failed capture", exc_info=True)
+
+
+def _emptied(kept: dict[int, list[Any]], pool: Any, device: Any) -> None:
+    """Give all memory of a pool back to its device; nobody may read the arrays any more."""
+    for arrays in kept.values():
+        arrays.clear()
+    with device:
+        pool.free_all_blocks()
 
 
 @contextmanager
@@ -220,8 +243,9 @@ class Graph:
         self.form, self.context, self.form_key = Structure(arguments), context, key
         given = self.form.flatten(arguments)
         numbers = [path[0] for path in self.form.paths]
-        self._arrays = [k for k, leaf in enumerate(given) if isinstance(leaf, cupy.ndarray)]
-        self._constants = [k for k in range(len(given)) if k not in set(self._arrays)]
+        arrays = [isinstance(leaf, cupy.ndarray) for leaf in given]
+        self._arrays = [k for k, is_array in enumerate(arrays) if is_array]
+        self._constants = [k for k, is_array in enumerate(arrays) if not is_array]
         self._held = {k for k in self._arrays if numbers[k] in held}
         self.leaves = list(given)
         for k in self._arrays:
@@ -231,7 +255,8 @@ class Graph:
         self._addresses = {k: self.leaves[k].data.ptr for k in self._arrays}
         self._memory = {self.leaves[k].data.mem.ptr for k in self._arrays}
         context.rehearse(lambda: step(*self.form.rebuild(self._copies(donate))))
-        self.graph, self.results = context.capture(lambda: self._captured(step, donate))
+        self.graph, results = context.capture(lambda: self._captured(step, donate))
+        self.results = context.keep(results, self)
 
     def _copies(self, donate: frozenset[int]) -> list[Any]:
         """The leaves, but copies of those that a step writes over."""

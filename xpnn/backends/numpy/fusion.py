@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from xpnn.backends.numpy.binding import Binder, Bound
-from xpnn.backends.numpy.orders import lies_by_columns
+from xpnn.backends.numpy.orders import lies_by_columns, stretch_of
 from xpnn.backends.recording.calls import Call
 
 OPERATIONS = {
@@ -29,6 +29,7 @@ OPERATIONS = {
 }
 FEWEST_CALLS = 3  # below, or on small arrays, calling the loop costs more than it saves
 SMALL = 1024  # items
+MOST_STRETCHES = 64  # of memory in one loop: hundreds take long to compile, and longer to run
 
 
 def bind_fused(binder: Binder, calls: Sequence[Call]) -> list[Bound]:
@@ -73,18 +74,18 @@ class FusionGroup:
         self.stretches: set[tuple[int, int]] = set()
 
     def accepts(self, arrays: list[np.ndarray]) -> bool:
-        """Whether all arrays are of the group's size, and the same as or apart from those in it."""
+        """Whether there is room for these arrays: all of one size, no two in part the same."""
         if self.operations and arrays[0].size != self.operations[0][0].size:
             return False
-        stretches = self.stretches | set(map(_stretch, arrays))
-        ordered = sorted(stretches)
-        return all(stop <= start for (_, stop), (start, _) in pairwise(ordered))
+        stretches = self.stretches | set(map(stretch_of, arrays))
+        apart = all(stop <= start for (_, stop), (start, _) in pairwise(sorted(stretches)))
+        return apart and len(stretches) <= MOST_STRETCHES
 
     def add(self, arrays: list[np.ndarray], call: Call) -> None:
         """Take one more call."""
         self.calls.append(call)
         self.operations.append(arrays)
-        self.stretches |= set(map(_stretch, arrays))
+        self.stretches |= set(map(stretch_of, arrays))
 
     def bind(self, binder: Binder, end: int) -> list[Bound]:
         """The loop, or the calls by themselves if they are few; ``end`` is the next call."""
@@ -114,7 +115,7 @@ class Loop:
 
     def value(self, array: np.ndarray) -> str:
         """The name of an array's item, read if it is not known yet; of a 0-d array's number."""
-        address, known = _stretch(array)[0], self.current
+        address, known = stretch_of(array)[0], self.current
         if array.ndim == 0:
             return self.numbers.setdefault(address, (f"s{len(self.numbers)}", array))[0]
         if address not in known:
@@ -123,11 +124,11 @@ class Loop:
 
     def assign(self, array: np.ndarray, formula: str) -> None:
         """From here on, the items of an array are these."""
-        self._assign(_stretch(array)[0], formula)
+        self._assign(stretch_of(array)[0], formula)
 
     def keep(self, array: np.ndarray) -> None:
         """Write the items of an array to memory: they are read after the loop."""
-        address = _stretch(array)[0]
+        address = stretch_of(array)[0]
         self.kept[address] = self._array(address, array)
 
     def bound(self, size: int) -> Bound:
@@ -155,7 +156,7 @@ class Loop:
         self.current[address] = name
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _compiled(source: str) -> Callable[..., None]:
     """The function ``loop`` of a source, compiled when it is first called."""
     import numba
@@ -163,9 +164,3 @@ def _compiled(source: str) -> Callable[..., None]:
     names = {"sqrt": np.sqrt, "maximum": np.maximum, "minimum": np.minimum}
     exec(source, names)  # made above, of names and operators alone
     return numba.njit(nogil=True, error_model="numpy")(names["loop"])
-
-
-def _stretch(array: np.ndarray) -> tuple[int, int]:
-    """The addresses of the first byte and of the one behind the last."""
-    start = array.__array_interface__["data"][0]
-    return start, start + array.nbytes

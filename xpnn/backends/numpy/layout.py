@@ -6,7 +6,8 @@ greatest item of each row in ten passes. Large products are faster, too, if thei
 delta times a turned matrix of weights takes OpenBLAS half to nine tenths of the time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,13 +35,10 @@ def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     free = {view.memory for call in calls for view in call.writes()} - kept
     free = {memory for memory in free if len(shapes[memory]) == 1 and None not in shapes[memory]}
     free = free.difference(*map(_minded, calls))
-    walks = [_walked_through(call) for call in calls]
-    while mixed := [walk for walk in walks if not walk <= free and walk & free]:
-        free = free.difference(*mixed)
-    turned = {view.memory for call in calls for view in call.writes() if _pays(call, view)} & free
-    groups = [free & walk for walk in walks]
-    while grown := [group for group in groups if group & turned and not group <= turned]:
-        turned = turned.union(*grown)
+    paying = {view.memory for call in calls for view in call.writes() if _pays(call, view)}
+    together = connected([_walked_through(call) for call in calls])
+    turned = (paying & free).difference(*together)
+    turned = turned.union(*(group for group in together if group <= free and group & paying))
 
     def turn(view: View) -> View:
         if view.memory not in turned:
@@ -51,6 +49,23 @@ def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
         return view._replace(strides=strides)
 
     return [call.with_views(turn) for call in calls]
+
+
+def connected(sets: Iterable[set[Any]]) -> list[set[Any]]:
+    """The sets, those that have members in common joined into one.
+
+    >>> connected([{1, 2}, {3}, {2, 4}])
+    [{1, 2, 4}, {3}]
+    """
+    group_of: dict[Any, set[Any]] = {}
+    for one in sets:
+        found = {id(group_of[member]): group_of[member] for member in one if member in group_of}
+        largest = max(found.values(), key=len, default=set())
+        for part in (one, *found.values()):
+            if part is not largest:
+                largest |= part
+                group_of.update(dict.fromkeys(part, largest))
+    return list({id(group): group for group in group_of.values()}.values())
 
 
 def _in_memory(view: View) -> Shape | None:
@@ -86,7 +101,7 @@ def _minded(call: Call) -> set[Memory]:
     return {view.memory for view in call.views()}
 
 
-def _walked_through(call: Call) -> set[Memory | None]:
+def _walked_through(call: Call) -> set[Any]:
     """What an elementwise call walks through side by side; None stands for constants."""
     if not _goes_item_by_item(call):
         return set()

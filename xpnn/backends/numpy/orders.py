@@ -1,10 +1,35 @@
 """In which order the items of an array lie in memory, and arrays seen in that order."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 
 from xpnn.backends.recording.calls import outer_first
+from xpnn.backends.recording.stand_ins import address_of
+
+
+class Stretches:
+    """Stretches of memory, from one address up to another, of which no two overlap."""
+
+    def __init__(self) -> None:
+        self._sorted: list[tuple[int, int]] = []
+
+    def add(self, start: int, stop: int) -> bool:
+        """Keep one more; False if it overlaps with one that is kept."""
+        at = bisect_left(self._sorted, (start, stop))
+        before, after = self._sorted[max(at - 1, 0) : at], self._sorted[at : at + 1]
+        if any(begin < stop and start < end for begin, end in (*before, *after)):
+            return False
+        if start < stop:
+            self._sorted.insert(at, (start, stop))
+        return True
+
+
+def stretch_of(array: np.ndarray) -> tuple[int, int]:
+    """The addresses of the first byte, and of the one behind the last, of an array in one piece."""
+    start = address_of(array)
+    return start, start + array.nbytes
 
 
 def lies_by_columns(array: np.ndarray) -> bool:

@@ -15,6 +15,7 @@ from xpnn.backends.numpy.arena import Arena, Arrays, aligned_bytes, array_in
 from xpnn.backends.numpy.binding import Binder, Bound, bind_each
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.numbers import Numbers
+from xpnn.backends.numpy.orders import Stretches, stretch_of
 from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.recording.recording import Recording
@@ -101,16 +102,16 @@ class Program:
 
     def _fix(self, recording: Recording) -> dict[Memory, np.ndarray]:
         """The bytes of all arguments; joint ones are moved together, unless they are already."""
-        joints, views = recording.joints, recording.views
-        fixed = {
-            view.memory: self.leaves[k].reshape(-1).view(np.uint8)
-            for k, view in views.items()
-            if view.memory not in joints
-        }
-        for joint in joints:
-            parts = {k: view for k, view in views.items() if view.memory is joint}
-            fixed[joint] = _shared_bytes([self.leaves[k] for k in parts], list(parts.values()))
-            for k, view in parts.items():
+        joints: dict[Memory, dict[int, View]] = {joint: {} for joint in recording.joints}
+        fixed = {}
+        for k, view in recording.views.items():
+            if view.memory in joints:
+                joints[view.memory][k] = view
+            else:
+                fixed[view.memory] = self.leaves[k].reshape(-1).view(np.uint8)
+        for joint, views in joints.items():
+            fixed[joint] = _shared_bytes([self.leaves[k] for k in views], list(views.values()))
+            for k, view in views.items():
                 array = array_in(fixed[joint], view)
                 if address_of(array) != address_of(self.leaves[k]):
                     np.copyto(array, self.leaves[k])
@@ -183,15 +184,13 @@ def _is_array(leaf: Any) -> bool:
 def _own_arrays(leaves: list[Any], donated: list[bool]) -> list[Any]:
     """Arrays that may be written to: those that were donated, copies of the others."""
     own: list[Any] = []
-    adopted: list[np.ndarray] = []
+    adopted = Stretches()
     for leaf, mine in zip(leaves, donated, strict=True):
         if _is_array(leaf):
             if type(leaf) not in (np.ndarray, np.memmap):
                 raise NotRecordable(f"an argument is a {type(leaf).__name__}")
             free = mine and leaf.flags.writeable and leaf.flags.c_contiguous
-            if free and not any(np.may_share_memory(leaf, other) for other in adopted):
-                adopted.append(leaf)
-            else:
+            if not (free and adopted.add(*stretch_of(leaf))):
                 leaf = np.array(leaf, order="C")
         own.append(leaf)
     return own

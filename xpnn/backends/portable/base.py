@@ -19,6 +19,7 @@ from xpnn.numerics import HOST, erf_by_chebyshev
 from xpnn.typing import Array, Namespace, Shape
 
 SIDE_BY_SIDE_ON_GPU = 1 << 25  # entries: 128 MiB of float32 for one layer
+OPEN_GROUPS = 16  # of small parameters; all of them are looked at for each parameter
 STACKS_ON_GPU = 256  # an H100 has 132 multiprocessors
 
 
@@ -146,17 +147,21 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
 
     @staticmethod
     def _grouped(arrays: Mapping[str, Array], joint_size: float) -> list[list[str]]:
-        """Each array goes into the first group that has room for it."""
+        """Each array goes into the first of the last few open groups that has room for it."""
         groups: list[list[str]] = []
-        rooms: list[float] = []  # how many elements each group has room for
+        rooms: dict[int, float] = {}  # how many elements each open group has room for
         for name, array in arrays.items():
             size = math.prod(array.shape)
-            number = next((k for k, room in enumerate(rooms) if size <= room), len(groups))
+            number = next((k for k, room in rooms.items() if size <= room), len(groups))
             if number == len(groups):
                 groups.append([])
-                rooms.append(joint_size)
+                rooms[number] = joint_size
             groups[number].append(name)
             rooms[number] -= size
+            if rooms[number] <= 0:
+                del rooms[number]
+            elif len(rooms) > OPEN_GROUPS:
+                del rooms[next(iter(rooms))]
         return groups
 
     def join(self, arrays: list[Array]) -> Array:

@@ -9,7 +9,8 @@ a result that replaces a donated argument is made on top of it, once nobody read
 more; what lies between the two may lie there, too.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,19 @@ def join_arguments(calls: list[Call], donated: set[Memory]) -> dict[Memory, tupl
         For each of the arguments its joint memory, and from which byte on it lies there.
     """
     moved: dict[Memory, tuple[Memory, int]] = {}
-    joints = []
+    joints: set[Call] = set()
     written = {view.memory for call in calls if call.in_place for view in call.writes()}
     for call in calls:
         pieces = call.arguments[0] if call.stacks_along_first_axis() else ()
         memories = {piece.memory for piece in pieces if isinstance(piece, View) and piece.is_whole}
         if not len(memories) == len(pieces) > 0 or call.results[0].memory in written:
             continue
-        if memories <= donated - moved.keys():
+        if memories <= donated and moved.keys().isdisjoint(memories):
             start = 0
             for piece in pieces:
                 moved[piece.memory] = call.results[0].memory, start
                 start += piece.nbytes
-            joints.append(call)
+            joints.add(call)
     calls[:] = [relocated(call, moved) for call in calls if call not in joints]
     return moved
 
@@ -114,7 +115,7 @@ class MemoryPlan:
         self.inside: dict[Memory, tuple[Memory, int]] = {}
         self.at_home: set[Memory] = set()
         self.last_use = dict.fromkeys(kept, len(calls))
-        self._fixed, self._free = fixed, list(blocks)
+        self._fixed, self._free = fixed, FreeBlocks(blocks)
         # for what lies in the block of a donated argument, the result that will be made there
         self._heirs = {home: memory for memory, home in homes.items()}
         self._sure_from = max((k + 1 for k, call in enumerate(calls) if may_raise(call)), default=0)
@@ -249,12 +250,40 @@ class MemoryPlan:
 
     def _take(self, nbytes: int) -> Memory:
         """The smallest free block that is large enough and not wastefully so, or a new one."""
-        fitting = [k for k, one in enumerate(self._free) if nbytes <= one.nbytes <= 2 * nbytes + 64]
-        if fitting:
-            return self._free.pop(min(fitting, key=lambda k: (self._free[k].nbytes, -k)))
-        self.blocks.append(Memory(nbytes))
-        return self.blocks[-1]
+        found = self._free.take(nbytes, 2 * nbytes + 64)
+        if found is None:
+            found = Memory(nbytes)
+            self.blocks.append(found)
+        return found
 
     def _give_back(self, memory: Memory) -> None:
         if memory in self._block_of:
-            self._free.append(self._block_of[memory])
+            self._free.give(self._block_of[memory])
+
+
+class FreeBlocks:
+    """Blocks that nothing lies in, by their sizes."""
+
+    def __init__(self, blocks: Iterable[Memory]):
+        self._sizes: list[int] = []  # in order, each once
+        self._of_size: dict[int, list[Memory]] = {}
+        for block in blocks:
+            self.give(block)
+
+    def give(self, block: Memory) -> None:
+        """Keep a block for later."""
+        if block.nbytes not in self._of_size:
+            insort(self._sizes, block.nbytes)
+        self._of_size.setdefault(block.nbytes, []).append(block)
+
+    def take(self, least: int, most: int) -> Memory | None:
+        """Of the smallest blocks between these sizes the one that came last; None without any."""
+        at = bisect_left(self._sizes, least)
+        if at == len(self._sizes) or self._sizes[at] > most:
+            return None
+        size = self._sizes[at]
+        alike = self._of_size[size]
+        block = alike.pop()
+        if not alike:
+            del self._sizes[at], self._of_size[size]
+        return block

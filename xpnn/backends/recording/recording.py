@@ -1,5 +1,6 @@
 """Recording: the calls that a step makes, and what becomes of its arguments, on any machine."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -117,8 +118,8 @@ class Recording:
             )
             homes[view.memory] = argument.memory if alike and argument else None
         found = {memory: home for memory, home in homes.items() if home is not None}
-        taken = list(found.values())
-        return {memory: home for memory, home in found.items() if taken.count(home) == 1}
+        taken = Counter(found.values())
+        return {memory: home for memory, home in found.items() if taken[home] == 1}
 
 
 def _described(output: Any) -> Any:

@@ -1,6 +1,7 @@
 """Which module of PyTorch corresponds to which layer, and what its arrays are called there."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -170,7 +171,7 @@ def locations_in_order(pieces: list[Piece], names: Sequence[str], trusted: bool)
         names: of their arrays.
         trusted: whether they are in that order anyway; if not, their modules have to be numbered.
     """
-    left, locations = dict.fromkeys(names), list[Location]()
+    left, locations = OrderedDict.fromkeys(names), list[Location]()  # whose first is found at once
     for piece in pieces:
         first = next(iter(left), None)
         location = (
