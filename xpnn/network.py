@@ -15,7 +15,7 @@ from xpnn.errors import AssignmentError, DataError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
 from xpnn.layers.containers import check_places
 from xpnn.layers.embedding import as_ids
-from xpnn.layers.regularization import check_reach
+from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
 from xpnn.moving import moved, unbuilt_copy
 from xpnn.named_values import NamedValues
@@ -82,10 +82,12 @@ class Network(NamedValues, FixedAttributes):
         self.input_shape, self.dtype = _as_shape(input_shape), dtype
         self.seed = as_seed(seed)
         self._build(Sequential(layers), backend)
-        for rule in {
-            id(rule): rule for one in self.all_layers for rule in one.regularizers
-        }.values():
-            check_reach([rule], [one for one in self.all_layers if rule in one.regularizers])
+        layers_of: dict[Penalty | Constraint, list[Layer]] = {}
+        for layer in self.all_layers:
+            for rule in layer.regularizers:
+                layers_of.setdefault(rule, []).append(layer)
+        for rule, regularized in layers_of.items():
+            check_reach([rule], regularized)
 
     def _build(self, root: Sequential, backend: str | Backend) -> None:
         check_places(root)
