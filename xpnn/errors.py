@@ -16,6 +16,7 @@
      +-- GradientError        a backward pass disagrees with its forward   (an AssertionError)
 
 ``CompileWarning`` is a UserWarning: a step that xpnn would have compiled unasked runs call by call.
+``EmptyMeanWarning`` is one, too: a loss or metric is NaN, as all weights that it goes by are 0.
 
 A wrong argument to a constructor is a plain ValueError or TypeError. Every message says what was
 wanted, what came and what to do. Names in it may come from a file that somebody has tampered with:
@@ -90,6 +91,10 @@ class CompileError(XpnnError, RuntimeError):
 
 class CompileWarning(UserWarning):
     """A step that its backend compiles unasked cannot be compiled, and runs call by call."""
+
+
+class EmptyMeanWarning(UserWarning):
+    """A loss or a metric is NaN, as it is a mean of nothing: all weights that it goes by are 0."""
 
 
 class NotBuiltError(XpnnError, RuntimeError):

@@ -3,19 +3,23 @@
 A metric is computed in two halves. ``statistics`` turns one batch into a short 1-d array, on the
 device; ``result`` turns the rows of all batches into a number, on the host, in float64, once. So
 measuring waits for the device hardly ever, and F1 or R2 are those of the whole data set, not means
-over batches. In between, ``merged`` makes few rows of many.
+over batches. In between, ``merged`` makes few rows of many. Where all weights are 0, it is NaN.
 
 >>> import numpy as np
 >>> Accuracy()(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
 0.5
 """
 
+import math
+import warnings
+from collections.abc import Collection
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend, backend_of
+from xpnn.errors import EmptyMeanWarning
 from xpnn.numerics import one_hot, widened
 from xpnn.typing import Array, Namespace, Shape
 
@@ -73,13 +77,19 @@ class Metric(KnownAttributes):
         sample_weight: Array | None = None,
         backend: Backend | None = None,
     ) -> float:
-        """The metric of predictions that are all at hand; waits for the device."""
+        """The metric of predictions that are all at hand; waits for the device.
+
+        Where all weights are 0 it is NaN, and an EmptyMeanWarning says so.
+        """
         backend = backend or backend_of(predictions)
         weight = None if sample_weight is None else backend.asarray(sample_weight)
         with backend.on_device():
             arrays = backend.asarray(predictions), backend.asarray(targets)
             row = self.statistics(*arrays, weight, backend.xp)
-        return self.result(backend.to_numpy(row)[None, :].astype(np.float64))
+        value = self.result(backend.to_numpy(row)[None, :].astype(np.float64))
+        if weight is not None and math.isnan(value) and not backend.to_numpy(weight).any():
+            tell_of_empty_means([self.name])
+        return value
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -106,7 +116,8 @@ class _Mean(Metric):
         return rows.sum(axis=0, keepdims=True)
 
     def result(self, rows: np.ndarray) -> float:
-        return _ratio(*rows.sum(axis=0))
+        total, weight = rows.sum(axis=0)
+        return float(total / weight) if weight else math.nan
 
 
 class Accuracy(_Mean):
@@ -127,7 +138,7 @@ class Accuracy(_Mean):
 
     def values(self, predictions: Array, targets: Array, xp: Namespace) -> Array:
         chosen = chosen_class(predictions, self.threshold, xp)
-        return xp.astype(chosen == true_class(predictions, targets, xp), xp.float32)
+        return xp.astype(chosen == true_class(predictions, targets, xp), _wide(predictions, xp))
 
 
 class TopK(_Mean):
@@ -148,7 +159,7 @@ class TopK(_Mean):
         true = one_hot(true_class(predictions, targets, xp), predictions.shape[-1], xp.bool, xp)
         own = xp.max(xp.where(true, predictions, -xp.inf), axis=-1, keepdims=True)
         at_least = xp.count_nonzero(~(predictions < own), axis=-1)
-        return xp.astype(at_least <= self.k, xp.float32)
+        return xp.astype(at_least <= self.k, _wide(predictions, xp))
 
 
 class MAE(_Mean):
@@ -181,9 +192,10 @@ class _Counting(Metric):
         classes = 2 if _is_binary(predictions) else predictions.shape[-1]
         chosen = chosen_class(predictions, self.threshold, xp)
         true = true_class(predictions, targets, xp)
-        w = xp.reshape(_one_each(chosen, weight, xp.float32, xp), (-1, 1))
+        dtype = _wide(predictions, xp)
+        w = xp.reshape(_one_each(chosen, weight, dtype, xp), (-1, 1))
         chosen, true = (
-            xp.reshape(one_hot(labels, classes, xp.float32, xp), (-1, classes))
+            xp.reshape(one_hot(labels, classes, dtype, xp), (-1, classes))
             for labels in (chosen, true)
         )
         return xp.concat([xp.sum(w * each, axis=0) for each in (chosen * true, chosen, true)])
@@ -193,11 +205,14 @@ class _Counting(Metric):
 
     def result(self, rows: np.ndarray) -> float:
         both, chosen, true = rows.sum(axis=0).reshape(3, -1)
-        each = [_ratio(*self.fraction(*counts)) for counts in zip(both, chosen, true, strict=True)]
+        if not true.any():
+            return math.nan
+        fractions = [self.fraction(*counts) for counts in zip(both, chosen, true, strict=True)]
+        each = [float(part / whole) if whole else 0.0 for part, whole in fractions]
         if (self.average or ("binary" if len(each) == 2 else "macro")) == "binary":
             return each[1]
         seen = [value for value, count in zip(each, chosen + true, strict=True) if count > 0]
-        return sum(seen) / len(seen) if seen else 0.0
+        return sum(seen) / len(seen)
 
     def fraction(self, both: float, chosen: float, true: float) -> tuple[float, float]:
         """Numerator and denominator for one class."""
@@ -278,7 +293,9 @@ class R2(Metric):
         return np.concatenate(sums)[None, :]
 
     def result(self, rows: np.ndarray) -> float:
-        _, _, _, spread, missed = self.merged(rows).reshape(5, -1)
+        total, _, _, spread, missed = self.merged(rows).reshape(5, -1)
+        if not total.any():
+            return math.nan
         share = missed / np.where(spread > 0, spread, 1.0)
         return float(np.mean(1.0 - np.where(spread > 0, share, missed != 0)))
 
@@ -323,5 +340,17 @@ def _one_each(items: Array, weight: Array | None, dtype: object, xp: Namespace) 
     return xp.astype(xp.broadcast_to(column, items.shape), dtype, copy=False)
 
 
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else 0.0
+def _wide(predictions: Array, xp: Namespace) -> object:
+    """The dtype in which weights and counts are added up."""
+    return xp.float64 if predictions.dtype == xp.float64 else xp.float32
+
+
+def tell_of_empty_means(names: Collection[str]) -> None:
+    """Say which of the numbers that were measured are NaN, as there is nothing to measure."""
+    if names:
+        warnings.warn(
+            f"{', '.join(names)}: NaN, as a mean of nothing, since the weights of all samples, or "
+            f"of all their classes, are 0; give some of them a weight above 0",
+            EmptyMeanWarning,
+            stacklevel=3,
+        )

@@ -91,7 +91,7 @@ def binary(f, p, y, no=1.0, yes=1.0):
 
 def classes(f, p, y, weights, **options):
     values = f.cross_entropy(p, y, reduction="none", **options)
-    return mean(values, p.new_tensor(weights)[y])
+    return mean(values, p.new_tensor(weights)[y if y.ndim == 1 else y.argmax(-1)])
 
 
 def divergence(f, p, y):
@@ -99,8 +99,9 @@ def divergence(f, p, y):
 
 
 smooth = partial(cross_entropy, label_smoothing=0.1)
-weighted = partial(cross_entropy, class_weight=[1.0, 2.0, 0.5])
-both = partial(cross_entropy, label_smoothing=0.1, class_weight=[1.0, 2.0, 0.5])
+RARE = [1.0, 2.0, 0.3]  # not all of them are numbers of float32
+weighted = partial(cross_entropy, class_weight=RARE)
+both = partial(cross_entropy, label_smoothing=0.1, class_weight=RARE)
 from_shares = partial(binary_cross_entropy, from_logits=False)
 
 CASES = {
@@ -117,18 +118,18 @@ CASES = {
     "hinge": Case(hinge, (5, 3), signs, lambda f, p, y: f.relu(1 - y * p).mean()),
     "hinge-bits": Case(hinge, (5, 1), bits, lambda f, p, y: f.relu(1 - (2 * y - 1) * p).mean()),
     "hinge-weighted": Case(
-        partial(hinge, class_weight=(1.0, 3.0)),
+        partial(hinge, class_weight=(0.3, 1.7)),
         (5, 3),
         signs,
-        lambda f, p, y: mean(f.relu(1 - y * p), 2 + y),
+        lambda f, p, y: mean(f.relu(1 - y * p), 1 + 0.7 * y),
     ),
     "binary": Case(binary_cross_entropy, (5, 3), bits, binary),
     "binary-shares": Case(binary_cross_entropy, (5, 3), shares, binary),
     "binary-weighted": Case(
-        partial(binary_cross_entropy, class_weight=(1.0, 3.0)),
+        partial(binary_cross_entropy, class_weight=(0.3, 1.7)),
         (5, 1),
         shares,
-        lambda f, p, y: binary(f, p, y, 1.0, 3.0),
+        lambda f, p, y: binary(f, p, y, 0.3, 1.7),
     ),
     "binary-probabilities": Case(
         from_shares, (5, 3), bits, lambda f, p, y: f.binary_cross_entropy(p, y), shares
@@ -149,13 +150,20 @@ CASES = {
         weighted,
         (5, 3),
         labels,
-        lambda f, p, y: f.cross_entropy(p, y, weight=p.new_tensor([1.0, 2.0, 0.5])),
+        lambda f, p, y: f.cross_entropy(p, y, weight=p.new_tensor(RARE)),
     ),
     "weighted-smooth": Case(
         both,
         (5, 3),
         labels,
-        lambda f, p, y: classes(f, p, y, [1.0, 2.0, 0.5], label_smoothing=0.1),
+        lambda f, p, y: classes(f, p, y, RARE, label_smoothing=0.1),
+    ),
+    "weighted-rows": Case(weighted, (5, 3), one_hot, lambda f, p, y: classes(f, p, y, RARE)),
+    "weighted-sequences": Case(
+        partial(cross_entropy, class_weight=[*RARE, 0.7]),
+        (5, 3, 4),
+        labels,
+        lambda f, p, y: f.cross_entropy(p.transpose(1, 2), y, weight=p.new_tensor([*RARE, 0.7])),
     ),
     "divergence": Case(kl_divergence, (5, 3), rows, divergence),
     "divergence-sequences": Case(kl_divergence, (5, 3, 4), rows, divergence),

@@ -10,7 +10,7 @@ from tests.conftest import needs
 from tests.losses.table import CASES, each_loss
 from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable, ShapeError
-from xpnn.losses import check_targets, cross_entropy, mean_squared_error
+from xpnn.losses import check_targets, cross_entropy, mean_squared_error, total_weight
 from xpnn.testing import check_gradients
 
 pytestmark = pytest.mark.width
@@ -47,17 +47,19 @@ def test_weighted_delta_matches_finite_differences(backend, case):
 
 @needs("torch")
 @each_loss
-def test_value_and_delta_are_those_of_torch(backend, case):
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float64", 1e-14)])
+def test_value_and_delta_are_those_of_torch(backend, case, dtype, close):
     import torch
 
-    predictions, targets = case.arrays("float32")
+    predictions, targets = case.arrays(dtype)
     exact = torch.tensor(predictions, dtype=torch.float64, requires_grad=True)
     theirs = torch.tensor(targets, dtype=None if targets.dtype.kind == "i" else torch.float64)
     reference = case.reference(torch.nn.functional, exact, theirs)
     reference.backward()
-    value, delta = called(backend, case.loss, predictions, targets)
-    np.testing.assert_allclose(value, reference.item(), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(delta, exact.grad.numpy(), rtol=1e-6, atol=1e-6)
+    with backend.allow_float64() if dtype == "float64" else contextlib.nullcontext():
+        value, delta = called(backend, case.loss, predictions, targets)
+    np.testing.assert_allclose(value, reference.item(), rtol=close, atol=close)
+    np.testing.assert_allclose(delta, exact.grad.numpy(), rtol=close, atol=close)
 
 
 @each_loss
@@ -89,11 +91,42 @@ def test_weights_count_like_repetitions(backend, case):
 
 
 @each_loss
+@pytest.mark.parametrize("weights", [None, np.array([0.0, 2.0, 0.3, 0.1, 1e-6])])
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float64", 1e-14)])
+def test_samples_one_by_one_have_the_mean_of_the_whole(backend, case, weights, dtype, close):
+    """By what ``total_weight`` says that each of them weighs."""
+    predictions, targets = case.arrays(dtype)
+    values, totals = [], []
+    with backend.allow_float64() if dtype == "float64" else contextlib.nullcontext():
+        for k in range(5):
+            p, y = (backend.asarray(array[k : k + 1]) for array in (predictions, targets))
+            weight = None if weights is None else backend.asarray(weights[k : k + 1], dtype)
+            with backend.on_device():
+                value, _ = case.loss(p, y, sample_weight=weight, backend=backend)
+                total = total_weight(case.loss, y, weight, case.shape[1:], backend, dtype)
+            values.append(float(backend.to_numpy(value)))
+            totals.append(float(backend.to_numpy(total) if hasattr(total, "dtype") else total))
+    if weights is not None:
+        assert totals.pop(0) == 0
+        assert np.isnan(values.pop(0))
+    mean = np.average(values, weights=totals)
+    assert mean == pytest.approx(_exact_mean(case.loss, predictions, targets, weights), rel=close)
+
+
+def _exact_mean(loss, predictions, targets, weights):
+    """By NumPy in float64, of the whole."""
+    predictions = predictions.astype(np.float64)
+    targets = targets if targets.dtype.kind == "i" else targets.astype(np.float64)
+    value, _ = loss(predictions, targets, sample_weight=weights, backend=get_backend("numpy"))
+    return float(value)
+
+
+@each_loss
 def test_weights_of_zero_for_all_teach_nothing(backend, case):
     predictions, targets = case.arrays("float32")
     nothing = np.zeros(5, dtype=np.float32)
     value, delta = called(backend, case.loss, predictions, targets, sample_weight=nothing)
-    assert value == 0
+    assert np.isnan(value)  # the mean of nothing
     np.testing.assert_array_equal(delta, 0)
 
 
@@ -113,7 +146,7 @@ def test_dtype_is_that_of_the_predictions(backend, case, dtype):
         weight = backend.asarray(WEIGHTS.astype(np.float32))
         for extra in ({}, {"sample_weight": weight}):
             value, delta = case.loss(*arrays, backend=backend, **extra)
-            assert value.dtype == wanted
+            assert value.dtype == (backend.dtype("float32") if dtype == "float16" else wanted)
             assert delta.dtype == wanted
             assert tuple(delta.shape) == predictions.shape
             assert tuple(value.shape) == ()

@@ -1,6 +1,7 @@
 """Losses: functions ``(predictions, targets) -> (value, delta)`` that keep nothing.
 
-``value`` is a 0-d array: the weighted mean of the losses l of the single items::
+``value`` is a 0-d array in at least float32: the weighted mean of the losses l of the single
+items, ::
 
     value = sum_i w_i l_i / sum_i w_i           (w_i = 1 unless weights are given)
 
@@ -9,11 +10,15 @@ what one l is computed for: a number of the prediction for the elementwise losse
 scores for the others. Every loss takes these keywords:
 
     sample_weight: weights of at least 0, of shape (batch,), or of more axes, up to one for each
-        item. Where all of them are 0, value and delta are 0.
+        item. Where all of them are 0, the value is NaN, as the mean of nothing, and delta is 0.
     backend: where the arrays live; found from ``predictions`` when left out.
 
 Options are bound with ``functools.partial``: ``partial(cross_entropy, label_smoothing=0.1)``. A
-loss of your own is a function with the same signature.
+loss of your own is a function with the same signature. Half precision is worked out in float32, and
+delta is rounded to it in the end.
+
+Means over several batches weigh each of them by ``total_weight``, weights of classes included, so
+that they are those of the whole set, however it is cut.
 
 All of them are finite, value and delta, for predictions of +-1e4 in float32.
 """

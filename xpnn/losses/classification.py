@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from xpnn.backends import Backend, backend_of
-from xpnn.losses.means import elementwise, matching, one_for_each, shares, weighted_sum
+from xpnn.losses.means import Shares, elementwise, matching, shares, weighted_mean
 from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
-from xpnn.losses.weights import of_numbers, of_rows, of_signs
-from xpnn.numerics import one_hot, sigmoid
+from xpnn.losses.weights import of_numbers, of_rows, of_signs, wide
+from xpnn.numerics import sigmoid
 from xpnn.typing import Array, Namespace
 
 Pair: TypeAlias = tuple[Array, Array]
@@ -122,35 +122,30 @@ def cross_entropy(
         targets: class numbers, integers of shape (batch, ...); or rows of probabilities, such as
             one-hot rows, of the predictions' shape.
         label_smoothing: e in [0, 1): q becomes (1 - e) q + e / classes (Szegedy et al., 2016, 7).
-        class_weight: one weight for each class; the weight of an item is that of its class.
+        class_weight: one weight for each class; the weight of an item is that of its class. With
+            label smoothing this is not what PyTorch does, which weighs each class's share of q.
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy needs label_smoothing in [0, 1), got {label_smoothing}")
     backend = backend or backend_of(predictions)
     predictions, targets = backend.asarray(predictions), backend.asarray(targets)
+    dtype, predictions = predictions.dtype, wide(predictions, backend)
     classes = predictions.shape[-1]
     labelled = tuple(targets.shape) == tuple(predictions.shape[:-1])
     if not labelled:
         targets = matching(predictions, targets, backend)
     row_weight = None
     if class_weight is not None:
-        xp, dtype = backend.xp, predictions.dtype
-        q = one_hot(targets, classes, dtype, xp) if labelled else targets
-        row_weight = _row_weights(q, class_weight, backend)
-    # the minus of l goes into the shares, which mostly are a number
-    share = -shares(predictions, predictions.ndim - 1, sample_weight, row_weight, backend)
+        outputs = tuple(predictions.shape[1:])
+        row_weight = of_rows(targets, class_weight, outputs, backend, predictions.dtype)
+    each, total = shares(predictions, predictions.ndim - 1, sample_weight, row_weight, backend)
+    share = Shares(-each, total)  # the minus of l goes into the shares, which mostly are a number
     log_p = backend.log_softmax(predictions)
     smoothing = (1.0 - label_smoothing, label_smoothing / classes)
     if labelled:
         arrays = (log_p, targets[..., None], backend.indices(classes))
-        return weighted_sum(_log_likelihood_of_labels, arrays, share, backend, *smoothing)
-    return weighted_sum(_log_likelihood, (log_p, targets), share, backend, *smoothing)
-
-
-def _row_weights(q: Array, class_weight: Sequence[float], backend: Backend) -> Array:
-    """The weight of each row's class; a row that mixes classes mixes their weights."""
-    weights = backend.constant(one_for_each(class_weight, classes=q.shape[-1]))
-    return backend.xp.sum(q * backend.xp.astype(weights, q.dtype), axis=-1)
+        return weighted_mean(_log_likelihood_of_labels, arrays, share, dtype, backend, *smoothing)
+    return weighted_mean(_log_likelihood, (log_p, targets), share, dtype, backend, *smoothing)
 
 
 def _divergence(xp: Namespace, log_p: Array, q: Array) -> Pair:
@@ -176,7 +171,8 @@ def kl_divergence(
     """
     backend = backend or backend_of(predictions)
     predictions = backend.asarray(predictions)
+    dtype, predictions = predictions.dtype, wide(predictions, backend)
     q = matching(predictions, targets, backend)
-    share = shares(predictions, predictions.ndim - 1, sample_weight, None, backend)
+    each = shares(predictions, predictions.ndim - 1, sample_weight, None, backend)
     log_p = backend.log_softmax(predictions)
-    return weighted_sum(_divergence, (log_p, q), share, backend)
+    return weighted_mean(_divergence, (log_p, q), each, dtype, backend)

@@ -2,11 +2,12 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from xpnn.backends import Backend, backend_of
 from xpnn.errors import DataError, ShapeError
+from xpnn.losses.weights import of_numbers, or_nan, wide
 from xpnn.typing import Array, Namespace, Shape
 
 Rule = Callable[..., tuple[Array, Array]]
@@ -28,25 +29,48 @@ def elementwise(
     """A loss whose items are the single numbers; with class weights, targets are from 0 to 1."""
     backend = backend or backend_of(predictions)
     predictions = backend.asarray(predictions)
+    dtype, predictions = predictions.dtype, wide(predictions, backend)
     targets = matching(predictions, targets, backend)
     item_weight = None
     if class_weight is not None:
-        no, yes = one_for_each(class_weight, classes=2)
-        item_weight = no + (yes - no) * targets
-    share = shares(predictions, predictions.ndim, sample_weight, item_weight, backend)
-    return weighted_sum(rule, (predictions, targets), share, backend, *options)
+        item_weight = of_numbers(targets, class_weight, (), backend, predictions.dtype)
+    each = shares(predictions, predictions.ndim, sample_weight, item_weight, backend)
+    return weighted_mean(rule, (predictions, targets), each, dtype, backend, *options)
 
 
-def weighted_sum(
+class Shares(NamedTuple):
+    """What the items of a mean count for.
+
+    Attributes:
+        each: ``w_i / sum_i w_i``, 0 where the sum is: an array to be multiplied with one of the
+            predictions' shape, or a number.
+        total: ``sum_i w_i``, a 0-d array; None where all items count alike.
+    """
+
+    each: Array | float
+    total: Array | None
+
+
+def weighted_mean(
     rule: Rule,
     arrays: tuple[Array, ...],
-    share: Array | float,
+    shares: Shares,
+    dtype: Any,
     backend: Backend,
     *options: float,
 ) -> tuple[Array, Array]:
-    """Value and delta, given what each item adds to the mean."""
-    losses, delta = _sweep(backend, rule, options)(share, *arrays)
-    return backend.xp.sum(losses), delta
+    """Value and delta of a loss, the value NaN where no item has any weight.
+
+    Args:
+        rule: takes ``arrays``, which are in at least float32, and so is the value.
+        dtype: what the delta is rounded to.
+    """
+    xp = backend.xp
+    losses, delta = _sweep(backend, rule, options)(shares.each, *arrays)
+    value = xp.sum(losses)
+    if shares.total is not None:
+        value = or_nan(value, shares.total, xp)
+    return value, xp.astype(delta, dtype, copy=False)
 
 
 @functools.lru_cache(maxsize=256)
@@ -67,26 +91,26 @@ def shares(
     sample_weight: Array | None,
     item_weight: Array | None,
     backend: Backend,
-) -> Array | float:
-    """``w_i / sum_i w_i``: what each item adds to the mean.
+) -> Shares:
+    """What each item adds to the mean.
 
     Args:
-        predictions: their first ``axes`` axes number the items.
+        predictions: in at least float32; their first ``axes`` axes number the items.
         sample_weight: of the shape of the first of these axes, or of more of them.
         item_weight: of the shape of all of them. w_i is the product of the two.
-
-    Returns:
-        An array to be multiplied with one of the predictions' shape, or a number.
     """
     xp, items, weight = backend.xp, tuple(predictions.shape[:axes]), item_weight
     if sample_weight is not None:
         weight = _one_each(items, sample_weight, predictions.dtype, backend)
         weight = weight if item_weight is None else weight * item_weight
     if weight is None:
-        return 1.0 / max(math.prod(items), 1)
+        count = math.prod(items)
+        if count:
+            return Shares(1.0 / count, None)
+        weight = xp.ones(items, dtype=predictions.dtype, device=backend.device)
     total = xp.sum(weight)
     share = weight / xp.where(total > 0, total, 1.0)
-    return xp.reshape(share, (*items, *[1] * (predictions.ndim - axes)))
+    return Shares(xp.reshape(share, (*items, *[1] * (predictions.ndim - axes))), total)
 
 
 def _one_each(items: Shape, weight: Array, dtype: Any, backend: Backend) -> Array:
@@ -99,21 +123,6 @@ def _one_each(items: Shape, weight: Array, dtype: Any, backend: Backend) -> Arra
         )
     column = xp.reshape(weight, (*weight.shape, *[1] * (len(items) - weight.ndim)))
     return xp.astype(xp.broadcast_to(column, items), dtype, copy=False)
-
-
-def one_for_each(class_weight: Sequence[float], classes: int) -> tuple[float, ...]:
-    """The weights of the classes, as Python numbers."""
-    if isinstance(class_weight, Mapping) or len(class_weight) != classes:
-        raise ShapeError(
-            f"wanted class_weight to list {classes} numbers, one for each class, got "
-            f"{class_weight!r}; write the weights in the order of the classes"
-        )
-    weights = tuple(map(float, class_weight))
-    if not all(math.isfinite(one) and one >= 0 for one in weights):
-        raise ValueError(
-            f"wanted class_weight to list finite numbers of at least 0, got {class_weight!r}"
-        )
-    return weights
 
 
 def matching(predictions: Array, targets: Array, backend: Backend) -> Array:

@@ -1,8 +1,9 @@
 """Losses of numbers: how far predictions are from targets of the same shape."""
 
 from xpnn.backends import Backend, backend_of
-from xpnn.losses.means import elementwise, matching, shares, weighted_sum
+from xpnn.losses.means import elementwise, matching, shares, weighted_mean
 from xpnn.losses.targets import same_shape, wants
+from xpnn.losses.weights import wide
 from xpnn.typing import Array, Namespace
 
 
@@ -30,9 +31,10 @@ def quadratic_cost(
     """
     backend = backend or backend_of(predictions)
     predictions = backend.asarray(predictions)
+    dtype, predictions = predictions.dtype, wide(predictions, backend)
     targets = matching(predictions, targets, backend)
-    share = shares(predictions, 1, sample_weight, None, backend)
-    return weighted_sum(_half_square, (predictions, targets), share, backend)
+    each = shares(predictions, 1, sample_weight, None, backend)
+    return weighted_mean(_half_square, (predictions, targets), each, dtype, backend)
 
 
 def _square(xp: Namespace, a: Array, y: Array) -> tuple[Array, Array]:

@@ -1,58 +1,81 @@
-"""How much the items of a part of a batch weigh, so that a batch may be gone through in parts.
+"""What items weigh, from targets and weights alone: means over several batches are made by it.
 
-With W_p the sum of the weights w_i of the items of part p, the mean over all of them is::
+With W_p the sum of the weights w_i of the items of batch p, or of part p of one, the mean over all
+of them is::
 
     value = sum_p W_p value_p / sum_p W_p           delta likewise, part by part
 """
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.losses.means import one_for_each
-from xpnn.numerics import one_hot
-from xpnn.typing import Array, Loss, Number, Shape
+from xpnn.errors import ShapeError
+from xpnn.numerics import one_hot, widened
+from xpnn.typing import Array, Loss, Namespace, Number, Shape
 
 
 def total_weight(
-    loss: Loss, targets: Array, sample_weight: Array | None, output_shape: Shape, backend: Backend
+    loss: Loss,
+    targets: Array,
+    sample_weight: Array | None,
+    output_shape: Shape,
+    backend: Backend,
+    dtype: str = "float32",
 ) -> Number:
-    """W_p, but for a factor that all parts of a batch share: a number, or a 0-d array.
+    """W_p, in samples of weight 1: a number, or a 0-d array.
+
+    Weights of the steps of a sequence, or of single outputs, count by their mean over a sample.
 
     A loss whose items weigh more or less for another reason than ``sample_weight`` says so by an
     attribute ``total_weight``, a function ``(targets, sample_weight, backend) -> W_p``; the losses
     of this library are known to do so for ``class_weight``.
+
+    Args:
+        dtype: of class weights, "float32" or "float64".
     """
     function = getattr(loss, "func", loss)  # look through functools.partial
     own = getattr(loss, "total_weight", getattr(function, "total_weight", None))
+    xp, weight = backend.xp, sample_weight
     if own is not None:
-        found: Number = own(targets, sample_weight, backend)
-        return found
-    xp = backend.xp
+        found: Any = own(targets, weight, backend)
+        if not backend.owns(found):  # a number; NumPy's are among Python's floats, or not
+            return float(found)
+        counted = not xp.isdtype(found.dtype, "real floating")
+        return xp.astype(found, xp.float32) if counted else widened(found, xp)
+    if weight is not None:
+        weight = wide(weight, backend)
     class_weight = getattr(loss, "keywords", {}).get("class_weight")
     item_weights = getattr(function, "item_weights", None)
     if class_weight is not None and item_weights is not None:
-        weight = item_weights(targets, class_weight, output_shape, backend)
-        if sample_weight is not None:
-            missing = (1,) * (weight.ndim - sample_weight.ndim)
-            weight = weight * xp.reshape(sample_weight, (*sample_weight.shape, *missing))
-        return xp.sum(weight)
-    if sample_weight is not None:
-        return xp.sum(sample_weight)
-    return float(targets.shape[0])
+        each = item_weights(targets, class_weight, output_shape, backend, backend.dtype(dtype))
+        if weight is not None:
+            each = each * xp.reshape(weight, (*weight.shape, *[1] * (each.ndim - weight.ndim)))
+        weight = each
+    if weight is None:
+        return float(targets.shape[0])
+    items = math.prod(weight.shape[1:])
+    return xp.sum(weight) / items if items > 1 else xp.sum(weight)
 
 
 def of_rows(
-    targets: Array, class_weight: Sequence[float], output_shape: Shape, backend: Backend
+    targets: Array,
+    class_weight: Sequence[float],
+    output_shape: Shape,
+    backend: Backend,
+    dtype: Any,
 ) -> Array:
-    """The weight of each row's class, for class numbers or rows of probabilities."""
+    """The weight of each row's class; a row that mixes classes mixes their weights."""
     xp = backend.xp
-    weights = backend.constant(one_for_each(class_weight, classes=output_shape[-1]))
+    weights = one_for_each(class_weight, classes=output_shape[-1])
     if tuple(targets.shape)[1:] == output_shape:
-        rows = xp.astype(targets, weights.dtype, copy=False)
+        rows = xp.astype(targets, dtype, copy=False)
     else:
-        rows = one_hot(targets, output_shape[-1], weights.dtype, xp)
-    return xp.sum(rows * weights, axis=-1)
+        rows = one_hot(targets, output_shape[-1], dtype, xp)
+    name = "float64" if dtype == xp.float64 else "float32"
+    return xp.sum(rows * backend.constant(weights, name), axis=-1)
 
 
 def of_numbers(
@@ -60,13 +83,41 @@ def of_numbers(
     class_weight: Sequence[float],
     output_shape: Shape,
     backend: Backend,
+    dtype: Any,
     *,
     signs: bool = False,
 ) -> Array:
     """The weight of each target from 0, no, to 1, yes; for ``signs``, from below 0 to above."""
     no, yes = one_for_each(class_weight, classes=2)
     targets = targets > 0 if signs else targets
-    return no + (yes - no) * backend.xp.astype(targets, backend.xp.float32, copy=False)
+    return no + (yes - no) * backend.xp.astype(targets, dtype, copy=False)
 
 
 of_signs = functools.partial(of_numbers, signs=True)
+
+
+def one_for_each(class_weight: Sequence[float], classes: int) -> tuple[float, ...]:
+    """The weights of the classes, as Python numbers."""
+    if isinstance(class_weight, Mapping) or len(class_weight) != classes:
+        raise ShapeError(
+            f"wanted class_weight to list {classes} numbers, one for each class, got "
+            f"{class_weight!r}; write the weights in the order of the classes"
+        )
+    weights = tuple(map(float, class_weight))
+    if not all(math.isfinite(one) and one >= 0 for one in weights):
+        raise ValueError(
+            f"wanted class_weight to list finite numbers of at least 0, got {class_weight!r}"
+        )
+    return weights
+
+
+def or_nan(value: Array, total: Array, xp: Namespace) -> Array:
+    """A mean, or NaN where the sum of the weights behind it is 0: both are 0-d."""
+    return value + xp.where(total > 0, 0.0 * total, math.nan)
+
+
+def wide(array: Array, backend: Backend) -> Array:
+    """An array in float32 where it is in half precision: squares and sums outgrow that."""
+    if not backend.xp.isdtype(array.dtype, "real floating"):
+        return array
+    return widened(array, backend.xp)

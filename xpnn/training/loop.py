@@ -7,6 +7,7 @@ from typing import Any
 
 from xpnn.data.batches import Batches
 from xpnn.data.stream import Stream
+from xpnn.metrics import tell_of_empty_means
 from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
@@ -24,7 +25,8 @@ class Loop:
         make_batches: the batches of an epoch, by its number.
         hooks: called at the seams.
         log_every: steps between two log points.
-        measure: ``(held_out, between_batches) -> numbers``, of the validation data.
+        measure: ``(held_out, between_batches) -> (numbers, names of those that are means of
+            nothing)``, of the validation data.
     """
 
     def __init__(
@@ -33,10 +35,11 @@ class Loop:
         make_batches: MakeBatches,
         hooks: CallbackList,
         log_every: int,
-        measure: Callable[[Any, Callable[[], None]], dict[str, float]],
+        measure: Callable[[Any, Callable[[], None]], tuple[dict[str, float], list[str]]],
     ):
         self.state, self.make_batches, self.hooks = state, make_batches, hooks
         self.log_every, self.measure = log_every, measure
+        self._told_of: frozenset[str] = frozenset()  # means of nothing
 
     def run(self, callback_states: list[list[Any]] | None = None) -> None:
         """Run all epochs that are left, up to ``state.last_epoch``.
@@ -87,8 +90,14 @@ class Loop:
         logs = {"loss": state.losses.read()}
         if state.logged != state.epoch_steps:
             self._log(logs)
+        empty = ["loss"] if state.losses.is_empty else []
         if state.held_out is not None:
-            logs |= self.measure(state.held_out, interrupts.check)
+            found, more = self.measure(state.held_out, interrupts.check)
+            logs |= found
+            empty += more
+        state.empty = frozenset(empty)
+        tell_of_empty_means([name for name in empty if name not in self._told_of])
+        self._told_of |= state.empty
         self._end_epoch(logs)
         interrupts.check()
 
@@ -108,8 +117,9 @@ class Loop:
         assert state.opt_state is not None
         taken = state.steps - skipped_steps(state.opt_state, backend)
         logs["rate"] = state.optimizer.hyper_at(taken, state.opt_state)["rate"]
-        watched = logs.get("val_loss", logs["loss"])
-        state.opt_state = state.optimizer.observe(state.opt_state, watched, backend)
+        watched = "val_loss" if "val_loss" in logs else "loss"
+        if watched not in state.empty:
+            state.opt_state = state.optimizer.observe(state.opt_state, logs[watched], backend)
         self.hooks.epoch_end(logs)
 
     def _explain_end(self) -> None:

@@ -1,5 +1,6 @@
 """Loss and metrics over a data set, in prediction mode."""
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
 from typing import Any
@@ -11,7 +12,7 @@ from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
 from xpnn.network import Network
-from xpnn.training.running_mean import RunningMean, batch_weight
+from xpnn.training.running_mean import RunningMean
 from xpnn.typing import Array
 
 READ_EVERY = 100  # batches whose statistics may lie on the device
@@ -24,13 +25,16 @@ def measured(
     data: Samples | Stream,
     batch_size: int,
     between: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], list[str]]:
     """The mean loss and each metric by name; the device is waited for every 100 batches.
 
     Args:
-        eval_step: from ``make_eval_step``, for the same metrics.
+        eval_step: from ``make_weighing_eval_step``, for the same metrics.
         batch_size: of samples; a stream has batches.
         between: called before each batch.
+
+    Returns:
+        The numbers, and the names of those that are NaN since all weights were 0.
     """
     backend = network.backend
     losses, tables = RunningMean(backend), [_Table(metric, backend) for metric in metrics]
@@ -39,8 +43,8 @@ def measured(
     with closing(batches) if isinstance(batches, Generator) else nullcontext():
         for number, (x, y, weight) in enumerate(batches, start=1):
             between()
-            value, statistics = eval_step(params, state, x, y, weight)
-            losses.add(value, batch_weight(network, x, weight))
+            (value, whole), statistics = eval_step(params, state, x, y, weight)
+            losses.add(value, x.shape[0] if whole is None else whole)
             for table, row in zip(tables, statistics, strict=True):
                 table.on_device.append(row)
             if number % READ_EVERY == 0:
@@ -48,7 +52,9 @@ def measured(
                 for table in tables:
                     table.read()
     results = {"loss": losses.read()}
-    return results | {table.metric.name: table.metric.result(table.read()) for table in tables}
+    results |= {table.metric.name: table.metric.result(table.read()) for table in tables}
+    empty = [name for name, value in results.items() if losses.is_empty and math.isnan(value)]
+    return results, empty
 
 
 class _Table:

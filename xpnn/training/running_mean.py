@@ -1,10 +1,10 @@
 """The mean loss of many batches, which stays on the device until it is asked for."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from xpnn.network import Network
 from xpnn.typing import Array
 
 
@@ -22,17 +22,25 @@ class RunningMean:
         self._weights: list[Any] = []
 
     def add(self, value: Array, weight: Any) -> None:
-        """Take note of a value; nothing is computed and nothing waits."""
+        """Take note of a value and its weight; nothing is computed and nothing waits.
+
+        A value without any weight, which is NaN where it is a mean itself, counts for nothing.
+        """
         self._values.append(value)
         self._weights.append(weight)
 
     def read(self) -> float:
-        """The mean of all values so far, in float64 on the host; one transfer."""
+        """The mean of all values so far, in float64 on the host; NaN if they weigh nothing."""
         if self._values:
             values, weights = self._on_host(self._values), self._on_host(self._weights)
             self.total, self.weight = self.sums(values, weights)
             self._values, self._weights = [], []
-        return self.total / self.weight if self.weight else 0.0
+        return math.nan if self.is_empty else self.total / self.weight
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that was read so far has any weight."""
+        return self.weight == 0
 
     @property
     def pending(self) -> tuple[list[Array], list[Any]]:
@@ -43,20 +51,16 @@ class RunningMean:
         """The sums of weighted values and of weights, with what was pending, from the host."""
         total, whole = self.total, self.weight
         for value, weight in zip(values, weights, strict=True):
-            total += value * weight
-            whole += weight
+            if weight != 0:
+                total += value * weight
+                whole += weight
         return total, whole
 
     def _on_host(self, numbers: list[Any]) -> list[float]:
-        if isinstance(numbers[0], int):
-            return [float(number) for number in numbers]
-        stacked = self.backend.to_numpy(self.backend.xp.stack(numbers))
-        return stacked.astype(np.float64).tolist()
-
-
-def batch_weight(network: Network, x: Array, weight: Array | None) -> Any:
-    """What a batch counts for in a mean: its samples, or the sum of their weights."""
-    if weight is None:
-        return x.shape[0]
-    backend = network.backend
-    return backend.xp.sum(backend.asarray(weight, network.dtype))
+        """Python's numbers as they are, 0-d arrays in one transfer."""
+        arrays = [one for one in numbers if hasattr(one, "dtype")]
+        if not arrays:
+            return numbers
+        stacked = self.backend.to_numpy(self.backend.xp.stack(arrays))
+        read = iter(stacked.astype(np.float64).tolist())
+        return [next(read) if hasattr(one, "dtype") else one for one in numbers]

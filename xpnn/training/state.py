@@ -10,7 +10,8 @@ from xpnn.errors import XpnnError
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
-from xpnn.training.running_mean import RunningMean, batch_weight
+from xpnn.training.running_mean import RunningMean
+from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.typing import Array, Loss, OptState
 
@@ -41,6 +42,8 @@ class TrainingState:
         first_epoch, last_epoch: the first epoch of this ``fit``, and the one behind its last one.
         logged: the step of this epoch at which the loss was read last.
         losses: the mean loss of the epoch that is running.
+        empty: what of the numbers of the epoch that has ended last is NaN since all weights were 0:
+            no reason to go by it.
         stop_reason: why ``fit`` ends after the epoch that is running, or None.
         batches: of the epoch that is running, or ran last; None before the first one.
         held_out: what ``fit`` measures on after each epoch, or None.
@@ -48,13 +51,14 @@ class TrainingState:
         in_fit: whether a ``fit`` has begun, since when a checkpoint knows where it stands.
         training: stands for this training, for callbacks that remember from one ``fit`` to the
             next; a run that is resumed is another one.
-        train_step: takes one step on arrays of the network's backend; returns the loss.
+        train_step: takes one step on arrays of the network's backend; returns the loss, and what
+            the batch weighs.
     """
 
     network: Network
     loss: Loss
     optimizer: Optimizer
-    train_step: Callable[[Array, Array, Array | None], Array]
+    train_step: Callable[[Array, Array, Array | None], Weighed]
     metrics: tuple[Metric, ...] = ()
     precision: MixedPrecision | None = None
     accumulate: int = 1
@@ -71,6 +75,7 @@ class TrainingState:
     last_epoch: int = 0
     logged: int = 0
     losses: RunningMean = field(init=False)
+    empty: frozenset[str] = frozenset()
     stop_reason: str | None = None
     batches: Batches | Stream | None = None
     held_out: Samples | Stream | None = None
@@ -131,6 +136,6 @@ class TrainingState:
 
     def advance(self, x: Array, y: Array, weight: Array | None) -> None:
         """Train on the next batch of the epoch, and count it."""
-        value = self.train_step(x, y, weight)
-        self.losses.add(value, batch_weight(self.network, x, weight))
+        value, whole = self.train_step(x, y, weight)
+        self.losses.add(value, x.shape[0] if whole is None else whole)
         self.epoch_steps += 1

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Self
 from xpnn.arguments import KnownAttributes, as_seed, checked
 from xpnn.backends import Backend
 from xpnn.backends.advice import reword, rewording
-from xpnn.metrics import Metric
+from xpnn.metrics import Metric, tell_of_empty_means
 from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
@@ -22,11 +22,12 @@ from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.loop import Loop
 from xpnn.training.measuring import measured
 from xpnn.training.state import TrainingState
+from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import why_not_compiled
 from xpnn.training.stepping.memory import with_more_memory
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings, described
-from xpnn.training.stepping.step import make_eval_step, make_flat_step
+from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
 from xpnn.typing import Array, Loss, OptState
 
 logger = logging.getLogger("xpnn")
@@ -123,7 +124,7 @@ class Trainer(KnownAttributes):
             network,
             loss,
             optimizer,
-            self.step,
+            self._take_step,
             tuple(metrics),
             as_precision(precision, network),
             _as_parts(accumulate),
@@ -159,6 +160,7 @@ class Trainer(KnownAttributes):
     def step(self, x: Array, y: Array, weight: Array | None = None) -> Array:
         """Train on one batch of arrays of the network's backend; returns the loss, a 0-d array.
 
+        Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
         Arrays of another library are moved. The value stays on the device;
         ``float(network.backend.to_numpy(value))`` waits for it. What the numbers are is not looked
         at here: NaN, or a class number that is too large, is for ``fit`` to find.
@@ -168,6 +170,10 @@ class Trainer(KnownAttributes):
             DeviceError: an array is of the network's library, but on another device.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
+        return self._take_step(x, y, weight)[0]
+
+    def _take_step(self, x: Array, y: Array, weight: Array | None) -> Weighed:
+        """The same, with what the batch weighs in a mean over batches."""
         state = self.state
         owns = state.network.backend.owns
         if not (owns(x) and owns(y) and (weight is None or owns(weight))):
@@ -178,19 +184,20 @@ class Trainer(KnownAttributes):
         if opt_state is None:
             opt_state = state.begin_opt_state()
         try:
-            value = self._train_step(opt_state, x, y, weight)
+            found: Weighed = self._train_step(opt_state, x, y, weight)
         except Exception as error:
             reword(error, x=x, y=y)
             again = partial(self._train_step, opt_state)
-            value = with_more_memory(error, again, state.network, x, y, weight)
+            found = with_more_memory(error, again, state.network, x, y, weight)
         state.steps += 1
-        return value
+        return found
 
-    def _step_with(self, x: Any, y: Any, weight: Any) -> Array:
+    def _step_with(self, x: Any, y: Any, weight: Any) -> Weighed:
         """A step with arrays of other libraries, or lists, made arrays of the network's backend."""
         given = {"x": x, "y": y} | ({} if weight is None else {"sample_weight": weight})
         with rewording(**given):
-            return self.step(*(self._taken(name, values) for name, values in given.items()))
+            taken = [self._taken(name, values) for name, values in given.items()]
+            return self._take_step(*taken, *[None] * (3 - len(taken)))
 
     def _taken(self, name: str, values: Any) -> Array:
         with rewording(**{name: values}):
@@ -252,8 +259,10 @@ class Trainer(KnownAttributes):
                 there. Of an iterable, the batches that are done are drawn again and dropped.
 
         Returns:
-            The history: ``history["loss"]`` lists the epochs' mean losses, weighted by samples;
-            ``history["val_loss"]`` and ``history["val_accuracy"]`` follow, where there are such.
+            The history: ``history["loss"]`` lists the mean losses of the epochs, over all samples
+            by their weights, those of classes included; ``history["val_loss"]`` and
+            ``history["val_accuracy"]`` follow, where there are such. A mean over weights that are
+            all 0 is NaN, which an EmptyMeanWarning says once, and callbacks do not go by it.
 
         Raises:
             ShapeError, DataError: the data do not fit the network or the loss.
@@ -299,7 +308,7 @@ class Trainer(KnownAttributes):
         found = settings, described(network), methods
         if found != self._made_for:
             self._made_for = found
-            self._eval_step = make_eval_step(network, loss, state.metrics, compile=self.compile)
+            self._eval_step = make_weighing_eval_step(network, loss, state.metrics, self.compile)
             self._train_step = make_flat_step(
                 network, loss, optimizer, state.precision, state.accumulate, self.compile
             )
@@ -382,6 +391,9 @@ class Trainer(KnownAttributes):
     ) -> dict[str, float]:
         """The mean loss and all metrics over a data set, in prediction mode.
 
+        They do not depend on how the set is cut into batches. Where all weights are 0 they are NaN,
+        and an EmptyMeanWarning says so.
+
         Args:
             x, y: arrays; or an iterable of batches alone, as for ``fit``.
             sample_weight: (samples,), at least 0. For arrays only.
@@ -397,18 +409,24 @@ class Trainer(KnownAttributes):
         if not self._settings.hold():
             self._renew_steps()
         with self.network.backend.on_device():
-            return measured(self.network, self._eval_step, self.metrics, data, batch_size or 256)
+            found, empty = measured(
+                self.network, self._eval_step, self.metrics, data, batch_size or 256
+            )
+        tell_of_empty_means(empty)
+        return found
 
     def predict(self, x: Any, *, batch_size: int = 256) -> Array:
         """The network's outputs, ``batch_size`` at a time; see ``Network.predict``."""
         return self.network.predict(x, batch_size)
 
-    def _measure_held_out(self, held_out: Any, between: Callable[[], None]) -> dict[str, float]:
+    def _measure_held_out(
+        self, held_out: Any, between: Callable[[], None]
+    ) -> tuple[dict[str, float], list[str]]:
         """What the history lists of the validation data; ``between`` is called between batches."""
         if not self._settings.hold():
             self._renew_steps()
-        found = measured(self.network, self._eval_step, self.metrics, held_out, 256, between)
-        return {f"val_{name}": value for name, value in found.items()}
+        found, empty = measured(self.network, self._eval_step, self.metrics, held_out, 256, between)
+        return {f"val_{k}": value for k, value in found.items()}, [f"val_{k}" for k in empty]
 
 
 def _as_parts(accumulate: int) -> int:

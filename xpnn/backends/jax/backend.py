@@ -141,8 +141,8 @@ class JaxBackend(Backend):
     def indices(self, count: int) -> Array:
         return self.xp.arange(count, dtype=self.xp.int32)  # kept, it could be a tracer
 
-    def constant(self, values: tuple[float, ...]) -> Array:
-        return self.xp.asarray(values, dtype=self.xp.float32)  # kept, it could be a tracer
+    def constant(self, values: tuple[float, ...], dtype: str = "float32") -> Array:
+        return self.xp.asarray(values, dtype=dtype)  # kept, it could be a tracer
 
     def synchronize(self) -> None:
         import jax

@@ -67,7 +67,7 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
     def __init__(self, device: str | None = None):
         self.xp = self.load_namespace()
         self.device = self.resolve_device(device)
-        self._constants: dict[tuple[float, ...], Array] = {}
+        self._constants: dict[tuple[tuple[float, ...], str], Array] = {}
         self._indices: dict[int, Array] = {}
         self.spec = self.name if device is None else f"{self.name}:{device}"
 
@@ -303,11 +303,11 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
             self._indices[count] = self.from_numpy(np.arange(count, dtype=np.int32))
         return self._indices[count]
 
-    def constant(self, values: tuple[float, ...]) -> Array:
-        """Numbers that never change as a float32 array; copied to the device only once."""
-        if values not in self._constants:
-            self._constants[values] = self.from_numpy(np.asarray(values, dtype=np.float32))
-        return self._constants[values]
+    def constant(self, values: tuple[float, ...], dtype: str = "float32") -> Array:
+        """Numbers that never change as an array; copied to the device only once."""
+        if (values, dtype) not in self._constants:
+            self._constants[values, dtype] = self.from_numpy(np.asarray(values, dtype=dtype))
+        return self._constants[values, dtype]
 
     def describe(self) -> str:
         """One line: library, version and device."""

@@ -15,6 +15,7 @@ from xpnn.numerics import widened
 from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.state import TrainingState
+from xpnn.training.stepping.batch_weight import weight_of
 from xpnn.training.stepping.conversion import as_batch
 from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.trees import tree_map
@@ -41,7 +42,8 @@ class StopOnNaN(KnownAttributes, Callback):
         self._remember(state, state.epoch_steps)
 
     def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
-        if not (math.isfinite(logs["loss"]) and _parameters_are_finite(state.network)):
+        is_fine = math.isfinite(logs["loss"]) or state.losses.is_empty
+        if not (is_fine and _parameters_are_finite(state.network)):
             self._explain(state, step)
         self._remember(state, step)
 
@@ -135,7 +137,10 @@ def first_bad_layer(
             value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
             if precision is not None:
                 delta = precision.narrowed(delta, backend)
-            if not spoilt and not (_finite(value, backend) and _finite(delta, backend)):
+            whole = weight_of(loss, y, weight, network)
+            is_empty = float(backend.to_numpy(whole) if backend.owns(whole) else whole) == 0
+            is_fine = (is_empty or _finite(value, backend)) and _finite(delta, backend)
+            if not spoilt and not is_fine:
                 spoilt.append(f"the loss, {getattr(loss, '__name__', loss)},")
             if not spoilt:
                 network.backward(delta)

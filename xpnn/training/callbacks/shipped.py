@@ -167,6 +167,8 @@ class EarlyStopping(Watching):
     Each ``fit`` waits anew, for something better than the best of those before it. A run that it
     has ended goes on where it is resumed with more patience.
 
+    An epoch in which it is a mean of nothing, as all weights are 0, does not count.
+
     Args:
         monitor, higher_is_better: see ``Watching``.
         patience: epochs without a new best that are borne.
@@ -200,7 +202,10 @@ class EarlyStopping(Watching):
             state.stop_reason = None  # it has more patience now
 
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
-        self.waited = 0 if self.is_new_best(logs, self.min_gain) else self.waited + 1
+        if self.is_new_best(logs, self.min_gain):
+            self.waited = 0
+        elif self.monitor not in state.empty:
+            self.waited += 1
         if self.waited >= self.patience:
             state.stop(self._reason)
 

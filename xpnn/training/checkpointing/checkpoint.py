@@ -112,7 +112,7 @@ class Checkpoint(Watching):
 
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         self._writer.check()
-        self._loss, before = logs["loss"], self.best
+        self._loss, before = 0.0 if "loss" in state.empty else logs["loss"], self.best
         is_best = bool(self.monitor) and self.is_new_best(logs)
         due = self.every_epochs and state.epoch % self.every_epochs == 0
         last = state.ends

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.losses import total_weight
+from xpnn.losses.weights import or_nan
 from xpnn.network import Network
 from xpnn.numerics import widened
+from xpnn.training.stepping.batch_weight import weight_of
 from xpnn.typing import Array, Loss, Number, Params, Shape, State
 
 Gradients = Callable[..., tuple[Array, Params, State]]
@@ -33,8 +34,9 @@ def accumulated(one: Gradients, network: Network, loss: Loss, parts: int) -> Gra
 
         value = sum_p W_p / W value_p        dL/dw = sum_p W_p / W dL_p/dw         W = sum_p W_p
 
-    which is what the whole batch would give, but for rounding. Sums are in at least float32. What
-    layers carry from batch to batch goes on from part to part.
+    which is what the whole batch would give, but for rounding. Sums are in at least float32. A part
+    without any weight adds nothing; where all parts are such, value is NaN and the gradients are 0.
+    What layers carry from batch to batch goes on from part to part.
     """
     backend = network.backend
 
@@ -46,13 +48,14 @@ def accumulated(one: Gradients, network: Network, loss: Loss, parts: int) -> Gra
             return one(params, state, x, y, weight, factor)
         arrays = [x, y] if weight is None else [x, y, weight]
         cut = [_cut(array, sizes) for array in arrays]
-        shares = part_shares(loss, cut[1], cut[2] if len(cut) > 2 else None, network)
+        weights = part_weights(loss, cut[1], cut[2] if len(cut) > 2 else None, network)
+        shares, whole = part_shares(weights, backend)
 
         def part(state: State, share: Number, *rows: Array) -> tuple[Array, Params, State]:
             by = share if factor is None else share * factor
             value, grads, state = one(params, state, *rows, *[None] * (3 - len(rows)), by)
             wide = {name: widened(grad, backend.xp) for name, grad in grads.items()}
-            return value * share, wide, state
+            return _term(value, share, backend), wide, state
 
         def add(sums: tuple[Any, ...], share: Number, *rows: Array) -> tuple[Any, ...]:
             """The sums (value, *gradients, *state) with one more part in them."""
@@ -67,10 +70,11 @@ def accumulated(one: Gradients, network: Network, loss: Loss, parts: int) -> Gra
         equal = len([one for one in more if one == size])
         if equal:  # a loop, and not one part after another written out, where that matters
             rows = [_stacked(array, size, equal, backend) for array in arrays]
-            if isinstance(shares[0], float):
+            if all(_is_number(share) and share == shares[0] for share in shares[: equal + 1]):
                 sums, _ = backend.scan(lambda c, *now: (add(c, shares[0], *now), ()), sums, rows)
             else:
-                rows = [backend.stack(shares[1 : equal + 1]), *rows]
+                given = [_as_array(share, backend) for share in shares[1 : equal + 1]]
+                rows = [backend.stack(given), *rows]
                 sums, _ = backend.scan(lambda c, *now: (add(c, *now), ()), sums, rows)
         if equal < len(more):
             left, value, *rest = backend.barrier(cut[0][-1], *sums[: 1 + len(grads)])
@@ -78,6 +82,8 @@ def accumulated(one: Gradients, network: Network, loss: Loss, parts: int) -> Gra
             sums = add(sums, shares[-1], left, *(pieces[-1] for pieces in cut[1:]))
         value, *rest = sums
         added, states = rest[: len(grads)], rest[len(grads) :]
+        if not _is_number(whole):
+            value = or_nan(value, whole, backend.xp)
         return (
             value,
             dict(zip(grads, added, strict=True)),
@@ -87,23 +93,39 @@ def accumulated(one: Gradients, network: Network, loss: Loss, parts: int) -> Gra
     return gradients
 
 
-def part_shares(
+def part_weights(
     loss: Loss, targets: list[Array], weights: list[Array] | None, network: Network
 ) -> list[Number]:
-    """W_p / W for each part, given its targets and, where there are such, its sample weights.
-
-    Numbers where all items count alike, else 0-d arrays, which are zeros where W is zero.
-    """
-    backend, shape = network.backend, network.output_shape
+    """W_p for each part, given its targets and, where there are such, its sample weights."""
     given = [None] * len(targets) if weights is None else weights
-    found = [
-        total_weight(loss, y, weight, shape, backend)
-        for y, weight in zip(targets, given, strict=True)
-    ]
-    whole = sum(found[1:], start=found[0])
-    if not isinstance(whole, float):
-        whole = backend.xp.where(whole > 0, whole, 1.0)
-    return [weight / whole for weight in found]
+    return [weight_of(loss, y, weight, network) for y, weight in zip(targets, given, strict=True)]
+
+
+def part_shares(weights: list[Number], backend: Backend) -> tuple[list[Number], Number]:
+    """W_p / W for each part, zeros where W is zero; and W."""
+    whole = sum(weights[1:], start=weights[0])
+    if _is_number(whole):
+        return [weight / (whole or 1.0) for weight in weights], whole
+    safe = backend.xp.where(whole > 0, whole, 1.0)
+    return [weight / safe for weight in weights], whole
+
+
+def _term(value: Array, share: Number, backend: Backend) -> Array:
+    """What a part adds to the mean: nothing where it has no weight, and so no mean of its own."""
+    if _is_number(share):
+        return value * share if share else backend.xp.zeros_like(value)
+    return backend.xp.where(share > 0, value * share, 0.0)
+
+
+def _is_number(weight: Number) -> bool:
+    """Whether it is Python's; NumPy's float64 would pass for one, too."""
+    return not hasattr(weight, "dtype")
+
+
+def _as_array(weight: Number, backend: Backend) -> Array:
+    if not _is_number(weight):
+        return weight
+    return backend.xp.full((), weight, dtype=backend.xp.float32, device=backend.device)
 
 
 def _cut(array: Array, sizes: list[int]) -> list[Array]:

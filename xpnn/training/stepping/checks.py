@@ -10,6 +10,7 @@ from xpnn.backends import Backend, get_backend
 from xpnn.errors import DataError, ShapeError
 from xpnn.losses import check_targets
 from xpnn.network import Network
+from xpnn.training.stepping.batch_weight import weight_dtype
 from xpnn.typing import Array, Loss
 
 BLOCK = 1 << 24  # bytes of a data set that are looked at in one go
@@ -42,9 +43,10 @@ def check_samples(
     same_length(**arrays)
     if values:
         network.root.check_inputs(x)
-        for name, array in arrays.items():
+        dtypes = network.dtype, network.dtype, weight_dtype(network)
+        for (name, array), dtype in zip(arrays.items(), dtypes, strict=True):
             if array is not None:
-                _check_finite(name, array, _home(array, network), network.dtype)
+                _check_finite(name, array, _home(array, network), dtype)
         if weight is not None and not math.prod(weight.shape):
             raise ShapeError(
                 f"wanted {whose}sample_weight of shape (samples,), got {tuple(weight.shape)}"

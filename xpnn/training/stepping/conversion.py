@@ -3,6 +3,7 @@
 from typing import Any
 
 from xpnn.network import Network
+from xpnn.training.stepping.batch_weight import weight_dtype
 from xpnn.training.stepping.checks import check_samples
 from xpnn.typing import Array, Loss
 
@@ -58,5 +59,5 @@ def as_targets(y: Any, network: Network) -> Array:
 
 
 def as_weights(weight: Any, network: Network) -> Array:
-    """Numbers in the network's dtype."""
-    return network.backend.asarray(weight, network.dtype)
+    """Numbers in the network's dtype, in float32 where that is half: their sums outgrow it."""
+    return network.backend.asarray(weight, weight_dtype(network))

@@ -18,24 +18,23 @@ class FlatStep:
 
     Args:
         network: whose layers hold the parameters and the state.
-        step: ``(params, state, opt_state, x, y, weight) -> (params, state, opt_state, value)``.
+        step: ``(params, state, opt_state, x, y, weight) -> (params, state, opt_state, value)``,
+            whose value is handed on as it is.
         finish: ``(step, donate) -> compiled``, which may write over the donated arguments.
     """
 
     def __init__(
         self,
         network: Network,
-        step: Callable[..., tuple[Params, State, OptState, Array]],
+        step: Callable[..., tuple[Params, State, OptState, Any]],
         finish: Callable[..., Callable[..., Any]],
     ):
         self.network, self.step, self.finish = network, step, finish
         self._form: Structure | None = None  # of the optimizer's state
         self._opt_state: OptState | None = None
 
-    def __call__(
-        self, opt_state: OptState, x: Array, y: Array, weight: Array | None = None
-    ) -> Array:
-        """Take a step, which changes the optimizer's state, too, in place; returns the loss."""
+    def __call__(self, opt_state: OptState, x: Array, y: Array, weight: Array | None = None) -> Any:
+        """Take a step, which changes the optimizer's state, too, in place; returns its value."""
         if opt_state is not self._opt_state:
             self._settle(opt_state)
         for holder, key, inner in self._nested:
@@ -43,11 +42,11 @@ class FlatStep:
                 self._settle(opt_state)
                 break
         refs = self._refs
-        values, loss = self.run([holder[key] for holder, key in refs], x, y, weight)
+        values, value = self.run([holder[key] for holder, key in refs], x, y, weight)
         left = iter(values)
         for holder, key in refs:
             holder[key] = next(left)
-        return loss
+        return value
 
     @property
     def refusal(self) -> str | None:
@@ -68,13 +67,13 @@ class FlatStep:
 
     def _of_list(
         self, values: list[Any], x: Array, y: Array, weight: Array | None
-    ) -> tuple[list[Any], Array]:
+    ) -> tuple[list[Any], Any]:
         """The step on a list: parameters, state, slots of the optimizer."""
         network, form, left = self.network, cast(Structure, self._form), iter(values)
         params = {name: next(left) for name, _, _ in network.param_refs}
         state = {name: next(left) for name, _, _ in network.state_refs}
         opt_state = form.rebuild(left)
-        params, state, opt_state, loss = self.step(params, state, opt_state, x, y, weight)
+        params, state, opt_state, value = self.step(params, state, opt_state, x, y, weight)
         if not form.matches(opt_state):
             changed = {
                 ".".join(map(str, path)) for path in {*form.paths} ^ {*Structure(opt_state).paths}
@@ -87,4 +86,4 @@ class FlatStep:
             *(params[name] for name, _, _ in network.param_refs),
             *(state[name] for name, _, _ in network.state_refs),
             *form.flatten(opt_state),
-        ], loss
+        ], value

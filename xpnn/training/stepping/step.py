@@ -11,6 +11,7 @@ from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
 from xpnn.training.stepping.accumulation import Gradients, accumulated
+from xpnn.training.stepping.batch_weight import Weighed, weighed
 from xpnn.training.stepping.compiling import own_part, parts_of
 from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
@@ -43,7 +44,19 @@ def make_train_step(
         accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
     """
-    step = _make_step(network, loss, optimizer, precision, accumulate)
+    weighing = _make_step(network, loss, optimizer, precision, accumulate)
+
+    def step(
+        params: Params,
+        state: State,
+        opt_state: OptState,
+        x: Array,
+        y: Array,
+        weight: Array | None = None,
+    ) -> tuple[Params, State, OptState, Array]:
+        *after, (value, _) = weighing(params, state, opt_state, x, y, weight)
+        return *after, value
+
     return _compiled(network, loss, optimizer, precision, compile, step, donate=(0, 1, 2))
 
 
@@ -55,7 +68,10 @@ def make_flat_step(
     accumulate: int,
     compile: bool | None,
 ) -> FlatStep:
-    """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``."""
+    """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``.
+
+    It returns the value and what it weighs in a mean over batches.
+    """
     step = _make_step(network, loss, optimizer, precision, accumulate)
     return FlatStep(network, step, partial(_compiled, network, loss, optimizer, precision, compile))
 
@@ -66,8 +82,8 @@ def _make_step(
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     accumulate: int,
-) -> Step:
-    """The step by name, not yet compiled."""
+) -> Callable[..., tuple[Params, State, OptState, Weighed]]:
+    """The step by name, not yet compiled; with the value it tells what the batch weighs."""
     check_loss(loss)
     backend = network.backend
     scaling = None if precision is None else precision.scaling
@@ -86,7 +102,7 @@ def _make_step(
         x: Array,
         y: Array,
         weight: Array | None = None,
-    ) -> tuple[Params, State, OptState, Array]:
+    ) -> tuple[Params, State, OptState, Weighed]:
         x, y, weight = convert(x, y, weight)
         scale = None if scaling is None else opt_state["loss_scale"]
         lent = params if precision is None else precision.lent(params, backend)
@@ -97,7 +113,7 @@ def _make_step(
         if scaling is not None:
             taken = scaling.taken(opt_state, new_opt_state)
             after = state_after(after, state, taken, backend)
-        return constrain(params), after, new_opt_state, value
+        return constrain(params), after, new_opt_state, weighed(value, loss, y, weight, network)
 
     return step
 
@@ -159,20 +175,52 @@ def make_eval_step(
     network: Network, loss: Loss, metrics: tuple[Any, ...], *, compile: bool | None = None
 ) -> Callable[..., Any]:
     """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
+    weighing = _make_eval_step(network, loss, metrics)
+
+    def step(
+        params: Params, state: State, x: Array, y: Array, weight: Array | None = None
+    ) -> tuple[Array, list[Array]]:
+        (value, _), statistics = weighing(params, state, x, y, weight)
+        return value, statistics
+
+    return _compiled_eval(network, loss, metrics, compile, step)
+
+
+def make_weighing_eval_step(
+    network: Network, loss: Loss, metrics: tuple[Any, ...], compile: bool | None
+) -> Callable[..., Any]:
+    """The same step; in place of the value, it and what it weighs in a mean over batches."""
+    step = _make_eval_step(network, loss, metrics)
+    return _compiled_eval(network, loss, metrics, compile, step)
+
+
+def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> Callable[..., Any]:
+    """The step, not yet compiled."""
     check_loss(loss)
     backend, convert = network.backend, BatchConversion(network, loss)
     seen: set[Shape] = set()
 
     def step(
         params: Params, state: State, x: Array, y: Array, weight: Array | None = None
-    ) -> tuple[Array, list[Array]]:
+    ) -> tuple[Weighed, list[Array]]:
         x, y, weight = convert(x, y, weight)
         watch = nullcontext() if x.shape in seen else outputs_watched(network.root)
         with network.holding(params, state), watch:
             predictions = network.root.forward(x)
             value, _ = value_and_delta(loss, predictions, y, weight, backend)
         seen.add(x.shape)
-        return value, [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
+        found = [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
+        return weighed(value, loss, y, weight, network), found
 
+    return step
+
+
+def _compiled_eval(
+    network: Network,
+    loss: Loss,
+    metrics: tuple[Any, ...],
+    compile: bool | None,
+    step: Callable[..., Any],
+) -> Callable[..., Any]:
     known = own_part(*network.all_layers, loss, *metrics) is None
-    return backend.compiled(step, held=(0, 1), wanted=compile, known=known)
+    return network.backend.compiled(step, held=(0, 1), wanted=compile, known=known)
