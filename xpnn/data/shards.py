@@ -1,5 +1,6 @@
 """Shards: a set of samples in many files, gone through without ever being in memory together."""
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from xpnn.arguments import same_length
 from xpnn.data.windows import Block, draw_order, recut, shuffled
 from xpnn.errors import DataError, FileError, ShapeError
 
+SOME, STRETCH = 64, 4096  # files that are looked at to tell a set from another, bytes of each
 PARTS = ("x", "y", "sample_weight")
 Paths = str | Path | Sequence[str | Path]
 """A file, a pattern such as ``"train/*.npz"``, whose files are taken by name, or a list of both."""
@@ -74,6 +76,27 @@ class Shards(ABC):
     def rows(self, shard: Any) -> int | None:
         """How many samples a shard has, where that is known without reading it."""
         return None
+
+    def known_by(self) -> dict[str, Any]:
+        """What tells this set from another one, from a few bytes of some of its files.
+
+        Their names count, but not where they lie.
+        """
+        sizes = [path.stat().st_size for path in self.paths]
+        some = self.paths[:: -(-len(self.paths) // SOME)]
+        left_out = {"paths", "shards", "types"}
+        options = {
+            name: one
+            for name, one in vars(self).items()
+            if not (name.startswith("_") or name in left_out)
+        }
+        return {
+            "files": len(sizes),
+            "bytes": sum(sizes),
+            "names": _sum_of(str([path.name for path in self.paths]).encode()),
+            "contents": _sum_of(str(sizes).encode(), *map(_some_bytes, some)),
+            "options": options,
+        }
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Block]:
         """The batches of an epoch, from batch ``start`` on; both are counted from 0.
@@ -166,6 +189,23 @@ class Shards(ABC):
 
 def _written(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"shape ({', '.join(['rows', *map(str, shape)])}) and {dtype}"
+
+
+def _some_bytes(path: Path) -> bytes:
+    """The beginning, the middle and the end of a file, where formats keep their checksums."""
+    found, size = [], path.stat().st_size
+    with path.open("rb") as file:
+        for start in (0, size // 2, max(0, size - STRETCH)):
+            file.seek(start)
+            found.append(file.read(STRETCH))
+    return b"".join(found)
+
+
+def _sum_of(*parts: bytes) -> str:
+    total = 0
+    for part in parts:
+        total = zlib.crc32(part, total)
+    return f"{total:08x}"
 
 
 def found_files(paths: Paths) -> list[Path]:

@@ -9,6 +9,7 @@ from xpnn.data.batches import Batches
 from xpnn.data.stream import Stream
 from xpnn.metrics import tell_of_empty_means
 from xpnn.training.callbacks.hooks import CallbackList
+from xpnn.training.callbacks.saved import Saved, take_up
 from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
 from xpnn.training.state import TrainingState
@@ -41,7 +42,7 @@ class Loop:
         self.log_every, self.measure = log_every, measure
         self._told_of: frozenset[str] = frozenset()  # means of nothing
 
-    def run(self, callback_states: list[list[Any]] | None = None) -> None:
+    def run(self, callback_states: list[Saved] | None = None) -> None:
         """Run all epochs that are left, up to ``state.last_epoch``.
 
         Args:
@@ -52,7 +53,7 @@ class Loop:
             try:
                 hooks.fit_begin(max(state.last_epoch - state.epoch, 0))
                 if callback_states is not None:
-                    hooks.load_states(callback_states)
+                    take_up(hooks.callbacks, state, callback_states)
                     hooks.resume()
                 if self._is_over():
                     self._explain_end()

@@ -47,6 +47,7 @@ class TrainingState:
         stop_reason: why ``fit`` ends after the epoch that is running, or None.
         batches: of the epoch that is running, or ran last; None before the first one.
         held_out: what ``fit`` measures on after each epoch, or None.
+        identify_data: tells what the data of that ``fit`` are known by.
         callbacks: of the ``fit`` that is running, or ran last.
         in_fit: whether a ``fit`` has begun, since when a checkpoint knows where it stands.
         training: stands for this training, for callbacks that remember from one ``fit`` to the
@@ -79,6 +80,7 @@ class TrainingState:
     stop_reason: str | None = None
     batches: Batches | Stream | None = None
     held_out: Samples | Stream | None = None
+    identify_data: Callable[[], dict[str, Any]] = dict
     callbacks: Sequence[Stateful] = ()
     in_fit: bool = False
     training: object = field(default_factory=object)

@@ -255,8 +255,9 @@ class Trainer(KnownAttributes):
             resume: what a ``Checkpoint`` or ``save`` has written: a file, or a folder, of which the
                 newest whole checkpoint is taken. Where a folder is empty or missing, training
                 begins, so that one command serves to start and to go on. All other arguments, the
-                data and the trainer have to be those of the first call; ``epochs`` counts from
-                there. Of an iterable, the batches that are done are drawn again and dropped.
+                data and the trainer have to be those of the first call; what is not is an error,
+                or a warning where it may not matter. ``epochs`` counts from there. Of an iterable,
+                the batches that are done are drawn again and dropped.
 
         Returns:
             The history: ``history["loss"]`` lists the mean losses of the epochs, over all samples

@@ -130,7 +130,11 @@ def test_the_best_one_is_there_if_writing_ends_behind_any_file(tmp_path, monkeyp
             fit(make_trainer(), Scripted([0.5, 0.3, 0.4, 0.2, 0.6]), checkpoint, epochs=5)
         if numbered(folder):
             newest, best = (
-                dict(read_contents(path)["callbacks"])["Checkpoint"]["best"]
+                next(
+                    one["state"]["best"]
+                    for one in read_contents(path)["callbacks"]
+                    if one["kind"] == "Checkpoint"
+                )
                 for path in (numbered(folder)[-1], checkpoint.best_path)
             )
             assert best <= newest
@@ -229,9 +233,10 @@ def test_the_file_is_plain_safetensors_with_json(backend, tmp_path):
     assert tree["optimizer"]["step"] == 18
     assert tree["trainer"] == {"epoch": 3, "steps": 18}
     assert tree["must_agree"]["data"]["samples"] == 96
-    kind, history = tree["callbacks"][0]
-    assert kind == "History"
-    assert (history["length"], history["names"]) == (3, ["epoch", "loss", "rate"])
+    (history,) = tree["callbacks"]
+    assert (history["kind"], history["known_by"], history["options"]) == ("History", None, None)
+    state = history["state"]
+    assert (state["length"], state["names"]) == (3, ["epoch", "loss", "rate"])
 
 
 DTYPES = [
@@ -292,7 +297,7 @@ def test_a_state_that_no_file_can_hold_is_refused(tmp_path, state):
         def state(self):
             return state
 
-    with pytest.raises(TypeError, match=r"callbacks.0.1.*: wanted "):
+    with pytest.raises(TypeError, match=r"callbacks.0.state.*: wanted "):
         fit(make_trainer(), Odd(), Checkpoint(tmp_path))
 
 

@@ -344,12 +344,12 @@ def test_a_folder_without_a_whole_file_is_an_error(folder):
 
 @pytest.mark.fault("file of a newer version")
 def test_a_checkpoint_of_a_newer_version_is_an_error(folder, monkeypatch):
-    monkeypatch.setattr("xpnn.training.checkpointing.contents.CHECKPOINT_VERSION", 3)
+    monkeypatch.setattr("xpnn.training.checkpointing.contents.CHECKPOINT_VERSION", 4)
     make = make_trainer()
     fit(make, epochs=1)
     make.save(folder / "checkpoint-000000099.safetensors")
     monkeypatch.undo()
-    with pytest.raises(FileError, match=r"is of version 3 .* this xpnn reads up to 2; update xpnn"):
+    with pytest.raises(FileError, match=r"is of version 4 .* this xpnn reads up to 3; update xpnn"):
         fit(make_trainer(), resume=folder)
 
 
@@ -477,20 +477,25 @@ FORGED = {
     ("trainer", "epoch"): (None, -1, 1.5, 10**30, True, "1"),
     ("trainer", "steps"): (None, -1, float("inf")),
     ("run",): ([], 3, {}),
+    ("run", "first_epoch"): (None, -1, 3, 10**6),
     ("run", "epoch_steps"): (None, -1, 10**9),
+    ("run", "logged"): (None, -1, 1, 10**9),
     ("run", "stop_reason"): (3, {}),
     ("run", "losses"): (None, [1.0, 2.0]),
     ("run", "losses", "total"): (None, "text", np.zeros(3)),
     ("must_agree",): (None, {}, []),
     ("must_agree", "optimizer"): (np.zeros(3), [np.zeros(2)], [[{"a": np.zeros(2)}]]),
     ("must_agree", "layers"): (None, nested(50)),
-    ("callbacks",): (None, {}, [3], [["History"]], [[3, {}]], [["History", None]]),
-    ("callbacks", 0, 1): (None, {}, {"best": "x", "waited": 1}),  # of EarlyStopping
-    ("callbacks", 1, 1, "kept"): ([], {"a": 1}, {"0.dense.weight": np.zeros(2)}),  # of BestWeights
-    ("callbacks", 2, 1, "lines"): ("text", None, np.zeros(3)),  # of CSVLogger
-    ("callbacks", 3, 1, "length"): (None, -1, 10**9),  # of History
-    ("callbacks", 3, 1, "names"): (None, [1, 2, 3], ["loss"]),
-    ("callbacks", 3, 1, "columns"): (None, [], [3], [[None, None]] * 6),
+    ("callbacks",): (None, {}, [3], [["History"]], [{"kind": "History"}]),
+    ("callbacks", 0, "kind"): (None, 3, []),  # of EarlyStopping
+    ("callbacks", 0, "known_by"): (3, {}),
+    ("callbacks", 0, "options"): (3, [], {"patience": np.zeros(3)}),
+    ("callbacks", 0, "state"): ({}, 3, {"best": "x", "waited": 1}),
+    ("callbacks", 1, "state", "kept"): ([], {"a": 1}, {"0.dense.weight": np.zeros(2)}),
+    ("callbacks", 2, "state", "lines"): ("text", None, np.zeros(3)),  # of CSVLogger
+    ("callbacks", 3, "state", "length"): (None, -1, 10**9),  # of History
+    ("callbacks", 3, "state", "names"): (None, [1, 2, 3], ["loss"]),
+    ("callbacks", 3, "state", "columns"): (None, [], [3], [[None, None]] * 6),
 }
 
 

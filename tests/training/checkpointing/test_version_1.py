@@ -66,7 +66,7 @@ def test_what_is_written_now_is_of_the_current_version(tmp_path, backend):
     trainer = trainer_of("adam", backend)
     trainer.load(path)
     trainer.save(path)
-    assert b'"version":"2"' in path.read_bytes()
+    assert b'"version":"3"' in path.read_bytes()
     again = trainer_of("adam", backend)
     WRITE.fit(again, 2, resume=path)
     check_weights(again, "adam")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class CSVLogger(KnownAttributes, Callback):
     """
 
     fixed = ("path",)
+    steers: ClassVar[bool] = False
 
     def __init__(self, path: str | Path, *, append: bool = False):
         self.path, self.append = Path(path), append
@@ -57,6 +58,9 @@ class CSVLogger(KnownAttributes, Callback):
         if self._begins:  # not before, as a run that is resumed keeps its lines
             self._begins = False
             self.path.write_bytes(b"")
+
+    def known_by(self, state: TrainingState) -> str:
+        return self.path.name
 
     def state(self) -> dict[str, Any]:
         lines = np.frombuffer(self._content(), dtype=np.uint8)

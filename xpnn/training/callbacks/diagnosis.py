@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class StopOnNaN(KnownAttributes, Callback):
     Raises:
         TrainingStopped: from ``fit``. The network has the weights from before the bad step.
     """
+
+    steers: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._good: Snapshot | None = None

@@ -5,14 +5,10 @@ A callback overrides the hooks that it needs. ``state`` gives it the network, th
 it at log points only, as Python floats that are already on the host.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from xpnn.training.checkpointing.fields import LIST, unusable
 from xpnn.training.state import TrainingState
-
-logger = logging.getLogger("xpnn")
 
 Logs = dict[str, float]
 
@@ -23,10 +19,13 @@ class Callback:
     Attributes:
         runs_last: whether its hooks are called behind those of all other callbacks.
         replaces_weights: whether its ``on_fit_end`` puts other weights into the network.
+        steers: whether training may depend on what it was made with, which is then looked at where
+            a run goes on from a checkpoint.
     """
 
     runs_last: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
+    steers: ClassVar[bool] = True
     _is_open: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -71,6 +70,10 @@ class Callback:
 
     def on_fit_end(self, state: TrainingState) -> None:
         """``fit`` ends, whether all went well or not, in other callbacks too."""
+
+    def known_by(self, state: TrainingState) -> str | None:
+        """What tells it from others of its kind in a checkpoint, such as the number it watches."""
+        return None
 
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint keeps of it, by name; None if there is nothing to keep.
@@ -143,34 +146,6 @@ class CallbackList:
         first = self._call_all("on_fit_end", error)
         if error is None and first is not None:
             raise first
-
-    def check_states(self, states: Any) -> None:
-        """Raise ValueError if ``load_states`` could not hand these out."""
-        if not isinstance(states, list):
-            raise unusable(states, LIST, "callbacks")
-        for one in states:
-            if not (isinstance(one, list) and len(one) == 2 and isinstance(one[0], str)):
-                raise unusable(one, "a kind and a state each", "callbacks")
-        left = list(states)
-        for callback in self.callbacks:
-            found = next((one for one in left if one[0] == type(callback).__name__), None)
-            if found is not None:
-                left = [one for one in left if one is not found]
-                callback.check_state(self._state, found[1])
-
-    def load_states(self, states: list[list[Any]]) -> None:
-        """Hand to each callback what the one of its kind had, the first of a kind to the first."""
-        left = list(states)
-        for callback in self.callbacks:
-            kind = type(callback).__name__
-            found = next((one for one in left if one[0] == kind), None)
-            if found is not None:
-                left = [one for one in left if one is not found]
-                callback.load_state(found[1])
-            elif callback.state() is not None:
-                logger.warning("the checkpoint knows of no %s more; it starts anew", kind)
-        for kind, _ in left:
-            logger.warning("there is no %s that takes up what the checkpoint has of one", kind)
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for call in self._hooks[hook]:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn.arguments import KnownAttributes
 from xpnn.training.callbacks.hooks import Callback, Logs
@@ -16,6 +16,8 @@ class ProgressBar(KnownAttributes, Callback):
     lines alone. Where nobody can see them, as standard error is missing, closed or broken, training
     goes on without.
     """
+
+    steers: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._stream = Stream(None)

@@ -21,6 +21,8 @@ class History(KnownAttributes, Callback):
     ``len(history)`` counts the epochs, and ``history.epochs`` is a list of these.
     """
 
+    steers: ClassVar[bool] = False
+
     def __init__(self) -> None:
         self.epochs: list[Logs] = []
 
@@ -150,6 +152,9 @@ class Watching(KnownAttributes, Callback):
             self.best = value
             return not math.isnan(value)
         return False
+
+    def known_by(self, state: TrainingState) -> str | None:
+        return f"{self.monitor} ({'rising' if self._rises(state) else 'falling'})"
 
     def state(self) -> dict[str, Any] | None:
         return {"best": self.best}

@@ -1,29 +1,36 @@
 """What has to be the same where a run goes on from a checkpoint, for it to be the same run."""
 
-import functools
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from xpnn.backends import Backend
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.stream import Stream
 from xpnn.errors import FileError
 from xpnn.layers import Layer
-from xpnn.network import Network
 from xpnn.saving.tensors import dtype_name
+from xpnn.training.checkpointing.describing import described
+from xpnn.training.checkpointing.upgrades import as_version_2
 from xpnn.training.state import TrainingState
-from xpnn.training.stepping.settings import described
+from xpnn.training.stepping import settings
+
+logger = logging.getLogger("xpnn")
 
 MOST_NAMED = 5  # differences in an error message
 MISSING = "missing"
+OF_EVERY_LAYER = frozenset(vars(Layer()))
+ROUNDING = 1e-5
+"""What the sample of a data set may be off by, of the size of its numbers: another machine rounds
+otherwise where they were worked out."""
 
 
 def what_must_agree(
-    state: TrainingState, batches: Batches | Stream | None, held_out: Samples | Stream | None
+    state: TrainingState,
+    batches: Batches | Stream | None,
+    held_out: Samples | Stream | None,
+    identify: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
     """All on which the next steps depend, beside the values of arrays and counters.
 
@@ -31,21 +38,27 @@ def what_must_agree(
         state: whose steps they are.
         batches: of the epoch in which it stands, if it stands in one.
         held_out: what is measured on after each epoch.
+        identify: tells of the data what they are known by; asked if there are batches.
     """
     network = state.network
-    kinds = [type(layer).__name__ for layer in network.all_layers]
-    layers = zip(kinds, described(network), strict=True)
+    kinds = [f"{k} {type(layer).__name__}" for k, layer in enumerate(network.all_layers)]
+    layers = zip(kinds, settings.described(network), strict=True)
     return {
         "parameters": {
             name: f"{dtype_name(one)} {tuple(one.shape)}" for name, one in network.params.items()
         },
-        "layers": {f"{k} {kind}": _described(own) for k, (kind, own) in enumerate(layers)},
+        "layers": {
+            kind: {name: described(one) for name, one in own.items() if not _holds_layers(one)}
+            for kind, own in layers
+        },
+        "options": dict(zip(kinds, map(_options, network.all_layers), strict=True)),
         "network": {"seed": network.seed, "dtype": network.dtype},
         "trainer": {"seed": state.seed, "accumulate": state.accumulate},
-        "optimizer": _described(state.optimizer),
-        "loss": _described(state.loss),
-        "precision": _described(state.precision),
-        "data": None if batches is None else _order_of(batches, held_out),
+        "optimizer": described(state.optimizer),
+        "loss": described(state.loss),
+        "metrics": described(state.metrics),
+        "precision": described(state.precision),
+        "data": None if batches is None else _order_of(batches, held_out) | identify(),
     }
 
 
@@ -62,17 +75,38 @@ def check_agreement(here: dict[str, Any], there: dict[str, Any], path: Path) -> 
     Raises:
         FileError: they differ; the message says in what.
     """
+    if there.get("version") == 2:
+        here = as_version_2(here) | {"version": 2}
     if here["data"] is None or there["data"] is None:
         here, there = here | {"data": None}, there | {"data": None}
-    differing = list(_differences(json.loads(json.dumps(here)), there))
-    if differing:
-        more = len(differing) - MOST_NAMED
+    differing = list(differences(json.loads(json.dumps(here)), there))
+    errors = [words for words, matters in differing if matters]
+    if errors:
+        more = len(errors) - MOST_NAMED
         raise FileError(
-            f"{path} is a checkpoint of another run: {'; '.join(differing[:MOST_NAMED])}"
+            f"{path} is a checkpoint of another run: {'; '.join(errors[:MOST_NAMED])}"
             f"{f'; and {more} more' if more > 0 else ''}. To resume, make them the same; to go on "
             f"from its values in another way, call trainer.load({str(path)!r}) and fit without "
             f"resume"
         )
+    for words, _ in differing:
+        logger.warning("%s: %s; the run goes on with what is here", path, words)
+
+
+def _options(layer: Layer) -> dict[str, Any]:
+    """The lists, arrays and functions that a layer was made with, but for its starting weights."""
+    return {
+        name: described(value)
+        for name, value in vars(layer).items()
+        if not (name.startswith("_") or name.endswith("_init") or name in OF_EVERY_LAYER)
+        and not (isinstance(value, settings.PLAIN) or _holds_layers(value))
+    }
+
+
+def _holds_layers(value: Any) -> bool:
+    """Whether it is a layer, or several: each of them is described by itself."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(one, Layer) for one in parts)
 
 
 def _order_of(batches: Batches | Stream, held_out: Samples | Stream | None) -> dict[str, Any]:
@@ -88,45 +122,39 @@ def _order_of(batches: Batches | Stream, held_out: Samples | Stream | None) -> d
     }
 
 
-def _described(value: Any, within: tuple[Any, ...] = ()) -> Any:
-    """What an object was made with, in JSON's words: its kind, and its public attributes.
+def differences(
+    here: Any, there: Any, name: str = "", matters: bool = True
+) -> Iterator[tuple[str, bool]]:
+    """What each difference is, and whether it makes another run.
 
-    A network that a loss may hold is a matter of its own, and so is what comes back to itself:
-    of these only the kind counts.
+    Metrics do not, and the code and the globals of a function may: which of them matter to training
+    nobody knows.
     """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Network | Layer | Backend) or any(value is one for one in within):
-        return {"kind": type(value).__name__}
-    below = functools.partial(_described, within=(*within, value))
-    if isinstance(value, Mapping):
-        return {str(key): below(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [below(one) for one in value]
-    if isinstance(value, functools.partial):
-        kept = {"function": below(value.func), "arguments": below(value.args)}
-        return kept | below(value.keywords)
-    if isinstance(value, type) or hasattr(value, "__qualname__"):
-        return value.__qualname__
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"an array of {dtype_name(value)} {tuple(value.shape)}"
-    public = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
-    return {"kind": type(value).__name__, **below(public)}
-
-
-def _differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
     if isinstance(here, dict) and isinstance(there, dict):
+        if name.startswith("data.") and "numbers" in here and "numbers" in there:
+            if not _are_close(here["numbers"], there["numbers"], here["size"]):
+                yield f"{name} holds other numbers here than in the checkpoint", matters
+            here, there = {"row": here["row"]}, {"row": there.get("row")}
         for key in dict.fromkeys((*here, *there)):
             below = f"{name}.{key}" if name else key
-            yield from _differences(here.get(key, MISSING), there.get(key, MISSING), below)
-    elif here != there:
-        yield f"{name} is {_shown(here)} here and {_shown(there)} in the checkpoint"
+            told = below == "metrics" or ("function" in here and key in ("code", "globals"))
+            parts = here.get(key, MISSING), there.get(key, MISSING)
+            yield from differences(*parts, below, matters and not told)
+    elif here != there and json.dumps(here) != json.dumps(there):  # NaN is no other NaN
+        yield f"{name} is {_shown(here)} here and {_shown(there)} in the checkpoint", matters
+
+
+def _are_close(here: list[float], there: Any, size: float) -> bool:
+    """Whether two samples of data are the same but for rounding; see ``intake/identity.py``."""
+    if not isinstance(there, list) or not all(isinstance(one, int | float) for one in there):
+        return False
+    pairs = zip(here, there, strict=True)
+    return len(here) == len(there) and all(abs(a - b) <= ROUNDING * size for a, b in pairs)
 
 
 def _shown(value: Any) -> str:
     """A value in few words."""
     if isinstance(value, dict):
-        return str(value.get("kind") or value.get("function") or "something else")
+        names = ("kind", "function", "array")
+        return str(next((value[one] for one in names if value.get(one)), "something else"))
     return value if isinstance(value, str) else repr(value)

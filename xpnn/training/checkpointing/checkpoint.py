@@ -63,6 +63,7 @@ class Checkpoint(Watching):
 
     fixed = ("folder", "background")
     kept_as: ClassVar[dict[str, str]] = {"best": "monitor"}
+    steers: ClassVar[bool] = False
     runs_last: ClassVar[bool] = True  # what the others know has to be in it
 
     @checked
@@ -104,6 +105,9 @@ class Checkpoint(Watching):
         clear_away_torn(self.folder, f"*{SUFFIX}")
         if self.monitor:
             super().on_fit_begin(state, epochs)
+            if math.isnan(self.best):
+                self.best = self._best_in_file(state)
+        state.identify_data()  # which may wait for the device, once, before the first step
 
     def on_step_end(self, state: TrainingState, step: int) -> None:
         self._writer.check()
@@ -133,6 +137,9 @@ class Checkpoint(Watching):
     def on_fit_end(self, state: TrainingState) -> None:
         self._writer.wait()
 
+    def known_by(self, state: TrainingState) -> str | None:
+        return super().known_by(state) if self.monitor else None
+
     def state(self) -> dict[str, Any] | None:
         return super().state() if self.monitor else None
 
@@ -140,6 +147,21 @@ class Checkpoint(Watching):
     def best_path(self) -> Path:
         """Where the checkpoint of the best epoch lies."""
         return self.folder / f"best{SUFFIX}"
+
+    def _best_in_file(self, state: TrainingState) -> float:
+        """What another one has found to be the best in this training, before; or NaN."""
+        if not self.best_path.is_file():
+            return math.nan
+        try:
+            tree = read_checkpoint(self.best_path)
+        except NoCheckpointError:
+            return math.nan
+        own = type(self).__name__, self.known_by(state)
+        found = (one for one in tree["callbacks"] if (one["kind"], one["known_by"]) == own)
+        if tree["trainer"]["steps"] > state.steps:  # it is of another training, or of what comes
+            return math.nan
+        best: float = next((one["state"]["best"] for one in found), math.nan)
+        return best
 
     def _path(self, state: TrainingState) -> Path:
         return self.folder / f"checkpoint-{state.steps:09d}{SUFFIX}"

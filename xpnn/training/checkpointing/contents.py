@@ -86,7 +86,7 @@ def encoded(tree: Any) -> Contents:
         tensors[name] = leaf
         return {TENSOR: name}
 
-    return Contents(_mapped(described, tree), tensors)
+    return Contents(_mapped(described, _renamed(tree, _escaped)), tensors)
 
 
 def host_copies(arrays: Sequence[Array], backend: Backend) -> list[Tensor]:
@@ -160,6 +160,8 @@ def read_contents(path: Path) -> Any:
         try:
             file.check_sum()
             tree = _restored(strict_json(file.metadata["contents"]), file)
+            if version > 2:  # older ones took such keys as they were
+                tree = _renamed(tree, _unescaped)
             return upgraded(tree, version, CHECKPOINT_VERSION, UPGRADES)
         except (AttributeError, FileError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise NoCheckpointError(f"{path} is no whole checkpoint: {error}") from None
@@ -204,6 +206,23 @@ def _as_json(leaf: Any, name: str) -> Any:
         f"{name}: wanted arrays, numbers, texts, None, and dicts and lists of such, got a "
         f"{type(leaf).__name__}; let state() return these only"
     )
+
+
+def _renamed(tree: Any, rename: Callable[[str], str]) -> Any:
+    """The same nesting with other keys."""
+    if isinstance(tree, dict):
+        names = {key: rename(key) if isinstance(key, str) else key for key in tree}
+        return {names[key]: _renamed(one, rename) for key, one in tree.items()}
+    return [_renamed(one, rename) for one in tree] if isinstance(tree, list | tuple) else tree
+
+
+def _escaped(key: str) -> str:
+    """A key that is taken neither for ``TENSOR`` nor for ``FLOAT``: with one sign more."""
+    return f"${key}" if key.startswith("$") else key
+
+
+def _unescaped(key: str) -> str:
+    return key.removeprefix("$")
 
 
 def _restored(tree: Any, file: TensorFile) -> Any:

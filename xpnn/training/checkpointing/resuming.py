@@ -8,6 +8,7 @@ from typing import Any
 from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.moving import copied_like
 from xpnn.training.callbacks.hooks import CallbackList
+from xpnn.training.callbacks.saved import Saved, check_saved, saved_states
 from xpnn.training.checkpointing.agreement import (
     check_agreement,
     kind_of_optimizer,
@@ -21,14 +22,15 @@ from xpnn.training.checkpointing.contents import (
     read_contents,
 )
 from xpnn.training.checkpointing.fields import (
-    ANYTHING,
     COUNT,
     DICTIONARY,
+    LIST,
     NUMBER,
     PLAIN,
     TEXT,
     check_fields,
     or_none,
+    unusable,
 )
 from xpnn.training.intake.sources import Sources
 from xpnn.training.running_mean import RunningMean
@@ -44,7 +46,7 @@ FIELDS: dict[str, Any] = {
     "optimizer": or_none(DICTIONARY),
     "trainer": {"epoch": COUNT, "steps": COUNT},
     "run": or_none(DICTIONARY),
-    "callbacks": ANYTHING,
+    "callbacks": LIST,
     "must_agree": {"data": or_none(DICTIONARY)},
 }
 """What has to be in a checkpoint."""
@@ -67,8 +69,8 @@ def state_contents(state: TrainingState) -> Contents:
         "optimizer": state.opt_state,
         "trainer": {"epoch": state.epoch, "steps": state.steps},
         "run": _position(state) if state.in_fit else None,
-        "callbacks": _callback_states(state),
-        "must_agree": what_must_agree(state, batches, state.held_out),
+        "callbacks": saved_states(state.callbacks, state),
+        "must_agree": what_must_agree(state, batches, state.held_out, state.identify_data),
     }
     tree = on_host(tree, network.backend)
     if state.in_fit:
@@ -86,12 +88,6 @@ def _position(state: TrainingState) -> dict[str, Any]:
         "stop_reason": state.stop_reason,
         "losses": state.losses.pending,
     }
-
-
-def _callback_states(state: TrainingState) -> list[list[Any]]:
-    """The kind of each callback that has something to keep, and what."""
-    kept = [(type(one).__name__, one.state()) for one in state.callbacks]
-    return [[kind, one] for kind, one in kept if one is not None]
 
 
 def put_back(state: TrainingState, tree: Any, path: Path) -> None:
@@ -132,7 +128,7 @@ def begin(
     hooks: CallbackList,
     epochs: int,
     path: str | Path | None,
-) -> list[list[Any]] | None:
+) -> list[Saved] | None:
     """Let a ``fit`` begin, or go on from a checkpoint; if it may not, nothing was changed.
 
     Args:
@@ -164,6 +160,7 @@ def begin(
         logger.info("training goes on from %s", found[0])
     state.begin_fit()
     state.held_out, state.callbacks = sources.held_out, hooks.callbacks
+    state.identify_data = sources.identify
     position = None if tree is None else tree["run"]
     if position is not None:  # None where it was saved outside of fit
         state.first_epoch, state.logged = position["first_epoch"], position["logged"]
@@ -193,17 +190,17 @@ def _checked(
 ) -> Any:
     """What a checkpoint holds, if the run may go on from there; nothing is changed."""
     batches = sources.make_batches(tree["trainer"]["epoch"])
-    here = what_must_agree(state, batches, sources.held_out)
+    here = what_must_agree(state, batches, sources.held_out, sources.identify)
     check_agreement(here, tree["must_agree"], path)
+    hooks.fit_check(tree["trainer"]["steps"])
     if tree["run"] is not None:
         done, steps = tree["run"]["epoch_steps"], batches.steps
         try:
             if steps is not None and done > steps:
                 raise ValueError(f"{done} steps of an epoch are done, which has {steps}")
-            hooks.check_states(tree["callbacks"])
+            check_saved(hooks.callbacks, state, tree["callbacks"])
         except ValueError as error:
             raise _unusable(path, error) from None
-    hooks.fit_check(tree["trainer"]["steps"])
     return tree
 
 
@@ -222,9 +219,22 @@ def read_checkpoint(path: Path) -> Any:
     try:
         check_fields(tree, wanted, "contents")
         check_fields(tree["must_agree"], PLAIN, "must_agree")
+        _check_place(tree)
     except ValueError as error:
         raise _unusable(path, error) from None
     return tree
+
+
+def _check_place(tree: Any) -> None:
+    """Raise ValueError if no run can stand there."""
+    place, done = tree["run"], tree["trainer"]
+    if place is None:
+        return
+    for name, most in (("first_epoch", done["epoch"]), ("epoch_steps", done["steps"])):
+        if place[name] > most:
+            raise unusable(place[name], f"at most {most}", name)
+    if place["logged"] > place["epoch_steps"]:
+        raise unusable(place["logged"], f"at most {place['epoch_steps']}", "logged")
 
 
 def _unusable(path: Path, why: ValueError) -> NoCheckpointError:

@@ -4,7 +4,9 @@ from typing import Any
 
 from xpnn.saving.versions import Upgrade
 
-CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 2
+CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 3
+
+DATA_OF_VERSION_2 = {"samples", "batch_size", "shuffle", "batches", "window", "seed", "validation"}
 
 
 def from_version_1(tree: dict[str, Any]) -> dict[str, Any]:
@@ -36,5 +38,39 @@ def _with_the_means_of_the_paper(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-UPGRADES: dict[int, Upgrade] = {1: from_version_1}
+def from_version_2(tree: dict[str, Any]) -> dict[str, Any]:
+    """Callbacks have names for what they watch, and more of a run has to agree.
+
+    What was not looked at then is not compared now; see ``as_version_2``.
+    """
+    states = [
+        {"kind": kind, "known_by": None, "options": None, "state": state}
+        for kind, state in tree["callbacks"]
+    ]
+    agreed = tree["must_agree"] | {"version": 2}
+    return tree | {"callbacks": states, "must_agree": agreed}
+
+
+def as_version_2(described: dict[str, Any]) -> dict[str, Any]:
+    """What must agree as version 2 wrote it: of functions and arrays no more than what they are."""
+    found = {key: _plainer(one) for key, one in described.items()}
+    if found["data"] is not None:
+        found["data"] = {k: one for k, one in found["data"].items() if k in DATA_OF_VERSION_2}
+    return {key: one for key, one in found.items() if key not in ("options", "metrics")}
+
+
+def _plainer(value: Any) -> Any:
+    if isinstance(value, list):
+        return [*map(_plainer, value)]
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return f"an array of {value['array']}"
+    if "function" in value and "arguments" not in value:  # as those of a partial
+        return value["function"]
+    hidden = {"repr"} if "kind" in value else set()
+    return {key: _plainer(one) for key, one in value.items() if key not in hidden}
+
+
+UPGRADES: dict[int, Upgrade] = {1: from_version_1, 2: from_version_2}
 """What turns the contents of a checkpoint of one version into those of the next."""

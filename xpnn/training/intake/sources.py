@@ -5,6 +5,7 @@ device, or is a file mapped into memory, stays where it is; batches of it are br
 one. Batches of an iterable are looked at when they come.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, ShapeError
 from xpnn.network import Network
+from xpnn.training.intake.identity import of_data
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.accumulation import part_sizes
 from xpnn.training.stepping.checks import check_samples
@@ -40,10 +42,11 @@ CONVERSIONS = (as_inputs, as_targets, as_weights)
 
 
 class Sources(NamedTuple):
-    """What is trained on, and what is held out or given for validation."""
+    """What is trained on, what is held out or given for validation, and what both are known by."""
 
     make_batches: MakeBatches
     held_out: Samples | Stream | None
+    identify: Callable[[], dict[str, Any]]
 
 
 def sources_of_fit(
@@ -175,8 +178,22 @@ def _of_arrays(
     for rows in {size if whole else rest, rest or size}:
         _check_batch_size(state, rows)
     return Sources(
-        lambda epoch: train.batches(size, seed=seed, epoch=epoch, shuffle=shuffle), held_out
+        lambda epoch: train.batches(size, seed=seed, epoch=epoch, shuffle=shuffle),
+        held_out,
+        _identity_of(train, held_out, network),
     )
+
+
+def _identity_of(
+    train: Samples | Stream, held_out: Samples | Stream | None, network: Network
+) -> Callable[[], dict[str, Any]]:
+    """A function that looks at the data once, when it is first called."""
+
+    @functools.cache
+    def identify() -> dict[str, Any]:
+        return {**of_data(train, network), "held_out": of_data(held_out, network)}
+
+    return identify
 
 
 def has_batches(validation: Any) -> bool:
@@ -256,7 +273,7 @@ def _of_iterable(state: TrainingState, source: Any, epochs: int, validation: Any
         )
     for one in (stream, held_out):
         _refuse_to_repeat(one, epochs)
-    return Sources(stream.at, held_out)
+    return Sources(stream.at, held_out, _identity_of(stream, held_out, network))
 
 
 def _stream(

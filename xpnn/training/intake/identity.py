@@ -1,0 +1,104 @@
+"""What the data of a run are known by: some of their numbers, the same on all backends.
+
+A run that goes on from a checkpoint with other data is another run. To find that out nobody reads a
+whole data set: rows at equal distances are looked at, as a step would take them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.portable.staging import is_mapped, native
+from xpnn.data.batches import Samples
+from xpnn.data.stream import Stream
+from xpnn.network import Network
+from xpnn.training.checkpointing.describing import checksum, described
+from xpnn.training.stepping.conversion import as_inputs, as_targets, as_weights
+from xpnn.typing import Array
+
+NUMBERS = 1 << 18  # of an array that are looked at,
+ROWS = 8  # but so many rows at least,
+ROWS_OF_FILES = 256  # and no more of a file, as each may lie on a page of its own
+BATCHES = 8  # of a list
+
+CONVERSIONS: dict[str, Callable[[Any, Network], Array]] = {
+    "x": as_inputs,
+    "y": as_targets,
+    "sample_weight": as_weights,
+}
+
+
+def of_data(data: Samples | Stream | None, network: Network) -> dict[str, Any]:
+    """By what a data set is known: of x, y and sample_weight the shape of a row, and numbers."""
+    if data is None:
+        return {}
+    with network.backend.on_device(), network.backend.overflowing():
+        if isinstance(data, Samples):
+            rows = np.arange(len(data)) if data.rows is None else data.rows
+            return _of_sets([(data.arrays, rows)], network)
+        origin = data.origin
+        if isinstance(origin, list | tuple):
+            return _of_list(data, origin, network)
+    known_by = getattr(origin, "known_by", None)
+    return described(known_by()) if callable(known_by) else {}
+
+
+def _of_list(stream: Stream, batches: Sequence[Any], network: Network) -> dict[str, Any]:
+    numbers = _spread(len(batches), BATCHES)
+    sets = [stream.look(batches[k], k + 1) for k in numbers]
+    rows = [int(parts[0].shape[0]) for parts in sets]
+    found = _of_sets([(p, np.arange(n)) for p, n in zip(sets, rows, strict=True)], network)
+    return {"rows": rows, **found}
+
+
+def _of_sets(sets: Sequence[tuple[Sequence[Any], np.ndarray]], network: Network) -> dict[str, Any]:
+    """By what samples are known that lie in several sets of arrays, in some rows of each."""
+    found: dict[str, Any] = {}
+    for place, (name, convert) in enumerate(CONVERSIONS.items()):
+        arrays = [(arrays[place], rows) for arrays, rows in sets]
+        if arrays[0][0] is None:
+            found[name] = None
+            continue
+        parts = [_sample(one, rows, convert, network, len(sets)) for one, rows in arrays]
+        row = tuple(int(n) for n in arrays[0][0].shape[1:])
+        found[name] = {"row": str(row), **_figures(np.concatenate(parts))}
+    return found
+
+
+def _sample(
+    array: Any,
+    rows: np.ndarray,
+    convert: Callable[[Any, Network], Array],
+    network: Network,
+    sets: int,
+) -> np.ndarray:
+    """Numbers of some of the rows, as a step takes them."""
+    backend = network.backend
+    most = max(ROWS, NUMBERS // sets // max(1, math.prod(array.shape[1:])))
+    rows = rows[_spread(len(rows), min(most, ROWS_OF_FILES) if is_mapped(array) else most)]
+    if isinstance(array, np.ndarray):
+        taken = array[rows]
+        numbers = convert(taken.astype(native(taken.dtype), copy=False), network)
+    elif backend.on_host:
+        numbers = backend.to_numpy(array)[rows]
+    else:
+        numbers = backend.xp.take(array, backend.from_numpy(rows), axis=0)
+    host = numbers if isinstance(numbers, np.ndarray) else backend.to_numpy(numbers)
+    return host.reshape(-1)
+
+
+def _figures(numbers: np.ndarray) -> dict[str, Any]:
+    """Of whole numbers a checksum; of others what does not depend on how they were rounded."""
+    if numbers.dtype.kind in "bui":
+        return {"checksum": checksum(numbers.astype("<i8"))}
+    numbers = np.nan_to_num(numbers.astype(np.float64), posinf=0.0, neginf=0.0)
+    waves = np.cos(np.arange(len(numbers)))  # another order gives another number
+    size = math.sqrt(float(np.mean(numbers**2)))
+    return {"numbers": [float(np.mean(numbers)), float(np.mean(numbers * waves))], "size": size}
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Up to ``most`` of the numbers below ``count``, at equal distances, to the last one."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
