@@ -10,12 +10,22 @@ def host(network, arrays):
 
 
 def passes(network, x, delta, training=True):
-    """Output, dL/d(input) and all gradients of one forward and backward pass, on the host."""
+    """Output, dL/d(input) and all gradients of one forward and backward pass, on the host.
+
+    Compiled on JAX, as in training: call by call it would compile each call by itself.
+    """
     backend = network.backend
-    output = network.forward(x, training)
-    back = network.backward(backend.asarray(delta, network.dtype))
-    arrays = {"output": output, **network.grads}
-    return host(network, arrays if back is None else {**arrays, "input": back})
+
+    def both(params, state, x, delta):
+        with network.holding(params, state):
+            output = network.root.forward(x, training)
+            back = network.root.backward(delta)
+            return {"output": output, **network.grads, "input": back}
+
+    x, delta = network.asarray(x), backend.asarray(delta, network.dtype)
+    with backend.on_device():
+        found = backend.compiled(both)(network.params, network.state, x, delta)
+    return host(network, {name: array for name, array in found.items() if array is not None})
 
 
 def randomized(network, seed=5):
@@ -69,7 +79,8 @@ def jax_passes(layers, input_shape, x, delta, training=True):
         return xp.sum(output * delta), output
 
     wanted = (0,) if network.root.takes == "integers" else (0, 1)
-    (grads, *back), output = jax.grad(cost, argnums=wanted, has_aux=True)(network.params, x)
+    slopes = jax.jit(jax.grad(cost, argnums=wanted, has_aux=True))
+    (grads, *back), output = slopes(network.params, x)
     oracle = {**grads, "output": output, **dict(zip(["input"], back, strict=False))}
     return passes(network, x, delta, training), host(network, oracle)
 
