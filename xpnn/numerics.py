@@ -22,21 +22,31 @@ integer, ``xp`` is this namespace and the result stays a double-precision Python
 """
 
 
+LONGEST_SUM = 2048
+"""How many terms are added one after another; more are added up in blocks of so many."""
+
+NARROW_PRODUCT = 4096  # numbers in the result; libraries cut the rows of larger products themselves
+
 BARRED = -1e30
 """What is added to a score that must not be seen. Unlike -inf it never makes NaN."""
 
 
 def softmax(x: Array, xp: Namespace, barred: Array | None = None) -> Array:
     """``exp(x) / sum(exp(x))`` over the last axis; where ``barred``, x counts as -1e30."""
+    dtype, x = x.dtype, widened(x, xp)
     if barred is not None:
         x = x + xp.astype(barred, x.dtype) * BARRED
     powers = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
-    powers /= sum_over(powers, xp, axis=-1, keepdims=True)
-    return powers
+    powers /= xp.sum(powers, axis=-1, keepdims=True)
+    return xp.astype(powers, dtype, copy=False)
 
 
 def log_softmax(x: Array, xp: Namespace) -> Array:
-    """``x - log(sum(exp(x)))`` over the last axis; never overflows, exact for large ``x`` too."""
+    """``x - log(sum(exp(x)))`` over the last axis; never overflows, exact for large ``x`` too.
+
+    Half precision comes out as float32: of two scores of float16 the distance may be 131,008.
+    """
+    x = widened(x, xp)
     x = x - xp.max(x, axis=-1, keepdims=True)
     return x - xp.log(xp.sum(xp.exp(x), axis=-1, keepdims=True))
 
@@ -48,10 +58,21 @@ def one_hot(labels: Array, classes: int, dtype: object, xp: Namespace) -> Array:
 
 
 def sigmoid(x: Array, xp: Namespace) -> Array:
-    """``1 / (1 + exp(-x))``: the library's own (PyTorch), or by tanh, which never overflows."""
-    if hasattr(xp, "sigmoid"):  # several times as fast as tanh there
+    """``1 / (1 + exp(-x))``: the library's own (PyTorch), or ``exp(x) / (1 + exp(x))``.
+
+    The latter keeps its digits in the tail, where by way of tanh it would be 0, and does not
+    overflow, as x is cut where exp(x) and 1 + exp(x) are the same number.
+    """
+    if hasattr(xp, "sigmoid"):
         return xp.sigmoid(x)
-    return 0.5 * (xp.tanh(0.5 * x) + 1.0)
+    power = xp.exp(xp.minimum(x, math.floor(math.log(float(xp.finfo(x.dtype).max)))))
+    return power / (1.0 + power)
+
+
+def finite(x: Array, xp: Namespace) -> Array:
+    """``x``, infinities as the largest number of its dtype: they may be multiplied by 0."""
+    largest = float(xp.finfo(x.dtype).max)
+    return xp.minimum(xp.maximum(x, -largest), largest)
 
 
 def softplus(x: Array, xp: Namespace) -> Array:
@@ -72,7 +93,11 @@ def sum_to_features(x: Array, xp: Namespace) -> Array:
 
 
 def wide_sum(x: Array, xp: Namespace, axis: int, keepdims: bool = False) -> Array:
-    """The sum over an axis in at least float32: in float16 it stops to grow, at 2048 ones."""
+    """The sum over an axis in at least float32: in float16 it stops to grow, at 2048 ones.
+
+    However long, it is off by no more than ``LONGEST_SUM`` roundings for each block of blocks: see
+    ``xpnn.backends.portable.sums`` for the bound, and for what sees to it where a library does not.
+    """
     if xp.finfo(x.dtype).bits < 32:
         return xp.sum(x, axis=axis, keepdims=keepdims, dtype=xp.float32)
     return xp.sum(x, axis=axis, keepdims=keepdims)
@@ -98,15 +123,39 @@ def largest_divisor(count: int, most: float) -> int:
     return parts
 
 
-def add_up(terms: Iterable[Array]) -> Array:
-    """The sum of arrays of one shape, none of which is written to."""
+def product_over_rows(a: Array, b: Array, xp: Namespace) -> Array:
+    """``a^T b`` of (..., rows, n) and (..., rows, m): the sum of what each row adds to (..., n, m).
+
+    Libraries cut the rows of a large product into blocks, but add up those of a narrow one one
+    after another: a million rows of (1, 1) are off by 1 in 100. So these are cut here, into
+    blocks of ``LONGEST_SUM``.
+    """
+    rows, size = a.shape[-2], a.shape[-1] * b.shape[-1]
+    if rows < 2 * LONGEST_SUM or size > NARROW_PRODUCT:
+        return xp.matrix_transpose(a) @ b
+    rest = rows % LONGEST_SUM
+    first, second = (
+        xp.reshape(x[..., : rows - rest, :], (*x.shape[:-2], -1, LONGEST_SUM, x.shape[-1]))
+        for x in (a, b)
+    )
+    total = sum_over(xp.matrix_transpose(first) @ second, xp, axis=a.ndim - 2)
+    if rest:
+        total += xp.matrix_transpose(a[..., rows - rest :, :]) @ b[..., rows - rest :, :]
+    return total
+
+
+def add_up(terms: Iterable[Array], xp: Namespace) -> Array:
+    """The sum of arrays of one shape, none of which is written to, in at least float32.
+
+    A single one stays as it is.
+    """
     terms = iter(terms)
     total = next(terms)
     for count, term in enumerate(terms):
         if count:
             total += term
         else:
-            total = total + term
+            total = widened(total, xp) + term
     return total
 
 
@@ -141,47 +190,51 @@ def stream_key(draw: Array, low: Array, high: Array, xp: Namespace) -> Array:
     return mix_bits(mix_bits(mix_bits(draw, xp) ^ low, xp) ^ high, xp)
 
 
-ERFC_TERMS = {"float32": 10, "float64": 20}
-ERF_IS_ONE = 6.5  # beyond, 1 - erf(z) < 4e-20
+ERFC_TERMS = {"float32": 10, "float64": 24}
+ERFC_UP_TO = 26.0  # about where float64 ends: erfc(26) = 6e-296
 
 
 @functools.cache
 def _erfc_coefficients(terms: int) -> tuple[float, ...]:
     """Chebyshev coefficients in u of ``log(erfc(z) exp(z^2) / t)``, ``t = 2 / (2 + z)``.
 
-    u runs from -1 at z = 6.5 to 1 at z = 0. The samples come from the standard library's erfc.
+    u runs from -1 at z = 26 to 1 at z = 0. The samples come from the standard library's erfc.
     """
     angles = [math.pi * (k + 0.5) / terms for k in range(terms)]
-    lowest = 2 / (2 + ERF_IS_ONE)
+    lowest = 2 / (2 + ERFC_UP_TO)
     samples = []
     for angle in angles:
         t = lowest + 0.5 * (1 - lowest) * (math.cos(angle) + 1)
         z = 2 / t - 2
-        samples.append(math.log(math.erfc(z) * math.exp(z * z) / t))
+        near = round(z * 2**20) / 2**20  # of few bits, so that its square is exact
+        power = math.exp(near * near) * math.exp((z - near) * (z + near))
+        samples.append(math.log(math.erfc(z) * power / t))
     return tuple(
         sum(s * math.cos(j * angle) for s, angle in zip(samples, angles, strict=True)) * 2 / terms
         for j in range(terms)
     )
 
 
-def erf_by_chebyshev(x: Array, xp: Namespace) -> Array:
-    """The error function from operations that every array library has.
+def erfc_by_chebyshev(x: Array, xp: Namespace) -> Array:
+    """``1 - erf(x)``, all digits of its tail, from operations that every array library has.
 
-    ``erf(z) = 1 - t exp(-z^2 + P(u))`` for z >= 0 with ``t = 2 / (2 + z)``, where P is a Chebyshev
+    ``erfc(z) = t exp(-z^2 + P(u))`` for z >= 0 with ``t = 2 / (2 + z)``, where P is a Chebyshev
     series in u, a linear function of t (the form of Press et al., Numerical Recipes, 3rd edition,
-    section 6.2.2, with coefficients made here). The absolute error is a few units in the last
-    place of 1; so is the relative one, but for |x| far below 1.
+    section 6.2.2, with coefficients made here). The relative error is a few units in the last
+    place, and as many as z^2 where that is more: so much the power makes of the rounding of z^2.
+    Half precision is worked out in float32.
     """
-    z = xp.minimum(xp.abs(x), ERF_IS_ONE)
+    dtype, x = x.dtype, widened(x, xp)
+    z = xp.minimum(xp.abs(x), 2 * ERFC_UP_TO)
     t = 2.0 / (2.0 + z)
-    lowest = 2 / (2 + ERF_IS_ONE)
+    lowest = 2 / (2 + ERFC_UP_TO)
     twice_u = (t - lowest) * (4 / (1 - lowest)) - 2.0
     first, *rest = _erfc_coefficients(ERFC_TERMS["float64" if x.dtype == xp.float64 else "float32"])
     after = later = 0.0 * t
     for coefficient in reversed(rest):
         after, later = twice_u * after - later + coefficient, after
     tail = t * xp.exp(-z * z + 0.5 * first + 0.5 * twice_u * after - later)
-    return xp.where(x < 0, tail - 1.0, 1.0 - tail)
+    return xp.astype(xp.where(x < 0, 2.0 - tail, tail), dtype, copy=False)
 
 
 def _device(array: Array, xp: Namespace) -> object:

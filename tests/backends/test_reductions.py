@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import needs
 from xpnn.backends import get_backend
 from xpnn.backends.portable.base import Backend as Base
+from xpnn.numerics import product_over_rows
 
 pytestmark = pytest.mark.width
 
@@ -83,6 +84,109 @@ def test_plain_sums_over_many_rows(backend, rng, shape, keepdims):
     np.testing.assert_allclose(host(backend, found), wanted, rtol=1e-4, atol=1e-4)
 
 
+LONG = {  # the shape of many numbers, and the axes over which they are added up
+    "columns": ((400_000, 2), 0),
+    "one column": ((400_000, 1), 0),
+    "row": ((2, 400_001), -1),
+    "between": ((2, 200_003, 2), 1),
+    "several": ((500, 400, 2), (0, 1)),
+    "all": ((400_000, 2), None),
+}
+
+
+def equal_and_off_the_grid(shape):
+    """Terms whose roundings all go the same way, the worst for a sum."""
+    return np.full(shape, 0.1, np.float32)
+
+
+@pytest.mark.parametrize("case", LONG)
+@pytest.mark.parametrize("kind", ["sum", "mean"])
+def test_long_sums_keep_their_digits(backend, case, kind):
+    """To 1 in 30,000, a tenth of what one after another loses: see xpnn.backends.portable.sums."""
+    shape, axis = LONG[case]
+    x = equal_and_off_the_grid(shape)
+    wanted = getattr(np, kind)(x.astype("float64"), axis=axis)
+    for keepdims in (False, True):
+        found = getattr(backend.xp, kind)(backend.asarray(x), axis=axis, keepdims=keepdims)
+        assert found.dtype == backend.dtype("float32")
+        assert tuple(found.shape) == np.sum(x, axis=axis, keepdims=keepdims).shape
+        exact = np.reshape(wanted, found.shape)
+        np.testing.assert_allclose(host(backend, found), exact, rtol=3e-5)
+
+
+@pytest.mark.parametrize("features", [False, True])
+@pytest.mark.parametrize("rule", ["itself", "product"])
+def test_long_sums_of_rules_keep_their_digits(backend, rule, features):
+    ours, theirs, count = RULES[rule]
+    x = equal_and_off_the_grid((400_000, 2) if features else (2, 400_000))
+    wanted = np.sum(theirs(*[x.astype("float64")] * count), axis=0 if features else -1)
+    for reduced in (type(backend)._reduced, Base._reduced):
+        found = reduced(backend, ours, None, features, False)(*[backend.asarray(x)] * count)
+        np.testing.assert_allclose(np.squeeze(host(backend, found)), wanted, rtol=3e-5)
+
+
+def test_a_compiled_step_keeps_the_digits_of_long_sums(backend):
+    def step(x, y):
+        xp = backend.xp
+        sums = xp.sum(x, axis=0), xp.mean(x, axis=0), xp.sum(xp.reshape(x, (2, -1, 2)), axis=1)
+        return *sums, xp.sum(x), product_over_rows(x, y, xp)
+
+    compiled = backend.compiled(step, known=True)
+    x = equal_and_off_the_grid((400_010, 2))
+    wide, y = x.astype("float64"), np.ones((400_010, 1), np.float32)
+    wanted = [wide.sum(0), wide.mean(0), wide.reshape(2, -1, 2).sum(1), wide.sum(), wide.T @ y]
+    for _ in range(3):
+        with backend.on_device():
+            found = compiled(backend.asarray(x), backend.asarray(y))
+        for one, exact in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(host(backend, one), exact, rtol=3e-5)
+
+
+def test_whole_sums_keep_their_digits_however_arrays_lie(backend):
+    """To 1 in 10,000: a GPU has 512 threads that add up 4000 numbers each."""
+    x = backend.asarray(equal_and_off_the_grid((400_000, 5)))
+    column = backend.asarray(equal_and_off_the_grid((400_000, 1)))
+    for one in (x[:, :2], backend.xp.broadcast_to(column, (400_000, 2)), x.T, x[::2, :]):
+        wanted = 0.1 * np.prod(one.shape)
+        np.testing.assert_allclose(host(backend, backend.xp.sum(one)), wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4097, 3), (100_003, 1), (8192, 65), (3, 6000, 2)])
+def test_products_over_rows(backend, rng, shape):
+    a = rng.standard_normal(shape).astype(np.float32)
+    b = rng.standard_normal((*shape[:-1], 64)).astype(np.float32)[..., :2]
+    found = product_over_rows(backend.asarray(a), backend.asarray(b), backend.xp)
+    wanted = np.swapaxes(a.astype("float64"), -1, -2) @ b
+    np.testing.assert_allclose(host(backend, found), wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_long_products_over_rows_keep_their_digits(backend, width):
+    x = equal_and_off_the_grid((400_010, width))
+    ones = backend.xp.ones((400_010, 2), dtype=backend.dtype("float32"), device=backend.device)
+    found = product_over_rows(backend.asarray(x), ones, backend.xp)
+    np.testing.assert_allclose(host(backend, found), 0.1 * 400_010, rtol=3e-5)
+
+
+def test_whole_numbers_are_counted_exactly(backend):
+    ones = backend.xp.ones((20_000_001, 1), dtype=backend.xp.int32, device=backend.device)
+    assert int(backend.xp.sum(ones)) == 20_000_001
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_sums_of_half_precision_are_rounded_once(backend, axis):
+    if backend.name == "array-api-strict":
+        pytest.skip("the standard has no float16")
+    x = np.full((5000, 9), 1.001, np.float16)
+    wanted = np.sum(x.astype("float64"), axis=axis).astype(np.float16)
+    found = backend.xp.sum(backend.asarray(x), axis=axis)
+    assert found.dtype == backend.dtype("float16")
+    np.testing.assert_allclose(host(backend, found), wanted, rtol=1e-3)
+    found = backend.xp.mean(backend.asarray(100 * x), axis=axis)
+    assert found.dtype == backend.dtype("float16")
+    np.testing.assert_allclose(host(backend, found), float(np.float16(100.1)), rtol=1e-3)
+
+
 @needs("cupy")
 def test_no_reduction_is_left_to_one_multiprocessor(rng, monkeypatch):
     """What cupy.fuse cannot write as a reduction it runs on a single one, and says nothing."""
@@ -154,6 +258,27 @@ def test_softmax(backend, rng, mask):
         if barred is not None and not np.all(barred):
             wide = np.broadcast_to(barred, x.shape)
             assert not np.any(host(backend, found)[wide])
+
+
+def test_softmax_of_more_scores_than_half_precision_counts(backend):
+    if backend.name == "array-api-strict":
+        pytest.skip("the standard has no float16")
+    x = np.zeros((1, 70_000), np.float16)
+    for softmax in (type(backend).softmax, Base.softmax):
+        found = host(backend, softmax(backend, backend.asarray(x)))
+        np.testing.assert_allclose(found, 1 / 70_000, rtol=1e-2)
+    for log_softmax in (type(backend).log_softmax, Base.log_softmax):
+        found = host(backend, log_softmax(backend, backend.asarray(x)))
+        np.testing.assert_allclose(found, -np.log(70_000), rtol=1e-6)
+
+
+def test_log_softmax_of_scores_at_both_ends_of_half_precision(backend):
+    if backend.name == "array-api-strict":
+        pytest.skip("the standard has no float16")
+    x = backend.asarray(np.asarray([[60000.0, -60000.0]], np.float16))
+    for log_softmax in (type(backend).log_softmax, Base.log_softmax):
+        found = host(backend, log_softmax(backend, x))
+        np.testing.assert_allclose(found, [[0.0, -119_936 - 0.0]], rtol=1e-3)
 
 
 def test_softmax_of_large_scores_in_half_precision(backend):

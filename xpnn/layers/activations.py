@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 from xpnn.layers.base import Layer
-from xpnn.numerics import sigmoid, softplus
+from xpnn.numerics import finite, sigmoid, softplus
 from xpnn.typing import Array, Namespace
 
 
@@ -178,10 +178,10 @@ class SiLU(Activation):
     reads = "input"
 
     def rule(self, xp: Namespace, S: Array) -> Array:
-        return S * sigmoid(S, xp)
+        return finite(S, xp) * sigmoid(S, xp)
 
     def slope(self, xp: Namespace, S: Array, delta: Array) -> Array:
-        s = sigmoid(S, xp)
+        S, s = finite(S, xp), sigmoid(S, xp)
         return delta * s * (1.0 + S * (1.0 - s))
 
 
@@ -202,13 +202,16 @@ class GELU(Activation):
 
     Exact::
 
-        Z = S P(S)              P(S) = (1 + erf(S / sqrt 2)) / 2
+        Z = S P(S)              P(S) = erfc(-S / sqrt 2) / 2
         dL/dS = delta (P(S) + S p(S))                p(S) = exp(-S^2 / 2) / sqrt(2 pi)
 
-    With ``approximate="tanh"``, with u = sqrt(2 / pi) (S + 0.044715 S^3)::
+    With ``approximate="tanh"``, with u = sqrt(2 / pi) (S + 0.044715 S^3) and s the sigmoid::
 
-        Z = S (1 + tanh u) / 2
-        dL/dS = delta ((1 + tanh u) / 2 + S (1 - tanh^2 u) u' / 2)
+        Z = S (1 + tanh u) / 2 = S s(2 u)
+        dL/dS = delta (s(2 u) + S s(2 u) s(-2 u) 2 u')
+
+    Inside of P and s, S is cut to where they are 0 or 1: so nothing overflows, and far out Z is
+    0 or S, and the slope 0 or 1.
 
     Args:
         approximate: "none" or "tanh".
@@ -223,25 +226,39 @@ class GELU(Activation):
         self.approximate = approximate
 
     def rule(self, xp: Namespace, S: Array) -> Array:
-        return S * self._share(xp, S)
+        if self.approximate == "none":
+            S = xp.maximum(S, -EXACT_END)
+            return S * (0.5 * self.backend.erfc(S * -(1 / math.sqrt(2))))
+        power, _ = _gelu_power(xp, S)
+        return xp.maximum(S, -TANH_END) * (power / (1.0 + power))
 
     def slope(self, xp: Namespace, S: Array, delta: Array) -> Array:
         if self.approximate == "none":
+            S = xp.minimum(xp.maximum(S, -EXACT_END), EXACT_END)
             density = xp.exp(-0.5 * S * S) * (1 / math.sqrt(2 * math.pi))
-            return delta * (self._share(xp, S) + S * density)
-        root = math.sqrt(2 / math.pi)
-        share = self._share(xp, S)
-        return delta * share * (1.0 + S * (2.0 - 2.0 * share) * root * (1.0 + 0.134145 * S * S))
-
-    def _share(self, xp: Namespace, S: Array) -> Array:
-        """The share of S that passes, between 0 and 1."""
-        if self.approximate == "none":
-            return 0.5 * (1.0 + self.backend.erf(S * (1 / math.sqrt(2))))
-        root = math.sqrt(2 / math.pi)
-        return 0.5 * (1.0 + xp.tanh(root * S * (1.0 + 0.044715 * S * S)))
+            return delta * (0.5 * self.backend.erfc(S * -(1 / math.sqrt(2))) + S * density)
+        power, S_slope = _gelu_power(xp, S)
+        rest = 1.0 / (1.0 + power)
+        share = power * rest
+        return delta * (share + S_slope * share * rest)
 
     def __repr__(self) -> str:
         return f"GELU({self.approximate!r})"
+
+
+EXACT_END, TANH_END = 39.0, 22.0  # below minus these, P and s are 0 in float64
+
+
+def _gelu_power(xp: Namespace, S: Array) -> tuple[Array, Array]:
+    """``exp(2 u)`` and ``2 S u'``, with S cut to where s(2 u) is 0 or 1, and exp(2 u) finite."""
+    high = 4.0 if float(xp.finfo(S.dtype).max) < 1e5 else 9.0
+    S = xp.minimum(xp.maximum(S, -TANH_END), high)
+    square = S * S
+    root = 2 * math.sqrt(2 / math.pi)
+    return (
+        xp.exp(S * (root + (0.044715 * root) * square)),
+        S * (root + (3 * 0.044715 * root) * square),
+    )
 
 
 class Softmax(Layer):

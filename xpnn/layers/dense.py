@@ -8,7 +8,7 @@ from numpy.random import Generator
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
 from xpnn.layers.base import Layer
-from xpnn.numerics import sum_over
+from xpnn.numerics import product_over_rows, sum_over
 from xpnn.typing import Array, Shape
 
 
@@ -76,7 +76,7 @@ class Dense(Layer):
     def backward(self, delta: Array) -> Array | None:
         xp, Z, W = self.xp, self.cache["Z"], self.params["weight"]
         rows = xp.reshape(delta, (-1, self.units))
-        self.grads["weight"] = xp.reshape(Z, (-1, Z.shape[-1])).T @ rows
+        self.grads["weight"] = product_over_rows(xp.reshape(Z, (-1, Z.shape[-1])), rows, xp)
         if self.use_bias:
             self.grads["bias"] = sum_over(rows, xp, axis=0)
         return delta @ W.T if self.passes_back else None

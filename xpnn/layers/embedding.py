@@ -10,9 +10,10 @@ from xpnn.backends import Backend, backend_of
 from xpnn.errors import DataError
 from xpnn.initializers import Initializer, normal
 from xpnn.layers.base import Layer
-from xpnn.numerics import widened
+from xpnn.numerics import add_up, widened
 from xpnn.typing import Array, Shape
 
+LONGEST_SCATTER = 4096  # rows, or as many as there are vectors: each part goes through all of these
 SMALL = normal(0.02)  # as in Radford et al. (2018), section 4.1
 
 
@@ -87,9 +88,23 @@ class Embedding(Layer):
     def backward(self, delta: Array) -> None:
         xp, W = self.xp, self.params["weight"]
         rows = widened(xp.reshape(delta, (-1, self.features)), xp)
-        none = xp.zeros(W.shape, dtype=rows.dtype, device=self.backend.device)
-        total = self.backend.scatter_add(none, self.cache["ids"], rows)
+        total = self._summed(self.cache["ids"], rows)
         self.grads["weight"] = xp.astype(total, W.dtype, copy=False)
+
+    def _summed(self, ids: Array, rows: Array) -> Array:
+        """The sum of the rows of each id; of very many in parts, so that no long sum loses digits.
+
+        Libraries add them one after another, and one id, that of padding, may be most of them.
+        """
+        xp, backend, count = self.xp, self.backend, ids.shape[0]
+        longest = max(LONGEST_SCATTER, self.vocabulary)
+
+        def part(start: int) -> Array:
+            stop = min(start + longest, count)
+            none = xp.zeros(self.params["weight"].shape, dtype=rows.dtype, device=backend.device)
+            return backend.scatter_add(none, ids[start:stop], rows[start:stop, :])
+
+        return add_up(map(part, range(0, max(count, 1), longest)), xp)
 
     def __repr__(self) -> str:
         return f"Embedding({self.vocabulary}, {self.features})"

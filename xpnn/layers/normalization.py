@@ -11,7 +11,8 @@ which is dL/dX, the three together are::
     dL/dscale = sum of delta X       dL/dshift = sum of delta     (over all but the last axis)
 
 with means over the same axes as m and v (Ioffe and Szegedy, 2015, section 3, put together).
-Features are the last axis. In half precision, statistics are computed in float32.
+Features are the last axis. In half precision, statistics are computed in float32. The squares of
+what is normalised have to fit into that: from about 1e19 on, or 1e154 in float64, outputs are NaN.
 """
 
 import math
@@ -81,8 +82,9 @@ class Normalization(Layer):
         }
 
     def invert_rule(self, xp: Namespace, variance: Array) -> Array:
-        """``r = 1 / sqrt(v + epsilon)``."""
-        return 1.0 / xp.sqrt(variance + self.epsilon)
+        """``r = 1 / sqrt(v + epsilon)``, NaN for a variance that has overflown."""
+        variance = variance + self.epsilon
+        return xp.sqrt(variance) / variance
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         centred, inverse = self.centre(widened(Z, self.xp), training)

@@ -8,7 +8,7 @@ from numpy.random import Generator
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, zeros
 from xpnn.layers.base import Layer
-from xpnn.numerics import sum_over
+from xpnn.numerics import product_over_rows, sum_over
 from xpnn.typing import Array, Params, Shape
 
 
@@ -73,7 +73,7 @@ class TiedDense(Layer):
     def backward(self, delta: Array) -> Array:
         xp, Z = self.xp, self.cache["Z"]
         rows = xp.reshape(delta, (-1, self.units))
-        self.grads["weight"] = rows.T @ xp.reshape(Z, (-1, Z.shape[-1]))
+        self.grads["weight"] = product_over_rows(rows, xp.reshape(Z, (-1, Z.shape[-1])), xp)
         if self.use_bias:
             self.grads["bias"] = sum_over(rows, xp, axis=0)
         return delta @ self.source.params["weight"]

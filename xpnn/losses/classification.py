@@ -7,7 +7,7 @@ from xpnn.backends import Backend, backend_of
 from xpnn.losses.means import Shares, elementwise, matching, shares, weighted_mean
 from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
 from xpnn.losses.weights import of_numbers, of_rows, of_signs, wide
-from xpnn.numerics import sigmoid
+from xpnn.numerics import finite, sigmoid
 from xpnn.typing import Array, Namespace
 
 Pair: TypeAlias = tuple[Array, Array]
@@ -41,6 +41,7 @@ def hinge(
 
 
 def _logistic(xp: Namespace, s: Array, y: Array) -> Pair:
+    s = finite(s, xp)
     # max(s, 0) - y s is exact where y is 0 or 1, so that small losses keep their digits
     loss = xp.maximum(s, 0.0) - y * s + xp.log1p(xp.exp(-xp.abs(s)))
     return loss, sigmoid(s, xp) - y
@@ -90,14 +91,18 @@ def binary_cross_entropy(
 def _log_likelihood(xp: Namespace, log_p: Array, q: Array, kept: float, floor: float) -> Pair:
     if floor:
         q = kept * q + floor
-    return q * log_p, q - xp.exp(log_p)  # the slope is the logits', by way of log softmax
+    seen = log_p if floor else xp.where(q > 0, log_p, 0.0)  # 0 log p is 0, where p is 0, too
+    return q * seen, q - xp.exp(log_p)  # the slope is the logits', by way of log softmax
 
 
 def _log_likelihood_of_labels(
     xp: Namespace, log_p: Array, labels: Array, classes: Array, *smoothing: float
 ) -> Pair:
-    q = xp.astype(labels == classes, log_p.dtype)
-    return _log_likelihood(xp, log_p, q, *smoothing)
+    hit = labels == classes
+    q = xp.astype(hit, log_p.dtype)
+    if smoothing[1]:
+        return _log_likelihood(xp, log_p, q, *smoothing)
+    return xp.where(hit, log_p, 0.0), q - xp.exp(log_p)
 
 
 @wants(labels_or_distributions, of_rows)
@@ -149,7 +154,8 @@ def cross_entropy(
 
 
 def _divergence(xp: Namespace, log_p: Array, q: Array) -> Pair:
-    return q * (xp.log(xp.where(q > 0, q, 1.0)) - log_p), xp.exp(log_p) - q  # likewise
+    ratio = xp.log(xp.where(q > 0, q, 1.0)) - log_p
+    return q * xp.where(q > 0, ratio, 0.0), xp.exp(log_p) - q  # likewise
 
 
 @wants(distributions)

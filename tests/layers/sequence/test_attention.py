@@ -305,7 +305,8 @@ def test_padding_changes_nothing(backend, options):
     assert not found["input"][~REAL].any()
     network.layers[0].given = np.ones((1, 3), dtype=bool)
     short = backend.to_numpy(network.root.forward(backend.asarray(x[:1, :3].copy())))
-    np.testing.assert_allclose(short, found["output"][:1, :3], atol=1e-6)
+    # products of other shapes: a rounding or two of numbers of about 8
+    np.testing.assert_allclose(short, found["output"][:1, :3], rtol=3e-7, atol=1e-6)
 
 
 def test_causal_steps_do_not_see_later_ones(backend):

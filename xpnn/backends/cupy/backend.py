@@ -228,10 +228,10 @@ class CupyBackend(Backend):
         cupy.add.at(array, indices, updates)  # atomics: rows add up in any order
         return array
 
-    def erf(self, x: Array) -> Array:
-        from cupyx.scipy.special import erf
+    def erfc(self, x: Array) -> Array:
+        from cupyx.scipy.special import erfc
 
-        values = erf(x)
+        values = erfc(x)
         if values.dtype == x.dtype:
             return values
         return self.xp.astype(values, x.dtype)  # CuPy answers float16 in float64

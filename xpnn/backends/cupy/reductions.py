@@ -143,12 +143,14 @@ class Softmax:
             return xp.sum(xp.exp(seen(x, *barred) - top), axis=-1)
 
         def shares(x: Array, top: Array, total: Array, *barred: Array) -> Array:
-            return xp.exp(seen(x, *barred) - top) / total
+            powers = xp.exp(seen(x, *barred) - top) / total
+            return powers if powers.dtype == x.dtype else xp.astype(powers, x.dtype)
 
         def log_shares(x: Array, top: Array, total: Array) -> Array:
-            return (x - top) - xp.log(total)
+            return (_wide(x, xp) - top) - xp.log(total)
 
         def seen(x: Array, *barred: Array) -> Array:
+            x = _wide(x, xp)
             return x + xp.astype(barred[0], x.dtype) * BARRED if barred else x
 
         self._top, self._powers = fused(top, top), fused(powers, powers)

@@ -190,10 +190,10 @@ class JaxBackend(Backend):
             return _add_in_order(array, indices, updates)
         return array.at[indices].add(updates)
 
-    def erf(self, x: Array) -> Array:
+    def erfc(self, x: Array) -> Array:
         import jax
 
-        return jax.scipy.special.erf(x)
+        return jax.scipy.special.erfc(x)
 
     def free_bytes(self) -> int | None:
         stats = self.device.memory_stats()  # None on the CPU

@@ -111,4 +111,4 @@ def _walked_through(call: Call) -> set[Any]:
 
 
 def _goes_item_by_item(call: Call) -> bool:
-    return call.is_elementwise or call.function is cast
+    return call.is_elementwise or call.function in (cast, np.where)

@@ -15,7 +15,7 @@ from xpnn.backends.portable.reductions import Reductions
 from xpnn.backends.portable.sliding import Sliding
 from xpnn.backends.portable.staging import Staging
 from xpnn.errors import BackendUnavailable, CompileError
-from xpnn.numerics import HOST, erf_by_chebyshev
+from xpnn.numerics import HOST, erfc_by_chebyshev
 from xpnn.typing import Array, Namespace, Shape
 
 SIDE_BY_SIDE_ON_GPU = 1 << 25  # entries: 128 MiB of float32 for one layer
@@ -275,9 +275,9 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
         flat = xp.reshape(updates, (updates.shape[0], math.prod(updates.shape[1:])))
         return array + xp.reshape(chosen @ flat, array.shape)
 
-    def erf(self, x: Array) -> Array:
-        """The error function, to the precision of ``x``."""
-        return erf_by_chebyshev(x, self.xp)
+    def erfc(self, x: Array) -> Array:
+        """1 minus the error function, to the precision of ``x``, in its tail, too."""
+        return erfc_by_chebyshev(x, self.xp)
 
     def counter(self, start: int = 0) -> Any:
         """A step or draw counter: a Python integer, or a 0-d array where counters_on_device."""

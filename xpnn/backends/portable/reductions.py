@@ -76,13 +76,13 @@ class Reductions:
         """``exp(x) / sum(exp(x))`` over the last axis.
 
         Entries where ``barred`` (booleans that broadcast to ``x``) count as -1e30: they come out as
-        0, unless all of a row are barred, which then come out as equal. For ``x`` of at least
-        float32.
+        0, unless all of a row are barred, which then come out as equal. Half precision is worked
+        out in float32, and rounded in the end.
         """
         return softmax(x, self.xp, barred)
 
     def log_softmax(self, x: Array) -> Array:
-        """``x - log(sum(exp(x)))`` over the last axis."""
+        """``x - log(sum(exp(x)))`` over the last axis, in at least float32."""
         return log_softmax(x, self.xp)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from xpnn.numerics import add_up
+from xpnn.numerics import add_up, widened
 from xpnn.typing import Array, Namespace
 
 
@@ -54,7 +54,7 @@ class Sliding:
             out[u] = sum of parts[k][t] over all k, t with t stride + k dilation - low = u
 
         along one axis. Parts that do not overlap are interleaved; with a stride of the window's
-        size that is all.
+        size that is all. Half precision is added up in float32.
 
         Args:
             parts: one array for each entry of the window, all of one shape.
@@ -72,7 +72,10 @@ class Sliding:
             (_interleave(phases, axis, stride, self.xp), behind * stride - low)
             for behind, phases in rounds.items()
         ]
-        return self.overlaid(placed, axis, length)
+        if len(placed) == 1:
+            return self.overlaid(placed, axis, length)
+        wide = [(widened(one, self.xp), start) for one, start in placed]
+        return self.xp.astype(self.overlaid(wide, axis, length), parts[0].dtype, copy=False)
 
     def overlaid(self, placed: Sequence[tuple[Array, int]], axis: int, length: int) -> Array:
         """Arrays that each begin somewhere along an axis of that length, added up.
@@ -80,7 +83,7 @@ class Sliding:
         Args:
             placed: each array with its start, as for ``pad``.
         """
-        return add_up(self.pad(one, axis, start, length) for one, start in placed)
+        return add_up((self.pad(one, axis, start, length) for one, start in placed), self.xp)
 
 
 def inside(own: int, start: int, length: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.sums import with_sums_by_blocks
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace
 
@@ -27,7 +28,7 @@ class StrictBackend(Backend):
     def load_namespace(self) -> Namespace:
         import array_api_strict
 
-        return array_api_strict
+        return with_sums_by_blocks(array_api_strict)
 
     def resolve_device(self, device: str | None) -> Any:
         try:

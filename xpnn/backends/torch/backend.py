@@ -3,6 +3,7 @@
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Back
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.torch.compiling import TracedStep
 from xpnn.errors import BackendUnavailable, Change, DataError
-from xpnn.numerics import HOST
+from xpnn.numerics import HOST, LONGEST_SUM
 from xpnn.typing import Array, Namespace
 
 WRITTEN = {"float32": "float", "int64": "long"}
@@ -44,9 +45,15 @@ class TorchBackend(Backend):
             self.side_by_side, self.stacks = SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU
 
     def load_namespace(self) -> Namespace:
-        import array_api_compat.torch
+        import array_api_compat.torch as xp
 
-        return array_api_compat.torch
+        def summed(x: Array, /, *, axis: Any = None, **options: Any) -> Array:
+            """``sum``, which adds up the rows of what lies with gaps one after another."""
+            if axis is None and x.numel() > LONGEST_SUM and not x.is_contiguous():
+                x = xp.reshape(x, (*[1] * (x.ndim - 1), -1))
+            return xp.sum(x, axis=axis, **options)
+
+        return SimpleNamespace(**{**vars(xp), "sum": summed})
 
     def resolve_device(self, device: str | None) -> Any:
         import torch
@@ -191,10 +198,10 @@ class TorchBackend(Backend):
             return array.index_put_((indices,), updates, accumulate=True)
         return array.index_add_(0, indices, updates)
 
-    def erf(self, x: Array) -> Array:
+    def erfc(self, x: Array) -> Array:
         import torch
 
-        return torch.erf(x)
+        return torch.erfc(x)
 
     @property
     def _words(self) -> Any:

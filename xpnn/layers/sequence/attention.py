@@ -14,7 +14,7 @@ from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container
 from xpnn.layers.dropout import Dropout
 from xpnn.layers.sequence.positions import rotary, rotary_inverse
-from xpnn.numerics import sum_to_features, widened
+from xpnn.numerics import product_over_rows, sum_to_features, widened
 from xpnn.typing import Array, Namespace, Shape, State
 
 
@@ -38,7 +38,8 @@ class MultiHeadAttention(Container):
         dQ = dS K / sqrt(d)                     dK = dS^T Q / sqrt(d)
         dL/dW_q = Z^T dQ, and so on             dL/dZ = dQ W_q^T, and so on
 
-    The sum of dP P over the keys equals that of dA A over the d features, which are fewer.
+    The sum of dP P over the keys equals that of dA A over the d features, but for rounding: only
+    the former is dP itself where P is 1, so that dS is 0 there.
 
     Keys where ``cache["mask"]`` (put there by ``Masked``) is False are not seen by any query. Where
     a query may see no key at all, its row of P is zero.
@@ -186,7 +187,7 @@ class MultiHeadAttention(Container):
         dA = self._heads(delta @ self.params["output_weight"].T)
         dV = xp.matrix_transpose(self.cache["dropped"]) @ dA
         dP = self.dropout.backward(dA @ xp.matrix_transpose(V))
-        sums = self.fused["sum_of_products"](dA, self._heads(A))
+        sums = self.fused["sum_of_products"](dP, P)
         dS = self.fused["scores_back"](P, dP, sums)
         dQ, dK = dS @ K, xp.matrix_transpose(dS) @ Q
         if self.rotate:
@@ -294,7 +295,7 @@ def _joined(xp: Namespace, parts: list[Array]) -> Array:
 def _product_back(xp: Namespace, Z: Array, delta: Array) -> Array:
     """dL/dW of ``Z W``: the sum over all steps of Z^T delta."""
     Z, delta = (xp.reshape(one, (-1, one.shape[-1])) for one in (Z, delta))
-    return Z.T @ delta
+    return product_over_rows(Z, delta, xp)
 
 
 def _check_attend(

@@ -11,7 +11,7 @@ from xpnn.errors import ShapeError, XpnnError
 from xpnn.initializers import Initializer, claim, glorot_uniform, orthogonal, zeros
 from xpnn.layers.base import Layer
 from xpnn.layers.sequence.gates import by_gate, rows, side_by_side, transposed
-from xpnn.numerics import sum_over
+from xpnn.numerics import product_over_rows, sum_over
 from xpnn.typing import Array, Shape, State
 
 Memory: TypeAlias = tuple[Array, ...]
@@ -286,8 +286,8 @@ class Recurrent(Layer):
         xp, Z = self.xp, self.cache["Z"]
         dU = side_by_side(xp, dU)
         dP = dU if dP is None else side_by_side(xp, dP)
-        self.grads["weight"] = rows(xp, Z).T @ dP
-        self.grads["recurrent_weight"] = rows(xp, self.cache["kept"][0]).T @ dU
+        self.grads["weight"] = product_over_rows(rows(xp, Z), dP, xp)
+        self.grads["recurrent_weight"] = product_over_rows(rows(xp, self.cache["kept"][0]), dU, xp)
         if self.use_bias:
             self.grads["bias"] = sum_over(dP, xp, axis=0)
         if "recurrent_bias" in self.params:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from xpnn.backends import Backend
 from xpnn.layers.sliding.windows import Slide, entries, fold, in_one_piece, padded
-from xpnn.numerics import add_up, largest_divisor, sum_over
+from xpnn.numerics import add_up, largest_divisor, product_over_rows, sum_over
 from xpnn.typing import Array, Namespace, Shape
 
 SHORTEST = 512  # rows of one of the products that a longer one is cut into
@@ -77,7 +77,8 @@ def correlate(xp: Namespace, taps: Sequence[Array], K: Array, slides: Sequence[S
     """``S``, from what ``window_taps`` found, as (groups, *positions, batch, outputs)."""
     groups, outputs = K.shape[0], K.shape[-1]
     K = xp.reshape(K, (groups, len(taps), -1, outputs))
-    S = add_up(tap @ _entry(K, k) for k, tap in enumerate(taps))
+    S = add_up((tap @ _entry(K, k) for k, tap in enumerate(taps)), xp)
+    S = xp.astype(S, K.dtype, copy=False)
     return xp.reshape(S, (groups, *(slide.positions for slide in slides), -1, outputs))
 
 
@@ -90,7 +91,7 @@ def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, backend: 
         return xp.reshape(x, (groups, stacks * parts, positions // parts, x.shape[-1]))
 
     rows = stacked(xp.reshape(delta, (groups, stacks, positions, delta.shape[-1])))
-    products = [xp.matrix_transpose(stacked(tap)) @ rows for tap in taps]
+    products = [product_over_rows(stacked(tap), rows, xp) for tap in taps]
     if products[0].shape[1] > 1:
         products = [sum_over(one, xp, axis=1, keepdims=True) for one in products]
     return xp.reshape(products[0] if len(products) == 1 else xp.concat(products, axis=1), shape)

@@ -214,10 +214,13 @@ class AveragePooling(Pooling):
         return x / xp.reshape(counts, (-1,) + (1,) * (x.ndim - axis - 1))
 
     def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        return self.share(add_up(cut(x, axis, slide, backend)), axis, slide, backend)
+        total = add_up(cut(x, axis, slide, backend), backend.xp)
+        return backend.xp.astype(self.share(total, axis, slide, backend), x.dtype, copy=False)
 
     def unpool(self, delta: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        return fold([self.share(delta, axis, slide, backend)] * slide.size, axis, slide, backend)
+        share = self.share(widened(delta, backend.xp), axis, slide, backend)
+        dx = fold([share] * slide.size, axis, slide, backend)
+        return backend.xp.astype(dx, delta.dtype, copy=False)
 
 
 class AveragePool1D(AveragePooling):
