@@ -51,6 +51,17 @@ def measured(metric, backend, predictions, targets, weight=None, parts=1, compil
     return result
 
 
+def test_counts_are_whole_numbers(backend):
+    """So that none is lost beyond 2^24, where float32 counts by twos."""
+    xp, batch = backend.xp, 100_001
+    scores = backend.asarray(np.tile(np.float32([[0, 1]]), (batch, 1)))
+    labels = xp.ones((batch,), dtype=xp.int32, device=backend.device)
+    with backend.on_device():
+        row = Precision().statistics(scores, labels, None, xp)
+    assert xp.isdtype(row.dtype, "integral")
+    np.testing.assert_array_equal(backend.to_numpy(row), [0, batch, 0, batch, 0, batch])
+
+
 BY_HAND = [
     (Accuracy(), SCORES, CLASSES, 3 / 6),
     (Accuracy(), SCORES, np.eye(3, dtype=int)[CLASSES], 3 / 6),

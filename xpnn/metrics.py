@@ -48,7 +48,7 @@ class Metric(KnownAttributes):
     def statistics(
         self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
     ) -> Array:
-        """One batch as a 1-d float array.
+        """One batch as a 1-d array of floats, or of counts.
 
         Args:
             predictions: what the network puts out.
@@ -192,7 +192,7 @@ class _Counting(Metric):
         classes = 2 if _is_binary(predictions) else predictions.shape[-1]
         chosen = chosen_class(predictions, self.threshold, xp)
         true = true_class(predictions, targets, xp)
-        dtype = _wide(predictions, xp)
+        dtype = xp.int32 if weight is None else _wide(predictions, xp)  # sums of int32 are wider
         w = xp.reshape(_one_each(chosen, weight, dtype, xp), (-1, 1))
         chosen, true = (
             xp.reshape(one_hot(labels, classes, dtype, xp), (-1, classes))
