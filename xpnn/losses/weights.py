@@ -13,7 +13,7 @@ from typing import Any
 
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError
-from xpnn.numerics import one_hot, widened
+from xpnn.numerics import widened
 from xpnn.typing import Array, Loss, Namespace, Number, Shape
 
 
@@ -68,14 +68,14 @@ def of_rows(
     dtype: Any,
 ) -> Array:
     """The weight of each row's class; a row that mixes classes mixes their weights."""
-    xp = backend.xp
-    weights = one_for_each(class_weight, classes=output_shape[-1])
-    if tuple(targets.shape)[1:] == output_shape:
-        rows = xp.astype(targets, dtype, copy=False)
-    else:
-        rows = one_hot(targets, output_shape[-1], dtype, xp)
+    xp, classes = backend.xp, output_shape[-1]
     name = "float64" if dtype == xp.float64 else "float32"
-    return xp.sum(rows * backend.constant(weights, name), axis=-1)
+    weights = backend.constant(one_for_each(class_weight, classes), name)
+    if tuple(targets.shape)[1:] == output_shape:
+        each = xp.astype(targets, dtype, copy=False) * weights
+    else:
+        each = xp.where(targets[..., None] == backend.indices(classes), weights, 0.0)
+    return xp.sum(each, axis=-1)
 
 
 def of_numbers(
