@@ -79,7 +79,7 @@ class Metric(KnownAttributes):
     ) -> float:
         """The metric of predictions that are all at hand; waits for the device.
 
-        Where all weights are 0 it is NaN, and an EmptyMeanWarning says so.
+        Without any samples, or where all weights are 0, it is NaN, and an EmptyMeanWarning says so.
         """
         backend = backend or backend_of(predictions)
         weight = None if sample_weight is None else backend.asarray(sample_weight)
@@ -87,8 +87,9 @@ class Metric(KnownAttributes):
             arrays = backend.asarray(predictions), backend.asarray(targets)
             row = self.statistics(*arrays, weight, backend.xp)
         value = self.result(backend.to_numpy(row)[None, :].astype(np.float64))
-        if weight is not None and math.isnan(value) and not backend.to_numpy(weight).any():
-            tell_of_empty_means([self.name])
+        if math.isnan(value):
+            some = arrays[1].shape[0] if weight is None else backend.to_numpy(weight).any()
+            tell_of_empty_means([] if some else [self.name])
         return value
 
     def __repr__(self) -> str:

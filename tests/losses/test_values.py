@@ -129,6 +129,22 @@ def test_label_smoothing_is_a_share(backend, smoothing):
         called(backend, partial(cross_entropy, label_smoothing=smoothing), [[0, 1]], [[0, 1]])
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        partial(cross_entropy, label_smoothing=np.float64(0.2)),
+        partial(cross_entropy, class_weight=np.array([1.0, 3.0])),
+        partial(binary_cross_entropy, class_weight=np.array([1.0, 3.0])),
+        partial(huber, threshold=np.float64(0.5)),
+    ],
+)
+def test_numbers_of_numpy_widen_nothing(backend, loss):
+    arrays = (backend.asarray(np.eye(2, dtype=np.float32)) for _ in range(2))
+    with backend.on_device():
+        value, delta = loss(*arrays, backend=backend)
+    assert value.dtype == delta.dtype == backend.dtype("float32")
+
+
 @pytest.mark.parametrize("threshold", [0.0, -1.0, math.nan])
 def test_a_threshold_is_above_zero(backend, threshold):
     with pytest.raises(ValueError, match=r"threshold above 0, got"):

@@ -27,6 +27,7 @@ from xpnn import (
     Trainer,
 )
 from xpnn.backends import get_backend
+from xpnn.errors import BackendUnavailable
 from xpnn.metrics import MAE, R2
 
 WEIGHTS = np.array([0.0, 2.0, 0.3, 0.1, 1e-6])
@@ -123,6 +124,26 @@ def test_one_sample_of_many_weights_counts_as_one_of_a_single_weight(backend):
     assert mixed == pytest.approx(whole, rel=1e-6)
 
 
+def test_half_precision_keeps_losses_and_weights(backend):
+    """Squares of 50,176 errors of about 0.01; weights and sums of weights beyond 65,504."""
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((64, 784)).astype("f2")
+    x = (y + np.float16(0.01)).astype("f2")
+    weight = np.linspace(3e4, 9e4, 64)
+    try:
+        network = Network([Identity()], (784,), backend, dtype="float16")
+    except BackendUnavailable:
+        pytest.skip(f"{backend.name} has no float16")
+    trainer = Trainer(network, xpnn.mean_squared_error, SGD(0.0), metrics=[MAE()])
+    found = trainer.evaluate(x, y, sample_weight=weight, batch_size=24)
+    errors = x.astype(float) - y.astype(float)
+    assert found["loss"] == pytest.approx(np.average((errors**2).mean(1), weights=weight), rel=1e-5)
+    assert found["mae"] == pytest.approx(np.average(abs(errors).mean(1), weights=weight), rel=1e-3)
+    value, _ = xpnn.mean_squared_error(*map(network.asarray, (x, y)), backend=network.backend)
+    exact = (errors**2).mean()
+    assert float(network.backend.to_numpy(value)) == pytest.approx(exact, rel=1e-5)
+
+
 # Means of nothing ---------------------------------------------------------------------------------
 
 
@@ -141,6 +162,8 @@ def test_nothing_measured_is_nan_and_is_told_once(backend, metric, in_numbers):
     predictions = network.forward(network.asarray(x))
     with pytest.warns(EmptyMeanWarning, match=metric.name):
         assert math.isnan(metric(predictions, y, sample_weight=np.zeros(6)))
+    with pytest.warns(EmptyMeanWarning, match=metric.name):
+        assert math.isnan(metric(predictions[:0, ...], y[:0]))
 
 
 def test_classes_without_weight_are_nothing_to_the_loss_alone():

@@ -66,7 +66,8 @@ def weighted_mean(
         dtype: what the delta is rounded to.
     """
     xp = backend.xp
-    losses, delta = _sweep(backend, rule, options)(shares.each, *arrays)
+    numbers = tuple(map(float, options))  # NumPy's float64 would widen what it meets
+    losses, delta = _sweep(backend, rule, numbers)(shares.each, *arrays)
     value = xp.sum(losses)
     if shares.total is not None:
         value = or_nan(value, shares.total, xp)
