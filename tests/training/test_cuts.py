@@ -111,14 +111,15 @@ def test_losses_of_an_epoch_are_those_of_the_set(backend, weighted, accumulate):
         assert history["val_loss"] == pytest.approx([expected], rel=1e-6)
 
 
-def test_one_sample_of_many_weights_counts_as_one_of_a_single_weight(backend):
+@pytest.mark.parametrize("class_weight", [None, [1, 2, 3, 9]])
+def test_one_sample_of_many_weights_counts_as_one_of_a_single_weight(backend, class_weight):
     """Batches with a weight for each sample, beside batches with one for each of three steps."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 3, 4)), rng.integers(0, 4, (8, 3))
     weight = rng.uniform(0.1, 1.0, 8)
     spread = np.repeat(weight[4:, None], 3, axis=1)
     network = Network([Identity()], (3, 4), backend)
-    trainer = Trainer(network, partial(xpnn.cross_entropy, class_weight=[1, 2, 3, 9]), SGD(0.0))
+    trainer = Trainer(network, partial(xpnn.cross_entropy, class_weight=class_weight), SGD(0.0))
     whole = trainer.evaluate([(x, y, weight)])["loss"]
     mixed = trainer.evaluate([(x[:4], y[:4], weight[:4]), (x[4:], y[4:], spread)])["loss"]
     assert mixed == pytest.approx(whole, rel=1e-6)
