@@ -81,6 +81,26 @@ def samples(count=24):
     return x, y, rng.choice([0.0, 0.3, 1.0, 7.0], count)
 
 
+class Interrupted(xpnn.Callback):
+    def on_step_end(self, state, step):
+        if step == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_is_resumed_has_the_mean_of_all_its_batches(backend, tmp_path):
+    """Of which the first, before the interruption, has no weight."""
+    x, y, weight = samples()
+    weight[:8] = 0.0
+    trainer = resting(backend)
+    options = {"batch_size": 8, "sample_weight": weight, "shuffle": False, "progress": False}
+    expected = trainer.fit(x, y, **options)["loss"]
+    watching = [Checkpoint(tmp_path), Interrupted()]
+    with pytest.raises(KeyboardInterrupt):
+        resting(backend).fit(x, y, callbacks=watching, **options)
+    found = resting(backend).fit(x, y, resume=tmp_path, **options)
+    assert found["loss"] == expected
+
+
 def exact_loss(network, weighted):
     """By hand in float64: weights of classes times those of samples."""
     x, y, weight = samples()
@@ -226,13 +246,18 @@ def test_a_loss_that_is_nan_for_another_reason_still_ends_training():
     assert trainer.epoch == 2
 
 
-@pytest.mark.parametrize("settings", [{}, {"accumulate": 3}, {"compile": False}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"accumulate": 3}, {"compile": False}, {"precision": "float16"}], ids=str
+)
 @pytest.mark.parametrize("optimizer", [SGD, Adam])
 def test_a_step_of_nothing_moves_nothing(backend, optimizer, settings):
     x, y, _ = samples(8)
     network = Network([Dense(3)], (4,), backend, seed=1)
     before = network.numpy_arrays()
-    trainer = Trainer(network, RARE, optimizer(0.1), **settings)
+    try:
+        trainer = Trainer(network, RARE, optimizer(0.1), **settings)
+    except BackendUnavailable:
+        pytest.skip(f"{backend.name} has no float16")
     value = trainer.step(x.astype("f4"), y, np.zeros(8, "f4"))
     assert math.isnan(float(network.backend.to_numpy(value)))
     for name, array in network.numpy_arrays().items():

@@ -165,7 +165,7 @@ def test_a_loss_of_ones_own_says_what_its_items_weigh(backend):
 def test_in_float64_it_is_the_step_worked_out_by_hand(backend, classes, compile):
     """One step of a linear classifier: W - 0.5 X^T (p - q) s, with s the shares of the samples."""
     if backend.name == "jax" and compile is False:
-        pytest.skip("JAX compiles always")
+        pytest.skip("JAX takes seconds, call by call")
     x, y = np.arange(15.0).reshape(5, 3) / 10, np.array([0, 1, 1, 0, 1])
     weight = np.array([0.1, 0.1, 0.2, 0.8, 0.9])
     share = weight * np.array(classes or [1.0, 1.0])[y]

@@ -19,7 +19,7 @@ def weight_of(loss: Loss, y: Array, weight: Array | None, network: Network) -> N
 def weighed(value: Array, loss: Loss, y: Array, weight: Array | None, network: Network) -> Weighed:
     """The mean loss of a batch with its weight, for a mean over batches."""
     found = weight_of(loss, y, weight, network)
-    return value, None if isinstance(found, float) and found == y.shape[0] else found
+    return value, None if type(found) is float and found == y.shape[0] else found
 
 
 def weight_dtype(network: Network) -> str:
