@@ -1,8 +1,8 @@
 """Each rewrite of the replay is taken where it should be, and what comes out is right.
 
 ``benchmarks/NOTES.md`` has what each of them brings. Others are looked at where they are tested:
-turned matrices in ``test_layout.py``, rows in ``test_binding.py``, what is joined, made at home or
-left out in ``recording/test_recording.py``.
+turned matrices in ``test_layout.py``, rows in ``test_binding.py``, what is joined, made on top of
+arguments or left out in ``recording/test_recording.py``.
 """
 
 import numpy as np

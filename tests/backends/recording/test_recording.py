@@ -47,8 +47,8 @@ def test_arguments_and_results_by_where_they_lie():
     replaced = dict(zip(returned, recording.replaced, strict=True))
     assert given[replaced["0.0.w"]] == "0.w"
     assert replaced["0.1"] is None
-    home = recording.homes[by_name["0.0.w"].memory]
-    assert home is recording.views[given.index("0.w")].memory
+    old = recording.aliases[by_name["0.0.w"].memory]
+    assert old is recording.views[given.index("0.w")].memory
 
 
 def test_calls_that_nobody_reads_are_left_out():
@@ -137,7 +137,7 @@ def test_calls_that_run_where_the_plan_says_give_what_the_step_gives(step):
 def test_a_result_is_made_on_top_of_the_argument_that_it_replaces():
     recording = record(lambda w, x: (w * 0.5 + x,), np.ones(6), np.ones(6), donate=(0,))
     plan, _ = interpret(recording, [np.ones(6), np.ones(6)])
-    assert plan.at_home == {recording.results[0].memory}
+    assert plan.aliased == {recording.results[0].memory}
 
 
 def test_arguments_that_are_joined_lie_side_by_side():

@@ -133,8 +133,8 @@ class Program:
                 self._copied.append((k, made))
                 continue
             own = self._returned[k] = self.leaves[old]
-            view, at_home = recording.views[old], arrays.plan.at_home
-            if not (isinstance(one, View) and (one == view or one.memory in at_home)):
+            view, aliased = recording.views[old], arrays.plan.aliased
+            if not (isinstance(one, View) and (one == view or one.memory in aliased)):
                 self._calls.append(partial(np.copyto, own, made))
 
     def load(self, arguments: tuple[Any, ...]) -> bool:

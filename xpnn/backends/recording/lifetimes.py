@@ -95,11 +95,11 @@ class MemoryPlan:
         calls: of the tape.
         fixed: the memory of arrays that were passed in, each a block by itself.
         kept: memory that is read after the last call.
-        homes: for a result, the donated argument on top of which it should be made.
+        aliases: for a result, the donated argument in whose memory it should be made.
         blocks: to use again, all of them free; those that the plan wants beside them are added.
 
     Attributes:
-        at_home: the results that are made on top of their argument.
+        aliased: the results that are made there.
     """
 
     def __init__(
@@ -107,17 +107,17 @@ class MemoryPlan:
         calls: Sequence[Call],
         fixed: set[Memory],
         kept: set[Memory],
-        homes: dict[Memory, Memory],
+        aliases: dict[Memory, Memory],
         blocks: list[Memory],
     ):
-        self.calls, self.homes, self.blocks = calls, homes, blocks
+        self.calls, self.aliases, self.blocks = calls, aliases, blocks
         self._block_of = {memory: memory for memory in fixed}
         self.inside: dict[Memory, tuple[Memory, int]] = {}
-        self.at_home: set[Memory] = set()
+        self.aliased: set[Memory] = set()
         self.last_use = dict.fromkeys(kept, len(calls))
         self._fixed, self._free = fixed, FreeBlocks(blocks)
-        # for what lies in the block of a donated argument, the result that will be made there
-        self._heirs = {home: memory for memory, home in homes.items()}
+        # of what lies in the memory of a donated argument: the result that will be made there
+        self._successors = {old: result for result, old in aliases.items()}
         self._sure_from = max((k + 1 for k, call in enumerate(calls) if may_raise(call)), default=0)
         self._find_uses()
         self._find_parts_of_stacks()
@@ -159,7 +159,7 @@ class MemoryPlan:
             if not call.stacks_along_first_axis():
                 continue
             (stack,) = call.results
-            if written_last.get(stack.memory, 0) > number or stack.memory in self.homes:
+            if written_last.get(stack.memory, 0) > number or stack.memory in self.aliases:
                 continue
             start = 0
             for piece in call.arguments[0]:  # views, and constants, which have to be copied
@@ -169,7 +169,7 @@ class MemoryPlan:
                     and piece.is_whole
                     and piece.dtype == stack.dtype
                     and memory not in self._fixed
-                    and memory not in self.homes
+                    and memory not in self.aliases
                     and memory not in self.inside
                     and written_last.get(memory, 0) < number
                 ):
@@ -189,18 +189,18 @@ class MemoryPlan:
                 memory = self._outermost(view.memory)
                 if memory in self._block_of:
                     continue
-                if memory in self.homes and self._can_go_home(number, call, view):
-                    self._block_of[memory] = self._block_of[self.homes[memory]]
-                    self.at_home.add(memory)
+                if memory in self.aliases and self._may_alias(number, call, view):
+                    self._block_of[memory] = self._block_of[self.aliases[memory]]
+                    self.aliased.add(memory)
                     continue
                 taken = self._operand_to_overwrite(number, call, view)
                 self._block_of[memory] = (
                     self._block_of[taken] if taken else self._take(memory.nbytes)
                 )
-                if taken in self._heirs:
-                    self._heirs[memory] = self._heirs[taken]
+                if taken in self._successors:
+                    self._successors[memory] = self._successors[taken]
             for memory in ending.get(number, []):
-                if not (memory is taken or memory in self._fixed or memory in self._heirs):
+                if not (memory is taken or memory in self._fixed or memory in self._successors):
                     self._give_back(memory)
 
     def _outermost(self, memory: Memory) -> Memory:
@@ -208,16 +208,16 @@ class MemoryPlan:
             memory, _ = self.inside[memory]
         return memory
 
-    def _can_go_home(self, number: int, call: Call, view: View) -> bool:
+    def _may_alias(self, number: int, call: Call, view: View) -> bool:
         """Whether nobody reads the donated argument after this call, and this call may write it.
 
         Before the last call that may raise, nothing is written over: an error changes nothing.
         """
         if number < self._sure_from:
             return False
-        home = self.homes[self._outermost(view.memory)]
-        last = self.last_use.get(home, -1)
-        return last < number or (last == number and call.may_overwrite(home, view))
+        old = self.aliases[self._outermost(view.memory)]
+        last = self.last_use.get(old, -1)
+        return last < number or (last == number and call.may_overwrite(old, view))
 
     def _operand_to_overwrite(self, number: int, call: Call, view: View) -> Memory | None:
         if view.memory in self.inside:
@@ -229,23 +229,23 @@ class MemoryPlan:
                 and memory not in self.inside
                 and memory.nbytes == view.memory.nbytes
                 and call.may_overwrite(memory, view)
-                and self._may_give_way(number, memory, view.memory)
+                and self._may_be_overwritten(number, memory, view.memory)
             ):
                 return memory
         return None
 
-    def _may_give_way(self, number: int, memory: Memory, other: Memory) -> bool:
+    def _may_be_overwritten(self, number: int, memory: Memory, other: Memory) -> bool:
         """Whether other memory may take the block of this one, which no later call reads.
 
         The block of a donated argument is free until the result comes that is made there.
         """
-        heir = self._heirs.get(memory)
-        if heir is None:
+        successor = self._successors.get(memory)
+        if successor is None:
             return memory not in self._fixed
-        until, last = self._made_by[heir], self.last_use[other]
+        until, last = self._made_by[successor], self.last_use[other]
         if number < self._sure_from or last > until:
             return False
-        views = [view for view in self.calls[until].writes() if view.memory is heir]
+        views = [view for view in self.calls[until].writes() if view.memory is successor]
         return last < until or all(self.calls[until].may_overwrite(other, view) for view in views)
 
     def _take(self, nbytes: int) -> Memory:

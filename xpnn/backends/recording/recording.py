@@ -40,8 +40,8 @@ class Recording:
         results: for each of their leaves the view, the slot, or the constant itself.
         replaced: for each of them the number of the argument that it takes the place of, or None.
         kept: memory that is read before the first call or after the last one.
-        homes: for results that can be made on top of the argument that they replace, the memory of
-            that.
+        aliases: for each result that can be made in the memory of the argument that it replaces,
+            that memory.
 
     Raises:
         NotRecordable: the step does what cannot be replayed.
@@ -79,7 +79,7 @@ class Recording:
             old if old in self.views else None for old in successors(form, self.result_form, donate)
         ]
         self._check_replaced()
-        self.homes = self._find_homes(
+        self.aliases = self._find_aliases(
             {view.memory for k, view in self.views.items() if form.paths[k][0] in donate}
         )
 
@@ -87,7 +87,7 @@ class Recording:
         """A block for each array of these calls, which may be the recording's own, rewritten."""
         fixed = {view.memory for view in self.views.values()}
         outputs = {one.memory for one in self.results if isinstance(one, View)}
-        return MemoryPlan(calls, fixed, outputs, self.homes, blocks)
+        return MemoryPlan(calls, fixed, outputs, self.aliases, blocks)
 
     def _check_replaced(self) -> None:
         """Refuse results that cannot take the place of their argument."""
@@ -97,11 +97,11 @@ class Recording:
             if one.shape != self.views[old].shape or one.dtype != self.views[old].dtype:
                 raise NotRecordable("what is returned in place of an argument differs in form")
 
-    def _find_homes(self, donated: set[Memory]) -> dict[Memory, Memory]:
+    def _find_aliases(self, donated: set[Memory]) -> dict[Memory, Memory]:
         """Results that can lie where arguments lie: all of what is read of them has room there."""
         fixed = {view.memory for view in self.views.values()}
         lent = fixed - donated
-        homes: dict[Memory, Memory | None] = {}
+        aliases: dict[Memory, Memory | None] = {}
         for view, old in zip(self.results, self.replaced, strict=True):
             if not isinstance(view, View):
                 continue
@@ -114,12 +114,12 @@ class Recording:
                 argument is not None
                 and view._replace(memory=argument.memory) == argument
                 and view.memory.nbytes == argument.memory.nbytes
-                and homes.get(view.memory, argument.memory) is argument.memory
+                and aliases.get(view.memory, argument.memory) is argument.memory
             )
-            homes[view.memory] = argument.memory if alike and argument else None
-        found = {memory: home for memory, home in homes.items() if home is not None}
+            aliases[view.memory] = argument.memory if alike and argument else None
+        found = {result: old for result, old in aliases.items() if old is not None}
         taken = Counter(found.values())
-        return {memory: home for memory, home in found.items() if taken[home] == 1}
+        return {result: old for result, old in found.items() if taken[old] == 1}
 
 
 def _described(output: Any) -> Any:
