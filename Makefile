@@ -11,6 +11,12 @@ ARGS    ?=
 # the backends that test-all asks for
 BACKENDS ?= numpy,numpy:numba,array-api-strict:device1,torch,jax
 
+# what fuzz asks for: how many networks, from which seed on, on which backends, torch among them;
+# jax takes some five seconds to compile each network
+N      ?= 2000
+SEED   ?= 0
+FUZZED ?= numpy,array-api-strict:device1,torch
+
 BIN  := $(VENV)/bin
 DONE := $(VENV)/.xpnn-
 PIP  := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -27,13 +33,14 @@ stamps   = $(sort $(foreach spec,$(subst $(comma), ,$(1)),$(addprefix $(DONE),$(
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all faults lint types docs bench clean
+.PHONY: help train test test-all faults fuzz lint types docs bench clean
 
 help:  ## Show this list
 	@echo "make TARGET [VARIABLE=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables: PYTHON=$(PYTHON) BACKEND=$(BACKEND) CUDA=$(CUDA) TORCH=$(TORCH) JAX=$(JAX)"
 	@echo "           VENV=$(VENV) BACKENDS=$(BACKENDS) ARGS=$(ARGS)"
+	@echo "           N=$(N) SEED=$(SEED) FUZZED=$(FUZZED)"
 
 train: $(DONE)plot $(call stamps,$(BACKEND))  ## Train on the digits with BACKEND, results go under runs/
 	$(BIN)/xpnn train --backend $(BACKEND) $(ARGS)
@@ -46,6 +53,9 @@ test-all: $(DONE)test $(call stamps,$(BACKENDS))  ## Test on all of BACKENDS, in
 
 faults: $(DONE)test  ## Try to break it, and print how many faults were survived
 	$(BIN)/python -m tests.reliability $(ARGS)
+
+fuzz: $(DONE)test $(call stamps,$(FUZZED))  ## Compare N random networks, from SEED on, with PyTorch's autograd
+	XPNN_TEST_BACKENDS=$(FUZZED) $(BIN)/pytest tests/fuzz --networks $(N) --networks-seed $(SEED) $(ARGS)
 
 lint: $(DONE)lint  ## Check format, code and the order of imports
 	$(BIN)/ruff format --check .

@@ -12,6 +12,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--shuffle", type=int, metavar="SEED", help="run files, and tests in them, in another order"
     )
+    parser.addoption(
+        "--networks", type=int, metavar="N", help="random networks to compare with PyTorch's"
+    )
+    parser.addoption("--networks-seed", type=int, default=0, metavar="SEED", help="the first one")
 
 
 @pytest.hookimpl(trylast=True)

@@ -62,6 +62,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     if marker is None:
         return (yield)
     kind, fuzzed = marker.args[0], getattr(item.obj, "is_hypothesis_test", False)
+    fuzzed = fuzzed or marker.kwargs.get("fuzzed", False)
     count = COUNTS.setdefault(kind, Count())
     tried, failed = count.tried, count.failed
     _running.append((kind, fuzzed))

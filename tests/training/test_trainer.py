@@ -295,3 +295,9 @@ def test_arrays_of_any_library_train_any_network(backend):
     history = trainer.fit(arrays.asarray(x), arrays.asarray(y), progress=False)
     other = small_trainer(backend).fit(x.tolist(), y.tolist(), progress=False)
     assert history["loss"] == pytest.approx(other["loss"], rel=1e-6)
+
+
+def test_a_network_of_nothing_trains_nothing(backend):
+    trainer = Trainer(Network([], (2,), backend), xpnn.mean_squared_error, SGD(0.1))
+    value = trainer.step(*(backend.asarray(np.full((3, 2), one, "float32")) for one in (1, 3)))
+    assert float(backend.to_numpy(value)) == 4.0

@@ -45,7 +45,7 @@ class Settings:
                     self._arrays.append(value)
                 else:
                     names.append(f"{key}.{name}")
-            if layer.params or layer.ties or layer.children():
+            if layer is state.network.root or layer.params or layer.ties or layer.children():
                 names.append(f"{key}.trainable")
             if layer.params:
                 names.append(f"{key}.regularizers")

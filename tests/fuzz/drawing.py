@@ -1,0 +1,219 @@
+"""Random layers, losses and optimizers as source text; each layer takes the shape it meets."""
+
+import math
+
+import xpnn
+from xpnn import Sequential, TiedDense
+from xpnn.errors import XpnnError
+from xpnn.optimizers import matrices_only
+
+VOCABULARY = 7
+
+
+def frozen(layer):
+    """The layer, whose weights stay."""
+    layer.trainable = False
+    return layer
+
+
+def tied(first, units, between=()):
+    """A layer, others, and one with the weight of the first, turned."""
+    return Sequential([first, *between, TiedDense(units, first)])
+
+
+NAMES = {**{name: getattr(xpnn, name) for name in xpnn.__all__}, "frozen": frozen, "tied": tied}
+NAMES["matrices_only"] = matrices_only
+
+
+def made(code):
+    """What an expression makes."""
+    return eval(code, dict(NAMES))
+
+
+class Draw:
+    """Draws pieces of a network, each fit for the shape that it meets."""
+
+    def __init__(self, rng):
+        self.rng = rng
+
+    def one_of(self, *choices):
+        return choices[self.rng.integers(len(choices))]
+
+    def flag(self, share=0.5):
+        return bool(self.rng.random() < share)
+
+    def few(self, least=1, most=4):
+        return int(self.rng.integers(least, most + 1))
+
+    def layers(self, shape, count, depth):
+        """Pieces one after another, and the shape that they end in."""
+        pieces = []
+        for _ in range(count):
+            piece, shape = self.piece(shape, depth)
+            pieces.append(piece)
+        return pieces, shape
+
+    def piece(self, shape, depth):
+        """A piece that takes this shape, and the shape that it gives."""
+        for _ in range(100):
+            code = self.container(shape, depth) if depth and self.flag(0.25) else self.leaf(shape)
+            try:
+                given = made(code).output_shape(shape)
+            except (XpnnError, ValueError):
+                continue
+            if math.prod(given) <= 150:
+                return code, given
+        return "Identity()", shape
+
+    def leaf(self, shape):
+        groups = [self.anywhere, self.anywhere]
+        groups += {2: [self.of_sequences] * 4, 3: [self.of_images] * 4}.get(len(shape), [])
+        return self.one_of(*groups)(shape)
+
+    def anywhere(self, shape):
+        bias, units = self.flag(0.7), self.few(1, 5)
+        rules = self.one_of("L2(0.01)", "L1(0.02)", "MaxNorm(0.7)", "L2(0.1), MaxNorm(1.0, axis=0)")
+        return self.one_of(
+            f"Dense({units}, use_bias={bias})",
+            f"Dense({units}, use_bias={bias})",
+            f"Dense({units}).regularize({rules})",
+            f"frozen(Dense({units}))",
+            f"tied(Dense({units}), {shape[-1]}, [Tanh()])",
+            self.one_of("Identity()", "Dropout(0.0)", "GaussianNoise(0.0)", "AlphaDropout(0.0)"),
+            self.one_of("Sigmoid()", "Tanh()", "ReLU()", "SiLU()", "Softplus()", "Softmax()"),
+            self.one_of("LeakyReLU(0.2)", "ELU()", "ELU(0.7)", "SELU()", "GELU()", "GELU('tanh')"),
+            self.one_of("BatchNorm()", "BatchNorm(0.3, epsilon=0.01)", "LayerNorm()", "RMSNorm()"),
+            f"GroupNorm({self.few(1, 3)})",
+        )
+
+    def of_sequences(self, shape):
+        time, features = shape
+        walk = f"return_sequences={self.flag(0.7)}, use_bias={self.flag(0.8)}"
+        way = self.one_of("", "", ", reverse=True", f", truncate={self.few(1, 3)}")
+        kind = self.one_of("SimpleRNN", "LSTM", "GRU")
+        units, size = self.few(), self.few(1, 3)
+        steps = self.one_of(f"({time * features},)", f"({features}, {time})", "(-1, 1)")
+        looks = f"causal={self.flag()}, rotate={self.flag(0.3)}"
+        return self.one_of(
+            f"{kind}({units}, {walk}{way})",
+            f"SimpleRNN({units}, activation='relu', {walk})",
+            f"Bidirectional({kind}({units}, {walk}), merge={self.merge()!r})",
+            f"MultiHeadAttention({self.few(1, 2)}, {looks}, use_bias={self.flag(0.7)})",
+            f"TransformerBlock({features}, {self.few(1, 2)}, hidden={units}, {looks}, "
+            f"norm_first={self.flag()}, norm={self.one_of('LayerNorm', 'RMSNorm')})",
+            f"Conv1D({units}, {size}, {self.kernel(shape, 1)})",
+            f"MaxPool1D({size}, {self.window(size, 1)})",
+            f"AveragePool1D({size}, {self.window(size, 1)}, count_padding={self.flag()})",
+            self.one_of("LearnedPositions()", f"LearnedPositions({time + 1})"),
+            self.one_of("SinusoidalPositions()", "SinusoidalPositions(base=100.0)"),
+            self.one_of("Flatten()", f"Reshape({steps})", "SpatialDropout(0.0)"),
+            self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
+        )
+
+    def of_images(self, shape):
+        height, width, channels = shape
+        filters, size = self.few(), self.one_of(1, 2, 3, (1, 2), (3, 2))
+        more = self.one_of("", "", ", output_padding=1")
+        flat = self.one_of(f"({height * width}, {channels})", f"({height}, -1)", "(-1,)")
+        return self.one_of(
+            f"Conv2D({filters}, {size}, {self.kernel(shape, 2)})",
+            f"Conv2D({filters}, {size}, {self.kernel(shape, 2)})",
+            f"ConvTranspose2D({filters}, {size}, {self.kernel(shape, 2)}{more})",
+            f"MaxPool2D({size}, {self.window(size, 2)})",
+            f"AveragePool2D({size}, {self.window(size, 2)}, count_padding={self.flag()})",
+            self.one_of("Flatten()", f"Reshape({flat})", "SpatialDropout(0.0)"),
+            self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
+        )
+
+    def kernel(self, shape, axes):
+        padding = self.one_of("'valid'", "'same'", "1", "0" if axes == 1 else "(1, 0)")
+        stride = self.one_of(1, 1, 2, 2 if axes == 1 else (1, 2))
+        groups = self.one_of(1, 1, 2, shape[-1])
+        return (
+            f"stride={stride}, padding={padding}, dilation={self.one_of(1, 1, 2)}, "
+            f"groups={groups}, use_bias={self.flag(0.7)}"
+        )
+
+    def window(self, size, axes):
+        stride = self.one_of(None, 1, 2, 3 if axes == 1 else (2, 1))
+        padding = self.one_of("'valid'", "'same'", "1")
+        return f"stride={stride}, padding={padding}"
+
+    def merge(self):
+        return self.one_of("concatenate", "sum")
+
+    def container(self, shape, depth):
+        inside, given = self.layers(shape, self.few(1, 3), depth - 1)
+        body = f"[{', '.join(inside)}]"
+        if self.flag(0.4):
+            shortcut = f", shortcut=Dense({given[-1]})" if given != shape else ""
+            return f"Residual({body}{shortcut})"
+        if self.flag(0.4):
+            branches = [f"Sequential({body})", *self.layers(shape, self.few(0, 2), 0)[0][:1]]
+            branches += [f"Dense({given[-1]})"]
+            return f"Parallel([{', '.join(branches)}], merge={self.merge()!r})"
+        return f"{self.one_of('Sequential', 'Recompute')}({body})"
+
+    def network(self):
+        """The pieces of a network, its input shape, and the shape of its outputs."""
+        kind = self.one_of("numbers", "sequence", "sequence", "image", "ids")
+        if kind == "numbers":
+            shape = inputs = (self.few(1, 6),)
+        elif kind == "image":
+            shape = inputs = (self.few(2, 6), self.few(2, 6), self.few(1, 4))
+        else:
+            shape = inputs = (self.few(2, 6), self.few(1, 5))
+        first = []
+        if kind == "ids":
+            inputs, features = inputs[:1], inputs[1]
+            first = [f"Embedding({VOCABULARY}, {features})"]
+            if self.flag(0.3):
+                first = [f"tied({first[0]}, {VOCABULARY}, [Tanh()])"]
+                shape = (*inputs, VOCABULARY)
+        pieces = first + self.layers(shape, self.few(1, 6), 2)[0]
+        if kind in ("ids", "sequence") and self.flag(0.3):
+            cut = self.few(1, len(pieces))  # behind it time may change
+            pieces = [f"Masked([{', '.join(pieces[:cut])}])", *pieces[cut:]]
+        try:
+            return pieces, inputs, made(f"Sequential([{', '.join(pieces)}])").output_shape(inputs)
+        except XpnnError:  # such as a mask of other steps: others are drawn
+            return self.network()
+
+    def loss(self, pieces, shape):
+        """A loss with its options, and the head that it wants."""
+        name = self.one_of(
+            *("mean_squared_error", "mean_absolute_error", "huber", "quadratic_cost"),
+            *("cross_entropy", "cross_entropy", "kl_divergence"),
+            *("binary_cross_entropy", "binary_cross_entropy", "hinge"),
+        )
+        options, classes = {}, self.few(2, 4)
+        if name == "huber":
+            options["threshold"] = self.one_of(0.5, 1.0)
+        if name == "cross_entropy" and self.flag():
+            options["label_smoothing"] = 0.1
+        if name == "cross_entropy" and self.flag():
+            options["class_weight"] = [self.one_of(0.5, 1.0, 2.25) for _ in range(classes)]
+        if name in ("binary_cross_entropy", "hinge") and self.flag():
+            options["class_weight"] = [1.0, 2.5]
+        if name in ("cross_entropy", "kl_divergence", "binary_cross_entropy", "hinge"):
+            pieces.append(f"Dense({classes})")
+        if name == "binary_cross_entropy" and self.flag(0.3):
+            options["from_logits"] = False
+            pieces.append("Sigmoid()")
+        return name, options
+
+    def optimizer(self):
+        rate = self.one_of(0.01, 0.1)
+        shared = self.one_of(
+            "", "", ", weight_decay=0.1", ", weight_decay=0.1, decays=matrices_only"
+        )
+        shared += self.one_of("", ", clip=ClipByGlobalNorm(0.5)", ", clip=ClipByValue(0.05)")
+        return self.one_of(
+            f"SGD({rate}{shared})",
+            f"SGD({rate}, momentum=0.8, nesterov={self.flag()}{shared})",
+            f"Adam({rate}, epsilon=0.01{shared})",  # a gradient of rounding is none, so divided
+            f"AdamW({rate}, beta1=0.7, epsilon=0.01{shared})",
+            f"NAdam({rate}, epsilon=0.01{shared})",
+            f"RMSprop({rate}, rho=0.8, epsilon=0.01, momentum={self.one_of(0.0, 0.5)}{shared})",
+            f"Adagrad({rate}, epsilon=0.01{shared})",
+        )

@@ -1,0 +1,445 @@
+"""A network's twin in PyTorch: the same arrays, worked out by torch's functions, with autograd.
+
+Of the layers only what they were made with is read: their arguments and the names of their arrays.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as f
+
+import xpnn.layers as kinds
+from xpnn import L1, L2, ClipByGlobalNorm, ClipByValue, MaxNorm
+from xpnn.optimizers import matrices_only
+
+FAR = -1e30  # added to what attention does not see
+
+
+class Twin:
+    """Has the parameters of a network as leaves of autograd, and steps by torch.optim.
+
+    Args:
+        network: its arrays are copied, its layers are only read.
+        loss: ``(predictions, targets, weight) -> value``.
+        optimizer: of xpnn, whose numbers are taken over, or None.
+    """
+
+    def __init__(self, network, loss, optimizer=None):
+        self.network, self.loss = network, loss
+        arrays = network.numpy_arrays()
+        self.layers = dict(network.walk())
+        self.names = {id(layer): name for name, layer in self.layers.items()}
+        self.state = {k: torch.tensor(arrays[k]) for k in network.state}
+        self.params = {k: torch.tensor(arrays[k], requires_grad=True) for k in network.params}
+        self.trained = [name for name in self.params if not self._is_frozen(name)]
+        self.clip = None if optimizer is None else optimizer.clip
+        self.optimizer = None if optimizer is None or not self.trained else self._made(optimizer)
+
+    def load(self, arrays):
+        """Take over other values."""
+        with torch.no_grad():
+            for name, param in self.params.items():
+                param.copy_(torch.tensor(arrays[name]))
+
+    def _is_frozen(self, name):
+        return any(
+            not layer.trainable
+            for outer, layer in self.layers.items()
+            if not outer or name.startswith(f"{outer}.")
+        )
+
+    # Training -------------------------------------------------------------------------------------
+
+    def passes(self, x, y, weight):
+        """Output, loss, and gradients of all parameters and of the input."""
+        x = torch.tensor(x, requires_grad=x.dtype.kind == "f")
+        for param in self.params.values():
+            param.grad = None
+        output = self.forward(x, training=True)
+        value = self.loss(output, torch.tensor(y), None if weight is None else torch.tensor(weight))
+        if value.requires_grad:  # not where there is nothing to learn
+            value.backward()
+        found = {name: _grad(param) for name, param in self.params.items()}
+        found |= {"input": x.grad.numpy()} if x.requires_grad else {}
+        return {**found, "output": output.detach().numpy(), "loss": value.item()}
+
+    def step(self, x, y, weight):
+        """One step with penalties, limits and constraints; returns the loss."""
+        for param in self.params.values():
+            param.grad = None
+        output = self.forward(torch.tensor(x), training=True)
+        value = self.loss(output, torch.tensor(y), None if weight is None else torch.tensor(weight))
+        for name, rule in self._rules():
+            w = self.params[name]
+            if isinstance(rule, L1):
+                value = value + rule.strength * w.abs().sum()
+            elif isinstance(rule, L2):
+                value = value + rule.strength / 2 * (w * w).sum()
+        if value.requires_grad:  # not where there is nothing to learn
+            value.backward()
+        self._limit()
+        if self.optimizer is not None:
+            torch.set_default_dtype(torch.float64)  # that of NAdam's products
+            self.optimizer.step()
+            torch.set_default_dtype(torch.float32)
+        for name, rule in self._rules():
+            if isinstance(rule, MaxNorm):
+                self._shorten(self.params[name], rule)
+        return value.item()
+
+    def _rules(self):
+        for name in self.trained:
+            layer, _, _ = name.rpartition(".")
+            if self.params[name].ndim > 1:
+                yield from ((name, rule) for rule in self.layers[layer].regularizers)
+
+    def _limit(self):
+        grads = [self.params[name].grad for name in self.trained]
+        grads = [grad for grad in grads if grad is not None]
+        if isinstance(self.clip, ClipByGlobalNorm) and grads:
+            length = math.sqrt(sum((grad * grad).sum().item() for grad in grads))
+            for grad in grads:
+                grad *= min(1.0, self.clip.limit / length) if length else 1.0
+        if isinstance(self.clip, ClipByValue):
+            for grad in grads:
+                grad.clamp_(-self.clip.limit, self.clip.limit)
+
+    def _shorten(self, w, rule):
+        with torch.no_grad():
+            axes = [axis for axis in range(w.ndim) if axis != rule.axis % w.ndim]
+            length = (w * w).sum(axes, keepdim=True).sqrt()
+            w *= torch.where(length > rule.limit, rule.limit / length, 1.0)
+
+    def _made(self, ours):
+        """The optimizer of torch.optim."""
+        numbers = dict(ours.hyper)
+        decay = numbers.pop("weight_decay")
+        options = {"lr": numbers.pop("rate")}
+        if "beta1" in numbers:
+            options["betas"] = numbers.pop("beta1"), numbers.pop("beta2")
+        theirs = {"epsilon": "eps", "rho": "alpha"}
+        options |= {theirs.get(name, name): value for name, value in numbers.items()}
+        if getattr(ours, "nesterov", False):
+            options["nesterov"] = True
+        groups = [
+            {
+                "params": [
+                    self.params[k] for k in self.trained if (self.params[k].ndim > 1) == wide
+                ],
+                "weight_decay": decay if wide or ours.decays is not matrices_only else 0.0,
+            }
+            for wide in (False, True)
+        ]
+        groups = [group for group in groups if group["params"]]
+        return getattr(torch.optim, type(ours).__name__)(groups, **options)
+
+    # Layers ---------------------------------------------------------------------------------------
+
+    def forward(self, x, training=False):
+        self.training = training
+        return self._run("", self.network.root, x, None)
+
+    def _run(self, name, layer, Z, mask):
+        """The output of a layer; ``mask`` is True at the steps that are no padding."""
+        for kind in type(layer).__mro__:
+            if kind in RULES:
+                return RULES[kind](self, name, layer, Z, mask)
+        raise NotImplementedError(f"no twin of {layer!r}")
+
+    def array(self, name, key):
+        return self.params.get(f"{name}.{key}" if name else key)
+
+    def inside(self, name, layer, Z, mask):
+        """The outputs of the layers inside, each of its own input: a generator to send them to."""
+        for key, child in layer.children().items():
+            yield lambda z, key=key, child=child: self._run(
+                f"{name}.{key}" if name else key, child, z, mask
+            )
+
+
+def _grad(param):
+    return np.zeros(param.shape) if param.grad is None else param.grad.numpy().copy()
+
+
+# Containers ---------------------------------------------------------------------------------------
+
+
+def sequential(twin, name, layer, Z, mask):
+    for run in twin.inside(name, layer, Z, mask):
+        Z = run(Z)
+    return Z
+
+
+def masked(twin, name, layer, Z, mask):
+    real = layer.padding != Z
+    return sequential(twin, name, layer, Z, real if Z.ndim == 2 else real.any(-1))
+
+
+def residual(twin, name, layer, Z, mask):
+    body, *shortcut = twin.inside(name, layer, Z, mask)
+    return body(Z) + (shortcut[0](Z) if shortcut else Z)
+
+
+def parallel(twin, name, layer, Z, mask):
+    outputs = [run(Z) for run in twin.inside(name, layer, Z, mask)]
+    return torch.cat(outputs, -1) if layer.merge == "concatenate" else sum(outputs)
+
+
+# Products -----------------------------------------------------------------------------------------
+
+
+def dense(twin, name, layer, Z, mask):
+    return f.linear(Z, twin.array(name, "weight").T, twin.array(name, "bias"))
+
+
+def tied_dense(twin, name, layer, Z, mask):
+    source = twin.names[id(layer.source)]
+    return f.linear(Z, twin.array(source, "weight"), twin.array(name, "bias"))
+
+
+def embedding(twin, name, layer, Z, mask):
+    return f.embedding(Z.long(), twin.array(name, "weight"))
+
+
+def padding_of(layer, lengths, spans, axis):
+    """Entries before and behind the axis."""
+    padding = layer.padding
+    padding = padding if isinstance(padding, str) else padding[axis]
+    if padding == "same":
+        stride, length = layer.stride[axis], lengths[axis]
+        more = max((math.ceil(length / stride) - 1) * stride + spans[axis] - length, 0)
+        return more // 2, more - more // 2
+    return (0, 0) if isinstance(padding, str) else (padding, padding)
+
+
+def padded(layer, Z, spans, value=0.0):
+    """Channels first, and padded as the layer says."""
+    Z = Z.movedim(-1, 1)
+    pads = [padding_of(layer, Z.shape[2:], spans, axis) for axis in range(Z.ndim - 2)]
+    return f.pad(Z, [n for pair in reversed(pads) for n in pair], value=value)
+
+
+def convolution(twin, name, layer, Z, mask):
+    spans = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    kernel = twin.array(name, "weight").movedim((-1, -2), (0, 1)).contiguous()
+    run = f.conv1d if layer.axes == 1 else f.conv2d
+    options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
+    S = run(padded(layer, Z, spans), kernel, twin.array(name, "bias"), **options)
+    return S.movedim(1, -1)
+
+
+def transposed(twin, name, layer, Z, mask):
+    spans = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    W = twin.array(name, "weight")  # (height, width, inputs / groups, filters)
+    blocks = torch.stack(W.chunk(layer.groups, dim=-1))
+    kernel = blocks.movedim((-2, -1), (1, 2)).flatten(0, 1)  # (inputs, filters / groups, ...)
+    kernel = kernel.contiguous()
+    S = f.conv_transpose2d(
+        Z.movedim(-1, 1), kernel, stride=layer.stride, dilation=layer.dilation, groups=layer.groups
+    )
+    for axis, (span, stride) in enumerate(zip(spans, layer.stride, strict=True)):
+        positions, more = Z.shape[1 + axis], layer.output_padding[axis]
+        padding = layer.padding if isinstance(layer.padding, str) else layer.padding[axis]
+        low = 0 if isinstance(padding, str) else padding
+        length = (positions - 1) * stride + span - 2 * low
+        if padding == "same":
+            length, low = positions * stride, max(span - stride, 0) // 2
+        length += more
+        shape = list(S.shape)
+        shape[2 + axis] = max(0, low + length - shape[2 + axis])
+        S = torch.cat([S, S.new_zeros(shape)], 2 + axis).narrow(2 + axis, low, length)
+    bias = twin.array(name, "bias")
+    S = S.movedim(1, -1)
+    return S if bias is None else S + bias
+
+
+# Pools --------------------------------------------------------------------------------------------
+
+
+def max_pool(twin, name, layer, Z, mask):
+    run = f.max_pool1d if layer.axes == 1 else f.max_pool2d
+    Z = padded(layer, Z, layer.pool_size, -math.inf)
+    return run(Z, layer.pool_size, layer.stride).movedim(1, -1)
+
+
+def average_pool(twin, name, layer, Z, mask):
+    run = f.avg_pool1d if layer.axes == 1 else f.avg_pool2d
+
+    def sums(Z):
+        means = run(padded(layer, Z, layer.pool_size), layer.pool_size, layer.stride)
+        return means.movedim(1, -1) * math.prod(layer.pool_size)
+
+    counts = math.prod(layer.pool_size) if layer.count_padding else sums(torch.ones_like(Z))
+    return sums(Z) / counts
+
+
+def global_average(twin, name, layer, Z, mask):
+    return Z.mean(tuple(range(1, Z.ndim - 1)))
+
+
+def global_max(twin, name, layer, Z, mask):
+    return Z.flatten(1, -2).max(1).values
+
+
+# Norms --------------------------------------------------------------------------------------------
+
+
+def batch_norm(twin, name, layer, Z, mask):
+    mean, variance = (twin.state[f"{name}.running_{key}"] for key in ("mean", "variance"))
+    S = f.batch_norm(
+        Z.movedim(-1, 1), mean, variance, twin.array(name, "scale"), twin.array(name, "shift"),
+        twin.training, layer.momentum, layer.epsilon,
+    )  # fmt: skip
+    return S.movedim(1, -1)
+
+
+def layer_norm(twin, name, layer, Z, mask):
+    scale, shift = twin.array(name, "scale"), twin.array(name, "shift")
+    return f.layer_norm(Z, Z.shape[-1:], scale, shift, layer.epsilon)
+
+
+def rms_norm(twin, name, layer, Z, mask):
+    return f.rms_norm(Z, Z.shape[-1:], twin.array(name, "scale"), layer.epsilon)
+
+
+def group_norm(twin, name, layer, Z, mask):
+    # not by f.group_norm, which crashes where its input needs no gradient (PyTorch 2.13)
+    cut = Z.reshape(Z.shape[0], -1, layer.groups, Z.shape[-1] // layer.groups)
+    variance, mean = torch.var_mean(cut, (1, 3), correction=0, keepdim=True)
+    X = ((cut - mean) / torch.sqrt(variance + layer.epsilon)).reshape(Z.shape)
+    return X * twin.array(name, "scale") + twin.array(name, "shift")
+
+
+# Sequences ----------------------------------------------------------------------------------------
+
+
+def rnn_step(layer, P, U, h, c):
+    S = P + U
+    return (torch.tanh(S) if layer.activation == "tanh" else torch.relu(S)), c
+
+
+def lstm_step(layer, P, U, h, c):
+    i, to_forget, g, o = (P + U).chunk(4, -1)
+    c = to_forget.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def gru_step(layer, P, U, h, c):
+    (P_r, P_z, P_n), (U_r, U_z, U_n) = P.chunk(3, -1), U.chunk(3, -1)
+    r, z = (P_r + U_r).sigmoid(), (P_z + U_z).sigmoid()
+    return (1 - z) * (P_n + r * U_n).tanh() + z * h, c
+
+
+STEPS = {kinds.SimpleRNN: rnn_step, kinds.LSTM: lstm_step, kinds.GRU: gru_step}
+
+
+def recurrent(twin, name, layer, Z, mask):
+    W, R = twin.array(name, "weight"), twin.array(name, "recurrent_weight")
+    b, q = twin.array(name, "bias"), twin.array(name, "recurrent_bias")
+    h = c = Z.new_zeros(Z.shape[0], layer.units)
+    outputs = [h] * Z.shape[1]
+    order = range(Z.shape[1])[:: -1 if layer.reverse else 1]
+    for count, t in enumerate(order):
+        if layer.truncate and count % layer.truncate == 0:
+            h, c = h.detach(), c.detach()
+        new = STEPS[type(layer)](layer, f.linear(Z[:, t], W.T, b), f.linear(h, R.T, q), h, c)
+        outputs[t] = new[0]
+        if mask is not None:
+            real = mask[:, t, None]
+            outputs[t] = torch.where(real, new[0], 0.0)
+            new = [torch.where(real, *pair) for pair in zip(new, (h, c), strict=True)]
+        h, c = new
+    return torch.stack(outputs, 1) if layer.return_sequences else h
+
+
+def turned(x):
+    """Rotary positions: halves are the coordinates of points (Su et al., 2021)."""
+    time, features = x.shape[-2:]
+    pace = 10_000.0 ** (-2 * torch.arange(features // 2, dtype=x.dtype) / features)
+    points = torch.complex(x[..., : features // 2], x[..., features // 2 :])
+    angles = torch.arange(time, dtype=x.dtype)[:, None] * pace
+    points = points * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([points.real, points.imag], -1)
+
+
+def attention(twin, name, layer, Z, mask):
+    joint = f.linear(Z, twin.array(name, "weight").T, twin.array(name, "bias"))
+    Q, K, V = (part.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for part in joint.chunk(3, -1))
+    if layer.rotate:
+        Q, K = turned(Q), turned(K)
+    seen = torch.ones(Z.shape[1], Z.shape[1], dtype=torch.bool)
+    seen = seen.tril() if layer.causal else seen
+    seen = seen if mask is None else seen & mask[:, None, None, :]
+    scores = Q @ K.transpose(-1, -2) / math.sqrt(Q.shape[-1])
+    P = torch.where(seen, scores, FAR).softmax(-1) * seen
+    A = (P @ V).transpose(1, 2).flatten(-2)
+    return f.linear(A, twin.array(name, "output_weight").T, twin.array(name, "output_bias"))
+
+
+def learned_positions(twin, name, layer, Z, mask):
+    return Z + twin.array(name, "weight")[: Z.shape[1]]
+
+
+def sinusoidal_positions(twin, name, layer, Z, mask):
+    time, features = Z.shape[1:]
+    waves = torch.zeros(time, features, dtype=Z.dtype)
+    for t in range(time):
+        for i in range(0, features, 2):
+            angle = t / layer.base ** (i / features)
+            waves[t, i], waves[t, i + 1] = math.sin(angle), math.cos(angle)
+    return Z + waves
+
+
+# Elementwise --------------------------------------------------------------------------------------
+
+
+def plain(function):
+    return lambda twin, name, layer, Z, mask: function(Z, layer)
+
+
+same = plain(lambda Z, layer: Z)
+RULES = {
+    kinds.Sequential: sequential,
+    kinds.Recompute: sequential,
+    kinds.Masked: masked,
+    kinds.Residual: residual,
+    kinds.Parallel: parallel,
+    kinds.Dense: dense,
+    kinds.TiedDense: tied_dense,
+    kinds.Embedding: embedding,
+    kinds.Conv1D: convolution,
+    kinds.Conv2D: convolution,
+    kinds.ConvTranspose2D: transposed,
+    kinds.MaxPool1D: max_pool,
+    kinds.MaxPool2D: max_pool,
+    kinds.AveragePool1D: average_pool,
+    kinds.AveragePool2D: average_pool,
+    kinds.GlobalAveragePool: global_average,
+    kinds.GlobalMaxPool: global_max,
+    kinds.BatchNorm: batch_norm,
+    kinds.LayerNorm: layer_norm,
+    kinds.RMSNorm: rms_norm,
+    kinds.GroupNorm: group_norm,
+    kinds.Recurrent: recurrent,
+    kinds.MultiHeadAttention: attention,
+    kinds.LearnedPositions: learned_positions,
+    kinds.SinusoidalPositions: sinusoidal_positions,
+    kinds.Dropout: same,  # which are off
+    kinds.SpatialDropout: same,
+    kinds.AlphaDropout: same,
+    kinds.GaussianNoise: same,
+    kinds.Identity: same,
+    kinds.Flatten: plain(lambda Z, layer: Z.flatten(1)),
+    kinds.Reshape: plain(lambda Z, layer: Z.reshape(Z.shape[0], *layer.shape)),
+    kinds.Sigmoid: plain(lambda Z, layer: Z.sigmoid()),
+    kinds.Tanh: plain(lambda Z, layer: Z.tanh()),
+    kinds.ReLU: plain(lambda Z, layer: Z.relu()),
+    kinds.LeakyReLU: plain(lambda Z, layer: f.leaky_relu(Z, layer.negative_slope)),
+    kinds.ELU: plain(lambda Z, layer: f.elu(Z, layer.alpha)),
+    kinds.SELU: plain(lambda Z, layer: f.selu(Z)),
+    kinds.SiLU: plain(lambda Z, layer: f.silu(Z)),
+    kinds.Softplus: plain(lambda Z, layer: torch.logaddexp(Z, torch.zeros_like(Z))),
+    kinds.GELU: plain(lambda Z, layer: f.gelu(Z, approximate=layer.approximate)),
+    kinds.Softmax: plain(lambda Z, layer: Z.softmax(-1)),
+}
