@@ -37,7 +37,7 @@ network = Network(
     backend=options.backend,
     seed=1,
 )
-trainer = Trainer(network, xpnn.quadratic_cost, SGD(3.0), metrics=[Accuracy(threshold=0.5)])
+trainer = Trainer(network, xpnn.quadratic_cost, SGD(3.0), metrics=[Accuracy()])
 history = trainer.fit(
     x_train[:50_000],
     one_hot[y_train[:50_000]],

@@ -199,7 +199,7 @@ def drawn(metric, rows=40):
     if isinstance(metric, MAE | R2):
         targets = rng.normal(size=(rows, 2))
         return targets + 0.3 * rng.normal(size=(rows, 2)), targets
-    if getattr(metric, "threshold", 0) > 0:
+    if getattr(metric, "threshold", None):
         return rng.normal(size=(rows, 1)), rng.integers(2, size=(rows, 1))
     return rng.normal(size=(rows, 4)), rng.integers(4, size=rows)
 

@@ -2,6 +2,7 @@
 
 import inspect
 from types import FunctionType
+from typing import get_args
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.training.callbacks.table import CALLBACKS
 from xpnn import backends, initializers, layers, losses, metrics, optimizers, training
 from xpnn.layers import BASES as LAYER_BASES
 from xpnn.layers.regularization import Constraint, Penalty
+from xpnn.losses.outputs import MEANINGS, outputs_of
 from xpnn.optimizers import Clipping
 
 MODULES = [xpnn, backends, initializers, layers, losses, metrics, optimizers, training]
@@ -103,6 +105,20 @@ def test_everything_public_is_in_its_table(kind):
     assert not without, f"a public {kind} has a line in the table of its kind, but not {without}"
 
 
+def says_what_it_takes_outputs_for(one):
+    """Whether a loss or a metric does, in one of the words that there are."""
+    if isinstance(one, FunctionType):
+        return outputs_of(one) in MEANINGS
+    return one.reads in get_args(metrics.Kind)
+
+
+@pytest.mark.parametrize("kind", ["loss", "metric"])
+def test_everything_public_says_what_it_takes_outputs_for(kind):
+    found, _ = TABLES[kind]
+    silent = {one for one in found() if not says_what_it_takes_outputs_for(one)}
+    assert not silent, f"a public {kind} says what it takes outputs for, but not {silent}"
+
+
 OTHERS = {  # of no kind that has a table
     "data initializers metrics datasets get_backend split register load generate Network Trainer",
     "every_parameter matrices_only make_train_step load_weights save_weights MixedPrecision",
@@ -143,6 +159,12 @@ class OffByOne(metrics.Accuracy):
 
     def result(self, rows):
         return super().result(rows) + 1
+
+
+class Blind(metrics.Metric):
+    """A metric that does not say what it reads."""
+
+    name = "blind"
 
 
 class Silent(training.Callback):
@@ -194,6 +216,15 @@ def test_one_more_without_a_line_is_noticed(kind, also_in_xpnn, monkeypatch):
             monkeypatch.setattr(plant, "__module__", home.__name__)
     with pytest.raises(AssertionError, match=f"a public {kind} has a line"):
         test_everything_public_is_in_its_table(kind)
+
+
+@pytest.mark.parametrize(("kind", "plant"), [("loss", quarrel), ("metric", Blind)])
+def test_one_more_that_does_not_say_what_it_takes_outputs_for_is_noticed(kind, plant, monkeypatch):
+    monkeypatch.setattr(plant, "__module__", f"xpnn.{kind}s.planted")
+    monkeypatch.setattr(xpnn, plant.__name__, plant, raising=False)
+    monkeypatch.setattr(xpnn, "__all__", [*xpnn.__all__, plant.__name__])
+    with pytest.raises(AssertionError, match=f"a public {kind} says what"):
+        test_everything_public_says_what_it_takes_outputs_for(kind)
 
 
 def test_one_more_backend_without_a_line_is_noticed(monkeypatch):

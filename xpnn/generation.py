@@ -24,6 +24,7 @@ from xpnn.backends import Backend
 from xpnn.backends.portable.host_arrays import host_array
 from xpnn.errors import DataError, ShapeError, XpnnError
 from xpnn.layers import Layer, Masked, Parallel, Recompute, Residual, Sequential
+from xpnn.losses import MEANINGS
 from xpnn.network import Network
 from xpnn.typing import Array, Params, State
 
@@ -62,6 +63,8 @@ def generate(
         The prompt with ``count`` more ids, on the host.
     """
     ids = _ids(network, prompt)
+    if temperature > 0:
+        _check_scores(network)
     if count < 0:
         raise ValueError(f"count is how many ids to write, at least 0, got {count}")
     rng, reader = Generator(Philox(seed)), Reader(network, ids.shape[0])
@@ -206,6 +209,17 @@ def _alone_as_among_others(layer: Layer, backend: Backend) -> bool:
     )
     rounding = 0.01 + 8 * float(xp.finfo(backend.dtype(layer.dtype)).eps)  # TF32 and two bytes
     return np.allclose(one_by_one, at_once, rtol=0, atol=rounding * np.abs(at_once).max())
+
+
+def _check_scores(network: Network) -> None:
+    """Refuse outputs that are probabilities already, whose softmax knows next to nothing."""
+    found = network.root.output_range(None)
+    if found is not None and not MEANINGS["class logits"].fits(*found):
+        raise ValueError(
+            f"generate draws by the softmax of the network's scores, but its outputs lie from "
+            f"{found[0]:g} to {found[1]:g}; leave the last layer out, or write temperature=0 for "
+            f"the likeliest id"
+        )
 
 
 def _ids(network: Network, prompt: Any) -> np.ndarray:

@@ -33,7 +33,7 @@ from typing import Any
 
 from xpnn.backends import Backend, get_backend
 from xpnn.errors import DataError, ShapeError, XpnnError
-from xpnn.layers import Dense, Layer, Sigmoid
+from xpnn.layers import Dense, Layer, Sigmoid, Softmax
 from xpnn.network import FLOATS
 from xpnn.typing import Array, Namespace
 
@@ -301,6 +301,8 @@ def _check_finite(array: Array, what: str, backend: Backend) -> None:
 
 def _as_activation(activation: Any, units: int) -> Layer:
     """An elementwise layer, or one like Softmax: no weights, no memory, the shape kept."""
+    if units == 1 and (isinstance(activation, Softmax) or activation is Softmax):
+        raise ValueError("Softmax of one unit is 1, whatever comes in; write Sigmoid in its place")
     try:
         layer = activation() if isinstance(activation, type) else activation
     except TypeError:  # a class that cannot do without arguments, such as Dense

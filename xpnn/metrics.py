@@ -1,5 +1,9 @@
 """Metrics: what predictions are worth, in words a person uses.
 
+In a ``Trainer`` a metric follows the loss: yes is what is above 0 where that takes outputs for
+logits, above 0.5 where it takes them for probabilities, and what a metric cannot measure of such
+outputs is refused before the first step. Called by itself, a metric goes by the predictions alone.
+
 A metric is computed in two halves. ``statistics`` turns one batch into a short 1-d array, on the
 device; ``result`` turns the rows of all batches into a number, on the host, in float64, once. So
 measuring waits for the device hardly ever, and F1 or R2 are those of the whole data set, not means
@@ -10,18 +14,26 @@ over batches. In between, ``merged`` makes few rows of many. Where all weights a
 0.5
 """
 
+import copy
+import logging
 import math
 import warnings
 from collections.abc import Collection
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from xpnn.arguments import KnownAttributes
+from xpnn.arguments import KnownAttributes, same_length
 from xpnn.backends import Backend, backend_of
-from xpnn.errors import EmptyMeanWarning
+from xpnn.backends.advice import rewording
+from xpnn.errors import Change, DataError, EmptyMeanWarning, ShapeError
+from xpnn.losses.outputs import MEANINGS, Outputs
 from xpnn.numerics import one_hot, widened
 from xpnn.typing import Array, Namespace, Shape
+
+logger = logging.getLogger("xpnn")
+
+Kind = Literal["answers", "ranks", "values"]
 
 
 class Metric(KnownAttributes):
@@ -32,10 +44,14 @@ class Metric(KnownAttributes):
     Attributes:
         name: its key in histories and results.
         higher_is_better: for callbacks that watch it.
+        reads: what it takes outputs for: "answers", yes or no, or the largest of several classes;
+            "ranks", the larger the likelier a class; "values", numbers to compare with the targets;
+            None for whatever they are.
     """
 
     name: str
     higher_is_better: ClassVar[bool] = True
+    reads: ClassVar[Kind | None] = None
 
     def __init__(self) -> None:
         """Most metrics have no options."""
@@ -56,6 +72,33 @@ class Metric(KnownAttributes):
             weight: sample weights, (batch, ...), or None.
         """
         raise NotImplementedError(f"{type(self).__name__} has to define statistics")
+
+    def following(self, outputs: Outputs) -> "Metric":
+        """The metric as it measures these outputs: itself, unless it depends on what they are.
+
+        Raises:
+            ValueError: it cannot measure them; the message says what to write.
+        """
+        if self.reads == "values" and outputs.name in ("logits", "class logits", "margins"):
+            raise ValueError(
+                f"{self!r} compares outputs with targets as numbers, but {outputs.loss} takes them "
+                f"for {MEANINGS[outputs.name].words}; leave it out, or measure Accuracy()"
+            )
+        if self.reads == "ranks" and outputs.single:
+            raise ValueError(
+                f"{self!r} ranks the outputs of several classes, got a network with one output; "
+                f"leave it out, or measure Accuracy()"
+            )
+        return self
+
+    def check_targets(
+        self, targets: Array, output_shape: Shape, backend: Backend, values: bool = True
+    ) -> None:
+        """Look at targets once, before anything is measured; see ``xpnn.losses.check_targets``.
+
+        Raises:
+            ShapeError, DataError: it cannot measure outputs of that shape by these targets.
+        """
 
     def merged(self, rows: np.ndarray) -> np.ndarray:
         """Rows that ``result`` makes the same of, but fewer; unless written, all are kept.
@@ -82,15 +125,27 @@ class Metric(KnownAttributes):
         Without any samples, or where all weights are 0, it is NaN, and an EmptyMeanWarning says so.
         """
         backend = backend or backend_of(predictions)
+        given = targets
+        predictions, targets = backend.asarray(predictions), backend.asarray(targets)
         weight = None if sample_weight is None else backend.asarray(sample_weight)
-        with backend.on_device():
-            arrays = backend.asarray(predictions), backend.asarray(targets)
-            row = self.statistics(*arrays, weight, backend.xp)
+        if predictions.shape[0] or targets.shape[0]:
+            same_length(predictions=predictions, targets=targets, sample_weight=weight)
+        with backend.on_device(), rewording(y=given):
+            self.check_targets(targets, tuple(predictions.shape[1:]), backend)
+            self.check_predictions(predictions, backend)
+            row = self.statistics(predictions, targets, weight, backend.xp)
         value = self.result(backend.to_numpy(row)[None, :].astype(np.float64))
         if math.isnan(value):
-            some = arrays[1].shape[0] if weight is None else backend.to_numpy(weight).any()
+            some = targets.shape[0] if weight is None else backend.to_numpy(weight).any()
             tell_of_empty_means([] if some else [self.name])
         return value
+
+    def check_predictions(self, predictions: Array, backend: Backend) -> None:
+        """Refuse predictions that may be one thing or another, where no loss says which.
+
+        Raises:
+            DataError: the metric would be another number.
+        """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -121,25 +176,120 @@ class _Mean(Metric):
         return float(total / weight) if weight else math.nan
 
 
-class Accuracy(_Mean):
-    """Share of right classes.
+class _Answers(Metric):
+    """Base of the metrics that compare answers: yes or no, or one class of several."""
+
+    fixed: ClassVar[tuple[str, ...]] = ("threshold", "multilabel")
+    reads = "answers"
+    threshold: float | None = None
+    multilabel: bool = False
+
+    def __init__(self, threshold: float | None = None, multilabel: bool = False):
+        self.threshold, self.multilabel = threshold, multilabel
+
+    def answers(self, predictions: Array, targets: Array, xp: Namespace) -> tuple[Array, Array]:
+        """The answers given and the true ones: 0 and 1, or class numbers, of the items' shape."""
+        if self.multilabel:
+            predictions, targets = predictions[..., None], targets[..., None]
+        return chosen_class(predictions, self.threshold, xp), true_class(predictions, targets, xp)
+
+    def following(self, outputs: Outputs) -> Self:
+        super().following(outputs)
+        if self.multilabel and outputs.name == "class logits":
+            raise ValueError(
+                f"{self!r} takes each output for a yes or no of its own, but {outputs.loss} takes "
+                f"them for {MEANINGS[outputs.name].words}; leave multilabel=True out, or choose "
+                f"binary_cross_entropy"
+            )
+        if self.multilabel and outputs.sum_to_1:
+            raise ValueError(
+                f"{self!r} takes each output for a yes or no of its own, but those of "
+                f"{outputs.last!r} sum to 1; leave multilabel=True out, or end the network in "
+                f"Sigmoid()"
+            )
+        if not (outputs.single or self.multilabel):
+            return self
+        threshold = self._threshold_for(outputs) if self.threshold is None else self.threshold
+        if outputs.are_shares and not 0 < threshold < 1:
+            raise ValueError(
+                f"{self!r} has its threshold at {threshold:g}, but outputs lie from 0 to 1; leave "
+                f"threshold out, or write threshold=0.5"
+            )
+        told = copy.copy(self)
+        vars(told)["threshold"] = threshold
+        return told
+
+    def _threshold_for(self, outputs: Outputs) -> float:
+        """Above which number these outputs say yes."""
+        if outputs.are_shares:
+            return 0.5
+        if outputs.name == "values":
+            raise ValueError(
+                f"{self!r} does not know above which number an output says yes, as {outputs.loss} "
+                f"takes outputs for {MEANINGS[outputs.name].words}; write threshold=0.5 for "
+                f"targets of 0 and 1, threshold=0 for targets of -1 and 1"
+            )
+        if outputs.name is None:
+            logger.warning(
+                "%s does not say what it takes outputs for, so %r takes those above 0 for yes; "
+                "write threshold=0 if they are logits, threshold=0.5 if they are probabilities",
+                *(outputs.loss, self),
+            )
+            return 0.0
+        threshold = MEANINGS[outputs.name].threshold
+        assert threshold is not None  # but for logits of classes, and these are never single
+        return threshold
+
+    def check_targets(
+        self, targets: Array, output_shape: Shape, backend: Backend, values: bool = True
+    ) -> None:
+        if self.multilabel or output_shape[-1:] in ((), (1,)):
+            _check_yes_or_no(targets, output_shape, backend, values)
+        else:
+            _check_classes(self, targets, output_shape, backend, values)
+
+    def check_predictions(self, predictions: Array, backend: Backend) -> None:
+        one_each = self.multilabel or _is_binary(predictions)
+        if self.threshold is not None or not one_each or not predictions.shape[0]:
+            return
+        xp = backend.xp
+        if not xp.isdtype(predictions.dtype, "real floating"):
+            return
+        shares = xp.all((predictions >= 0) & (predictions <= 1))
+        unclear = xp.any((predictions > 0) & (predictions <= 0.5))
+        if bool(backend.to_numpy(shares & unclear)):
+            raise DataError(
+                f"wanted predictions of which {self!r} can tell yes from no, got numbers from 0 to "
+                f"1, which may be probabilities or logits; write threshold=0.5 for probabilities, "
+                f"threshold=0 for logits"
+            )
+
+    def __repr__(self) -> str:
+        options = {"threshold": (self.threshold, None), "multilabel": (self.multilabel, False)}
+        given = [
+            f"{name}={value!r}" for name, (value, left_out) in options.items() if value != left_out
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+class Accuracy(_Answers, _Mean):
+    """Share of right answers.
 
     Many outputs: the largest is the class; targets are class numbers or one-hot rows. One output:
-    yes where it is above ``threshold``; targets of 0 or -1 are no, of 1 yes.
+    yes where it is above ``threshold``; targets of 0 or -1 are no, of 1 yes. Several labels at once
+    (``multilabel=True``): each output is a yes or no of its own, and each counts.
 
     Args:
-        threshold: 0 for logits, 0.5 for probabilities.
+        threshold: above which an output says yes; left out, 0 where the loss of the ``Trainer``
+            takes outputs for logits, 0.5 where it takes them for probabilities.
+        multilabel: whether a sample may be of several classes at once, or of none.
     """
 
-    fixed = ("threshold",)
     name = "accuracy"
 
-    def __init__(self, threshold: float = 0.0):
-        self.threshold = threshold
-
     def values(self, predictions: Array, targets: Array, xp: Namespace) -> Array:
-        chosen = chosen_class(predictions, self.threshold, xp)
-        return xp.astype(chosen == true_class(predictions, targets, xp), _wide(predictions, xp))
+        chosen, true = self.answers(predictions, targets, xp)
+        return xp.astype(chosen == true, _wide(predictions, xp))
 
 
 class TopK(_Mean):
@@ -150,11 +300,22 @@ class TopK(_Mean):
     """
 
     fixed = ("k",)
+    reads = "ranks"
 
     def __init__(self, k: int = 5):
         if k < 1:
             raise ValueError(f"TopK needs k of at least 1, got {k}")
         self.k, self.name = k, f"top_{k}"
+
+    def check_targets(
+        self, targets: Array, output_shape: Shape, backend: Backend, values: bool = True
+    ) -> None:
+        if output_shape[-1:] in ((), (1,)):
+            raise ShapeError(
+                f"{self!r} ranks the outputs of several classes, got predictions with one output; "
+                f"measure Accuracy()"
+            )
+        _check_classes(self, targets, output_shape, backend, values)
 
     def values(self, predictions: Array, targets: Array, xp: Namespace) -> Array:
         true = one_hot(true_class(predictions, targets, xp), predictions.shape[-1], xp.bool, xp)
@@ -168,6 +329,7 @@ class MAE(_Mean):
 
     name = "mae"
     higher_is_better = False
+    reads = "values"
 
     def values(self, predictions: Array, targets: Array, xp: Namespace) -> Array:
         predictions = widened(predictions, xp)
@@ -177,28 +339,44 @@ class MAE(_Mean):
 # Counts ----------------------------------------------------------------------------------------
 
 
-class _Counting(Metric):
+class _Counting(_Answers):
     """Base of the metrics of counts: true positives, predicted and actual members of each class."""
 
-    fixed = ("average", "threshold")
+    fixed = ("average", *_Answers.fixed)
 
-    def __init__(self, average: Literal["macro", "binary"] | None = None, threshold: float = 0.0):
+    def __init__(
+        self,
+        average: Literal["macro", "binary"] | None = None,
+        threshold: float | None = None,
+        multilabel: bool = False,
+    ):
         if average not in (None, "macro", "binary"):
             raise ValueError(f"{type(self).__name__} averages 'macro' or 'binary', got {average!r}")
-        self.average, self.threshold = average, threshold
+        if multilabel and average == "binary":
+            raise ValueError(
+                f"{type(self).__name__} of several labels is the mean over them; leave "
+                f"average='binary' out, or write average='macro'"
+            )
+        super().__init__(threshold, multilabel)
+        self.average = average
 
     def statistics(
         self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
     ) -> Array:
-        classes = 2 if _is_binary(predictions) else predictions.shape[-1]
-        chosen = chosen_class(predictions, self.threshold, xp)
-        true = true_class(predictions, targets, xp)
+        answers = self.answers(predictions, targets, xp)
         dtype = xp.int32 if weight is None else _wide(predictions, xp)  # sums of int32 are wider
-        w = xp.reshape(_one_each(chosen, weight, dtype, xp), (-1, 1))
-        chosen, true = (
-            xp.reshape(one_hot(labels, classes, dtype, xp), (-1, classes))
-            for labels in (chosen, true)
-        )
+        weights = _one_each(answers[0], weight, dtype, xp)
+        classes = 2 if _is_binary(predictions) else predictions.shape[-1]
+        if self.multilabel:  # each label is counted where the answer is yes
+            labels = 1 if _is_binary(predictions) else classes
+            chosen, true, w = (
+                xp.reshape(xp.astype(one, dtype), (-1, labels)) for one in (*answers, weights)
+            )
+        else:
+            w = xp.reshape(weights, (-1, 1))
+            chosen, true = (
+                xp.reshape(one_hot(one, classes, dtype, xp), (-1, classes)) for one in answers
+            )
         return xp.concat([xp.sum(w * each, axis=0) for each in (chosen * true, chosen, true)])
 
     def merged(self, rows: np.ndarray) -> np.ndarray:
@@ -206,11 +384,12 @@ class _Counting(Metric):
 
     def result(self, rows: np.ndarray) -> float:
         both, chosen, true = rows.sum(axis=0).reshape(3, -1)
-        if not true.any():
+        if not (chosen + true).any():
             return math.nan
         fractions = [self.fraction(*counts) for counts in zip(both, chosen, true, strict=True)]
         each = [float(part / whole) if whole else 0.0 for part, whole in fractions]
-        if (self.average or ("binary" if len(each) == 2 else "macro")) == "binary":
+        of_two = len(each) == 2 and not self.multilabel
+        if (self.average or ("binary" if of_two else "macro")) == "binary":
             return each[1]
         seen = [value for value, count in zip(each, chosen + true, strict=True) if count > 0]
         return sum(seen) / len(seen)
@@ -224,11 +403,12 @@ class Precision(_Counting):
     """Of what was predicted to be of a class, the share that is.
 
     For two classes that of class 1, else the mean over the classes that occur or were predicted
-    ("macro"); a class that was never predicted counts as 0.
+    ("macro"); a class that was never predicted counts as 0. Of several labels at once
+    (``multilabel=True``), the mean over the labels.
 
     Args:
         average: "binary", "macro", or None for whichever fits the number of classes.
-        threshold: for one output, above which it says yes.
+        threshold, multilabel: as for ``Accuracy``.
     """
 
     name = "precision"
@@ -269,6 +449,7 @@ class R2(Metric):
     """
 
     name = "r2"
+    reads = "values"
 
     def statistics(
         self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
@@ -304,16 +485,18 @@ class R2(Metric):
 # Classes and weights ---------------------------------------------------------------------------
 
 
-def chosen_class(predictions: Array, threshold: float, xp: Namespace) -> Array:
+def chosen_class(predictions: Array, threshold: float | None, xp: Namespace) -> Array:
     """The class that outputs stand for: the largest, or, of a single output, yes (1) or no (0)."""
     if _is_binary(predictions):
-        return xp.astype(xp.reshape(predictions, _items(predictions)) > threshold, xp.int32)
+        says_yes = xp.reshape(predictions, _items(predictions)) > (threshold or 0.0)
+        return xp.astype(says_yes, xp.int32)
     return xp.argmax(predictions, axis=-1)
 
 
 def true_class(predictions: Array, targets: Array, xp: Namespace) -> Array:
     """Class numbers, from class numbers, from one-hot rows or from 0 (or -1) and 1."""
     if _is_binary(predictions):
+        _check_shape(targets, tuple(predictions.shape)[1:])
         share = xp.astype(xp.reshape(targets, _items(predictions)), xp.float32)
         return xp.astype(share > 0.5, xp.int32)
     return xp.argmax(targets, axis=-1) if targets.shape == predictions.shape else targets
@@ -330,13 +513,78 @@ def _items(predictions: Array) -> Shape:
 
 def _as(predictions: Array, targets: Array, xp: Namespace) -> Array:
     """Targets in the shape and dtype of the predictions."""
+    _check_shape(targets, tuple(predictions.shape)[1:])
     return xp.astype(xp.reshape(targets, predictions.shape), predictions.dtype, copy=False)
+
+
+def _check_shape(targets: Array, output_shape: Shape) -> None:
+    """Refuse targets that are not one for each output; an axis of one may be there or not."""
+    shape = tuple(targets.shape)[1:]
+    if shape != output_shape and (*shape, 1) != output_shape and shape != (*output_shape, 1):
+        raise ShapeError(
+            f"wanted targets of the predictions' shape (batch, "
+            f"{', '.join(map(str, output_shape))}), got {tuple(targets.shape)}; reshape them"
+        )
+
+
+def _check_yes_or_no(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
+    """Refuse targets that are not one yes or no for each output."""
+    _check_shape(targets, output_shape)
+    xp = backend.xp
+    if not values or xp.isdtype(targets.dtype, "bool") or not targets.shape[0]:
+        return
+    if not bool(backend.to_numpy(xp.all((targets >= -1) & (targets <= 1)))):
+        least, most = (float(backend.to_numpy(find(targets))) for find in (xp.min, xp.max))
+        raise DataError(
+            f"wanted targets of 0 or -1 for no and 1 for yes, got numbers from {least:g} to "
+            f"{most:g}; write y == 1, or give the network an output for each class"
+        )
+
+
+def _check_classes(
+    metric: Metric, targets: Array, output_shape: Shape, backend: Backend, values: bool
+) -> None:
+    """Refuse targets that are neither class numbers nor rows of one class each."""
+    shape, xp = tuple(targets.shape)[1:], backend.xp
+    if shape == output_shape[:-1]:
+        return
+    if shape != output_shape:
+        rows = ", ".join(["batch", *map(str, output_shape[:-1])])
+        wanted = (
+            f"wanted class numbers of shape ({rows}) or rows of the predictions' shape, got "
+            f"{tuple(targets.shape)}"
+        )
+        if shape == (*output_shape[:-1], 1):
+            raise ShapeError(wanted, change=Change("y", "{array}[..., 0]"))
+        raise ShapeError(f"{wanted}; reshape the targets")
+    if not values:
+        return
+    y = xp.astype(targets, xp.float32)
+    of_one = xp.count_nonzero(y > 0.5, axis=-1) == 1
+    sums_to_1 = xp.abs(xp.sum(xp.maximum(y, 0.0), axis=-1) - 1.0) < 0.01
+    if not bool(backend.to_numpy(xp.all(of_one | sums_to_1))):
+        name = type(metric).__name__
+        raise DataError(
+            "wanted targets of one class a row, got rows of several, or of none; "
+            + (
+                f"write {name}(multilabel=True) if each output is a yes or no of its own"
+                if isinstance(metric, _Answers)
+                else f"leave {metric!r} out"
+            )
+        )
 
 
 def _one_each(items: Array, weight: Array | None, dtype: object, xp: Namespace) -> Array:
     """One weight for each item, ones where no weights came."""
     if weight is None:
         return xp.ones_like(items, dtype=dtype)
+    if weight.ndim == items.ndim + 1 and weight.shape[-1] == 1:
+        weight = weight[..., 0]
+    if weight.shape != items.shape[: weight.ndim]:
+        raise ShapeError(
+            f"wanted sample_weight of shape {tuple(items.shape[:1])}, or of more axes up to "
+            f"{tuple(items.shape)}, got {tuple(weight.shape)}; give each sample one weight"
+        )
     column = xp.reshape(weight, (*weight.shape, *[1] * (items.ndim - weight.ndim)))
     return xp.astype(xp.broadcast_to(column, items.shape), dtype, copy=False)
 

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from xpnn.layers.containers import check_places
 from xpnn.layers.embedding import as_ids
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
+from xpnn.losses.outputs import link_of, outputs_for
 from xpnn.moving import moved, unbuilt_copy
 from xpnn.named_values import NamedValues
 from xpnn.saving.model import read_model, save
@@ -258,15 +259,26 @@ class Network(NamedValues, FixedAttributes):
         return Layer() if isinstance(layer, Container) else layer
 
     @checked
-    def predict(self, x: Any, batch_size: int = 256) -> Array:
+    def predict(self, x: Any, batch_size: int = 256, *, probabilities: Any = None) -> Array:
         """The outputs for any number of inputs, ``batch_size`` at a time, in prediction mode.
 
         Returns an array of the network's own library, on its device. Other libraries read it in
         place by DLPack, as in ``torch.from_dlpack(network.predict(x))``. Of a file that NumPy maps
         into memory, one batch at a time is read.
+
+        Args:
+            x: inputs, (samples, *input_shape), of any library.
+            batch_size: samples at a time.
+            probabilities: the loss that the network was trained with, such as
+                ``xpnn.cross_entropy``, to get the probabilities that its outputs stand for: their
+                softmax or sigmoid, or what they are.
+
+        Raises:
+            ValueError: outputs stand for no probabilities to that loss.
         """
         if batch_size < 1:
             raise ValueError(f"predict needs a batch_size of at least 1, got {batch_size}")
+        finish = self._as_probabilities(probabilities)
         mapped = is_mapped(x) and x.ndim > 0
         x = x if mapped else self.admit(x)
         count = x.shape[0]
@@ -277,12 +289,26 @@ class Network(NamedValues, FixedAttributes):
             for start in range(0, count, batch_size):
                 batch = x[start : min(start + batch_size, count), ...]
                 batch = self.admit(batch) if mapped else batch
-                parts.append(self.root.forward(batch))
+                parts.append(finish(self.root.forward(batch)))
             self.root.clear()
             if len(parts) > 1:
                 return self.backend.xp.concat(parts, axis=0)
             seen = self.backend.shares_memory(parts[0], batch)
             return self.backend.copied(parts[0]) if seen else parts[0]
+
+    def _as_probabilities(self, loss: Any) -> Callable[[Array], Array]:
+        """What makes probabilities of outputs; leaves them as they are where no loss was given."""
+        if loss is None or loss is False:
+            return lambda outputs: outputs
+        if not callable(loss):
+            raise ValueError(
+                f"a network does not know by itself what its outputs mean: wanted probabilities to "
+                f"be the loss that it was trained with, got {loss!r}; write "
+                f"predict(x, probabilities=xpnn.cross_entropy), or whichever it was"
+            )
+        link = link_of(loss)
+        outputs_for(self.root, self.output_shape, loss)
+        return lambda outputs: link(outputs, self.backend)
 
     def __call__(self, x: Any) -> Array:
         """The outputs for a batch of inputs, in prediction mode."""

@@ -13,6 +13,9 @@ Namespace: TypeAlias = ModuleType | Any
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one sample, without the batch axis, unless a docstring says otherwise."""
 
+Range: TypeAlias = tuple[float, float]
+"""The least and the largest number that may occur; infinities where there is no bound."""
+
 Params: TypeAlias = dict[str, Array]
 """Arrays by name. One layer says "weight", a network says "0.dense.weight"."""
 

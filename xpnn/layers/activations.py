@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-from xpnn.layers.base import Layer
+from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.numerics import finite, sigmoid, softplus
-from xpnn.typing import Array, Namespace
+from xpnn.typing import Array, Namespace, Range
 
 
 class Activation(Layer):
@@ -51,6 +51,9 @@ class Identity(Activation):
 
     reads = "output"
 
+    def output_range(self, input_range: Range | None) -> Range | None:
+        return input_range
+
     def forward(self, S: Array, training: bool = False) -> Array:
         return S
 
@@ -62,6 +65,7 @@ class Sigmoid(Activation):
     """``Z = 1 / (1 + exp(-S))`` and ``dL/dS = delta Z (1 - Z)``."""
 
     reads = "output"
+    gives = (0.0, 1.0)
 
     def rule(self, xp: Namespace, S: Array) -> Array:
         return sigmoid(S, xp)
@@ -74,6 +78,7 @@ class Tanh(Activation):
     """``Z = tanh(S)`` and ``dL/dS = delta (1 - Z^2)``."""
 
     reads = "output"
+    gives = (-1.0, 1.0)
 
     def rule(self, xp: Namespace, S: Array) -> Array:
         return xp.tanh(S)
@@ -89,6 +94,7 @@ class ReLU(Activation):
     """
 
     reads = "output"
+    gives = (0.0, math.inf)
 
     def rule(self, xp: Namespace, S: Array) -> Array:
         return xp.maximum(S, 0.0)
@@ -105,6 +111,7 @@ class LeakyReLU(Activation):
     """
 
     reads = "input"
+    gives = ANY_NUMBER
 
     def __init__(self, negative_slope: float = 0.01):
         super().__init__()
@@ -131,6 +138,7 @@ class ELU(Activation):
     """
 
     reads = "input"
+    gives = ANY_NUMBER
 
     def __init__(self, alpha: float = 1.0):
         super().__init__()
@@ -157,6 +165,7 @@ class SELU(Activation):
     """
 
     reads = "input"
+    gives = ANY_NUMBER
     SCALE = 1.0507009873554805  # l
     ALPHA = 1.6732632423543772  # a
 
@@ -176,6 +185,7 @@ class SiLU(Activation):
     """
 
     reads = "input"
+    gives = ANY_NUMBER
 
     def rule(self, xp: Namespace, S: Array) -> Array:
         return finite(S, xp) * sigmoid(S, xp)
@@ -189,6 +199,7 @@ class Softplus(Activation):
     """``Z = log(1 + exp(S))`` and ``dL/dS = delta / (1 + exp(-S))``; never overflows."""
 
     reads = "input"
+    gives = (0.0, math.inf)
 
     def rule(self, xp: Namespace, S: Array) -> Array:
         return softplus(S, xp)
@@ -218,6 +229,7 @@ class GELU(Activation):
     """
 
     reads = "input"
+    gives = ANY_NUMBER
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none"):
         super().__init__()
@@ -267,6 +279,8 @@ class Softmax(Layer):
     ``dL/dS = Z (delta - sum_j delta_j Z_j)``. The largest S is subtracted first, so nothing
     overflows. For training a classifier leave it out: ``cross_entropy`` takes S itself.
     """
+
+    gives = (0.0, 1.0)
 
     def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
         return {

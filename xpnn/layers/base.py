@@ -1,8 +1,9 @@
 """Layer: what forward and backward promise, and where a layer keeps its arrays."""
 
+import math
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NoReturn, Self, cast
+from typing import Any, ClassVar, Literal, NoReturn, Self, cast
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
@@ -14,7 +15,9 @@ from xpnn.errors import NotBuiltError, OutOfMemory, XpnnError
 from xpnn.initializers import check_room
 from xpnn.layers.registration import arguments_of, changeable
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
-from xpnn.typing import Array, Namespace, Params, Shape, State
+from xpnn.typing import Array, Namespace, Params, Range, Shape, State
+
+ANY_NUMBER: Range = (-math.inf, math.inf)
 
 
 class Layer(KnownAttributes):
@@ -34,6 +37,8 @@ class Layer(KnownAttributes):
         grads: dL/dparam under the same names, written by ``backward``.
         state: what is carried but not trained: dropout's draw counter, running means.
         cache: what ``forward`` kept for ``backward``; also what a curious reader looks into.
+        gives: between which numbers all outputs lie, such as (0.0, 1.0), so that a loss which takes
+            them for something else is refused; None where that is not known.
         takes: whether the inputs are floats, cast to the network's dtype, or integers such as ids.
         dtype: of ``params``, by name.
         regularizers: what keeps the weights small; see ``regularize``.
@@ -47,9 +52,14 @@ class Layer(KnownAttributes):
     """
 
     takes: Literal["floats", "integers"] = "floats"
+    gives: ClassVar[Range | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        if "__init__" in vars(cls) and cls.__module__.startswith("xpnn."):
+        ours, own = cls.__module__.startswith("xpnn."), vars(cls)
+        if not ours and own.keys() & {"forward", "rule", "gives"} and "output_range" not in own:
+            cls.gives = own.get("gives")  # what the class that it is made from says no longer holds
+            cls.output_range = Layer.output_range  # type: ignore[method-assign]
+        if ours and "__init__" in own:
             cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
         super().__init_subclass__(**options)
 
@@ -88,6 +98,10 @@ class Layer(KnownAttributes):
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of one output, given the shape of one input; raises ShapeError if unfit."""
         return input_shape
+
+    def output_range(self, input_range: Range | None) -> Range | None:
+        """Between which numbers outputs lie for inputs between such; None where it is not known."""
+        return self.gives
 
     def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
         """Starting values of ``params``, drawn on the host."""

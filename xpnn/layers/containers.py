@@ -6,13 +6,15 @@ chain rule for the way its layers are joined.
 
 import functools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal
 
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers.base import Layer
-from xpnn.typing import Array, Shape
+from xpnn.typing import Array, Range, Shape
+
+Join = Callable[[Sequence[float]], float]
 
 
 def named(layers: Iterable[Layer]) -> dict[str, Layer]:
@@ -132,6 +134,11 @@ class Sequential(Container):
                 raise ShapeError(f"layer {key}: {error}") from None
         return shapes
 
+    def output_range(self, input_range: Range | None) -> Range | None:
+        for layer in self.layers:
+            input_range = layer.output_range(input_range)
+        return input_range
+
     def check_inputs(self, Z: Array) -> None:
         if self.layers:
             self.layers[0].check_inputs(Z)
@@ -182,6 +189,10 @@ class Residual(Container):
                 f"Dense({long[-1]}) that ends in {long}"
             )
         return long
+
+    def output_range(self, input_range: Range | None) -> Range | None:
+        short = self.shortcut.output_range(input_range) if self.shortcut else input_range
+        return joined_range([self.body.output_range(input_range), short], sum, sum)
 
     def child_shapes(self, input_shape: Shape) -> list[Shape]:
         return [input_shape] * len(self.layers)
@@ -240,6 +251,11 @@ class Parallel(Container):
             return shapes[0]
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
+    def output_range(self, input_range: Range | None) -> Range | None:
+        ranges = [branch.output_range(input_range) for branch in self.layers]
+        low, high = (sum, sum) if self.merge == "sum" else (min, max)
+        return joined_range(ranges, low, high)
+
     def child_shapes(self, input_shape: Shape) -> list[Shape]:
         return [input_shape] * len(self.layers)
 
@@ -267,3 +283,12 @@ def added(deltas: Sequence[Array | None]) -> Array | None:
     if any(delta is None for delta in deltas):
         return None
     return functools.reduce(operator.add, deltas)
+
+
+def joined_range(ranges: Sequence[Range | None], low: Join, high: Join) -> Range | None:
+    """The range of several joined, from their lowest numbers and their highest ones."""
+    known = [one for one in ranges if one is not None]
+    if len(known) < len(ranges):
+        return None
+    lows, highs = zip(*known, strict=True)
+    return low(lows), high(highs)

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
-from xpnn.layers.base import Layer
+from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.numerics import product_over_rows, sum_over
 from xpnn.typing import Array, Shape
 
@@ -37,6 +37,7 @@ class Dense(Layer):
     """
 
     fixed = ("units", "use_bias", "weight_init", "bias_init")
+    gives = ANY_NUMBER
 
     def __init__(
         self,

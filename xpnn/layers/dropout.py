@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from xpnn.layers.base import Layer
-from xpnn.typing import Array, Namespace, Shape, State
+from xpnn.layers.base import ANY_NUMBER, Layer
+from xpnn.typing import Array, Namespace, Range, Shape, State
 
 
 class Disturbance(Layer):
@@ -88,6 +88,12 @@ class Dropout(Masking):
         rate: share of inputs to drop, in [0, 1).
     """
 
+    def output_range(self, input_range: Range | None) -> Range | None:
+        if input_range is None:
+            return None
+        low, high = (bound / (1 - self.rate) for bound in input_range)
+        return min(low, 0.0), max(high, 0.0)
+
     def rule(self, xp: Namespace, Z: Array, kept: Array) -> Array:
         return Z * (xp.astype(kept, Z.dtype) * (1 / (1 - self.rate)))
 
@@ -123,6 +129,7 @@ class AlphaDropout(Masking):
         rate: share of inputs to drop, in [0, 1).
     """
 
+    gives = ANY_NUMBER
     DROPPED = -1.7580993408473766  # -lambda alpha of SELU
 
     def __init__(self, rate: float = 0.1):
@@ -161,6 +168,8 @@ class GaussianNoise(Disturbance):
     Args:
         spread: the standard deviation of the noise, at least 0.
     """
+
+    gives = ANY_NUMBER
 
     def __init__(self, spread: float = 0.1):
         super().__init__()

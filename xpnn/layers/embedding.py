@@ -9,7 +9,7 @@ from xpnn.arguments import check_integers
 from xpnn.backends import Backend, backend_of
 from xpnn.errors import DataError
 from xpnn.initializers import Initializer, normal
-from xpnn.layers.base import Layer
+from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.numerics import add_up, widened
 from xpnn.typing import Array, Shape
 
@@ -44,6 +44,7 @@ class Embedding(Layer):
     fixed = ("vocabulary", "features", "weight_init")
 
     takes = "integers"
+    gives = ANY_NUMBER
 
     def __init__(self, vocabulary: int, features: int, *, weight_init: Initializer = SMALL):
         super().__init__()

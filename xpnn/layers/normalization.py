@@ -25,7 +25,7 @@ from numpy.random import Generator
 from xpnn.errors import ShapeError
 from xpnn.initializers import ones, zeros
 from xpnn.layers.activations import product_rule
-from xpnn.layers.base import Layer
+from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.numerics import sum_to_features, widened
 from xpnn.typing import Array, Namespace, Shape, State
 
@@ -38,6 +38,8 @@ class Normalization(Layer):
     Args:
         epsilon: keeps the division finite where the variance is near zero.
     """
+
+    gives = ANY_NUMBER
 
     def __init__(self, epsilon: float):
         super().__init__()

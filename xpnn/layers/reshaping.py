@@ -5,7 +5,7 @@ from numbers import Integral
 
 from xpnn.errors import ShapeError
 from xpnn.layers.base import Layer
-from xpnn.typing import Array, Shape
+from xpnn.typing import Array, Range, Shape
 
 
 class Reshape(Layer):
@@ -37,6 +37,9 @@ class Reshape(Layer):
                 f"{input_shape}; choose sizes whose product is {size}"
             )
         return tuple(size // known if n == -1 else n for n in self.shape)
+
+    def output_range(self, input_range: Range | None) -> Range | None:
+        return input_range
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         xp = self.xp

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, zeros
-from xpnn.layers.base import Layer
+from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.numerics import product_over_rows, sum_over
 from xpnn.typing import Array, Params, Shape
 
@@ -33,6 +33,7 @@ class TiedDense(Layer):
     """
 
     fixed = ("units", "source", "use_bias", "bias_init")
+    gives = ANY_NUMBER
 
     def __init__(
         self, units: int, source: Layer, *, use_bias: bool = True, bias_init: Initializer = zeros

@@ -29,11 +29,13 @@ from xpnn.losses.classification import (
     hinge,
     kl_divergence,
 )
+from xpnn.losses.outputs import MEANINGS
 from xpnn.losses.regression import huber, mean_absolute_error, mean_squared_error, quadratic_cost
 from xpnn.losses.targets import check_targets
 from xpnn.losses.weights import total_weight
 
 __all__ = [
+    "MEANINGS",
     "binary_cross_entropy",
     "check_targets",
     "cross_entropy",

@@ -19,7 +19,7 @@ def _hinge(xp: Namespace, a: Array, y: Array) -> Pair:
     return xp.maximum(short, 0.0), xp.where(short > 0, -sign, 0.0)
 
 
-@wants(between(-1, 1), of_signs)
+@wants(between(-1, 1), of_signs, outputs="margins")
 def hinge(
     predictions: Array,
     targets: Array,
@@ -52,7 +52,11 @@ def _bernoulli(xp: Namespace, p: Array, y: Array, smallest: float) -> Pair:
     return -(y * xp.log(yes) + (1.0 - y) * xp.log(no)), (1.0 - y) / no - y / yes
 
 
-@wants(between(0, 1), of_numbers)
+def _logits_or_probabilities(*, from_logits: bool = True, **others: object) -> str:
+    return "logits" if from_logits else "probabilities"
+
+
+@wants(between(0, 1), of_numbers, outputs=_logits_or_probabilities)
 def binary_cross_entropy(
     predictions: Array,
     targets: Array,
@@ -105,7 +109,7 @@ def _log_likelihood_of_labels(
     return xp.where(hit, log_p, 0.0), q - xp.exp(log_p)
 
 
-@wants(labels_or_distributions, of_rows)
+@wants(labels_or_distributions, of_rows, outputs="class logits")
 def cross_entropy(
     predictions: Array,
     targets: Array,
@@ -158,7 +162,7 @@ def _divergence(xp: Namespace, log_p: Array, q: Array) -> Pair:
     return q * xp.where(q > 0, ratio, 0.0), xp.exp(log_p) - q  # likewise
 
 
-@wants(distributions)
+@wants(distributions, outputs="class logits")
 def kl_divergence(
     predictions: Array,
     targets: Array,

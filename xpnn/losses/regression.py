@@ -12,7 +12,7 @@ def _half_square(xp: Namespace, a: Array, y: Array) -> tuple[Array, Array]:
     return 0.5 * error * error, error
 
 
-@wants(same_shape)
+@wants(same_shape, outputs="values")
 def quadratic_cost(
     predictions: Array,
     targets: Array,
@@ -42,7 +42,7 @@ def _square(xp: Namespace, a: Array, y: Array) -> tuple[Array, Array]:
     return error * error, 2.0 * error
 
 
-@wants(same_shape)
+@wants(same_shape, outputs="values")
 def mean_squared_error(
     predictions: Array,
     targets: Array,
@@ -59,7 +59,7 @@ def _absolute(xp: Namespace, a: Array, y: Array) -> tuple[Array, Array]:
     return xp.abs(error), xp.sign(error)
 
 
-@wants(same_shape)
+@wants(same_shape, outputs="values")
 def mean_absolute_error(
     predictions: Array,
     targets: Array,
@@ -77,7 +77,7 @@ def _huber(xp: Namespace, a: Array, y: Array, threshold: float) -> tuple[Array, 
     return clipped * (error - 0.5 * clipped), clipped
 
 
-@wants(same_shape)
+@wants(same_shape, outputs="values")
 def huber(
     predictions: Array,
     targets: Array,

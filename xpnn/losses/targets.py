@@ -28,15 +28,23 @@ def check_targets(
         check(targets, output_shape, backend, values)
 
 
-def wants(check: Check, item_weights: Callable[..., Array] | None = None) -> Callable[[Any], Any]:
-    """Attach to a loss the look at its targets that ``check_targets`` takes.
+def wants(
+    check: Check,
+    item_weights: Callable[..., Array] | None = None,
+    *,
+    outputs: str | Callable[..., str] | None = None,
+) -> Callable[[Any], Any]:
+    """Attach to a loss what it takes targets and outputs for.
 
     Args:
+        check: the look at its targets that ``check_targets`` takes.
         item_weights: the weights that ``class_weight`` gives to the items; see ``total_weight``.
+        outputs: a name in ``MEANINGS``, or a function of the loss's options that returns one; None
+            for a loss that does not say.
     """
 
     def attach(loss: Any) -> Any:
-        loss.check_targets, loss.item_weights = check, item_weights
+        loss.check_targets, loss.item_weights, loss.outputs = check, item_weights, outputs
         return loss
 
     return attach

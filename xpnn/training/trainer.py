@@ -416,9 +416,28 @@ class Trainer(KnownAttributes):
         tell_of_empty_means(empty)
         return found
 
-    def predict(self, x: Any, *, batch_size: int = 256) -> Array:
-        """The network's outputs, ``batch_size`` at a time; see ``Network.predict``."""
-        return self.network.predict(x, batch_size)
+    @checked
+    def predict(self, x: Any, *, batch_size: int = 256, probabilities: bool = False) -> Array:
+        """The network's outputs, ``batch_size`` at a time; see ``Network.predict``.
+
+        Args:
+            x, batch_size: as there.
+            probabilities: whether to give the probabilities that the outputs stand for: softmax of
+                them after ``cross_entropy`` and ``kl_divergence``, sigmoid after
+                ``binary_cross_entropy``, as they are where it has ``from_logits=False``.
+
+        Raises:
+            ValueError: the loss takes outputs for something else.
+
+        >>> from xpnn import SGD, Dense, Network, Trainer, binary_cross_entropy
+        >>> net = Network([Dense(1, use_bias=False)], input_shape=(1,))
+        >>> net.load({"0.dense.weight": [[2.0]]})
+        >>> trainer = Trainer(net, binary_cross_entropy, SGD())
+        >>> trainer.predict([[0.0]], probabilities=True).tolist()
+        [[0.5]]
+        """
+        loss = self.loss if probabilities else None
+        return self.network.predict(x, batch_size, probabilities=loss)
 
     def _measure_held_out(
         self, held_out: Any, between: Callable[[], None]

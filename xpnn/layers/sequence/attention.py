@@ -10,7 +10,7 @@ from numpy.random import Generator
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
 from xpnn.layers.activations import product_rule, softmax_slope
-from xpnn.layers.base import Layer
+from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.layers.containers import Container
 from xpnn.layers.dropout import Dropout
 from xpnn.layers.sequence.positions import rotary, rotary_inverse
@@ -61,6 +61,8 @@ class MultiHeadAttention(Container):
 
     fixed = ("layers", "heads", "dropout", "use_bias", "weight_init")
     kept_as: ClassVar[dict[str, str]] = {"dropout": "dropout.rate"}
+
+    gives = ANY_NUMBER
 
     def __init__(
         self,

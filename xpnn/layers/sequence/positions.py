@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer
-from xpnn.layers.base import Layer
+from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.layers.embedding import SMALL
 from xpnn.numerics import sum_over
 from xpnn.typing import Array, Namespace, Shape, State
@@ -94,6 +94,7 @@ class LearnedPositions(Layer):
     """
 
     fixed = ("length", "weight_init")
+    gives = ANY_NUMBER
 
     def __init__(self, length: int | None = None, *, weight_init: Initializer = SMALL):
         super().__init__()
@@ -146,6 +147,8 @@ class SinusoidalPositions(Layer):
     Args:
         base: sets the longest wave, 2 pi base.
     """
+
+    gives = ANY_NUMBER
 
     def __init__(self, base: float = 10_000.0):
         super().__init__()

@@ -62,6 +62,7 @@ class Recurrent(Layer):
     """
 
     fixed = ("units", "return_sequences", "stateful", "use_bias", "weight_init", "recurrent_init")
+    gives = (-1.0, 1.0)
 
     gates: ClassVar[int] = 1
     memory: ClassVar[tuple[str, ...]] = ("h",)

@@ -1,6 +1,7 @@
 """Layers that read a sequence step by step and carry a memory from each step to the next."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from xpnn.layers.base import Layer
 from xpnn.layers.containers import Parallel
 from xpnn.layers.sequence.recurrence import Memory, Recurrent
 from xpnn.numerics import sigmoid
-from xpnn.typing import Array, Namespace, Shape
+from xpnn.typing import Array, Namespace, Range, Shape
 
 
 class SimpleRNN(Recurrent):
@@ -38,6 +39,9 @@ class SimpleRNN(Recurrent):
         if activation not in ("tanh", "relu"):
             raise ValueError(f"SimpleRNN knows activation='tanh' and 'relu', got {activation!r}")
         self.activation = activation
+
+    def output_range(self, input_range: Range | None) -> Range | None:
+        return (-1.0, 1.0) if self.activation == "tanh" else (0.0, math.inf)
 
     def rule(self, xp: Namespace, P: Array, U: Array) -> Array:
         """``f(S)``."""

@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
-from xpnn.layers.base import Layer
+from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.layers.sliding.kernels import (
     correlate,
     join_groups,
@@ -70,6 +70,7 @@ class KernelLayer(Layer):
         "weight_init",
         "bias_init",
     )
+    gives = ANY_NUMBER
 
     axes: ClassVar[int]
 

@@ -26,7 +26,7 @@ from xpnn.layers.sliding.windows import (
     slide,
 )
 from xpnn.numerics import add_up, widened
-from xpnn.typing import Array, Namespace, Shape
+from xpnn.typing import Array, Namespace, Range, Shape
 
 
 class Pooling(Layer):
@@ -83,6 +83,9 @@ class Pooling(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         check_axes(self, input_shape, self.axes)
         return (*(one.positions for one in self.slides(input_shape[:-1])), input_shape[-1])
+
+    def output_range(self, input_range: Range | None) -> Range | None:
+        return input_range
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         x, slides = positions_first(self.xp, Z), self.slides(Z.shape[1:-1])
@@ -274,6 +277,9 @@ class AveragePool2D(AveragePooling):
 
 class GlobalPooling(Layer):
     """Base of the layers that turn (batch, *positions, channels) into (batch, channels)."""
+
+    def output_range(self, input_range: Range | None) -> Range | None:
+        return input_range
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) < 2:

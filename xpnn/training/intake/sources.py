@@ -6,7 +6,7 @@ one. Batches of an iterable are looked at when they come.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -23,6 +23,7 @@ from xpnn.data.placement import lies_on_host, on_host
 from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, ShapeError
+from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.intake.identity import of_data
 from xpnn.training.state import TrainingState
@@ -78,9 +79,10 @@ def samples_to_measure(
     """Look at what was passed to ``evaluate``; see there."""
     if y is not None or is_array(x):
         _check_counts(1, 256 if batch_size is None else batch_size)
-        return _samples(state.network, state.loss, (x, y, sample_weight))[0]
+        given = x, y, sample_weight
+        return _samples(state.network, state.loss, given, metrics=state.metrics)[0]
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight)
-    return _stream(state.network, state.loss, x)
+    return _stream(state.network, state.loss, x, metrics=state.metrics)
 
 
 def is_array(values: Any) -> bool:
@@ -166,14 +168,16 @@ def _of_arrays(
     held_out: Samples | Stream | None = None
     if has_batches(validation):
         (train,) = _samples(network, loss, given)
-        held_out = _stream(network, loss, validation, whose="validation ")
+        held_out = _stream(network, loss, validation, whose="validation ", metrics=state.metrics)
     elif isinstance(validation, tuple | list):
-        train, held_out = _samples(network, loss, given, _unpacked(validation))
-    else:
+        sets = given, _unpacked(validation)
+        train, held_out = _samples(network, loss, *sets, metrics=state.metrics)
+    elif validation is None:
         (train,) = _samples(network, loss, given)
-        if validation is not None:
-            kept, out = held_out_rows(len(train), validation, seed)
-            train, held_out = train.of_rows(kept), train.of_rows(out)
+    else:
+        (train,) = _samples(network, loss, given, metrics=state.metrics)
+        kept, out = held_out_rows(len(train), validation, seed)
+        train, held_out = train.of_rows(kept), train.of_rows(out)
     whole, rest = divmod(len(train), size)
     for rows in {size if whole else rest, rest or size}:
         _check_batch_size(state, rows)
@@ -212,7 +216,9 @@ def _unpacked(validation: Any) -> Given:
     return x, y, rest[0] if rest else None
 
 
-def _samples(network: Network, loss: Loss, *sets: Given, whose: str = "") -> list[Samples]:
+def _samples(
+    network: Network, loss: Loss, *sets: Given, whose: str = "", metrics: Sequence[Metric] = ()
+) -> list[Samples]:
     """Several data sets, found fit to train on or to measure with; those behind the first validate.
 
     All of them move to the device, or, where it has no room for them together, none.
@@ -235,7 +241,7 @@ def _samples(network: Network, loss: Loss, *sets: Given, whose: str = "") -> lis
                     _moved(one, convert, network, has_room)
                     for one, convert in zip(incoming, CONVERSIONS, strict=True)
                 )
-                check_samples(network, loss, x, y, weight, name)
+                check_samples(network, loss, x, y, weight, name, metrics=metrics)
             found.append(Samples((x, y, weight), backend))
         return found
 
@@ -263,9 +269,10 @@ def _of_iterable(state: TrainingState, source: Any, epochs: int, validation: Any
     stream = _stream(network, loss, source, partial(_check_batch_size, state))
     held_out: Samples | Stream | None = None
     if has_batches(validation):
-        held_out = _stream(network, loss, validation, whose="validation ")
+        held_out = _stream(network, loss, validation, whose="validation ", metrics=state.metrics)
     elif isinstance(validation, tuple | list):
-        (held_out,) = _samples(network, loss, _unpacked(validation), whose="validation ")
+        given, metrics = _unpacked(validation), state.metrics
+        (held_out,) = _samples(network, loss, given, whose="validation ", metrics=metrics)
     elif validation is not None:
         raise ValueError(
             f"wanted validation=(x, y), or batches, beside an iterable of batches, got "
@@ -282,20 +289,23 @@ def _stream(
     source: Any,
     check_size: Callable[[int], None] = lambda rows: None,
     whose: str = "",
+    metrics: Sequence[Metric] = (),
 ) -> Stream:
     """Batches of an iterable, each looked at when it comes; see ``Stream``.
 
     Args:
         check_size: raises ShapeError if no step can be made with so many samples.
         whose: what stands before the number of a batch in an error.
+        metrics: what is to be measured on them.
     """
-    look = partial(_look_at_batch, network, loss, check_size, whose)
+    look = partial(_look_at_batch, network, loss, metrics, check_size, whose)
     return Stream(source, network.backend, look)
 
 
 def _look_at_batch(
     network: Network,
     loss: Loss,
+    metrics: Sequence[Metric],
     check_size: Callable[[int], None],
     whose: str,
     batch: Any,
@@ -331,7 +341,7 @@ def _look_at_batch(
                 f"the iterable give several at a time, as DataLoader(dataset, batch_size=32) does"
             )
         with rewording(**dict(zip(NAMES, given, strict=True))):
-            check_samples(network, loss, x, y, weight, values=all(readable))
+            check_samples(network, loss, x, y, weight, metrics=metrics, values=all(readable))
         check_size(x.shape[0])
     except (ShapeError, DataError) as error:
         raise type(error)(f"{whose}batch {number}: {error}") from error

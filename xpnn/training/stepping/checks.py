@@ -1,6 +1,7 @@
 """What samples have to be before a step sees them; errors say what to change."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from xpnn.arguments import check_input_shape, check_integers, same_length
 from xpnn.backends import Backend, get_backend
 from xpnn.errors import DataError, ShapeError
 from xpnn.losses import check_targets
+from xpnn.losses.outputs import Outputs, outputs_for
+from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.stepping.batch_weight import weight_dtype
 from xpnn.typing import Array, Loss
@@ -24,6 +27,7 @@ def check_samples(
     weight: Array | None,
     whose: str = "",
     *,
+    metrics: Sequence[Metric] = (),
     values: bool = True,
 ) -> None:
     """Look at inputs, targets and weights: NumPy arrays, or arrays of the network's backend.
@@ -33,6 +37,7 @@ def check_samples(
 
     Args:
         whose: what stands before the names of the arrays in an error.
+        metrics: what is to be measured on them.
         values: whether to look at the numbers, too, for which a device has to be waited for.
 
     Raises:
@@ -53,7 +58,22 @@ def check_samples(
             )
         if weight is not None and _least(weight, _home(weight, network)) < 0:
             raise DataError(f"wanted {whose}sample_weight of at least 0, got negative weights")
-    check_targets(loss, y, network.output_shape, _home(y, network), values)
+    home, outputs = _home(y, network), outputs_for(network.root, network.output_shape, loss)
+    check_targets(loss, y, network.output_shape, home, values)
+    if outputs.name == "probabilities" and outputs.sum_to_1 and values:
+        _check_sums(y, home, outputs)
+    for metric in metrics:
+        metric.check_targets(y, network.output_shape, home, values)
+
+
+def _check_sums(y: Array, home: Backend, outputs: Outputs) -> None:
+    """Refuse rows of several classes, or of none, where outputs sum to 1."""
+    sums = home.xp.sum(home.xp.astype(y, home.xp.float32), axis=-1)
+    if not bool(home.to_numpy(home.xp.all(home.xp.abs(sums - 1.0) < 0.01))):
+        raise DataError(
+            f"wanted targets of one class a row, as the outputs of {outputs.last!r} sum to 1, got "
+            f"rows of several, or of none; end the network in Sigmoid()"
+        )
 
 
 def _home(array: Array, network: Network) -> Backend:

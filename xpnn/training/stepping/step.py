@@ -7,6 +7,7 @@ from typing import Any
 
 from xpnn.layers.promises import outputs_watched, promises_watched
 from xpnn.layers.regularization import make_regularization
+from xpnn.losses.outputs import outputs_for
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
@@ -85,6 +86,7 @@ def _make_step(
 ) -> Callable[..., tuple[Params, State, OptState, Weighed]]:
     """The step by name, not yet compiled; with the value it tells what the batch weighs."""
     check_loss(loss)
+    outputs_for(network.root, network.output_shape, loss)  # or they do not fit, which is an error
     backend = network.backend
     scaling = None if precision is None else precision.scaling
     convert = BatchConversion(network, loss)
@@ -198,6 +200,8 @@ def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> C
     """The step, not yet compiled."""
     check_loss(loss)
     backend, convert = network.backend, BatchConversion(network, loss)
+    outputs = outputs_for(network.root, network.output_shape, loss)
+    metrics = tuple(metric.following(outputs) for metric in metrics)
     seen: set[Shape] = set()
 
     def step(
