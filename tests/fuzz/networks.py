@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 import xpnn
 from tests.fuzz.drawing import VOCABULARY, Draw, made
@@ -41,6 +40,7 @@ class Case:
         loss, options: of the loss.
         optimizer: an optimizer.
         weighed: how many axes the sample weights have; 0 for none.
+        accumulate: in how many parts a batch is gone through.
         batch: samples.
         seed: of all numbers.
     """
@@ -51,6 +51,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "SGD(0.1)"
     weighed: int = 0
+    accumulate: int = 1
     batch: int = 3
     seed: int = 0
 
@@ -61,10 +62,15 @@ class Case:
         pieces, inputs, shape = draw.network()
         loss, options = draw.loss(pieces, shape)
         several = len(shape) > 1 and loss != "quadratic_cost"
+        layers, optimizer = f"[{', '.join(pieces)}]", draw.optimizer()
         return cls(
-            f"[{', '.join(pieces)}]", inputs, loss, options, draw.optimizer(),
-            draw.one_of(0, 0, 1, 2 if several else 1), draw.few(2, 5), seed,
-        )  # fmt: skip
+            *(layers, inputs, loss, options, optimizer),
+            weighed=draw.one_of(0, 0, 1, 2 if several else 1),
+            # BatchNorm goes by the parts of a batch
+            accumulate=1 if "BatchNorm" in layers else draw.one_of(1, 1, 2, 3),
+            batch=draw.few(2, 5),
+            seed=seed,
+        )
 
     @property
     def code(self):
@@ -74,7 +80,8 @@ class Case:
             f"print(Case(\n"
             f"    {self.layers!r},\n"
             f"    {self.input_shape}, {self.loss!r}, {self.options}, {self.optimizer!r},\n"
-            f"    weighed={self.weighed}, batch={self.batch}, seed={self.seed},\n"
+            f"    weighed={self.weighed}, accumulate={self.accumulate}, batch={self.batch}, "
+            f"seed={self.seed},\n"
             f")"
         )
 
@@ -157,7 +164,7 @@ class Case:
         if backend.name != "jax":  # which would compile each call of each network by itself
             x, y, weight = batches[0]
             yield "eager pass", self._passes(network, loss, x, y, weight), twin.passes(x, y, weight)
-        trainer = Trainer(network, loss, optimizer)
+        trainer = Trainer(network, loss, optimizer, accumulate=self.accumulate)
         for count, turn in enumerate((0, 1, 1, 0)):
             if count == 2:  # what was kept of the weights would now be stale
                 numbers = self._numbers(network, 2)
@@ -168,10 +175,11 @@ class Case:
             theirs |= {k: v.detach().numpy() for k, v in (twin.params | twin.state).items()}
             ours = {"loss": backend.to_numpy(value), **network.numpy_arrays()}
             yield f"step {count + 1}", ours, theirs
-        x = batches[1][0]
-        with torch.no_grad():
-            right = twin.forward(torch.tensor(x)).numpy()
-        yield "prediction", {"output": backend.to_numpy(network.predict(x))}, {"output": right}
+        x, y, weight = batches[1]
+        right = twin.measure(x, y, weight)
+        yield "prediction", {"output": backend.to_numpy(network.predict(x))}, right[0]
+        if self.weighed < 2 and backend.name != "jax":
+            yield "evaluation", trainer.evaluate(x, y, sample_weight=weight, batch_size=2), right[1]
 
     def _passes(self, network, loss, x, y, weight):
         backend = network.backend
@@ -212,7 +220,7 @@ class Case:
 
     def _smaller(self) -> Iterator["Case"]:
         plain = {"loss": "mean_squared_error", "options": {}, "optimizer": "SGD(0.1)"}
-        for name, value in {**plain, "weighed": 0, "batch": 2}.items():
+        for name, value in {**plain, "weighed": 0, "accumulate": 1, "batch": 2}.items():
             if getattr(self, name) != value:
                 more = {"options": {}} if name == "loss" else {}
                 yield replace(self, **{name: value, **more})

@@ -56,20 +56,29 @@ class Twin:
         x = torch.tensor(x, requires_grad=x.dtype.kind == "f")
         for param in self.params.values():
             param.grad = None
-        output = self.forward(x, training=True)
-        value = self.loss(output, torch.tensor(y), None if weight is None else torch.tensor(weight))
+        output, value = self._loss(x, y, weight)
         if value.requires_grad:  # not where there is nothing to learn
             value.backward()
         found = {name: _grad(param) for name, param in self.params.items()}
         found |= {"input": x.grad.numpy()} if x.requires_grad else {}
         return {**found, "output": output.detach().numpy(), "loss": value.item()}
 
+    def measure(self, x, y, weight):
+        """In prediction mode, the output and the loss."""
+        with torch.no_grad():
+            output, value = self._loss(x, y, weight, training=False)
+        return {"output": output.numpy()}, {"loss": value.item()}
+
+    def _loss(self, x, y, weight, training=True):
+        output = self.forward(torch.as_tensor(x), training)
+        weight = None if weight is None else torch.tensor(weight)
+        return output, self.loss(output, torch.tensor(y), weight)
+
     def step(self, x, y, weight):
         """One step with penalties, limits and constraints; returns the loss."""
         for param in self.params.values():
             param.grad = None
-        output = self.forward(torch.tensor(x), training=True)
-        value = self.loss(output, torch.tensor(y), None if weight is None else torch.tensor(weight))
+        _, value = self._loss(x, y, weight)
         for name, rule in self._rules():
             w = self.params[name]
             if isinstance(rule, L1):
