@@ -238,3 +238,16 @@ def test_one_more_of_no_kind_is_noticed(monkeypatch):
     monkeypatch.setattr(xpnn, "__all__", [*xpnn.__all__, "curious"])
     with pytest.raises(AssertionError):
         test_every_public_name_is_of_a_known_kind()
+
+
+def test_a_loss_that_weighs_classes_says_what_its_items_weigh():
+    """And has a line with class weights, so that any cut of its data has the mean of the whole."""
+    weighing = {
+        one for one in public_losses() if "class_weight" in inspect.signature(one).parameters
+    }
+    bound = {
+        case.loss.func
+        for case in LOSSES.values()
+        if "class_weight" in getattr(case.loss, "keywords", {})
+    }
+    assert {one for one in weighing if one.item_weights is not None} == weighing == bound

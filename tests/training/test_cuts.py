@@ -29,6 +29,7 @@ from xpnn import (
 from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable
 from xpnn.metrics import MAE, R2
+from xpnn.training.callbacks.shipped import Watching
 
 WEIGHTS = np.array([0.0, 2.0, 0.3, 0.1, 1e-6])
 BATCHED = {name: case for name, case in CASES.items() if len(case.shape) > 1}
@@ -201,6 +202,11 @@ def test_classes_without_weight_are_nothing_to_the_loss_alone():
     assert 0 < found["accuracy"] < 1
 
 
+def public_callbacks_that_watch():
+    public = (one for one in vars(xpnn).values() if isinstance(one, type))
+    return [one for one in public if issubclass(one, Watching)]
+
+
 def test_nobody_goes_by_a_validation_of_nothing(backend, tmp_path):
     x, y, _ = samples()
     rate = ReduceOnPlateau(0.1, patience=0)
@@ -214,6 +220,7 @@ def test_nobody_goes_by_a_validation_of_nothing(backend, tmp_path):
         Checkpoint(tmp_path, best="val_accuracy"),
         StopOnNaN(),
     ]
+    assert {*public_callbacks_that_watch()} <= {*map(type, watching)}
     with pytest.warns(EmptyMeanWarning, match="^val_loss, val_accuracy: NaN") as told:
         history = trainer.fit(
             *(x, y),
