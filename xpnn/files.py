@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from xpnn.errors import FileError
+from xpnn.errors import FileError, OutOfMemory
 
 PART = ".part"
 """How the names of files end that are being written; who writes stands before it."""
@@ -55,6 +55,14 @@ def open_file(path: str | Path) -> BufferedReader:
     """
     file_status(path)
     return Path(path).open("rb")
+
+
+def out_of_memory(path: str | Path) -> OutOfMemory:
+    """The error for a file that there was no memory to read."""
+    return OutOfMemory(
+        f"there is no room for what {path} holds; free some memory, such as that of other "
+        f"programs, or make smaller files"
+    )
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """The arrays of a tree of layers, under names such as "2.residual.body.0.dense.weight"."""
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.errors import ShapeError
+from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers import Layer, Sequential
 from xpnn.layers.regularization import Rules, is_regularized
 from xpnn.layers.tying import joined
@@ -15,6 +16,42 @@ from xpnn.typing import Params, Shape, State
 
 Refs = list[tuple[str, dict[str, Any], str]]
 """Where each array lies: its full name, the dictionary of its layer and the key there."""
+
+
+class Use:
+    """Whose a network is at a time: one thread's that trains it, or one's that writes it down.
+
+    So no file holds some parameters from before a step and some from behind it.
+    """
+
+    def __init__(self) -> None:
+        self.trained_in: int | None = None
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def in_training(self) -> Iterator[None]:
+        """Train; what another thread writes is waited for."""
+        with self._lock:
+            self._check()
+            before, self.trained_in = self.trained_in, threading.get_ident()
+        try:
+            yield
+        finally:
+            self.trained_in = before
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Write it down; no other thread begins to train before that is done."""
+        with self._lock:
+            self._check()
+            yield
+
+    def _check(self) -> None:
+        if self.trained_in not in (None, threading.get_ident()):
+            raise XpnnError(
+                "another thread trains this network just now; save and train it in that thread, "
+                "where a callback can save it after each epoch, or wait until fit has returned"
+            )
 
 
 class NamedValues:
@@ -26,6 +63,7 @@ class NamedValues:
     dtype: str
     seed: int
     _ties: dict[str, str]
+    _use: Use
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -116,6 +154,14 @@ class NamedValues:
             for key in getattr(layer, kind)
         ]
 
+    def in_training(self) -> AbstractContextManager[None]:
+        """For ``with``: this thread trains the network; XpnnError where another one does."""
+        return self._use.in_training()
+
+    def at_rest(self) -> AbstractContextManager[None]:
+        """For ``with``: no other thread changes the values; XpnnError where one trains them."""
+        return self._use.at_rest()
+
     def load(self, values: dict[str, Any]) -> None:
         """Replace parameters and state by copies of ``values``, arrays of any library by name.
 
@@ -125,6 +171,26 @@ class NamedValues:
                 changed.
         """
         own = {**self.params, **self.state}
+        self._check_names(values)
+        with self.backend.on_device():
+            fresh = copied_like(values, own, self.backend, take=self.backend.asarray)
+        self.params, self.state = fresh, fresh
+
+    def check_fit(self, shapes: Mapping[str, Shape]) -> None:
+        """Refuse names and shapes that ``load`` would refuse, before there are values.
+
+        Raises:
+            ShapeError: see ``load``.
+        """
+        self._check_names(shapes)
+        for name, value in {**self.params, **self.state}.items():
+            if shapes[name] != (wanted := tuple(getattr(value, "shape", ()))):
+                raise ShapeError(
+                    f"{name} has the shape {wanted}, got {shapes[name]}; nothing was loaded"
+                )
+
+    def _check_names(self, values: Mapping[str, Any]) -> None:
+        own = {**self.params, **self.state}
         if missing := own.keys() - values.keys():
             raise ShapeError(f"no values came for {', '.join(sorted(missing))}; nothing was loaded")
         if unknown := values.keys() - own.keys():
@@ -132,9 +198,6 @@ class NamedValues:
                 f"this network has no {', '.join(sorted(unknown))}, only {', '.join(own)}; "
                 f"nothing was loaded"
             )
-        with self.backend.on_device():
-            fresh = copied_like(values, own, self.backend, take=self.backend.asarray)
-        self.params, self.state = fresh, fresh
 
     def numpy_arrays(self) -> dict[str, Any]:
         """Copies of all parameters and state on the host, by name: what ``load`` takes."""
@@ -152,11 +215,14 @@ class NamedValues:
         outlives the trace.
         """
         kept_params, kept_state = self.params, self.state
+        use, trained_in = self._use, self._use.trained_in
         try:
+            use.trained_in = threading.get_ident()
             self.params, self.state = params, state
             yield
         finally:
             self.params, self.state = kept_params, kept_state
+            use.trained_in = trained_in
             self.root.clear()
 
 

@@ -19,13 +19,14 @@ from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
 from xpnn.losses.outputs import link_of, outputs_for
 from xpnn.moving import moved, unbuilt_copy
-from xpnn.named_values import NamedValues
+from xpnn.named_values import NamedValues, Use
 from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.typing import Array, Shape
 
 BOUND = {
-    "root", "backend", "all_layers", "_leaves", "_ties", "param_refs", "state_refs", "_is_made"
+    "root", "backend", "all_layers", "_leaves", "_ties", "param_refs", "state_refs", "_is_made",
+    "_use",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -93,7 +94,7 @@ class Network(NamedValues, FixedAttributes):
     def _build(self, root: Sequential, backend: str | Backend) -> None:
         check_places(root)
         root.output_shape(self.input_shape)  # layers that do not fit fail before a library's import
-        self.backend, self.root = get_backend(backend), root
+        self.backend, self.root, self._use = get_backend(backend), root, Use()
         self.backend.dtype(self.dtype)
         self.output_shape = root.build(
             self.input_shape, self.backend, seed=self.seed, dtype=self.dtype
@@ -151,7 +152,8 @@ class Network(NamedValues, FixedAttributes):
 
         Raises:
             XpnnError: a layer cannot be described, such as one of your own that has no name in
-                files, see ``xpnn.register``; the message says which one and what to do.
+                files, see ``xpnn.register``; the message says which one and what to do. Or another
+                thread trains the network.
             OSError: the file cannot be written; an old one is unharmed.
         """
         save(self, path)
@@ -159,7 +161,8 @@ class Network(NamedValues, FixedAttributes):
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: the layers by their classes, and all arrays on the host."""
         kept = {"root": unbuilt_copy(self.root), "backend": self.backend}
-        return {**self._own_attributes(), **kept, "values": self.numpy_arrays()}
+        with self.at_rest():
+            return {**self._own_attributes(), **kept, "values": self.numpy_arrays()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         root, backend, values = (state.pop(name) for name in ("root", "backend", "values"))
@@ -218,7 +221,8 @@ class Network(NamedValues, FixedAttributes):
             x: (batch, *input_shape), of any library.
             training: whether layers such as Dropout act.
         """
-        with self.backend.on_device():
+        room = self.backend.room_for("a forward pass", "take a smaller batch")
+        with room, self.backend.on_device():
             x = self.backend.copied(self.asarray(x))  # backward reads it, whatever is in x by then
             if not x.shape[0]:
                 raise DataError("wanted at least one input, got none")
@@ -280,11 +284,13 @@ class Network(NamedValues, FixedAttributes):
             raise ValueError(f"predict needs a batch_size of at least 1, got {batch_size}")
         finish = self._as_probabilities(probabilities)
         mapped = is_mapped(x) and x.ndim > 0
-        x = x if mapped else self.admit(x)
-        count = x.shape[0]
-        if count == 0:
-            raise DataError("wanted at least one input, got none")
-        with self.backend.on_device():
+        what = f"a prediction of {batch_size} samples at a time"
+        room = self.backend.room_for(what, "predict fewer samples, or take a smaller batch_size")
+        with room, self.backend.on_device():
+            x = x if mapped else self.admit(x)
+            count = x.shape[0]
+            if count == 0:
+                raise DataError("wanted at least one input, got none")
             parts = []
             for start in range(0, count, batch_size):
                 batch = x[start : min(start + batch_size, count), ...]

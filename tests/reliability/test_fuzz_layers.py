@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 import xpnn
 import xpnn.layers
+from tests.layers.table import each_layer
 from tests.reliability.conduct import ends_well, fuzz
 from tests.reliability.strategies import any_arrays, scalars
 from tests.reliability.tally import attempt
+from tests.saving.forgery import little
 from xpnn import Dense, Embedding, Network, ReLU
 from xpnn.arguments import parameters_of
 from xpnn.errors import OutOfMemory, ShapeError
-from xpnn.initializers import normal, zeros
+from xpnn.initializers import memory_of_machine, normal, zeros
 from xpnn.layers import LSTM, Layer, LayerNorm
 from xpnn.layers.registration import KINDS
 
@@ -135,6 +137,21 @@ HUGE = {
     "a kernel": (lambda: xpnn.Conv2D(10**7, 10**4, padding="same"), (4, 4, 3)),
     "scales": (LayerNorm, (2, 10**13)),
     "a carried memory": (lambda: xpnn.GRU(1, stateful=10**13), (2, 1)),
+    "what a kernel reaches": (lambda: xpnn.Conv1D(1, 2, dilation=10**12, padding="same"), (2, 1)),
+    "a window": (lambda: xpnn.MaxPool1D(10**12, stride=1, padding="same"), (2, 1)),
+    "a window of means": (lambda: xpnn.AveragePool2D(10**6, stride=1, padding="same"), (2, 2, 1)),
+    "the entries of a window, if not its width": (
+        lambda: xpnn.MaxPool1D(memory_of_machine() // 100, stride=1, padding="same"),
+        (2, 1),
+    ),
+    "what is cut away again": (
+        lambda: xpnn.ConvTranspose2D(1, 10**7 + 2, padding=5 * 10**6),
+        (1, 1, 1),
+    ),
+    "what strides reach": (
+        lambda: xpnn.ConvTranspose2D(1, 2, dilation=10**12, padding="same"),
+        (1, 1, 1),
+    ),
 }
 
 
@@ -146,6 +163,26 @@ def test_huge_layers_are_refused_before_memory_is_asked_for(backend, case):
     with pytest.raises(OutOfMemory, match=r"wanted .* shape .*; make the layer"):
         Network([make()], shape, backend)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+@pytest.mark.fault("layers larger than any memory")
+@each_layer
+def test_no_number_of_a_layer_is_too_large_for_it(make, input_shape):
+    """One argument after another is 10**12: what is built then runs."""
+    arguments = make().arguments()
+    for name, value in arguments.items():
+        if type(value) is not int and not (
+            isinstance(value, tuple) and type((*value, None)[0]) is int
+        ):
+            continue
+        with attempt(), little(seconds=10, megabytes=256):
+            layer, error = ends_well(type(make()), **{**arguments, name: 10**12})
+            network, error = ends_well(Network, [layer], input_shape)
+            if error is None:
+                network.predict(np.zeros((1, *input_shape)).astype(KIND[network.root.takes]))
+
+
+KIND = {"integers": "int64", "floats": "float32"}
 
 
 @pytest.mark.parametrize(

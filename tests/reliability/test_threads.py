@@ -1,14 +1,19 @@
 """Two networks that train at once, in two threads, learn what each learns alone, bit for bit."""
 
+import pickle
 import threading
+import zlib
 
 import numpy as np
 import pytest
 
 import xpnn
 from tests.conftest import SPECS
+from tests.reliability.tally import attempt
 from xpnn import LSTM, Adam, BatchNorm, Dense, Dropout, Network, ReLU, Trainer
 from xpnn.backends import get_backend
+from xpnn.errors import XpnnError
+from xpnn.saving import TensorFile, save_torch_weights
 
 X = np.random.default_rng(0).random((64, 6, 4), dtype=np.float32)
 Y = np.arange(64) % 3
@@ -119,3 +124,87 @@ def test_a_network_predicts_in_two_threads(backend):
     for found in at_once([predict, predict]):
         for one in found:
             np.testing.assert_array_equal(one, wanted)
+
+
+# One network, trained in one thread and saved in another ------------------------------------------
+
+
+class Waits(xpnn.Callback):
+    """Waits at the end of the first epoch until it may go on, and saves the network there."""
+
+    def __init__(self, path):
+        self.path, self.there, self.goes_on = path, threading.Event(), threading.Event()
+
+    def on_epoch_end(self, state, logs):
+        state.network.save(self.path)
+        self.there.set()
+        assert self.goes_on.wait(60)
+
+
+WRITERS = {
+    "save": lambda trainer, path: trainer.network.save(path),
+    "save_weights": lambda trainer, path: xpnn.save_weights(trainer.network, path),
+    "save_torch_weights": lambda trainer, path: save_torch_weights(trainer.network, path),
+    "trainer.save": lambda trainer, path: trainer.save(path),
+    "pickle": lambda trainer, path: path.write_bytes(pickle.dumps(trainer.network)),
+    "fit": lambda trainer, path: trainer.fit(X, Y, progress=False),
+}
+
+
+@pytest.mark.fault("one network in two threads")
+def test_a_network_is_written_down_only_where_nobody_else_trains_it(backend, tmp_path):
+    trainer = Trainer(recurrent(0, backend.spec), xpnn.cross_entropy, Adam(1e-2))
+    waits = Waits(tmp_path / "inside")
+    options = {"callbacks": [waits], "progress": False}
+    thread = threading.Thread(target=trainer.fit, args=(X, Y), kwargs=options)
+    thread.start()
+    try:
+        assert waits.there.wait(60)
+        for name, write in WRITERS.items():
+            with attempt(), pytest.raises(XpnnError, match="another thread trains this network"):
+                write(trainer, tmp_path / name)
+            assert not (tmp_path / name).exists()
+    finally:
+        waits.goes_on.set()
+        thread.join()
+    for name, write in WRITERS.items():
+        write(trainer, tmp_path / name)
+    xpnn.load(tmp_path / "inside")
+
+
+def test_training_waits_for_what_is_being_written(tmp_path, monkeypatch):
+    network = dense(0, "numpy")
+    trainer = Trainer(network, xpnn.cross_entropy, Adam(1e-2))
+    before, steps, real = network.numpy_arrays(), [], xpnn.saving.model.write_tensors
+    thread = threading.Thread(target=trainer.fit, args=(X, Y), kwargs={"progress": False})
+
+    def slowly(*arguments):
+        thread.start()
+        thread.join(0.2)
+        steps.append(trainer.steps)
+        real(*arguments)
+
+    monkeypatch.setattr("xpnn.saving.model.write_tensors", slowly)
+    network.save(tmp_path / "net")
+    thread.join()
+    assert steps == [0]
+    assert trainer.steps == 2
+    for name, value in xpnn.load(tmp_path / "net").numpy_arrays().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.fault("one network in two threads")
+def test_the_checksum_is_that_of_what_was_written(tmp_path, monkeypatch):
+    """Steps that are taken by hand, in another thread, may write into an array at any moment."""
+    network = dense(0, "numpy")
+    weight, real = network.params["1.dense.weight"], zlib.crc32
+
+    def meanwhile(*arguments):
+        weight[...] += 1
+        return real(*arguments)
+
+    monkeypatch.setattr("zlib.crc32", meanwhile)
+    network.save(tmp_path / "net")
+    monkeypatch.undo()
+    with TensorFile(tmp_path / "net") as file:
+        file.check_sum()

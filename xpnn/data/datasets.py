@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnn.errors import DataError
-from xpnn.files import open_file
+from xpnn.files import open_file, out_of_memory
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Inputs ``x`` in [0, 1] and class labels ``y``, one per sample."""
@@ -125,6 +125,8 @@ def read_idx(path: str | Path) -> NDArray[Any]:
         raise DataError(
             f"read_idx needs a whole gzip file, but {path} is damaged ({error}): download it again"
         ) from error
+    except MemoryError as error:
+        raise out_of_memory(path) from error
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"read_idx needs an IDX file it can read, got {path}: {reason}") from error

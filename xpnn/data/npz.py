@@ -16,7 +16,7 @@ import numpy as np
 from xpnn.data.shards import Paths, Shards
 from xpnn.data.windows import Block
 from xpnn.errors import FileError
-from xpnn.files import open_file
+from xpnn.files import open_file, out_of_memory
 from xpnn.initializers import check_memory
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def _opened(path: Path) -> Iterator["ZipFile"]:
     try:
         with open_file(path) as file, ZipFile(file) as archive:
             yield archive
+    except MemoryError as error:
+        raise out_of_memory(path) from error
     except FileError as error:
         said = str(error)
         raise FileError(said) if str(path) in said else _unreadable(path, error) from error

@@ -132,6 +132,13 @@ class Layer(KnownAttributes):
         """How many multiplications with addition the forward pass of one sample takes."""
         return 0
 
+    def inner_shapes(self, input_shape: Shape) -> list[Shape]:
+        """Shapes of what a pass makes of one sample beside its output, where it may be larger.
+
+        ``build`` refuses what is larger than any memory, before it is asked for.
+        """
+        return []
+
     def children(self) -> dict[str, "Layer"]:
         """The layers inside of this one, by name."""
         return {}
@@ -172,7 +179,7 @@ class Layer(KnownAttributes):
                     f"place, so make another one: {layer!r}"
                 )
         output_shape = self.output_shape(input_shape)
-        for shape in (input_shape, output_shape):
+        for shape in (input_shape, output_shape, *self.inner_shapes(input_shape)):
             check_room(shape)
         self._backend, self.input_shape, self.dtype = backend, input_shape, dtype
         self.seed = (seed << 32 | zlib.crc32(name.encode())) & (2**64 - 1)

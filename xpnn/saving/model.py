@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,17 +11,20 @@ import numpy as np
 
 from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable, FileError, XpnnError
+from xpnn.files import out_of_memory
 from xpnn.initializers import zeros_for
 from xpnn.layers import Layer, Sequential
 from xpnn.layers.registration import name_of
 from xpnn.named_values import NamedValues
 from xpnn.saving.description import Describer, describe
-from xpnn.saving.making import plan_from
+from xpnn.saving.making import Plan, plan_from
 from xpnn.saving.tensor_file import Entry, TensorFile, strict_json
 from xpnn.saving.tensors import dtype_name, tensor, write_tensors
 from xpnn.saving.versions import MODEL, MODEL_UPGRADES, MODEL_VERSION, upgraded, version_of
 
 AnyNetwork = TypeVar("AnyNetwork", bound=NamedValues)
+
+FREE_SOME = "free some memory, such as that of other programs"
 
 MAX_DESCRIPTION = 2_000_000
 """Characters of JSON; what 10,000 layers need."""
@@ -28,14 +32,22 @@ MAX_DESCRIPTION = 2_000_000
 
 def save(network: NamedValues, path: str | Path) -> None:
     """What ``Network.save`` does."""
-    text = json.dumps(describe(network), allow_nan=False)
-    if len(text) > MAX_DESCRIPTION:
-        raise XpnnError(f"the network has too many layers for a file: {len(network.all_layers):,}")
-    _check_made_again(network, text)
-    values = {**network.params, **network.state}
-    tensors = {name: tensor(value, network.backend) for name, value in values.items()}
-    metadata = {"format": MODEL, "version": str(MODEL_VERSION), "network": text}
-    write_tensors(path, tensors, metadata)
+    with network.at_rest():
+        text = json.dumps(describe(network), allow_nan=False)
+        if len(text) > MAX_DESCRIPTION:
+            layers = len(network.all_layers)
+            raise XpnnError(f"the network has too many layers for a file: {layers:,}")
+        _check_made_again(network, text)
+        metadata = {"format": MODEL, "version": str(MODEL_VERSION), "network": text}
+        write_values(network, path, metadata)
+
+
+def write_values(network: NamedValues, path: str | Path, metadata: dict[str, str]) -> None:
+    """Write all parameters and state, by name and in their own dtypes."""
+    with network.at_rest(), network.backend.room_for(f"copies to write into {path}", FREE_SOME):
+        values = {**network.params, **network.state}
+        tensors = {name: tensor(value, network.backend) for name, value in values.items()}
+        write_tensors(path, tensors, metadata)
 
 
 def read_model(
@@ -48,26 +60,41 @@ def read_model(
         make: a network from layers, their input shape, and ``seed`` and ``dtype`` by name.
         dtype: in place of that in the file.
     """
-    with TensorFile(path) as file:
-        try:
-            version = version_of(file, MODEL, MODEL_VERSION)
-            file.check_sum()
-            plan = plan_from(_description(file, version))
-            with zeros_for(file.elements):
-                network = make(
-                    plan.layers, plan.input_shape, seed=plan.seed, dtype=dtype or plan.dtype
-                )
-            plan.choose(network.root)
+    with _naming(path), TensorFile(path) as file:
+        version = version_of(file, MODEL, MODEL_VERSION)
+        file.check_sum()
+        network = _built(plan_from(_description(file, version)), file.elements, make, dtype)
+        with network.backend.room_for(f"the arrays of {path}", FREE_SOME):
             network.load(_values(file, network, exact=dtype is None))
-        except FileError as error:
-            said = str(error)
-            raise FileError(said if str(path) in said else f"{path}: {said}") from error
-        except BackendUnavailable:
-            raise
-        except Exception as error:  # whatever layers make of arguments that do not fit together
-            raise FileError(
-                f"{path}: its layers cannot be built: {type(error).__name__}: {str(error)[:500]}"
-            ) from error
+    return network
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """What is wrong with a file says with which."""
+    try:
+        yield
+    except FileError as error:
+        said = str(error)
+        raise FileError(said if str(path) in said else f"{path}: {said}") from error
+    except MemoryError as error:
+        raise error if isinstance(error, XpnnError) else out_of_memory(path) from error
+
+
+def _built(
+    plan: Plan, elements: int, make: Callable[..., AnyNetwork], dtype: str | None
+) -> AnyNetwork:
+    """The network that a file plans, which holds so many numbers."""
+    try:
+        with zeros_for(elements):
+            network = make(plan.layers, plan.input_shape, seed=plan.seed, dtype=dtype or plan.dtype)
+        plan.choose(network.root)
+    except (BackendUnavailable, FileError):
+        raise
+    except Exception as error:  # whatever layers make of arguments that do not fit together
+        raise FileError(
+            f"its layers cannot be built: {type(error).__name__}: {str(error)[:500]}"
+        ) from error
     return network
 
 
@@ -88,7 +115,8 @@ def _values(file: TensorFile, network: NamedValues, exact: bool) -> dict[str, np
     check_names(own, file)
     for name, value in own.items():
         _check_entry(name, value, file.entries[name], exact)
-    return {name: fitted(name, file.read(name), value) for name, value in own.items()}
+    arrays = file.read_all()
+    return {name: fitted(name, arrays[name], value) for name, value in own.items()}
 
 
 def check_names(own: dict[str, Any], file: TensorFile) -> None:

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from xpnn.named_values import NamedValues
-from xpnn.saving.model import fitted
+from xpnn.saving.model import FREE_SOME, fitted, write_values
 from xpnn.saving.tensor_file import TensorFile
-from xpnn.saving.tensors import tensor, write_tensors
 from xpnn.saving.versions import MODEL, MODEL_VERSION, WEIGHTS, WEIGHTS_VERSION, version_of
 
 
@@ -17,10 +16,9 @@ def save_weights(network: NamedValues, path: str | Path) -> None:
 
     Raises:
         OSError: the folder cannot be written to, or the disk is full; an old file is unharmed.
+        XpnnError: another thread trains the network.
     """
-    values = {**network.params, **network.state}
-    tensors = {name: tensor(value, network.backend) for name, value in values.items()}
-    write_tensors(path, tensors, {"format": WEIGHTS, "version": str(WEIGHTS_VERSION)})
+    write_values(network, path, {"format": WEIGHTS, "version": str(WEIGHTS_VERSION)})
 
 
 def load_weights(network: NamedValues, path: str | Path) -> None:
@@ -33,14 +31,12 @@ def load_weights(network: NamedValues, path: str | Path) -> None:
         FileError: the file is not a whole safetensors file, or was damaged. It is a DataError.
         ShapeError: its arrays do not fit the network. Either way the network is unchanged.
     """
-    with TensorFile(path) as file:
+    room = network.backend.room_for(f"the arrays of {path}", f"nothing was loaded; {FREE_SOME}")
+    with room, TensorFile(path) as file:
         _check_version(file)
         own = {**network.params, **network.state}
-        values = {
-            name: fitted(name, file.read(name), own[name]) if name in own else None
-            for name in file.entries
-        }
-    network.load(values)
+        network.check_fit({name: entry.shape for name, entry in file.entries.items()})
+        network.load({name: fitted(name, one, own[name]) for name, one in file.read_all().items()})
 
 
 def _check_version(file: TensorFile) -> None:

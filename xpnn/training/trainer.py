@@ -13,6 +13,7 @@ from xpnn.metrics import Metric, tell_of_empty_means
 from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
+from xpnn.saving.model import FREE_SOME
 from xpnn.training.callbacks.hooks import Callback, CallbackList
 from xpnn.training.callbacks.progress import ProgressBar
 from xpnn.training.callbacks.shipped import History
@@ -31,6 +32,8 @@ from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
 from xpnn.typing import Array, Loss, OptState
 
 logger = logging.getLogger("xpnn")
+
+FEWER = "take smaller batches, hand the data over batch by batch, or make the network smaller"
 
 
 def _of_state(name: str) -> Any:
@@ -182,7 +185,8 @@ class Trainer(KnownAttributes):
             self._renew_steps()
         opt_state = state.opt_state
         if opt_state is None:
-            opt_state = state.begin_opt_state()
+            with state.network.backend.room_for("the optimizer's state", FEWER):
+                opt_state = state.begin_opt_state()
         try:
             found: Weighed = self._train_step(opt_state, x, y, weight)
         except Exception as error:
@@ -268,29 +272,34 @@ class Trainer(KnownAttributes):
         Raises:
             ShapeError, DataError: the data do not fit the network or the loss.
             ValueError: an argument that goes with arrays came with an iterable.
+            OutOfMemory: the data or a step do not fit into the device's memory.
+            XpnnError: another thread trains the network.
             FileError: there is nothing whole to resume from, or it is of another run; the message
                 says what differs, and nothing was changed.
         """
         _check_callbacks(callbacks)
-        sources = sources_of_fit(
-            self.state,
-            x,
-            y,
-            epochs=epochs,
-            batch_size=batch_size,
-            validation=validation,
-            sample_weight=sample_weight,
-            shuffle=shuffle,
-        )
-        self._renew_steps()
-        history = History()
-        listed = [*self.callbacks, *callbacks, history]
-        if progress and not any(isinstance(one, ProgressBar) for one in listed):
-            listed.append(ProgressBar())
-        hooks = CallbackList(listed, self.state)
-        callback_states = begin(self.state, sources, hooks, int(epochs), resume)
-        loop = Loop(self.state, sources.make_batches, hooks, self.log_every, self._measure_held_out)
-        loop.run(callback_states)
+        room = self.network.backend.room_for("the data and the training", FEWER)
+        with room, self.network.in_training():
+            sources = sources_of_fit(
+                self.state,
+                x,
+                y,
+                epochs=epochs,
+                batch_size=batch_size,
+                validation=validation,
+                sample_weight=sample_weight,
+                shuffle=shuffle,
+            )
+            self._renew_steps()
+            history = History()
+            listed = [*self.callbacks, *callbacks, history]
+            if progress and not any(isinstance(one, ProgressBar) for one in listed):
+                listed.append(ProgressBar())
+            hooks = CallbackList(listed, self.state)
+            callback_states = begin(self.state, sources, hooks, int(epochs), resume)
+            measure = self._measure_held_out
+            loop = Loop(self.state, sources.make_batches, hooks, self.log_every, measure)
+            loop.run(callback_states)
         return history
 
     def _renew_steps(self) -> None:
@@ -368,7 +377,9 @@ class Trainer(KnownAttributes):
         Raises:
             OSError: it could not be written; an old file is unharmed.
         """
-        with self.network.backend.on_device():
+        backend = self.network.backend
+        room = backend.room_for(f"copies to write into {path}", FREE_SOME)
+        with room, self.network.at_rest(), backend.on_device():
             write_contents(Path(path), state_contents(self.state))
 
     def load(self, path: str | Path) -> None:
@@ -382,7 +393,9 @@ class Trainer(KnownAttributes):
             ShapeError: it does not fit the network or the optimizer, or is of another kind of
                 optimizer. Nothing is changed either way.
         """
-        put_back(self.state, read_checkpoint(Path(path)), Path(path))
+        backend = self.network.backend
+        with backend.room_for(f"the arrays of {path}", f"nothing was loaded; {FREE_SOME}"):
+            put_back(self.state, read_checkpoint(Path(path)), Path(path))
 
     # Measuring ------------------------------------------------------------------------------------
 
@@ -406,10 +419,11 @@ class Trainer(KnownAttributes):
         >>> Trainer(net, mean_squared_error, SGD()).evaluate([[1.0], [2.0]], [[2.0], [5.0]])
         {'loss': 0.5}
         """
-        data = samples_to_measure(self.state, x, y, sample_weight, batch_size)
-        if not self._settings.hold():
-            self._renew_steps()
-        with self.network.backend.on_device():
+        backend = self.network.backend
+        with backend.room_for("measuring", FEWER), backend.on_device():
+            data = samples_to_measure(self.state, x, y, sample_weight, batch_size)
+            if not self._settings.hold():
+                self._renew_steps()
             found, empty = measured(
                 self.network, self._eval_step, self.metrics, data, batch_size or 256
             )

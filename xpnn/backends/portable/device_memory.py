@@ -2,10 +2,16 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xpnn.errors import OutOfMemory, XpnnError
 
 
 class DeviceMemory:
     """The part of a backend that knows about memory."""
+
+    spec: str
 
     def has_room_for(self, nbytes: int) -> bool:
         """Whether data of so many bytes may stay on the device; only CuPy ever says no."""
@@ -20,6 +26,23 @@ class DeviceMemory:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):
             return None
+
+    @contextmanager
+    def room_for(self, what: str, advice: str) -> Iterator[None]:
+        """Where memory ends inside, the error says for what, and what to do.
+
+        Raises:
+            OutOfMemory: the library's own error was that there is no memory left.
+        """
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, XpnnError) or not self.ran_out_of_memory(error):
+                raise
+            error.__traceback__ = None  # its frames hold arrays
+            raise OutOfMemory(
+                f"there is no room on {self.spec} for {what} ({error}); {advice}"
+            ) from error
 
     def ran_out_of_memory(self, error: BaseException) -> bool:
         """Whether the error says that an array did not fit into the device's memory."""

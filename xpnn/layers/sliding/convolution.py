@@ -36,6 +36,7 @@ from xpnn.layers.sliding.windows import (
     padding_per_axis,
     per_axis,
     positions_first,
+    slid_shapes,
     slide,
 )
 from xpnn.numerics import sum_to_features
@@ -115,6 +116,9 @@ class KernelLayer(Layer):
                 f"{self!r} cannot cut {input_shape[-1]} channels into groups={self.groups}; choose "
                 f"groups that divide the number of channels"
             )
+
+    def inner_shapes(self, input_shape: Shape) -> list[Shape]:
+        return slid_shapes(self.slides(input_shape[:-1]), max(input_shape[-1], self.filters))
 
     def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
         shape = (*self.kernel_size, input_shape[-1] // self.groups, self.filters)

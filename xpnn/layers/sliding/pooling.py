@@ -23,6 +23,7 @@ from xpnn.layers.sliding.windows import (
     padding_per_axis,
     per_axis,
     positions_first,
+    slid_shapes,
     slide,
 )
 from xpnn.numerics import add_up, widened
@@ -86,6 +87,9 @@ class Pooling(Layer):
 
     def output_range(self, input_range: Range | None) -> Range | None:
         return input_range
+
+    def inner_shapes(self, input_shape: Shape) -> list[Shape]:
+        return slid_shapes(self.slides(input_shape[:-1]), input_shape[-1])
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         x, slides = positions_first(self.xp, Z), self.slides(Z.shape[1:-1])

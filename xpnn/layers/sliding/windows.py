@@ -75,6 +75,15 @@ def slide(length: int, size: int, stride: int, dilation: int, padding: str | int
     return Slide(length, (length + 2 * low - wide) // stride + 1, size, stride, dilation, low)
 
 
+def slid_shapes(slides: Sequence[Slide], channels: int) -> list[Shape]:
+    """Shapes of what windows are cut out of, or put back into: axes with all that is reached.
+
+    The last one stands for the window: its entries are arrays of their own, of 256 bytes and more.
+    """
+    reached = [max(one.low + one.length, one.extent) for one in slides]
+    return [(*reached, channels), (math.prod(one.size for one in slides), 32)]
+
+
 # Options ------------------------------------------------------------------------------------------
 
 

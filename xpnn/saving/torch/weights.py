@@ -3,7 +3,6 @@
 PyTorch itself is not needed. Layers correspond to those of torch.nn as ``torch_rules`` says.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from xpnn.backends.portable.host_arrays import host_array
 from xpnn.errors import ShapeError
 from xpnn.layers.tying import ties
 from xpnn.named_values import NamedValues
+from xpnn.saving.model import FREE_SOME
 from xpnn.saving.tensor_file import TensorFile
 from xpnn.saving.tensors import Tensor, write_tensors
 from xpnn.saving.torch.pieces import (
@@ -54,6 +54,14 @@ def load_torch_weights(
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
         FileError: the file is not a whole safetensors file.
     """
+    advice = f"nothing was loaded; {FREE_SOME}"
+    with network.backend.room_for("the weights that are read", advice):
+        _load(network, source, names, partial)
+
+
+def _load(
+    network: NamedValues, source: str | Path | Mapping[str, Any], names: Names | None, partial: bool
+) -> None:
     theirs = _arrays(source)
     pieces = pieces_of(network, partial)
     if names is not None:
@@ -90,17 +98,18 @@ def save_torch_weights(network: NamedValues, path: str | Path, names: Names | No
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
         OSError: the file cannot be written.
     """
-    pieces = pieces_of(network)
-    if names is None:
-        locations = [Location(piece, short(piece.name)) for piece in pieces]
-    else:
-        locations = locations_by_name(pieces, names)
-    tensors = {}
-    for location in locations:
-        for _, key, name, value in location.arrays():
-            kept = value.dtype.kind in "iu" or key.startswith("running_")
-            tensors[name] = Tensor(value.dtype.name if kept else network.dtype, value)
-    write_tensors(path, tensors, {"format": "pt"})
+    with network.at_rest(), network.backend.room_for(f"copies to write into {path}", FREE_SOME):
+        pieces = pieces_of(network)
+        if names is None:
+            locations = [Location(piece, short(piece.name)) for piece in pieces]
+        else:
+            locations = locations_by_name(pieces, names)
+        tensors = {}
+        for location in locations:
+            for _, key, name, value in location.arrays():
+                kept = value.dtype.kind in "iu" or key.startswith("running_")
+                tensors[name] = Tensor(value.dtype.name if kept else network.dtype, value)
+        write_tensors(path, tensors, {"format": "pt"})
 
 
 def _arrays(source: str | Path | Mapping[str, Any]) -> Arrays:
@@ -114,8 +123,9 @@ def _arrays(source: str | Path | Mapping[str, Any]) -> Arrays:
 
 def _counted(name: str) -> list[tuple[bool, int, str]]:
     """What sorts "10.weight" behind "2.weight"."""
-    parts = re.split(r"\.", name)
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    counts = [(part.isascii() and part.isdecimal() and len(part) < 10) for part in name.split(".")]
+    parts = zip(counts, name.split("."), strict=True)
+    return [(not counts, int(part) if counts else 0, part) for counts, part in parts]
 
 
 def _check_complete(
