@@ -47,6 +47,8 @@ from xpnn.network import Network
 from xpnn.optimizers import SGD, Adam
 from xpnn.training import Trainer
 
+pytestmark = pytest.mark.fault("setting that is changed later")
+
 FLAT, SEQUENCE, IMAGE = (6,), (4, 6), (4, 5, 2)
 
 

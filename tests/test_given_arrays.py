@@ -14,6 +14,8 @@ from xpnn import GELU, SGD, Accuracy, Dense, Network, Trainer
 from xpnn.errors import DataError
 from xpnn.guide import InputLayer
 
+pytestmark = pytest.mark.fault("array that is not what it seems")
+
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 Y = np.random.default_rng(1).normal(size=(12, 2)).astype(np.float32)
 

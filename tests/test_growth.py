@@ -37,6 +37,8 @@ from xpnn.backends.numpy.arena import Arena
 from xpnn.saving import load_torch_weights, load_weights, save_torch_weights, save_weights
 from xpnn.training.callbacks.diagnosis import first_bad_layer
 
+pytestmark = pytest.mark.fault("growth of work and memory")
+
 WIDTH, BATCH = 4, 24  # a matrix of few columns, which a replay may turn
 FEW = 3  # blocks
 TOLERANCE = 0.003  # what is linear is so to 0.0003

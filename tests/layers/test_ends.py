@@ -31,6 +31,8 @@ from xpnn.layers import (
 )
 from xpnn.layers.activations import Activation
 
+pytestmark = pytest.mark.fault("numbers at the ends of their range")
+
 mpmath.mp.dps = 60
 
 DIGITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}

@@ -10,6 +10,8 @@ import pytest
 from tests.layers.table import LAYERS, OTHERWISE_IN_TRAINING, Ids, build, has_two_modes
 from xpnn.layers import Recompute
 
+pytestmark = pytest.mark.fault("long sums of narrow numbers")
+
 NUMBERS = 400_000  # of all inputs; of each channel there are a quarter at least
 
 

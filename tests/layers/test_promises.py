@@ -10,6 +10,8 @@ from xpnn.layers.promises import promises_watched
 from xpnn.losses import mean_squared_error
 from xpnn.testing import check_gradients
 
+pytestmark = pytest.mark.fault("layer or loss that breaks its promise")
+
 
 class Scale(Layer):
     """``S = g Z``, which is right; what is below does one thing otherwise."""

@@ -23,7 +23,7 @@ from xpnn.optimizers import (
     WarmUp,
 )
 
-pytestmark = pytest.mark.width
+pytestmark = [pytest.mark.width, pytest.mark.fault("setting that is changed later")]
 
 STEPS = 6
 SCHEDULED = [

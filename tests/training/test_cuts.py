@@ -31,6 +31,8 @@ from xpnn.errors import BackendUnavailable
 from xpnn.metrics import MAE, R2
 from xpnn.training.callbacks.shipped import Watching
 
+pytestmark = pytest.mark.fault("data cut into other batches")
+
 WEIGHTS = np.array([0.0, 2.0, 0.3, 0.1, 1e-6])
 BATCHED = {name: case for name, case in CASES.items() if len(case.shape) > 1}
 RARE = partial(xpnn.cross_entropy, class_weight=[0.1, 1.0, 20.0])

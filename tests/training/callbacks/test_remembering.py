@@ -20,7 +20,7 @@ from xpnn import (
 )
 from xpnn.training.callbacks.shipped import Watching
 
-pytestmark = pytest.mark.host_only
+pytestmark = [pytest.mark.host_only, pytest.mark.fault("a second fit with the same callbacks")]
 WATCHING = {name: case for name, case in CALLBACKS.items() if issubclass(case.kind, Watching)}
 each_that_watches = pytest.mark.parametrize("case", WATCHING.values(), ids=WATCHING)
 

@@ -8,6 +8,8 @@ import pytest
 from xpnn import SGD, Dense, Network, Trainer, cross_entropy, mean_squared_error
 from xpnn.errors import ShapeError
 
+pytestmark = pytest.mark.fault("layer or loss that breaks its promise")
+
 
 def trainer_of(loss, backend="numpy"):
     return Trainer(Network([Dense(2)], (3,), backend), loss, SGD(0.1))
