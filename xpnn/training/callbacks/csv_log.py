@@ -75,7 +75,7 @@ class CSVLogger(KnownAttributes, Callback):
         if self._content().startswith(lines):
             os.truncate(self.path, len(lines))  # which takes no room, so a full disk costs no line
         else:
-            self._replace(lines)
+            self._write(lines)
         self._start = time.perf_counter() - saved["seconds"]
 
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
@@ -84,12 +84,16 @@ class CSVLogger(KnownAttributes, Callback):
         header = self._header()
         names = list(dict.fromkeys((*header, *row)))
         if names != header:
-            self._replace(self._with_columns(names))
+            self._write(self._with_columns(names))
         with self.path.open("rb+") as file:
             file.seek(-1, os.SEEK_END)
             torn = file.read() != b"\n"
             line = _text([[row.get(name, "") for name in names]])
             file.write((b"\r\n" if torn else b"") + line)
+
+    def _write(self, content: bytes) -> None:
+        with replacement(self.path) as file:
+            file.write(content)
 
     def _content(self) -> bytes:
         return self.path.read_bytes() if self.path.exists() else b""
@@ -117,11 +121,6 @@ class CSVLogger(KnownAttributes, Callback):
                 f"wanted a CSV file to append to, but {self.path} is none: {error}; choose another "
                 f"path, or leave out append=True to replace it"
             ) from None
-
-    def _replace(self, content: bytes) -> None:
-        """Write the file anew: the old one stays where that fails."""
-        with replacement(self.path) as file:
-            file.write(content)
 
 
 def _text(rows: Sequence[Sequence[Any]]) -> bytes:

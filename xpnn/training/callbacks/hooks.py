@@ -6,11 +6,18 @@ it at log points only, as Python floats that are already on the host.
 """
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 from xpnn.training.state import TrainingState
 
 Logs = dict[str, float]
+
+
+def in_words(logs: Logs) -> str:
+    """The numbers of an epoch in a line; what a callback has put among them may be anything."""
+    shown = {name: f"{one:.4g}" if isinstance(one, Real) else one for name, one in logs.items()}
+    return ", ".join(f"{name}={one}" for name, one in shown.items())
 
 
 class Callback:

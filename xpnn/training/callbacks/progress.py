@@ -5,7 +5,7 @@ import time
 from typing import Any, ClassVar
 
 from xpnn.arguments import KnownAttributes
-from xpnn.training.callbacks.hooks import Callback, Logs
+from xpnn.training.callbacks.hooks import Callback, Logs, in_words
 from xpnn.training.state import TrainingState
 
 
@@ -51,15 +51,14 @@ class ProgressBar(KnownAttributes, Callback):
     def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
         self._steps = step
         if self._bar is not None:
-            self._bar.set_postfix_str(_in_words(logs), refresh=False)
+            self._bar.set_postfix_str(in_words(logs), refresh=False)
 
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
         self._close()
         seconds = time.perf_counter() - self._start
-        self._stream.write(
-            f"{self._name_of(state.epoch)}: {self._steps} steps in {seconds:.3g} s, "
-            f"{_in_words(logs)}\n"
-        )
+        results = in_words({name: one for name, one in logs.items() if name != "rate"})
+        name = self._name_of(state.epoch)
+        self._stream.write(f"{name}: {self._steps} steps in {seconds:.3g} s, {results}\n")
         self._stream.flush()
 
     def on_fit_end(self, state: TrainingState) -> None:
@@ -109,7 +108,3 @@ class Stream:
                 getattr(self.stream, method)(*arguments)
         except (OSError, ValueError):  # ValueError: it is closed, or cannot write such a character
             self.stream = None
-
-
-def _in_words(logs: Logs) -> str:
-    return ", ".join(f"{name}={value:.4g}" for name, value in logs.items() if name != "rate")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnn.arguments import KnownAttributes
-from xpnn.training.callbacks.hooks import Callback, Logs
+from xpnn.training.callbacks.hooks import Callback, Logs, in_words
 from xpnn.training.checkpointing.columns import as_columns, from_columns
 from xpnn.training.checkpointing.fields import COUNT, DICTIONARY, NUMBER, check_fields, or_none
 from xpnn.training.state import TrainingState
@@ -73,8 +73,7 @@ class History(KnownAttributes, Callback):
         draw_curves(dict(self), Path(path))
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{k}={v:.4g}" for k, v in (self.epochs or [{}])[-1].items())
-        return f"<history of {len(self)} epochs: {last}>"
+        return f"<history of {len(self)} epochs: {in_words((self.epochs or [{}])[-1])}>"
 
 
 class Watching(KnownAttributes, Callback):
@@ -154,7 +153,8 @@ class Watching(KnownAttributes, Callback):
         return False
 
     def known_by(self, state: TrainingState) -> str | None:
-        return f"{self.monitor} ({'rising' if self._rises(state) else 'falling'})"
+        rises = self._rises(state) if self.higher_is_better is None else self.higher_is_better
+        return f"{self.monitor} ({'rising' if rises else 'falling'})"
 
     def state(self) -> dict[str, Any] | None:
         return {"best": self.best}

@@ -20,6 +20,8 @@ logger = logging.getLogger("xpnn")
 
 MOST_NAMED = 5  # differences in an error message
 MISSING = "missing"
+TOLD = {"function": ("code", "globals"), "kind": ("private",)}
+"""What differs in a function, and in an object, and is no error; see ``describing.py``."""
 OF_EVERY_LAYER = frozenset(vars(Layer()))
 ROUNDING = 1e-5
 """What the sample of a data set may be off by, of the size of its numbers: another machine rounds
@@ -127,8 +129,8 @@ def differences(
 ) -> Iterator[tuple[str, bool]]:
     """What each difference is, and whether it makes another run.
 
-    Metrics do not, and the code and the globals of a function may: which of them matter to training
-    nobody knows.
+    Metrics do not, and the code and the globals of a function may, and what an object keeps to
+    itself: which of them matter to training nobody knows.
     """
     if isinstance(here, dict) and isinstance(there, dict):
         if name.startswith("data.") and "numbers" in here and "numbers" in there:
@@ -137,7 +139,9 @@ def differences(
             here, there = {"row": here["row"]}, {"row": there.get("row")}
         for key in dict.fromkeys((*here, *there)):
             below = f"{name}.{key}" if name else key
-            told = below == "metrics" or ("function" in here and key in ("code", "globals"))
+            told = below == "metrics" or any(
+                mark in here and key in keys for mark, keys in TOLD.items()
+            )
             parts = here.get(key, MISSING), there.get(key, MISSING)
             yield from differences(*parts, below, matters and not told)
     elif here != there and json.dumps(here) != json.dumps(there):  # NaN is no other NaN

@@ -5,8 +5,11 @@ import itertools
 import json
 import sys
 import zlib
+from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping
-from types import CodeType, FunctionType, MethodType, ModuleType
+from enum import Enum
+from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +22,12 @@ from xpnn.training.state import TrainingState
 
 FEW = 16  # numbers of an array that are written down
 MOST = 1 << 18  # numbers of an array that are looked at
+MOST_OFTEN = 5  # times that one object is described, where many hold it
 DEEPEST = 50
 
 
-def described(value: Any, within: tuple[Any, ...] = ()) -> Any:
-    """A value as JSON has it; of an object its kind and its public attributes.
+def described(value: Any, within: tuple[Any, ...] = (), times: Counter[int] | None = None) -> Any:
+    """A value as JSON has it; of an object its kind and its attributes.
 
     Of an array there are its numbers, or a checksum of them; of a function what it closes over, its
     defaults, the globals that it reads and a checksum of its code. A network that a loss may hold
@@ -31,7 +35,9 @@ def described(value: Any, within: tuple[Any, ...] = ()) -> Any:
 
     Args:
         within: what it is a part of.
+        times: how often each object was described so far.
     """
+    times = Counter() if times is None else times
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
@@ -39,11 +45,14 @@ def described(value: Any, within: tuple[Any, ...] = ()) -> Any:
     alone = isinstance(value, Network | Layer | Backend | TrainingState | ModuleType)
     if alone or _runs(value) or len(within) > DEEPEST or any(value is one for one in within):
         return {"kind": type(value).__name__}
-    below = functools.partial(described, within=(*within, value))
+    below = functools.partial(described, within=(*within, value), times=times)
     if isinstance(value, Mapping):
         return {str(key): below(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [below(one) for one in value]
+    times[id(value)] += 1
+    if times[id(value)] > MOST_OFTEN:
+        return {"kind": type(value).__name__}
     if isinstance(value, functools.partial):
         kept = {"function": below(value.func), "arguments": below(value.args)}
         return kept | below(value.keywords)
@@ -66,17 +75,32 @@ def _runs(value: Any) -> bool:
 
 
 def _of_object(value: Any, below: Any) -> dict[str, Any]:
-    kind = {"kind": type(value).__name__}
+    kind = type(value)
+    found: dict[str, Any] = {"kind": kind.__name__}
     if isinstance(value, set | frozenset):
-        return {**kind, "repr": sorted(map(json.dumps, map(below, value)))}
+        return {**found, "repr": sorted(map(json.dumps, map(below, value)))}
+    attributes = {} if _is_of_python(kind) else _attributes(value)
+    public = {name: one for name, one in attributes.items() if not name.startswith("_")}
+    private = {name: one for name, one in attributes.items() if name not in public}
+    if isinstance(value, Enum):
+        return {**found, "repr": value.name}
+    if kind.__module__.partition(".")[0] != "xpnn" and private:
+        found["private"] = below(private)
+    if not public and not (text := repr(value)).startswith("<"):  # a date, a fraction, a path
+        found["repr"] = text
+    return {**found, **below(public)}
+
+
+def _is_of_python(kind: type) -> bool:
+    """Whether it is one of Python's own kinds, such as a logger, but for mere holders of values."""
+    holds = issubclass(kind, SimpleNamespace | Namespace)
+    return kind.__module__.partition(".")[0] in sys.stdlib_module_names and not holds
+
+
+def _attributes(value: Any) -> dict[str, Any]:
     slots = itertools.chain(*(vars(base).get("__slots__", ()) for base in type(value).__mro__))
     found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-    found |= getattr(value, "__dict__", {})
-    public = {name: one for name, one in found.items() if not name.startswith("_")}
-    text = "" if public else repr(value)
-    if text and " at 0x" not in text:  # a date, a fraction, a path, a member of an Enum
-        kind["repr"] = text
-    return {**kind, **below(public)}
+    return found | getattr(value, "__dict__", {})
 
 
 # Arrays -------------------------------------------------------------------------------------------
@@ -163,7 +187,7 @@ def _globals(function: FunctionType) -> dict[str, Any]:
         name: one
         for name, one in found.items()
         if not (one is None or isinstance(one, type | ModuleType))
-        and not getattr(one, "__module__", "").startswith("xpnn.")
+        and not str(getattr(one, "__module__", "")).startswith("xpnn.")
     }
 
 

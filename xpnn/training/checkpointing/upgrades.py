@@ -68,7 +68,7 @@ def _plainer(value: Any) -> Any:
         return f"an array of {value['array']}"
     if "function" in value and "arguments" not in value:  # as those of a partial
         return value["function"]
-    hidden = {"repr"} if "kind" in value else set()
+    hidden = {"repr", "private"} if "kind" in value else set()
     return {key: _plainer(one) for key, one in value.items() if key not in hidden}
 
 
