@@ -97,6 +97,18 @@ def test_a_step_is_never_left_half_done():
         np.testing.assert_array_equal(trainer.network.numpy_arrays()[name], value)
 
 
+@pytest.mark.fault("Ctrl-C in training")
+def test_a_callback_that_fails_then_keeps_no_other_from_saving(tmp_path):
+    class Fails(Callback):
+        def on_interrupt(self, state):
+            raise OSError("no disk")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(make_trainer(), Fails(), PressCtrlC(4), Checkpoint(tmp_path))
+    assert caught.value.__notes__ == ["Fails.on_interrupt then raised OSError: no disk"]
+    assert [int(path.stem[-9:]) for path in numbered(tmp_path)] == [4]
+
+
 def test_the_second_one_does_not_wait(tmp_path, caplog):
     press = PressCtrlC(4, times=2)
     with caplog.at_level(logging.WARNING, "xpnn"), pytest.raises(KeyboardInterrupt):

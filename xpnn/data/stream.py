@@ -1,6 +1,7 @@
 """Stream: batches that somebody else makes, one pass over them for each epoch."""
 
 import copy
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from numbers import Integral
 from typing import Any, Self
@@ -13,6 +14,8 @@ WANTED = (
 )
 
 END = object()
+
+logger = logging.getLogger("xpnn")
 
 
 def check_source(source: Any) -> None:
@@ -54,6 +57,31 @@ class Wrapper:
     source: Any
 
 
+class FirstBatch:
+    """How many samples the first batch of an epoch has: what can be known of any iterable.
+
+    Attributes:
+        size: of the last epoch, or None before the first one.
+        expected: where the run was saved that goes on here; None for anything.
+    """
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+        self.expected: int | None = None
+
+    def note(self, size: int) -> None:
+        """Take note of it, and warn if it is not what was expected."""
+        self.size = size
+        if self.expected not in (None, size):
+            logger.warning(
+                "the first batch of this epoch has %d samples, and had %d where the checkpoint was "
+                "written; with batches of another size it is another run",
+                size,
+                self.expected,
+            )
+        self.expected = None
+
+
 class Stream:
     """Batches of an iterable, each looked at when it comes, on the device one step ahead.
 
@@ -79,6 +107,7 @@ class Stream:
         self.source, self.look = source, look
         self.staging = backend.staging()
         self.epoch = 0
+        self.first = FirstBatch()
 
     def at(self, epoch: int) -> Self:
         """The same stream in an epoch, counted from 0."""
@@ -134,6 +163,8 @@ class Stream:
         weighted, number = False, dropped
         for number, batch in enumerate(batches, start=dropped + 1):
             parts = self.look(batch, number)
+            if number == 1:
+                self.first.note(int(parts[0].shape[0]))
             if number > dropped + 1 and (parts[2] is not None) != weighted:
                 raise DataError(
                     f"batch {number}: wanted a sample_weight with all batches or with none, got "

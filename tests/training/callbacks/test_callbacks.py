@@ -143,6 +143,17 @@ def test_all_callbacks_end_and_the_first_error_comes_out():
     assert caught.value.__notes__ == ["Ends.on_fit_end then raised OSError: no disk"]
 
 
+def test_what_a_callback_puts_among_the_numbers_ends_nothing(capsys):
+    class Notes(Callback):
+        def on_epoch_end(self, state, logs):
+            logs |= {"note": "even", "nothing": None, "width": np.float32(0.5)}
+
+    history = trainer_with(Notes()).fit(*data(), epochs=2)
+    assert history["note"] == ["even", "even"]
+    assert repr(history).endswith("note=even, nothing=None, width=0.5>")
+    assert capsys.readouterr().err.count("note=even, nothing=None, width=0.5") == 2
+
+
 def test_what_ended_training_comes_out_before_what_callbacks_raise():
     class Fails(Callback):
         def on_step_end(self, state, step):

@@ -139,6 +139,16 @@ def test_a_full_disk_costs_no_line_that_was_there(path, tmp_path, monkeypatch, c
     assert path.read_bytes() == before
 
 
+def test_a_log_behind_a_link_stays_there_with_its_mode(path, tmp_path):
+    real = tmp_path / "elsewhere.csv"
+    real.write_text("epoch,loss\n")
+    real.chmod(0o600)
+    path.symlink_to(real)
+    fit(make_trainer(), CSVLogger(path, append=True))
+    assert path.is_symlink()
+    assert (len(rows_of(real)), real.stat().st_mode & 0o777) == (1, 0o600)
+
+
 def test_lines_behind_the_checkpoint_go(path, tmp_path):
     saved = tmp_path / "saved"
     fit(make_trainer(), CSVLogger(path), Checkpoint(saved, keep=None), epochs=3)

@@ -159,6 +159,17 @@ def test_the_best_file_is_not_written_over_by_a_worse_one(tmp_path):
     assert again.epoch == 1
 
 
+def test_another_checkpoint_for_the_folder_knows_its_best(tmp_path):
+    trainer = make_trainer()
+    for numbers in ([1.0, 2.0], [5.0, 4.0]):
+        fit(trainer, Says(*numbers), Checkpoint(tmp_path, best="val_loss"), epochs=2)
+    again, other = make_trainer(), Checkpoint(tmp_path, best="val_accuracy")
+    again.load(other.best_path)
+    assert again.epoch == 1
+    fit(trainer, Says(0.5, name="val_accuracy"), other)  # of which that file knows nothing
+    assert other.best == 0.5
+
+
 # Resumed ------------------------------------------------------------------------------------------
 
 

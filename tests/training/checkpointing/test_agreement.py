@@ -11,6 +11,7 @@ import logging
 import pathlib
 import subprocess
 import sys
+import threading
 import types
 
 import numpy as np
@@ -181,6 +182,23 @@ def test_what_is_the_same_is_no_difference():
     trainer = Trainer(itself.network, cross_entropy, SGD(0.1), callbacks=[History()])
     for one in (trainer, trainer.state, *trainer.callbacks, itself.network):  # these change
         assert described(closing_over(one))["closure"] == {"value": {"kind": type(one).__name__}}
+
+
+@pytest.mark.host_only
+def test_what_an_object_keeps_to_itself_is_told_but_no_error():
+    ((words, matters),) = told(Holder(_scale=1.0), Holder(_scale=2.0))
+    assert (words, matters) == ("it.private._scale is 1.0 here and 2.0 in the checkpoint", False)
+
+
+@pytest.mark.host_only
+def test_what_holds_everything_is_described_in_few_words():
+    everything = [logging.getLogger("xpnn"), sys.stderr, threading.Lock(), iter([]), sys]
+    for one in everything:
+        assert described(Holder(a=one))["a"] == {"kind": type(one).__name__}
+    crowd = [Holder() for _ in range(30)]
+    for one in crowd:
+        one.others = crowd
+    assert len(json.dumps(described(crowd[0]))) < 1_000_000
 
 
 @pytest.mark.host_only
@@ -419,6 +437,30 @@ def test_the_same_data_in_another_form_are_the_same_run(backend, form, caplog):
     fit(trainer, x, y, sample_weight=weight, validation=(x, y), epochs=2, resume="run")
     assert trainer.epoch == 2
     assert not caplog.text
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("size", [16, 8])
+def test_batches_of_another_size_from_a_function_are_told(size, caplog):
+    fit(make_trainer(), lambda: iter(in_batches(16)))
+    fit(make_trainer(), lambda: iter(in_batches(size)), epochs=3, resume="run")
+    said = "the first batch of this epoch has 8 samples, and had 16 where the checkpoint was"
+    assert caplog.text.count(said) == (size == 8)
+
+
+@pytest.mark.host_only
+def test_a_loader_of_another_set_is_another_run():
+    class Loader:
+        def __init__(self, count, batch_size=16):
+            self.dataset, self.batch_size = range(count), batch_size
+
+        def __iter__(self):
+            return iter(in_batches(self.batch_size))
+
+    fit(make_trainer(), Loader(96))
+    for other, message in ((Loader(80), "data.dataset is 80"), (Loader(96, 8), "data.batch_size")):
+        with pytest.raises(FileError, match=message):
+            fit(make_trainer(), other, epochs=2, resume="run")
 
 
 @pytest.mark.host_only

@@ -5,11 +5,10 @@ import itertools
 import json
 import sys
 import zlib
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
-from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,7 @@ def _of_object(value: Any, below: Any) -> dict[str, Any]:
 
 def _is_of_python(kind: type) -> bool:
     """Whether it is one of Python's own kinds, such as a logger, but for mere holders of values."""
-    holds = issubclass(kind, SimpleNamespace | Namespace)
+    holds = kind.__name__ in ("SimpleNamespace", "Namespace")
     return kind.__module__.partition(".")[0] in sys.stdlib_module_names and not holds
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xpnn.data.stream import Stream
 from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.moving import copied_like
 from xpnn.training.callbacks.hooks import CallbackList
@@ -55,6 +56,7 @@ RUN_FIELDS: dict[str, Any] = {
     "epoch_steps": COUNT,
     "logged": COUNT,
     "stop_reason": or_none(TEXT),
+    "first_batch": or_none(COUNT),
     "losses": {"total": NUMBER, "weight": NUMBER},
 }
 """And in its "run", if it has one."""
@@ -86,6 +88,7 @@ def _position(state: TrainingState) -> dict[str, Any]:
         "epoch_steps": state.epoch_steps,
         "logged": state.logged,
         "stop_reason": state.stop_reason,
+        "first_batch": state.batches.first.size if isinstance(state.batches, Stream) else None,
         "losses": state.losses.pending,
     }
 
@@ -166,6 +169,7 @@ def begin(
         state.first_epoch, state.logged = position["first_epoch"], position["logged"]
         state.epoch_steps, state.stop_reason = position["epoch_steps"], position["stop_reason"]
         state.losses = RunningMean(state.network.backend, **position["losses"])
+        sources.expect(position["first_batch"])
     state.last_epoch = state.first_epoch + epochs
     return None if tree is None or position is None else tree["callbacks"]
 

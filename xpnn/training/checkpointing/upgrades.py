@@ -48,7 +48,8 @@ def from_version_2(tree: dict[str, Any]) -> dict[str, Any]:
         for kind, state in tree["callbacks"]
     ]
     agreed = tree["must_agree"] | {"version": 2}
-    return tree | {"callbacks": states, "must_agree": agreed}
+    run = tree["run"] and {"first_batch": None, **tree["run"]}
+    return tree | {"callbacks": states, "must_agree": agreed, "run": run}
 
 
 def as_version_2(described: dict[str, Any]) -> dict[str, Any]:

@@ -41,8 +41,16 @@ def of_data(data: Samples | Stream | None, network: Network) -> dict[str, Any]:
         origin = data.origin
         if isinstance(origin, list | tuple):
             return _of_list(data, origin, network)
-    known_by = getattr(origin, "known_by", None)
-    return described(known_by()) if callable(known_by) else {}
+    if callable(known_by := getattr(origin, "known_by", None)):
+        return dict(described(known_by()))
+    return {"dataset": _length_of(getattr(origin, "dataset", None))}  # of a loader of PyTorch
+
+
+def _length_of(values: Any) -> int | None:
+    try:
+        return len(values)
+    except TypeError:
+        return None
 
 
 def _of_list(stream: Stream, batches: Sequence[Any], network: Network) -> dict[str, Any]:

@@ -49,6 +49,12 @@ class Sources(NamedTuple):
     held_out: Samples | Stream | None
     identify: Callable[[], dict[str, Any]]
 
+    def expect(self, size: int | None) -> None:
+        """Warn when a first batch of another size comes out of an iterable."""
+        batches = self.make_batches(0)
+        if isinstance(batches, Stream):
+            batches.first.expected = size
+
 
 def sources_of_fit(
     state: TrainingState,
