@@ -59,7 +59,7 @@ def test_counts_are_whole_numbers(backend):
     with backend.on_device():
         row = Precision().statistics(scores, labels, None, xp)
     assert xp.isdtype(row.dtype, "integral")
-    np.testing.assert_array_equal(backend.to_numpy(row), [0, batch, 0, batch, 0, batch])
+    np.testing.assert_array_equal(backend.to_numpy(row), [0, batch, 0, batch, 0, batch, batch])
 
 
 BY_HAND = [
@@ -94,6 +94,8 @@ BY_HAND = [
     # class 2 neither occurs nor is predicted: it does not count
     (F1(), [[1, 0, -9], [0, 1, -9], [0, 1, -9]], [0, 1, 0], (2 / 3 + 2 / 3) / 2),
     (Precision(), [[1, 0, 0]], [1], 0.0),
+    (Recall(), [[-1], [-2]], [[0], [0]], 0.0),  # nothing to find, which is not nothing measured
+    (F1(multilabel=True), [[-1, -2], [-3, -1]], [[0, 0], [0, 0]], 0.0),
     (MAE(), [[1, 2], [3, 4]], [[0, 0], [3, 2]], (1 + 2 + 0 + 2) / 4),
     (MAE(), [[1], [2]], [3, 0], 2.0),
     (R2(), [[1], [2], [3]], [[1], [2], [3]], 1.0),

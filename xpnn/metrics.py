@@ -377,22 +377,24 @@ class _Counting(_Answers):
             chosen, true = (
                 xp.reshape(one_hot(one, classes, dtype, xp), (-1, classes)) for one in answers
             )
-        return xp.concat([xp.sum(w * each, axis=0) for each in (chosen * true, chosen, true)])
+        counts = [xp.sum(w * each, axis=0) for each in (chosen * true, chosen, true)]
+        return xp.concat([*counts, xp.reshape(xp.sum(w), (1,))])
 
     def merged(self, rows: np.ndarray) -> np.ndarray:
         return rows.sum(axis=0, keepdims=True)
 
     def result(self, rows: np.ndarray) -> float:
-        both, chosen, true = rows.sum(axis=0).reshape(3, -1)
-        if not (chosen + true).any():
+        *counts, weight = rows.sum(axis=0)
+        if not weight:
             return math.nan
+        both, chosen, true = np.reshape(counts, (3, -1))
         fractions = [self.fraction(*counts) for counts in zip(both, chosen, true, strict=True)]
         each = [float(part / whole) if whole else 0.0 for part, whole in fractions]
         of_two = len(each) == 2 and not self.multilabel
         if (self.average or ("binary" if of_two else "macro")) == "binary":
             return each[1]
         seen = [value for value, count in zip(each, chosen + true, strict=True) if count > 0]
-        return sum(seen) / len(seen)
+        return sum(seen) / len(seen) if seen else 0.0
 
     def fraction(self, both: float, chosen: float, true: float) -> tuple[float, float]:
         """Numerator and denominator for one class."""
