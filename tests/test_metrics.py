@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xpnn import SGD, Identity, Network, Trainer, mean_squared_error
-from xpnn.errors import BackendUnavailable
+from xpnn.errors import BackendUnavailable, ShapeError
 from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
 
 pytestmark = pytest.mark.width
@@ -24,6 +24,9 @@ UNEVEN = [0, 1, 0, 2, 2, 2]
 #     2         2      2    3        1      2/3   4/5
 LOGITS = [[2.0], [-1.0], [0.5], [-0.2], [3.0]]  # yes no yes no yes
 ANSWERS = [[1], [0], [0], [1], [1]]  # both 2, chosen 3, true 3
+
+TAGS = [[3, 2, -1], [1, 3, -2], [-1, -2, 3]]
+LABELS = [[1, 1, 1], [0, 0, 0], [0, 0, 1]]
 
 
 def measured(metric, backend, predictions, targets, weight=None, parts=1, compiled=False):
@@ -96,6 +99,16 @@ BY_HAND = [
     (Precision(), [[1, 0, 0]], [1], 0.0),
     (Recall(), [[-1], [-2]], [[0], [0]], 0.0),  # nothing to find, which is not nothing measured
     (F1(multilabel=True), [[-1, -2], [-3, -1]], [[0, 0], [0, 0]], 0.0),
+    # labels: right 1 1 0, 0 0 1, 1 1 1; both 1 1 1, chosen 2 2 1, true 1 1 2
+    (Accuracy(multilabel=True), TAGS, LABELS, 6 / 9),
+    (Accuracy(multilabel=True, threshold=1.5), TAGS, LABELS, 7 / 9),
+    (Precision(multilabel=True), TAGS, LABELS, (1 / 2 + 1 / 2 + 1) / 3),
+    (Recall(multilabel=True), TAGS, LABELS, (1 + 1 + 1 / 2) / 3),
+    (F1(multilabel=True), TAGS, LABELS, 2 / 3),
+    (F1(multilabel=True), [TAGS, TAGS], [LABELS, LABELS], 2 / 3),  # sequences
+    (F1(multilabel=True), [row[:2] for row in TAGS], [row[:2] for row in LABELS], 2 / 3),
+    (F1(multilabel=True), LOGITS, ANSWERS, 2 / 3),  # one label
+    (F1(multilabel=True), np.ravel(LOGITS), np.ravel(ANSWERS), 2 / 3),
     (MAE(), [[1, 2], [3, 4]], [[0, 0], [3, 2]], (1 + 2 + 0 + 2) / 4),
     (MAE(), [[1], [2]], [3, 0], 2.0),
     (R2(), [[1], [2], [3]], [[1], [2], [3]], 1.0),
@@ -165,6 +178,22 @@ def by_f1_of_yes_and_no(predictions, targets, weights):
     return by_f1(predictions, [y for (y,) in targets], weights, chosen)
 
 
+def by_accuracy_of_labels(predictions, targets, weights):
+    rows = zip(predictions, targets, weights, strict=True)
+    right = [w * ((p > 0) == (y == 1)) for ps, ys, w in rows for p, y in zip(ps, ys, strict=True)]
+    return math.fsum(right) / (len(targets[0]) * math.fsum(weights))
+
+
+def by_f1_of_labels(predictions, targets, weights):
+    each = []
+    for ps, ys in zip(zip(*predictions, strict=True), zip(*targets, strict=True), strict=True):
+        answers = list(zip(ps, ys, weights, strict=True))
+        hits = math.fsum(w for p, y, w in answers if p > 0 and y == 1)
+        wrong = math.fsum(w for p, y, w in answers if (p > 0) != (y == 1))
+        each.append(hits / (hits + wrong / 2))
+    return sum(each) / len(each)
+
+
 def by_mae(predictions, targets, weights):
     off = [
         w * abs(p - y)
@@ -188,6 +217,8 @@ METRICS = [  # a new metric joins by adding one line: the metric, and its value 
     pytest.param(Recall(), by_recall, id="recall"),
     pytest.param(F1(), by_f1, id="f1"),
     pytest.param(F1("macro", threshold=0.3), by_f1_of_yes_and_no, id="f1-yes-or-no"),
+    pytest.param(Accuracy(multilabel=True), by_accuracy_of_labels, id="accuracy-of-labels"),
+    pytest.param(F1(multilabel=True), by_f1_of_labels, id="f1-of-labels"),
     pytest.param(MAE(), by_mae, id="mae"),
     pytest.param(R2(), by_r2, id="r2"),
 ]
@@ -203,6 +234,8 @@ def drawn(metric, rows=40):
         return targets + 0.3 * rng.normal(size=(rows, 2)), targets
     if getattr(metric, "threshold", None):
         return rng.normal(size=(rows, 1)), rng.integers(2, size=(rows, 1))
+    if getattr(metric, "multilabel", False):
+        return rng.normal(size=(rows, 4)), rng.integers(2, size=(rows, 4))
     return rng.normal(size=(rows, 4)), rng.integers(4, size=rows)
 
 
@@ -395,3 +428,13 @@ def test_a_metric_of_ones_own_has_to_say_what_it_is():
 
     with pytest.raises(NotImplementedError, match="Nothing has to define statistics"):
         Nothing()(np.zeros((1, 2)), np.zeros(1))
+
+
+def test_a_weight_for_each_label(backend):
+    weight = [[1, 0, 0], [0, 0, 3], [0, 0, 4]]  # what is right among TAGS
+    for metric in (Accuracy(multilabel=True), F1(multilabel=True)):
+        assert measured(metric, backend, TAGS, LABELS, weight) == 1
+    column = [[2.0], [1], [1], [0], [0]]
+    assert measured(Accuracy(), backend, LOGITS, ANSWERS, column) == pytest.approx(3 / 4)
+    with pytest.raises(ShapeError, match=r"sample_weight of shape \(3,\).*give each sample one"):
+        measured(Accuracy(), backend, TAGS, np.eye(3), weight)

@@ -20,19 +20,32 @@ from xpnn import (
     SGD,
     Accuracy,
     Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalMaxPool,
+    Identity,
     Layer,
+    LeakyReLU,
     Network,
+    Parallel,
     Precision,
     Recall,
+    Recompute,
     ReLU,
+    Reshape,
+    Residual,
     Sequential,
     Sigmoid,
     Softmax,
+    Softplus,
     Tanh,
+    TiedDense,
     TopK,
     Trainer,
     binary_cross_entropy,
     cross_entropy,
+    guide,
     hinge,
     huber,
     kl_divergence,
@@ -40,6 +53,7 @@ from xpnn import (
     mean_squared_error,
     quadratic_cost,
 )
+from xpnn.errors import DataError, ShapeError
 
 pytestmark = [
     pytest.mark.host_only,
@@ -307,3 +321,244 @@ def test_what_a_refusal_says_to_write_works(loss, last):
         if "probabilities=True" in str(caught.value):
             p = better.predict(X, probabilities=True)
             assert np.all((p >= 0) & (p <= 1))
+
+
+def smoothed(predictions, targets, *, sample_weight=None, backend=None):
+    """A function that calls a loss of xpnn, and says what it takes outputs for."""
+    return cross_entropy(
+        predictions, targets, label_smoothing=0.1, sample_weight=sample_weight, backend=backend
+    )
+
+
+smoothed.outputs = "class logits"
+
+
+class Focal:
+    """A loss that is an object."""
+
+    outputs = "logits"
+
+    def __call__(self, predictions, targets, *, sample_weight=None, backend=None):
+        return binary_cross_entropy(
+            predictions, targets, sample_weight=sample_weight, backend=backend
+        )
+
+
+@functools.wraps(binary_cross_entropy)
+def wrapped(*arrays, **options):
+    return binary_cross_entropy(*arrays, **options)
+
+
+options = functools.partial(binary_cross_entropy, class_weight=[1.0, 2.0])
+named = functools.partial(your_loss)
+named.outputs = "class logits"
+dense = Dense(4)
+HIDDEN = {  # the kinds of places in which a last layer or a loss may hide
+    "sequential": ([Dense(3), Sequential([Sequential([Softmax()])])], cross_entropy),
+    "behind": ([Dense(3), Softmax(), Flatten(), Dropout(0.5)], kl_divergence),
+    "parallel": ([Parallel([Sequential([Dense(2), Sigmoid()]), Softmax()])], cross_entropy),
+    "sum": ([Parallel([Sigmoid(), ReLU()], "sum")], binary_cross_entropy),
+    "residual": ([Sigmoid(), Residual([Dense(3), Sigmoid()])], binary_cross_entropy),
+    "recompute": ([Recompute([Dense(3), Sigmoid()])], hinge),
+    "tied": ([dense, Tanh(), TiedDense(3, dense), Sigmoid()], binary_cross_entropy),
+    "softplus": ([Dense(3), Softplus()], binary_cross_entropy),
+    "pooled": ([Reshape((3, 1)), Softplus(), GlobalMaxPool()], hinge),
+    "options": ([Dense(3), Sigmoid()], options),
+    "options of options": ([Dense(3)], functools.partial(options, from_logits=False)),
+    "back to logits": ([Sigmoid()], functools.partial(from_probabilities, from_logits=True)),
+    "a function": ([Dense(3), Softmax()], smoothed),
+    "options of a function": ([Dense(3), Softmax()], functools.partial(smoothed)),
+    "an object": ([Dense(3), Sigmoid()], Focal()),
+    "wrapped": ([Dense(3), Sigmoid()], wrapped),
+    "options of what is wrapped": ([Dense(3)], functools.partial(wrapped, from_logits=False)),
+    "said of options": ([Dense(3), Softmax()], named),
+    "one class": ([Dense(1)], cross_entropy),
+    "a class of one": ([Dense(1), Softmax()], mean_squared_error),
+    "a class of one for a loss of one's own": ([Dense(1), Softmax()], your_loss),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_last_layer_and_a_loss_are_found_wherever_they_are(name):
+    layers, loss = HIDDEN[name]
+    net = Network(layers, (3,))
+    with pytest.raises(ValueError, match=r"takes outputs for|a unit for each class"):
+        Trainer(net, loss, SGD(0.1))
+    with pytest.raises(ValueError, match=r"takes outputs for|a unit for each class"):
+        xpnn.make_train_step(net, loss, SGD(0.1))
+
+
+ALLOWED = [
+    ([Dense(3), YourLayer()], cross_entropy),
+    ([Dense(3), Softmax()], your_loss),
+    ([Dense(3), Softmax()], lambda p, t, **more: cross_entropy(p, t, **more)),
+    ([Identity()], from_probabilities),
+    ([Identity()], binary_cross_entropy),
+    ([Softmax(), Dense(3)], cross_entropy),
+    ([Dense(3), Residual([Sigmoid()])], binary_cross_entropy),
+    ([Parallel([Sigmoid(), Dense(2)])], cross_entropy),
+    ([Dense(3), LeakyReLU()], binary_cross_entropy),
+    ([Dense(3), Sigmoid()], functools.partial(options, from_logits=False)),
+]
+
+
+@pytest.mark.parametrize(("layers", "loss"), ALLOWED)
+def test_what_may_be_right_is_allowed(layers, loss):
+    Trainer(Network(layers, (3,)), loss, SGD(0.1))
+
+
+def test_a_loss_that_is_set_later_is_looked_at():
+    made = Trainer(network("`Softmax`", 3), mean_squared_error, SGD(0.1))
+    with pytest.raises(ValueError, match=r"leave Softmax\(\) out"):
+        made.loss = cross_entropy
+    made.fit(X, ROWS, progress=False)
+
+
+def test_a_loss_that_says_something_else_is_told_the_words():
+    loss = functools.partial(your_loss)
+    loss.outputs = "logit"
+    with pytest.raises(ValueError, match=r"outputs of your_loss is one of 'logits', .*got 'logit'"):
+        trainer("`Dense`", loss, 3)
+
+
+# Metrics that follow ------------------------------------------------------------------------------
+
+
+def test_a_metric_follows_the_loss_that_is_set_later():
+    x = np.array([[-3.0], [-1], [2], [4]])
+    y = np.array([[0], [0], [1], [1]])
+    made = Trainer(Network([Sigmoid()], (1,)), from_probabilities, SGD(0.1), metrics=[Accuracy()])
+    assert made.evaluate(x, y)["accuracy"] == 1
+    assert made.metrics[0].threshold is None  # what was given stays as it is
+    made.loss = lambda p, t, **more: mean_squared_error(p, 0.0 * t, **more)
+    assert made.evaluate(x, y)["accuracy"] == 1
+    plain = Trainer(Network([Identity()], (1,)), hinge, SGD(0.1), metrics=[Accuracy()])
+    assert plain.evaluate(x, y)["accuracy"] == 1
+    plain.metrics = [Accuracy(threshold=3)]
+    assert plain.evaluate(x, y)["accuracy"] == 0.75
+
+
+REFUSED_METRICS = {  # network, loss, metric, what is said, and what it says to write
+    "numbers of logits": (3, binary_cross_entropy, MAE(), "leave it out, or measure", Accuracy()),
+    "numbers of classes": (3, cross_entropy, R2(), "leave it out, or measure", Accuracy()),
+    "ranks of one": (1, binary_cross_entropy, TopK(1), "leave it out, or measure", Accuracy()),
+    "labels of classes": (3, cross_entropy, F1(multilabel=True), "leave multilabel=True out", F1()),
+    "numbers": (1, mean_squared_error, Recall(), "write threshold=0.5", Recall(threshold=0.5)),
+    "signs": (1, mean_absolute_error, F1(), "threshold=0 for targets of -1", F1(threshold=0)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_METRICS)
+def test_what_a_metric_says_to_write_works(name):
+    units, loss, metric, text, other = REFUSED_METRICS[name]
+    with pytest.raises(ValueError, match=text):
+        trainer("`Dense`", loss, units, metric)
+    targets = {1: YES, 3: ROWS}[units]
+    assert trainer("`Dense`", loss, units, other).evaluate(X[:, :units], targets)
+
+
+@pytest.mark.parametrize("threshold", [0, 0.0, 1, -0.5])
+def test_a_threshold_that_says_the_same_of_all_outputs_is_refused(threshold):
+    with pytest.raises(ValueError, match=r"leave threshold out, or write threshold=0.5"):
+        trainer("`Sigmoid`", from_probabilities, 1, Accuracy(threshold=threshold))
+
+
+@pytest.mark.parametrize("way", ["share", "arrays", "batches", "evaluate", "batches to measure"])
+def test_targets_of_several_labels_are_refused_before_the_first_step(way):
+    net = network("`Dense`", 3)
+    made = Trainer(net, binary_cross_entropy, SGD(0.1), metrics=[F1()])
+    before = net.numpy_arrays()
+    use = {
+        "share": lambda: made.fit(X, LABELS, validation=0.5, progress=False),
+        "arrays": lambda: made.fit(X, LABELS, validation=(X, LABELS), progress=False),
+        "batches": lambda: made.fit([(X, ROWS)], validation=(X, LABELS), progress=False),
+        "evaluate": lambda: made.evaluate(X, LABELS),
+        "batches to measure": lambda: made.evaluate([(X, ROWS), (X, LABELS)]),
+    }[way]
+    with pytest.raises(DataError, match=r"write F1\(multilabel=True\)"):
+        use()
+    for name, value in net.numpy_arrays().items():
+        np.testing.assert_array_equal(value, before[name])
+    made.metrics = [F1(multilabel=True)]
+    use()
+
+
+def test_without_a_metric_or_something_to_measure_several_labels_train():
+    for metrics in ([], [F1()]):
+        made = Trainer(network("`Dense`", 3), binary_cross_entropy, SGD(0.1), metrics=metrics)
+        made.fit(X, LABELS, progress=False)
+
+
+def test_several_labels_are_refused_where_outputs_sum_to_1():
+    made = trainer("`Softmax`", from_probabilities, 3)
+    made.fit(X, ROWS, progress=False)
+    with pytest.raises(DataError, match=r"sum to 1, got .*; end the network in Sigmoid\(\)"):
+        made.fit(X, LABELS, progress=False)
+    trainer("`Sigmoid`", from_probabilities, 3).fit(X, LABELS, progress=False)
+
+
+DIRECT = {
+    "several labels": (F1(), X, LABELS, DataError, r"write F1\(multilabel=True\)"),
+    "ranks of several": (TopK(2), X, LABELS, DataError, r"leave TopK\(\) out"),
+    "probabilities": (Accuracy(), sigmoid(X[:, :1]), YES, DataError, "write threshold=0.5 for"),
+    "flat": (Recall(), sigmoid(X[:, 0]), YES[:, 0], DataError, "write threshold=0.5 for"),
+    "labels": (F1(multilabel=True), sigmoid(X), LABELS, DataError, "write threshold=0.5 for"),
+    "a column": (Accuracy(), X, np.argmax(ROWS, 1)[:, None], ShapeError, r"write y\[\.\.\., 0\]"),
+    "classes for one output": (Accuracy(), X[:, :1], 3 * YES, DataError, "write y == 1"),
+    "turned": (MAE(), X[:3, :2], X[:2].T[:, :1], ShapeError, "predictions' shape"),
+    "turned labels": (Accuracy(multilabel=True), X, LABELS.T, ShapeError, "one row for each"),
+    "other rows": (Accuracy(), X, np.argmax(ROWS, 1)[:1], ShapeError, "align the data"),
+    "ranks of one": (TopK(1), X[:, :1], YES, ShapeError, r"measure Accuracy\(\)"),
+}
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_called_by_itself_a_metric_refuses_what_it_cannot_tell(name):
+    metric, predictions, targets, error, text = DIRECT[name]
+    with pytest.raises(error, match=text):
+        metric(predictions, targets)
+
+
+def test_called_by_itself_a_metric_does_not_ask_where_it_makes_no_difference():
+    yes = YES[:, 0]
+    assert Accuracy()(yes, yes) == 1  # answers: 0 and 1
+    assert Accuracy()(yes > 0, yes) == 1
+    assert Accuracy()(0.5 + 0.5 * yes - (1 - yes), yes) == 1  # below 0
+    assert Accuracy()(0.9 * yes, yes) == 1
+    assert Accuracy(threshold=0.5)(0.2 + 0.6 * yes, yes) == 1
+
+
+# Probabilities ------------------------------------------------------------------------------------
+
+
+def test_probabilities_of_a_network_alone():
+    net = network("`Dense`", 3)
+    found = net.predict(X, 7, probabilities=cross_entropy)
+    np.testing.assert_allclose(found, softmax(X), rtol=1e-12)
+    assert net.predict(X, probabilities=False) is not None
+    with pytest.raises(ValueError, match=r"write predict.x, probabilities=xpnn.cross_entropy"):
+        net.predict(X, probabilities=True)
+    with pytest.raises(ValueError, match="leave probabilities out"):
+        net.predict(X, probabilities=mean_squared_error)
+    with pytest.raises(ValueError, match="give it an attribute outputs"):
+        net.predict(X, probabilities=your_loss)
+    with pytest.raises(ValueError, match=r"leave Softmax\(\) out"):
+        network("`Softmax`", 3).predict(X, probabilities=cross_entropy)
+
+
+def test_probabilities_are_for_true_or_false():
+    with pytest.raises(TypeError, match="wants probabilities to be True or False"):
+        trainer("`Dense`", cross_entropy, 3).predict(X, probabilities="softmax")
+
+
+def test_a_text_is_not_drawn_from_the_softmax_of_probabilities():
+    layers = [Embedding(5, 4), Dense(5), Softmax()]
+    writer = Network(layers, (6,))
+    with pytest.raises(ValueError, match="leave the last layer out, or write temperature=0"):
+        xpnn.generate(writer, [1, 2], 3)
+    xpnn.generate(writer, [1, 2], 3, temperature=0)
+
+
+def test_a_softmax_of_one_unit_is_refused_in_the_guide():
+    with pytest.raises(ValueError, match="write Sigmoid in its place"):
+        guide.OutputLayer(1, guide.InputLayer([[0.0, 1.0]]), Softmax)

@@ -58,16 +58,18 @@ def check_samples(
             )
         if weight is not None and _least(weight, _home(weight, network)) < 0:
             raise DataError(f"wanted {whose}sample_weight of at least 0, got negative weights")
-    home, outputs = _home(y, network), outputs_for(network.root, network.output_shape, loss)
+    home = _home(y, network)
     check_targets(loss, y, network.output_shape, home, values)
-    if outputs.name == "probabilities" and outputs.sum_to_1 and values:
-        _check_sums(y, home, outputs)
+    if values:
+        _check_sums(y, home, outputs_for(network.root, network.output_shape, loss))
     for metric in metrics:
         metric.check_targets(y, network.output_shape, home, values)
 
 
 def _check_sums(y: Array, home: Backend, outputs: Outputs) -> None:
-    """Refuse rows of several classes, or of none, where outputs sum to 1."""
+    """Refuse rows of several classes, or of none, where outputs are probabilities that sum to 1."""
+    if outputs.name != "probabilities" or not outputs.sum_to_1:
+        return
     sums = home.xp.sum(home.xp.astype(y, home.xp.float32), axis=-1)
     if not bool(home.to_numpy(home.xp.all(home.xp.abs(sums - 1.0) < 0.01))):
         raise DataError(
