@@ -551,6 +551,60 @@ def test_arrays_larger_than_the_memory_are_not_asked_for(path):
             read()
 
 
+# Files of others ----------------------------------------------------------------------------------
+
+READERS = {
+    "xpnn.load": (xpnn.load, "model"),
+    "load_weights": (lambda path: xpnn.load_weights(network(), path), "weights"),
+    "trainer.load": (lambda path: trainer().load(path), "checkpoint"),
+    "resume": (functools.partial(go_on, one=trainer()), "checkpoint"),
+    "load_torch_weights": (
+        lambda path: load_torch_weights(network(), path),
+        "weights of PyTorch",
+    ),
+}
+
+
+@pytest.mark.parametrize("other", ["model", "weights", "checkpoint", "weights of PyTorch"])
+@pytest.mark.parametrize("name", READERS)
+def test_what_another_call_reads_is_named(name, other, path):
+    """And that call reads it."""
+    read, own = READERS[name]
+    if other == own or (name == "load_weights" and other in ("model", "weights of PyTorch")):
+        pytest.skip("it is read")
+    KINDS[other].write(path)
+    with pytest.raises(FileError) as caught:
+        read(path)
+    named = [one for one in READERS if f"{one}(" in str(caught.value)]
+    assert named
+    assert "resume=path" in str(caught.value) or other != "checkpoint"
+    for one in named:
+        READERS[one][0](path)
+
+
+BEGINNINGS = {
+    "torch.save": (b"PK\x03\x04", "zip archive, such as torch.save.*state_dict"),
+    "an old torch.save": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9", "pickle.*state_dict"),
+    "Keras": (b"\x89HDF\r\n\x1a\n", "an HDF5 file, such as Keras writes"),
+    "an index": (b'{"metadata": {}}', "JSON, such as the index"),
+}
+
+
+@pytest.mark.parametrize("other", BEGINNINGS)
+def test_weights_in_other_formats_are_told_by_their_beginning(other, path):
+    begins, message = BEGINNINGS[other]
+    path.write_bytes(begins + bytes(100))
+    for read, _ in READERS.values():
+        with pytest.raises(FileError, match=message):
+            read(path)
+
+
+@pytest.mark.parametrize("source", [Network([Dense(3)], (2,)), 3, None, [1]])
+def test_what_is_no_state_dict_is_refused_in_words(source):
+    with pytest.raises(TypeError, match=r"a state_dict, got a .*module\.state_dict\(\)"):
+        load_torch_weights(network(), source)
+
+
 # What messages say --------------------------------------------------------------------------------
 
 NASTY = "\x1b[2J\ud800\u202e\x07"

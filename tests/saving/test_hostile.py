@@ -234,6 +234,7 @@ def test_the_entries_below_are_right_where_nothing_is_changed(path):
         ({**entries(), "__metadata__": {"format": "xpnn-model", "version": "0"}}, "not read any"),
         ({**entries(), "__metadata__": {}}, "of the format 'none', wanted 'xpnn-model'"),
         (b"[]", "its header is not a dictionary"),
+        (b'{},"__metadata__":{"by":"safetensors 0.4.3"}}', "its header is not JSON"),
         (b'{"a": 1, "a": 1}', "a name comes twice"),
         (b"\xff\xfe", "its header is not JSON"),
         (b"[" * 100_000, "its header is not JSON: it is nested too deep"),

@@ -32,6 +32,16 @@ from xpnn.saving.tensors import (
     with_sum,
 )
 
+OTHERS = {
+    b"PK\x03\x04": "a zip archive, such as torch.save, numpy.savez and Keras write",
+    b"\x80": "a pickle, such as older versions of torch.save wrote",
+    b"\x89HDF": "an HDF5 file, such as Keras writes",
+    b"\x93NUMPY": "an array of numpy.save",
+    b"GGUF": "a GGUF file",
+    b"{": "JSON, such as the index of weights in several files",
+}
+"""How files begin that may be taken for one of weights. A header that long there is not."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -139,6 +149,13 @@ class TensorFile:
         if len(start) < 8:
             raise self._torn(f"it has {size} bytes")
         (length,) = struct.unpack("<Q", start)
+        other = next((what for magic, what in OTHERS.items() if start.startswith(magic)), None)
+        if length > MAX_HEADER and other:
+            raise FileError(
+                f"wanted a safetensors file, but {self.path} is {other}. What PyTorch has saved is "
+                f"read by load_torch_weights(network, torch.load(path)), if it is a state_dict; "
+                f"write the weights of another library with safetensors"
+            )
         if length > min(MAX_HEADER, size - 8):
             raise self._torn(f"its header would be {length} bytes long")
         header = self._file.read(length)

@@ -8,11 +8,35 @@ from xpnn.saving.tensor_file import TensorFile
 
 MODEL, MODEL_VERSION = "xpnn-model", 1
 WEIGHTS, WEIGHTS_VERSION = "xpnn-weights", 2  # 1 had no checksum
+CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 3
+TORCH = "pt"  # as safetensors.torch calls its own
+
+READ_BY = {
+    MODEL: "xpnn.load(path)",
+    WEIGHTS: "xpnn.load_weights(network, path)",
+    CHECKPOINT: "trainer.load(path) or trainer.fit(..., resume=path)",
+    TORCH: "xpnn.saving.load_torch_weights(network, path)",
+}
+"""What reads each format, for those who have called something else."""
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 MODEL_UPGRADES: dict[int, Upgrade] = {}
 """What turns the description of a network of one version into that of the next."""
+
+
+def format_of(file: TensorFile) -> str:
+    """What a file says that it is."""
+    return file.metadata.get("format", "none")
+
+
+def other_format(file: TensorFile, wanted: str) -> FileError:
+    """The error for a file of another format than the one that is read here."""
+    found = format_of(file)
+    reader = READ_BY.get(found, f"{READ_BY[WEIGHTS]} or {READ_BY[TORCH]}")
+    return FileError(
+        f"{file.path} is of the format {found[:40]!r}, wanted {wanted!r}; read it by {reader}"
+    )
 
 
 def version_of(file: TensorFile, kind: str, current: int) -> int:
@@ -21,9 +45,9 @@ def version_of(file: TensorFile, kind: str, current: int) -> int:
     Raises:
         FileError: the file is of another format, or newer than this xpnn.
     """
-    found, number = file.metadata.get("format", "none"), file.metadata.get("version", "")
+    found, number = format_of(file), file.metadata.get("version", "")
     if found != kind:
-        raise FileError(f"{file.path} is of the format {found[:40]!r}, wanted {kind!r}")
+        raise other_format(file, kind)
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise FileError(f"{file.path} says that its version is {number[:40]!r}, wanted a number")
     if int(number) > current:

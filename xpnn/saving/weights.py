@@ -5,7 +5,15 @@ from pathlib import Path
 from xpnn.named_values import NamedValues
 from xpnn.saving.model import FREE_SOME, fitted, write_values
 from xpnn.saving.tensor_file import TensorFile
-from xpnn.saving.versions import MODEL, MODEL_VERSION, WEIGHTS, WEIGHTS_VERSION, version_of
+from xpnn.saving.versions import (
+    CHECKPOINT,
+    MODEL,
+    MODEL_VERSION,
+    WEIGHTS,
+    WEIGHTS_VERSION,
+    other_format,
+    version_of,
+)
 
 
 def save_weights(network: NamedValues, path: str | Path) -> None:
@@ -41,6 +49,8 @@ def load_weights(network: NamedValues, path: str | Path) -> None:
 
 def _check_version(file: TensorFile) -> None:
     kind = file.metadata.get("format")
+    if kind == CHECKPOINT:
+        raise other_format(file, WEIGHTS)
     current = {WEIGHTS: WEIGHTS_VERSION, MODEL: MODEL_VERSION}.get(kind or "")
     old = kind is None or current is None or (version_of(file, kind, current) < 2 and kind != MODEL)
     if "crc32" in file.metadata or not old:  # there is none in version 1, and in files of others

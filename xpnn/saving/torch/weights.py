@@ -4,6 +4,7 @@ PyTorch itself is not needed. Layers correspond to those of torch.nn as ``torch_
 """
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from xpnn.saving.torch.pieces import (
     short,
 )
 from xpnn.saving.torch.rules import Arrays
+from xpnn.saving.versions import CHECKPOINT, MODEL, TORCH, WEIGHTS, format_of, other_format
 
 
 def load_torch_weights(
@@ -53,6 +55,7 @@ def load_torch_weights(
         ShapeError: an array is missing, unexpected, or of another shape; nothing was loaded.
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
         FileError: the file is not a whole safetensors file.
+        TypeError: ``source`` is neither; a module, for one.
     """
     advice = f"nothing was loaded; {FREE_SOME}"
     with network.backend.room_for("the weights that are read", advice):
@@ -109,13 +112,20 @@ def save_torch_weights(network: NamedValues, path: str | Path, names: Names | No
             for _, key, name, value in location.arrays():
                 kept = value.dtype.kind in "iu" or key.startswith("running_")
                 tensors[name] = Tensor(value.dtype.name if kept else network.dtype, value)
-        write_tensors(path, tensors, {"format": "pt"})
+        write_tensors(path, tensors, {"format": TORCH})
 
 
 def _arrays(source: str | Path | Mapping[str, Any]) -> Arrays:
     if isinstance(source, Mapping):
         return {name: host_array(value) for name, value in source.items()}
+    if not isinstance(source, str | PathLike):
+        raise TypeError(
+            f"wanted a safetensors file or a state_dict, got a {type(source).__name__}; write "
+            f"load_torch_weights(network, module.state_dict())"
+        )
     with TensorFile(source) as file:
+        if format_of(file) in (MODEL, WEIGHTS, CHECKPOINT):
+            raise other_format(file, TORCH)
         if "crc32" in file.metadata:
             file.check_sum()
         return file.read_all()

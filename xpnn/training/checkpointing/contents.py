@@ -17,8 +17,15 @@ from xpnn.backends import Backend
 from xpnn.errors import FileError
 from xpnn.saving.tensor_file import TensorFile, strict_json
 from xpnn.saving.tensors import Tensor, dtype_name, write_tensors
-from xpnn.saving.versions import upgraded, version_of
-from xpnn.training.checkpointing.upgrades import CHECKPOINT, CHECKPOINT_VERSION, UPGRADES
+from xpnn.saving.versions import (
+    CHECKPOINT,
+    CHECKPOINT_VERSION,
+    format_of,
+    other_format,
+    upgraded,
+    version_of,
+)
+from xpnn.training.checkpointing.upgrades import UPGRADES
 from xpnn.trees import Keys, TreeError, is_leaf, map_with_path
 from xpnn.typing import Array
 
@@ -150,11 +157,10 @@ def read_contents(path: Path) -> Any:
     except FileError as error:
         raise NoCheckpointError(str(error)) from None
     with file:
-        kind = file.metadata.get("format")
-        if kind != CHECKPOINT:
+        if format_of(file) != CHECKPOINT:
             raise NoCheckpointError(
-                f"{path} is of the format {kind!r}, wanted {CHECKPOINT!r}; give resume what a "
-                f"Checkpoint or trainer.save has written"
+                f"{other_format(file, CHECKPOINT)}, and give resume what a Checkpoint or "
+                f"trainer.save has written"
             )
         version = version_of(file, CHECKPOINT, CHECKPOINT_VERSION)
         try:

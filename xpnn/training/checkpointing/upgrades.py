@@ -4,8 +4,6 @@ from typing import Any
 
 from xpnn.saving.versions import Upgrade
 
-CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 3
-
 DATA_OF_VERSION_2 = {"samples", "batch_size", "shuffle", "batches", "window", "seed", "validation"}
 
 
