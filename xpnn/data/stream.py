@@ -1,12 +1,12 @@
 """Stream: batches that somebody else makes, one pass over them for each epoch."""
 
 import copy
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from numbers import Integral
 from typing import Any, Self
 
 from xpnn.backends import Backend
+from xpnn.data.first_batch import FirstBatch
 from xpnn.errors import DataError
 
 WANTED = (
@@ -14,8 +14,6 @@ WANTED = (
 )
 
 END = object()
-
-logger = logging.getLogger("xpnn")
 
 
 def check_source(source: Any) -> None:
@@ -57,31 +55,6 @@ class Wrapper:
     source: Any
 
 
-class FirstBatch:
-    """How many samples the first batch of an epoch has: what can be known of any iterable.
-
-    Attributes:
-        size: of the last epoch, or None before the first one.
-        expected: where the run was saved that goes on here; None for anything.
-    """
-
-    def __init__(self) -> None:
-        self.size: int | None = None
-        self.expected: int | None = None
-
-    def note(self, size: int) -> None:
-        """Take note of it, and warn if it is not what was expected."""
-        self.size = size
-        if self.expected not in (None, size):
-            logger.warning(
-                "the first batch of this epoch has %d samples, and had %d where the checkpoint was "
-                "written; with batches of another size it is another run",
-                size,
-                self.expected,
-            )
-        self.expected = None
-
-
 class Stream:
     """Batches of an iterable, each looked at when it comes, on the device one step ahead.
 
@@ -107,7 +80,7 @@ class Stream:
         self.source, self.look = source, look
         self.staging = backend.staging()
         self.epoch = 0
-        self.first = FirstBatch()
+        self.first = FirstBatch(backend)
 
     def at(self, epoch: int) -> Self:
         """The same stream in an epoch, counted from 0."""
@@ -164,7 +137,7 @@ class Stream:
         for number, batch in enumerate(batches, start=dropped + 1):
             parts = self.look(batch, number)
             if number == 1:
-                self.first.note(int(parts[0].shape[0]))
+                self.first.note(parts)
             if number > dropped + 1 and (parts[2] is not None) != weighted:
                 raise DataError(
                     f"batch {number}: wanted a sample_weight with all batches or with none, got "

@@ -448,6 +448,26 @@ def test_batches_of_another_size_from_a_function_are_told(size, caplog):
     assert caplog.text.count(said) == (size == 8)
 
 
+EPOCHS_OF = {  # what a function gives in each epoch, and whether that is told in a resumed run
+    "the same": (lambda k: in_batches(16), lambda k: in_batches(16), False),
+    "another": (lambda k: in_batches(16), lambda k: in_batches(16, x=X + 1), True),
+    "another order": (lambda k: in_batches(16), lambda k: in_batches(16, order=-1), True),
+    "drawn anew": (lambda k: in_batches(16, x=X + k), lambda k: in_batches(16, x=X - k), False),
+}
+
+
+@pytest.mark.parametrize(("first", "other", "is_told"), EPOCHS_OF.values(), ids=EPOCHS_OF)
+def test_other_batches_of_a_function_are_told(backend, first, other, is_told, caplog):
+    def run(make, epochs, **more):
+        numbers = iter(range(9))
+        trainer = make_trainer(backend=backend)
+        fit(trainer, lambda: iter(make(next(numbers))), epochs=epochs, **more)
+
+    run(first, 2)
+    run(other, 4, resume="run")
+    assert caplog.text.count("holds other numbers than that of the checkpoint") == is_told
+
+
 @pytest.mark.host_only
 def test_a_loader_of_another_set_is_another_run():
     class Loader:

@@ -480,6 +480,7 @@ FORGED = {
     ("run", "first_epoch"): (None, -1, 3, 10**6),
     ("run", "epoch_steps"): (None, -1, 10**9),
     ("run", "logged"): (None, -1, 1, 10**9),
+    ("run", "first_batch"): (3, {}, {"size": -1, "figures": [], "steady": None}),
     ("run", "stop_reason"): (3, {}),
     ("run", "losses"): (None, [1.0, 2.0]),
     ("run", "losses", "total"): (None, "text", np.zeros(3)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.data.batches import Batches, Samples
+from xpnn.data.figures import are_alike
 from xpnn.data.stream import Stream
 from xpnn.errors import FileError
 from xpnn.layers import Layer
@@ -23,9 +24,6 @@ MISSING = "missing"
 TOLD = {"function": ("code", "globals"), "kind": ("private",)}
 """What differs in a function, and in an object, and is no error; see ``describing.py``."""
 OF_EVERY_LAYER = frozenset(vars(Layer()))
-ROUNDING = 1e-5
-"""What the sample of a data set may be off by, of the size of its numbers: another machine rounds
-otherwise where they were worked out."""
 
 
 def what_must_agree(
@@ -134,7 +132,7 @@ def differences(
     """
     if isinstance(here, dict) and isinstance(there, dict):
         if name.startswith("data.") and "numbers" in here and "numbers" in there:
-            if not _are_close(here["numbers"], there["numbers"], here["size"]):
+            if not are_alike(here, there):
                 yield f"{name} holds other numbers here than in the checkpoint", matters
             here, there = {"row": here["row"]}, {"row": there.get("row")}
         for key in dict.fromkeys((*here, *there)):
@@ -146,14 +144,6 @@ def differences(
             yield from differences(*parts, below, matters and not told)
     elif here != there and json.dumps(here) != json.dumps(there):  # NaN is no other NaN
         yield f"{name} is {_shown(here)} here and {_shown(there)} in the checkpoint", matters
-
-
-def _are_close(here: list[float], there: Any, size: float) -> bool:
-    """Whether two samples of data are the same but for rounding; see ``intake/identity.py``."""
-    if not isinstance(there, list) or not all(isinstance(one, int | float) for one in there):
-        return False
-    pairs = zip(here, there, strict=True)
-    return len(here) == len(there) and all(abs(a - b) <= ROUNDING * size for a, b in pairs)
 
 
 def _shown(value: Any) -> str:

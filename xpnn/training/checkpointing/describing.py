@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends import Backend, backend_of
+from xpnn.data.figures import MOST, checksum
 from xpnn.layers import Layer
 from xpnn.network import Network
 from xpnn.saving.tensors import dtype_name
 from xpnn.training.state import TrainingState
 
 FEW = 16  # numbers of an array that are written down
-MOST = 1 << 18  # numbers of an array that are looked at
 MOST_OFTEN = 5  # times that one object is described, where many hold it
 DEEPEST = 50
 
@@ -128,12 +128,6 @@ def _on_host(value: Any) -> np.ndarray | None:
         return backend.to_numpy(value)
     except (AttributeError, TypeError, ValueError):
         return None
-
-
-def checksum(numbers: np.ndarray) -> str:
-    """Of the bits of numbers in a row; of very many, of some at equal distances."""
-    numbers = numbers[:: -(-numbers.size // MOST) or 1]
-    return f"{zlib.crc32(np.ascontiguousarray(numbers).tobytes()):08x}"
 
 
 # Functions ----------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ RUN_FIELDS: dict[str, Any] = {
     "epoch_steps": COUNT,
     "logged": COUNT,
     "stop_reason": or_none(TEXT),
-    "first_batch": or_none(COUNT),
+    "first_batch": or_none(DICTIONARY),
     "losses": {"total": NUMBER, "weight": NUMBER},
 }
 """And in its "run", if it has one."""
@@ -88,7 +88,7 @@ def _position(state: TrainingState) -> dict[str, Any]:
         "epoch_steps": state.epoch_steps,
         "logged": state.logged,
         "stop_reason": state.stop_reason,
-        "first_batch": state.batches.first.size if isinstance(state.batches, Stream) else None,
+        "first_batch": state.batches.first.state() if isinstance(state.batches, Stream) else None,
         "losses": state.losses.pending,
     }
 
@@ -234,6 +234,9 @@ def _check_place(tree: Any) -> None:
     place, done = tree["run"], tree["trainer"]
     if place is None:
         return
+    if place["first_batch"] is not None:
+        wanted = {"size": COUNT, "figures": LIST, "steady": PLAIN}
+        check_fields(place["first_batch"], wanted, "first_batch")
     for name, most in (("first_epoch", done["epoch"]), ("epoch_steps", done["steps"])):
         if place[name] > most:
             raise unusable(place[name], f"at most {most}", name)

@@ -12,9 +12,10 @@ import numpy as np
 
 from xpnn.backends.portable.staging import is_mapped, native
 from xpnn.data.batches import Samples
+from xpnn.data.figures import figures, spread
 from xpnn.data.stream import Stream
 from xpnn.network import Network
-from xpnn.training.checkpointing.describing import checksum, described
+from xpnn.training.checkpointing.describing import described
 from xpnn.training.stepping.conversion import as_inputs, as_targets, as_weights
 from xpnn.typing import Array
 
@@ -54,7 +55,7 @@ def _length_of(values: Any) -> int | None:
 
 
 def _of_list(stream: Stream, batches: Sequence[Any], network: Network) -> dict[str, Any]:
-    numbers = _spread(len(batches), BATCHES)
+    numbers = spread(len(batches), BATCHES)
     sets = [stream.look(batches[k], k + 1) for k in numbers]
     rows = [int(parts[0].shape[0]) for parts in sets]
     found = _of_sets([(p, np.arange(n)) for p, n in zip(sets, rows, strict=True)], network)
@@ -71,7 +72,7 @@ def _of_sets(sets: Sequence[tuple[Sequence[Any], np.ndarray]], network: Network)
             continue
         parts = [_sample(one, rows, convert, network, len(sets)) for one, rows in arrays]
         row = tuple(int(n) for n in arrays[0][0].shape[1:])
-        found[name] = {"row": str(row), **_figures(np.concatenate(parts))}
+        found[name] = {"row": str(row), **figures(np.concatenate(parts))}
     return found
 
 
@@ -85,7 +86,7 @@ def _sample(
     """Numbers of some of the rows, as a step takes them."""
     backend = network.backend
     most = max(ROWS, NUMBERS // sets // max(1, math.prod(array.shape[1:])))
-    rows = rows[_spread(len(rows), min(most, ROWS_OF_FILES) if is_mapped(array) else most)]
+    rows = rows[spread(len(rows), min(most, ROWS_OF_FILES) if is_mapped(array) else most)]
     if isinstance(array, np.ndarray):
         taken = array[rows]
         numbers = convert(taken.astype(native(taken.dtype), copy=False), network)
@@ -95,18 +96,3 @@ def _sample(
         numbers = backend.xp.take(array, backend.from_numpy(rows), axis=0)
     host = numbers if isinstance(numbers, np.ndarray) else backend.to_numpy(numbers)
     return host.reshape(-1)
-
-
-def _figures(numbers: np.ndarray) -> dict[str, Any]:
-    """Of whole numbers a checksum; of others what does not depend on how they were rounded."""
-    if numbers.dtype.kind in "bui":
-        return {"checksum": checksum(numbers.astype("<i8"))}
-    numbers = np.nan_to_num(numbers.astype(np.float64), posinf=0.0, neginf=0.0)
-    waves = np.cos(np.arange(len(numbers)))  # another order gives another number
-    size = math.sqrt(float(np.mean(numbers**2)))
-    return {"numbers": [float(np.mean(numbers)), float(np.mean(numbers * waves))], "size": size}
-
-
-def _spread(count: int, most: int) -> np.ndarray:
-    """Up to ``most`` of the numbers below ``count``, at equal distances, to the last one."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))

@@ -49,11 +49,11 @@ class Sources(NamedTuple):
     held_out: Samples | Stream | None
     identify: Callable[[], dict[str, Any]]
 
-    def expect(self, size: int | None) -> None:
-        """Warn when a first batch of another size comes out of an iterable."""
+    def expect(self, first_batch: dict[str, Any] | None) -> None:
+        """Warn when another first batch comes out of an iterable."""
         batches = self.make_batches(0)
         if isinstance(batches, Stream):
-            batches.first.expected = size
+            batches.first.expect(first_batch)
 
 
 def sources_of_fit(
