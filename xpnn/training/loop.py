@@ -8,12 +8,14 @@ from typing import Any
 from xpnn.data.batches import Batches
 from xpnn.data.stream import Stream
 from xpnn.metrics import tell_of_empty_means
+from xpnn.training.callbacks.diagnosis import first_bad_layer
 from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.callbacks.saved import Saved, take_up
 from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
 from xpnn.training.state import TrainingState
-from xpnn.training.stepping.precision import skipped_steps
+from xpnn.training.stepping.conversion import as_batch
+from xpnn.training.stepping.precision import SkipWatch, skipped_steps
 
 logger = logging.getLogger("xpnn")
 
@@ -41,6 +43,7 @@ class Loop:
         self.state, self.make_batches, self.hooks = state, make_batches, hooks
         self.log_every, self.measure = log_every, measure
         self._told_of: frozenset[str] = frozenset()  # means of nothing
+        self.skips = SkipWatch(state.steps, state.opt_state, state.network.backend)
 
     def run(self, callback_states: list[Saved] | None = None) -> None:
         """Run all epochs that are left, up to ``state.last_epoch``.
@@ -108,8 +111,12 @@ class Loop:
             self._log({"loss": self.state.losses.read()})
 
     def _log(self, logs: dict[str, float]) -> None:
-        self.state.logged = self.state.epoch_steps
-        self.hooks.log(self.state.logged, logs)
+        state = self.state
+        state.logged = state.epoch_steps
+        scaled = state.precision is not None and state.precision.scaling is not None
+        if scaled and state.opt_state and self.skips.is_stuck(state.steps, state.opt_state):
+            self._explain_skipping()
+        self.hooks.log(state.logged, logs)
 
     def _end_epoch(self, logs: dict[str, float]) -> None:
         state, backend = self.state, self.state.network.backend
@@ -122,6 +129,20 @@ class Loop:
         if watched not in state.empty:
             state.opt_state = state.optimizer.observe(state.opt_state, logs[watched], backend)
         self.hooks.epoch_end(logs)
+
+    def _explain_skipping(self) -> None:
+        """Say that mixed precision takes no steps, and which layer is to blame."""
+        state, culprit = self.state, None
+        if isinstance(state.batches, Batches):
+            batch = as_batch(state.network, *state.batches[state.epoch_steps - 1])
+            culprit = first_bad_layer(state.network, state.loss, *batch, state.precision)
+        logger.warning(
+            "no step was taken for long: in %r gradients are not finite, though the loss scale is "
+            "below 1%s. Train with precision='bfloat16' or without precision, or keep what "
+            "overflows small: scale the inputs, or put a norm in front",
+            state.precision,
+            f"; {culprit} is the first that is not" if culprit else "",
+        )
 
     def _explain_end(self) -> None:
         """Say why a run that was resumed has nothing more to do."""

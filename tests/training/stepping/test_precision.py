@@ -24,6 +24,7 @@ from xpnn import (
     Dropout,
     Embedding,
     Flatten,
+    Identity,
     LearnedPositions,
     Masked,
     MaxPool2D,
@@ -291,6 +292,41 @@ def test_stop_on_nan_names_the_layer_that_overflows(float16):
     assert trainer.network.params["0.dense.weight"].dtype == float16.xp.float32
 
 
+class Spoils(Identity):
+    """Hands back infinities in half precision, whatever the scale."""
+
+    def backward(self, delta):
+        return delta * float("inf") if delta.dtype != self.xp.float32 else delta
+
+
+@pytest.mark.parametrize("source", ["arrays", "batches"])
+def test_where_no_step_is_taken_it_is_said_once(float16, caplog, source):
+    network = Network([Dense(8), Spoils(), ReLU(), Dense(10)], (64,), float16)
+    trainer = Trainer(network, xpnn.cross_entropy, SGD(), precision="float16", log_every=7)
+    before = network.numpy_arrays()
+    x, y = digits(mlp)
+    data = (x, y) if source == "arrays" else ([(x[:32], y[:32])] * 10,)
+    for epochs in (1, 2):
+        with caplog.at_level("WARNING", logger="xpnn"):
+            trainer.fit(*data, epochs=epochs, progress=False)
+    told = [one.getMessage() for one in caplog.records if "no step was taken" in one.message]
+    assert len(told) == 1  # while the scale was on its way down, in the first fit, not yet
+    assert "precision='bfloat16' or without precision" in told[0]
+    assert ("gradient of layer 1.spoils is the first" in told[0]) == (source == "arrays")
+    for name, array in network.numpy_arrays().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_scale_on_its_way_down_is_no_reason_to_warn(float16, caplog):
+    network = Network([Dense(8), ReLU(), Dense(10)], (64,), float16)
+    precision = MixedPrecision("float16", initial_scale=2.0**32)
+    trainer = Trainer(network, xpnn.cross_entropy, SGD(), precision=precision, log_every=1)
+    x, y = digits(mlp)
+    trainer.fit(x, y, batch_size=16, progress=False)
+    assert scale_of(trainer)["skipped_steps"] > 9
+    assert not [one for one in caplog.records if "no step was taken" in one.message]
+
+
 # What the scale must not touch --------------------------------------------------------------------
 
 
@@ -407,6 +443,10 @@ def test_wrong_arguments_are_refused():
     for wrong in ({"initial_scale": 0}, {"growth": 0.5}, {"shrink": 1.0}, {"patience": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             MixedPrecision(**wrong)
+    for name, value in {"growth": 4.0, "shrink": 0.25, "patience": 5}.items():
+        with pytest.raises(ValueError, match="those of a loss scale, and bfloat16 needs none"):
+            MixedPrecision("bfloat16", **{name: value})
+        MixedPrecision("bfloat16", initial_scale=4.0, **{name: value})
 
 
 def test_the_backend_is_asked_nothing_between_log_points(float16, monkeypatch):

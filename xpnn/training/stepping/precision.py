@@ -10,6 +10,7 @@ from xpnn.optimizers.scaling import LossScaling
 from xpnn.typing import Array, OptState, Params, State
 
 HALVES = ("float16", "bfloat16")
+FOR_LONG = 10  # skipped steps in a row
 
 
 class MixedPrecision(KnownAttributes):
@@ -63,6 +64,11 @@ class MixedPrecision(KnownAttributes):
             raise ValueError(f"mixed precision is in 'float16' or 'bfloat16', got {dtype!r}")
         self.dtype = dtype
         scales = dtype == "float16" or initial_scale is not None
+        if not scales and (growth, shrink, patience) != (2.0, 0.5, 2000):
+            raise ValueError(
+                f"growth, shrink and patience are those of a loss scale, and {dtype} needs none; "
+                f"leave them out, or give an initial_scale"
+            )
         start = 2.0**16 if initial_scale is None else initial_scale
         self.scaling = LossScaling(start, growth, shrink, patience) if scales else None
 
@@ -125,6 +131,28 @@ def skipped_steps(opt_state: OptState, backend: Backend) -> int:
     if "skipped_steps" not in opt_state:
         return 0
     return int(backend.to_numpy(opt_state["skipped_steps"]))
+
+
+class SkipWatch:
+    """Notices where mixed precision takes no step any more, and says so once.
+
+    That gradients overflow for a while is in the nature of a scale that looks for its size. Where
+    it has come below 1, and steps are skipped all the same, it is not the scale that is to blame.
+    """
+
+    def __init__(self, steps: int, opt_state: OptState | None, backend: Backend):
+        self.backend, self.has_told, self.in_a_row = backend, False, 0
+        self.seen = steps, 0 if opt_state is None else skipped_steps(opt_state, backend)
+
+    def is_stuck(self, steps: int, opt_state: OptState) -> bool:
+        """Whether no step was taken for long, said once; waits for the device."""
+        seen, self.seen = self.seen, (steps, skipped_steps(opt_state, self.backend))
+        given, skipped = (now - before for now, before in zip(self.seen, seen, strict=True))
+        self.in_a_row = self.in_a_row + given if given == skipped else 0
+        if self.has_told or self.in_a_row < FOR_LONG:
+            return False
+        self.has_told = float(self.backend.to_numpy(opt_state["loss_scale"])) < 1.0
+        return self.has_told
 
 
 def state_after(new: State, old: State, taken: Array, backend: Backend) -> State:
