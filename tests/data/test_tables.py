@@ -262,3 +262,96 @@ def test_no_rows(tmp_path, kind):
 def test_classes_want_one_column():
     with pytest.raises(ValueError, match="wanted one column y beside classes, a string, got"):
         CsvShards(__file__, x="a", y=["b"], classes=3)
+
+
+# How text is written --------------------------------------------------------------------------
+
+
+def test_line_breaks_in_quotes(tmp_path):
+    lines = [f'{k},{k % 3},"of {k}\nand ""more"", too"' for k in range(200)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,note", *lines]))
+    x, y = together(CsvShards(tmp_path / "t.csv", x="a", y="b", batch_size=7))
+    np.testing.assert_array_equal(x[:, 0], np.arange(200))
+    np.testing.assert_array_equal(y, np.arange(200) % 3)
+
+
+def test_decimal_commas_and_another_encoding(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("breite;stadt\n1,5;Köln\n2;Bonn\n".encode("latin1"))
+    settings = {"x": "breite", "y": "stadt", "classes": ["Bonn", "Köln"], "delimiter": ";"}
+    fails(CsvShards, path, FileError, "UTF8 data; say how it is written, .* encoding=", **settings)
+    settings["encoding"] = "latin1"
+    fails(CsvShards, path, FileError, "'1,5'; say how it is written, .*decimal_point", **settings)
+    ((x, y),) = CsvShards(path, decimal_point=",", **settings)
+    assert (x.tolist(), y.tolist()) == ([[1.5], [2.0]], [1, 0])
+
+
+TOKENS = {"", "NA", "N/A", "nan", "null"}
+"""Those that pyarrow knows; others are words where numbers should be."""
+
+
+@pytest.mark.fault("bad value in a table")
+@pytest.mark.parametrize("token", ["", "NA", "N/A", "nan", "null", "?", "-", "none"])
+def test_tokens_for_missing_values_are_no_numbers(tmp_path, token):
+    (tmp_path / "t.csv").write_text(f"a,b,label\n1,2,cat\n{token},3,dog\n")
+    fails(CsvShards, tmp_path / "t.csv", DataError if token in TOKENS else FileError, "wanted a")
+
+
+def test_a_label_may_be_a_token(tmp_path):
+    (tmp_path / "t.csv").write_text("a,country\n1,NA\n2,DE\n")
+    ((_, y),) = CsvShards(tmp_path / "t.csv", x="a", y="country", classes=["DE", "NA"])
+    assert y.tolist() == [1, 0]
+
+
+@each_kind
+def test_two_columns_of_one_name(tmp_path, kind):
+    path = write(tmp_path, kind, TABLE.rename_columns(["label", "b", "unused", "a", "a", "n"]))
+    fails(kind, path, FileError, "wanted one column 'a', got 2 of that name in .*; give each")
+    ((x, _),) = kind(path, x=["b", "n"], y="n", batch_size=ROWS)
+    np.testing.assert_array_equal(x[:, 0], B)
+    if kind is CsvShards:
+        names = ["label", "b", "n", "a", "w", "n"]
+        fails(kind, path, FileError, "one column 'n', got 2", x="n", column_names=names)
+
+
+# What Parquet knows of itself -----------------------------------------------------------------
+
+
+@pytest.mark.fault("damaged CSV or Parquet file")
+def test_a_flipped_bit_in_a_page_with_a_checksum(tmp_path, rng):
+    path = tmp_path / "t.parquet"
+    table = pa.table({"a": rng.random(500), "b": rng.random(500)})
+    settings = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    parquet.write_table(table, path, **settings)
+    good, column = path.read_bytes(), parquet.ParquetFile(path).metadata.row_group(0).column(0)
+    end = column.data_page_offset + column.total_compressed_size
+    for place in rng.integers(1, 3000, size=20):
+        damaged = bytearray(good)
+        damaged[end - place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        fails(
+            ParquetShards,
+            path,
+            FileError,
+            "wanted a whole Parquet file",
+            x="a",
+            y="b",
+            classes=None,
+        )
+
+
+@pytest.mark.fault("damaged CSV or Parquet file")
+@pytest.mark.parametrize("claimed", [11, 13])
+def test_row_groups_of_another_length_than_the_end_says(tmp_path, claimed):
+    path = write(tmp_path, ParquetShards, TABLE)
+    shards = ParquetShards(path, x="a", y="b", batch_size=4)
+    shards.shards[1] = shards.shards[1]._replace(rows=claimed)
+    with pytest.raises(FileError, match=rf"wanted {claimed} rows in row group 1 of .*, got 12"):
+        list(shards)
+
+
+def test_a_negative_number_of_rows(tmp_path, monkeypatch):
+    path = write(tmp_path, ParquetShards, TABLE)
+    monkeypatch.setattr(ParquetShards, "rows", lambda self, shard: -4)
+    with pytest.raises(FileError, match=r"wanted the number of rows of row group 0 of .*, got -4"):
+        len(ParquetShards(path, x="a", y="b"))

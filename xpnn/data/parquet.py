@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from xpnn.data.shards import Paths
 from xpnn.data.tables import TableShards, naming
 from xpnn.data.windows import Block
-from xpnn.errors import DataError
+from xpnn.errors import DataError, FileError
 
 ROWS = 1 << 14  # that are converted in one go
 WANTED = "a whole Parquet file"
@@ -30,7 +30,9 @@ class ParquetShards(TableShards):
 
     With a window, the row groups of all files come in a new order in each epoch. All files are
     opened at once to learn what they hold, so a file that is cut short, or lacks a column, is found
-    before the first batch.
+    before the first batch. A bit that has changed inside is found in pages that have checksums,
+    which pyarrow writes if asked to, ``write_table(..., write_page_checksum=True)``; without them,
+    other values may come.
 
     Args:
         paths: the files, see ``Shards``.
@@ -53,6 +55,11 @@ class ParquetShards(TableShards):
             groups, first = [], 0
             for number in range(file.metadata.num_row_groups):
                 rows = file.metadata.row_group(number).num_rows
+                if rows < 0:
+                    raise FileError(
+                        f"wanted {WANTED}, got {path}, whose row group {number} is said to have "
+                        f"{rows} rows; write it anew, or leave it out"
+                    )
                 groups.append(RowGroup(path, number, first, rows))
                 first += rows
         if not first:
@@ -74,13 +81,18 @@ class ParquetShards(TableShards):
                 with naming(shard.path, WANTED):
                     table = next(tables, None)
                 if table is None:
-                    return
+                    break
                 yield self.block(table, shard.path, row)
                 row += table.num_rows
+        if row - shard.first != shard.rows:
+            raise FileError(
+                f"wanted {shard.rows} rows in {shard}, as the end of the file says, got "
+                f"{row - shard.first}; write it anew, or leave it out"
+            )
 
 
 def _open(path: Path) -> Any:
     from pyarrow import parquet
 
     with naming(path, WANTED):
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, page_checksum_verification=True)

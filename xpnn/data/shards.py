@@ -136,7 +136,9 @@ class Shards(ABC):
 
     def _rows(self, shard: Any) -> int | None:
         if shard not in self._known_rows:
-            self._known_rows[shard] = self.rows(shard)
+            rows = self._known_rows[shard] = self.rows(shard)
+            if rows is not None and rows < 0:
+                raise FileError(f"wanted the number of rows of {shard}, got {rows}; leave it out")
         return self._known_rows[shard]
 
     def _blocks(self, shards: Sequence[Any], skip: int) -> Iterator[Block]:

@@ -78,7 +78,13 @@ class TableShards(Shards):
             self.types[y] = pa.array(labels).type
 
     def check_columns(self, found: Sequence[str], path: Path) -> None:
-        """Raise FileError if a column is missing."""
+        """Raise FileError if a column is missing, or if there are several of its name."""
+        for name in self.types:
+            if (count := list(found).count(name)) > 1:
+                raise FileError(
+                    f"wanted one column {name!r}, got {count} of that name in {path}; give each "
+                    f"column a name of its own"
+                )
         missing = [name for name in self.types if name not in found]
         if missing:
             raise FileError(
@@ -177,13 +183,13 @@ class Rows(NamedTuple):
 
 
 @contextmanager
-def naming(path: Path, wanted: str) -> Iterator[None]:
+def naming(
+    path: Path, wanted: str, advice: str = "write it anew, or leave it out"
+) -> Iterator[None]:
     """What pyarrow raises inside says what was wanted, and of which file."""
     try:
         yield
     except DataError:
         raise
     except (arrow().ArrowException, OSError, ValueError, KeyError) as error:
-        raise FileError(
-            f"wanted {wanted}, got {path}: {error}; write it anew, or leave it out"
-        ) from error
+        raise FileError(f"wanted {wanted}, got {path}: {error}; {advice}") from error
