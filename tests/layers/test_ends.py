@@ -5,7 +5,6 @@ few roundings, and to what the rounding of its input makes of it; a slope to a f
 and of the input that it is multiplied with where it is not flat.
 """
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,34 +14,30 @@ import numpy as np
 import pytest
 from mpmath import mpf
 
+from tests.ends import INF, SMALLEST, each_dtype, ends_of, host, is_right, softmax, width
+from tests.test_public import kinds
 from xpnn import Network
-from xpnn.errors import BackendUnavailable
 from xpnn.layers import (
     ELU,
     GELU,
     SELU,
+    BatchNorm,
+    GroupNorm,
     Identity,
+    LayerNorm,
     LeakyReLU,
     ReLU,
+    RMSNorm,
     Sigmoid,
     SiLU,
+    Softmax,
     Softplus,
     Tanh,
 )
 from xpnn.layers.activations import Activation
+from xpnn.layers.normalization import Normalization
 
 pytestmark = pytest.mark.fault("numbers at the ends of their range")
-
-mpmath.mp.dps = 60
-
-DIGITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
-LARGEST = {
-    "float16": 65504.0,
-    "bfloat16": float(mpf(2) ** 128 - mpf(2) ** 120),
-    "float32": float(np.finfo("float32").max),
-    "float64": float(np.finfo("float64").max),
-}
-SMALLEST = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
 
 
 def s(x):
@@ -80,7 +75,6 @@ class Row:
     ends: tuple[tuple[float, float], tuple[float, float]]
 
 
-INF = float("inf")
 FLAT = ((0, 0), (INF, 1))  # as nothing on the left, as the identity on the right
 SCALE, ALPHA = mpf(SELU.SCALE), mpf(SELU.ALPHA)
 ENDS = {
@@ -119,83 +113,14 @@ ENDS = {
     "gelu-tanh": Row(lambda: GELU("tanh"), gelu_tanh, gelu_tanh_slope, FLAT),
 }  # fmt: skip
 
-TAILS = (
-    0.5,
-    1,
-    2.25,
-    3,
-    4,
-    5.5,
-    8,
-    9.5,
-    10,
-    11.5,
-    14,
-    18,
-    30,
-    60,
-    68,
-    80,
-    87,
-    100,
-    350,
-    699,
-    720,
-    1e3,
-)
-
 
 def test_every_activation_has_its_ends_here():
-    from tests.test_public import kinds
-
     missing = kinds(Activation) - {type(row.make()) for row in ENDS.values()}
     assert not missing, f"an activation is held to its limits by a line in ENDS, but not {missing}"
 
 
-def ends_of(dtype):
-    """Both signs of the numbers at which formulas break, as float64."""
-    largest, smallest = LARGEST[dtype], SMALLEST[dtype]
-    points = [0.0, smallest, 4 * smallest, 2.0 ** -DIGITS[dtype], 1e-3, *TAILS]
-    points += [60000.0, 1e10, 1e20, 1e30, largest**0.5, largest / 2, largest]
-    points = sorted({round_to(p, dtype) for p in points if p <= largest})
-    return np.array([*(-p for p in points[:0:-1]), *points])
-
-
-def round_to(x, dtype):
-    """Half precisions by hand: NumPy has no bfloat16."""
-    if dtype in ("float16", "float32", "float64"):
-        return float(np.dtype(dtype).type(x))
-    exponent = np.floor(np.log2(x)) - 7 if x else 0
-    return float(np.round(x / 2.0**exponent) * 2.0**exponent)
-
-
-@contextlib.contextmanager
-def width(backend, dtype):
-    """In which ``dtype`` works, or the test is skipped."""
-    with backend.allow_float64() if dtype == "float64" else contextlib.nullcontext():
-        try:
-            backend.dtype(dtype)
-        except BackendUnavailable:
-            pytest.skip(f"{backend.name} has no {dtype}")
-        with backend.on_device(), backend.overflowing():
-            yield
-
-
-def host(backend, array):
-    return np.array(backend.to_numpy(array)).astype("float64")
-
-
-def is_right(found, exact, dtype, relative, absolute):
-    """Whether a number is the exact one but for rounding, which may be to infinity or to 0."""
-    eps, largest, exact = 2.0 ** (1 - DIGITS[dtype]), LARGEST[dtype], mpf(exact)
-    if abs(exact) > largest * (1 - eps):
-        return found == float(mpmath.sign(exact)) * INF or abs(found) >= largest * (1 - 4 * eps)
-    flushed = 2.0**-21 if dtype == "float16" else SMALLEST[dtype]  # JAX knows no smaller ones
-    return bool(abs(mpf(found) - exact) <= eps * (relative * abs(exact) + absolute) + flushed)
-
-
 @pytest.mark.any_width
-@pytest.mark.parametrize("dtype", DIGITS)
+@each_dtype
 @pytest.mark.parametrize("name", ENDS)
 def test_activations_at_their_ends(backend, name, dtype):
     row = ENDS[name]
@@ -219,3 +144,100 @@ def test_activations_at_their_ends(backend, name, dtype):
         assert is_right(slope, steep, dtype, 0, 8 + min(abs(point), 32)), (
             f"{where} has the slope {slope:.8g}, wanted {mpmath.nstr(steep, 9)}"
         )
+
+
+# Softmax ------------------------------------------------------------------------------------------
+
+
+def rows_of(dtype):
+    """Scores far apart, alike at both ends, barred, and saturated."""
+    ends = ends_of(dtype)
+    most, least = ends[-1], ends[len(ends) // 2 + 1]
+    return np.array(
+        [
+            [most, -most, 0, 1],
+            [most, most, -most, -most],
+            [-most, -most, -most, -most],
+            [-INF, 0, 1, -INF],
+            [-INF, -most, -INF, -most],
+            [-INF, most, -INF, -INF],
+            [least, -least, 0, 0],
+            [0, -9, -14, -80],
+            [100, 0, 0, 0],
+        ]
+    )
+
+
+@pytest.mark.any_width
+@each_dtype
+def test_softmax_at_its_ends(backend, dtype):
+    rows = rows_of(dtype)
+    delta = np.array([3.0, -1.0, 2.0, 0.5])
+    with width(backend, dtype):
+        network = Network([Softmax()], (4,), backend, dtype=dtype)
+        Z = host(backend, network.forward(backend.asarray(rows, dtype), training=True))
+        deltas = backend.asarray(np.tile(delta, (len(rows), 1)), dtype)
+        dS = host(backend, network.backward(deltas))
+    for row, found, slopes in zip(rows, Z, dS, strict=True):
+        exact = softmax([mpf(x) for x in row])
+        total = mpmath.fsum(p * d for p, d in zip(exact, delta, strict=True))
+        for k, p in enumerate(exact):
+            assert is_right(found[k], p, dtype, 100, 0), (row, found)
+            assert is_right(slopes[k], p * (delta[k] - total), dtype, 0, 16), (row, slopes)
+            assert p > 1e-60 or slopes[k] == 0, (row, slopes)
+
+
+# Normalisations -----------------------------------------------------------------------------------
+
+NORMS = {
+    "batch-norm": (BatchNorm, 0),
+    "layer-norm": (LayerNorm, 1),
+    "rms-norm": (RMSNorm, 1),
+    "group-norm": (lambda: GroupNorm(1), 1),
+}
+
+
+def test_every_normalisation_has_its_ends_here():
+    assert kinds(Normalization) <= {type(make()) for make, _ in NORMS.values()}
+
+
+def normalised(column, epsilon, centred):
+    """Exact outputs of one group of numbers, and the slopes for the first being asked for."""
+    n = len(column)
+    m = mpmath.fsum(column) / n if centred else mpf(0)
+    r = 1 / mpmath.sqrt(mpmath.fsum((z - m) ** 2 for z in column) / n + epsilon)
+    X = [(z - m) * r for z in column]
+    mean = mpf(1) / n if centred else mpf(0)
+    return X, [r * ((k == 0) - mean - x * X[0] / n) for k, x in enumerate(X)]
+
+
+@pytest.mark.any_width
+@each_dtype
+@pytest.mark.parametrize("name", NORMS)
+def test_normalisations_at_their_ends(backend, name, dtype):
+    """As far as squares fit into float32, or float64; beyond, what is not right is NaN."""
+    make, axis = NORMS[name]
+    least = 1024 * SMALLEST["float64" if dtype == "float64" else "float32"]  # JAX flushes the rest
+    sizes = [size for size in ends_of(dtype) if size > least]
+    groups = np.array([size * np.array([1.0, -1.0, 0.5, -0.25]) for size in sizes])
+    delta = np.zeros_like(groups)
+    delta[:, 0] = 1
+
+    def turned(array):
+        return array if axis else array.T
+
+    with width(backend, dtype):
+        layer = make()
+        network = Network([layer], turned(groups).shape[1:], backend, dtype=dtype)
+        Z = backend.asarray(turned(groups), dtype)
+        S = host(backend, network.forward(Z, training=True))
+        dZ = host(backend, network.backward(backend.asarray(turned(delta), dtype)))
+        Z = host(backend, Z)
+    fits = 1e150 if dtype == "float64" else 1e18
+    for size, group, *found in zip(sizes, *map(turned, (Z, S, dZ)), strict=True):
+        exact = normalised([mpf(z) for z in group], mpf(layer.epsilon), name != "rms-norm")
+        if size <= fits or not np.any(np.isnan(found)):
+            for numbers, wanted in zip(found, exact, strict=True):
+                scale = max(map(abs, wanted))
+                for one, right in zip(numbers, wanted, strict=True):
+                    assert is_right(one, right, dtype, 0, 32 * float(scale)), (size, found, exact)

@@ -68,7 +68,8 @@ def binary_cross_entropy(
 ) -> tuple[Array, Array]:
     """Minus the log-likelihood of yes/no targets, for logits or for probabilities.
 
-    From logits s, with p = 1 / (1 + exp(-s)) inside, which never overflows::
+    From logits s, with p = 1 / (1 + exp(-s)) inside, which never overflows (an infinite logit
+    counts as the largest number)::
 
         l = log(1 + exp(s)) - y s                          dl/ds = p - y
 
@@ -125,6 +126,8 @@ def cross_entropy(
     p = softmax(s)::
 
         l = -sum_j q_j log p_j                             dl/ds = p - q
+
+    where 0 log 0 = 0: a logit of -inf bars its class, and a target on a barred class costs inf.
 
     Args:
         predictions: logits, (batch, classes) or (batch, ..., classes).

@@ -293,6 +293,18 @@ def test_every_head_is_an_attention_of_its_own(backend):
 # Masks --------------------------------------------------------------------------------------------
 
 
+def test_attention_that_is_sure_of_itself_learns_nothing(backend):
+    """Where P is one-hot, dS = P (dP - sum dP P) is 0: for any rounding of the sum, not about 0."""
+    network = build(MultiHeadAttention(2, causal=True), backend)
+    values = network.numpy_arrays()
+    values["0.multiheadattention.weight"] *= np.float32(1000)
+    network.load(values)
+    found = passes(network, sequences(), sequences(seed=1))
+    weight = found["0.multiheadattention.weight"]
+    assert not np.any(weight[:, : 2 * FEATURES])
+    assert np.all(np.abs(weight[:, 2 * FEATURES :]).max(axis=0) > 1e-3)
+
+
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "rotate": True}])
 def test_padding_changes_nothing(backend, options):
     """Whatever stands in the padding, the real steps neither see it nor send it a gradient."""
