@@ -48,7 +48,7 @@ class NumpyBackend(Backend):
     def load_namespace(self) -> Namespace:
         import array_api_compat.numpy
 
-        return with_sums_by_blocks(array_api_compat.numpy, _has_no_gaps)
+        return with_sums_by_blocks(array_api_compat.numpy, _adds_pairwise)
 
     def resolve_device(self, device: str | None) -> Any:
         self._bind = bind_fused if device == "numba" else bind_each
@@ -172,9 +172,12 @@ def _add_rows(array: Array, indices: Array, updates: Array) -> Array:
     return total
 
 
-def _has_no_gaps(array: Any) -> bool:
-    """Whether NumPy adds up all of it pairwise."""
-    return bool(np.asarray(value_of(array)).flags.forc)
+def _adds_pairwise(array: Any, axes: tuple[int, ...]) -> bool:
+    """Whether NumPy does: over what lies in memory without gaps, all of it or its rows."""
+    flags = np.asarray(value_of(array)).flags
+    return bool(flags.c_contiguous and axes == (array.ndim - 1,)) or (
+        len(axes) == array.ndim and flags.forc
+    )
 
 
 def _is_full(argument: Any) -> bool:

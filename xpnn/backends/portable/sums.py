@@ -1,7 +1,7 @@
 """Sums that keep their digits, for libraries that add one term to all before it.
 
 A running sum of n equal terms in float32 is off by n 6e-8 of itself at worst, and of 2^24 ones it
-stops to grow. In blocks of at most 4096, whose sums are then added up in blocks, only what is added
+stops to grow. In blocks of at most 2048, whose sums are then added up in blocks, only what is added
 within a block and how often blocks are made of blocks counts.
 """
 
@@ -15,20 +15,21 @@ from xpnn.typing import Array, Namespace
 
 
 def with_sums_by_blocks(
-    xp: Namespace, is_dense: Callable[[Array], bool] = lambda x: False
+    xp: Namespace,
+    keeps_digits: Callable[[Array, tuple[int, ...]], bool] = lambda x, axes: False,
 ) -> Namespace:
     """The namespace of a library, its ``sum`` and ``mean`` by blocks and in at least float32.
 
     For n terms x_i in float32 and u = 6e-8::
 
-        |found - sum x_i| <= 4096 ceil(log n / log 4096) u sum |x_i|
+        |found - sum x_i| <= 2048 ceil(log n / log 2048) u sum |x_i|
 
     which is the worst case; where terms differ, errors cancel to about its square root. Half
     precision is added up in float32 and rounded once; integers are added as the library does it.
 
     Args:
-        is_dense: whether the library keeps the digits of the sum of a whole array by itself,
-            as NumPy does of what lies in memory without gaps.
+        keeps_digits: whether the library by itself does as well with the sum of an array over some
+            axes.
     """
 
     def summed(
@@ -41,11 +42,9 @@ def with_sums_by_blocks(
     ) -> Array:
         narrow = dtype is None and _is_half(x, xp)
         wide = xp.float32 if narrow else dtype
-        if axis is None and x.size > LONGEST_SUM and not is_dense(x):
-            x = xp.reshape(x, (*[1] * (x.ndim - 1), -1)) if x.ndim else x
         axes = _numbered(axis, x.ndim)
         count = math.prod(x.shape[k] for k in axes)
-        if count <= LONGEST_SUM or (axis is None and is_dense(x)):
+        if count <= LONGEST_SUM or keeps_digits(x, axes):
             total = xp.sum(x, axis=axis, dtype=wide, keepdims=keepdims)
         else:
             total = x
