@@ -38,6 +38,8 @@ from xpnn.losses import (
     quadratic_cost,
 )
 
+pytestmark = pytest.mark.fault("numbers at the ends of their range")
+
 
 def epsilon(dtype):
     return mpf(2) ** (1 - DIGITS[dtype])
