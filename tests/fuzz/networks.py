@@ -68,7 +68,7 @@ class Case:
             weighed=draw.one_of(0, 0, 1, 2 if several else 1),
             # BatchNorm goes by the parts of a batch
             accumulate=1 if "BatchNorm" in layers else draw.one_of(1, 1, 2, 3),
-            batch=draw.few(2, 5),
+            batch=300 if draw.flag(0.1) else draw.few(2, 5),  # many items go other ways
             seed=seed,
         )
 

@@ -7,6 +7,7 @@ import pytest
 
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.recording.calls import Memory, NotRecordable, Slot, View
+from xpnn.backends.recording.lifetimes import FreeBlocks
 from xpnn.backends.recording.recording import Recording
 from xpnn.trees import Structure, leaves, tree_map
 
@@ -219,3 +220,13 @@ def test_an_argument_is_joined_with_one_other_only():
         return [a + first[0], b + second[-1], c * 0.5], first * second
 
     replays(step, [np.arange(3.0), np.arange(3.0) + 5, np.arange(3.0) - 9], 2.0, donate=(0,))
+
+
+def test_of_free_blocks_the_smallest_that_fits_is_taken_and_of_these_the_last():
+    small, first, last, large = blocks = [Memory(n) for n in (8, 20, 20, 90)]
+    free = FreeBlocks(blocks)
+    assert free.take(10, 40) is last
+    assert free.take(10, 40) is first
+    assert free.take(10, 40) is None  # the large one would be wasted
+    free.give(last)
+    assert [free.take(1, 100) for _ in range(4)] == [small, last, large, None]

@@ -52,8 +52,8 @@ def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
 def connected(sets: Iterable[set[Any]]) -> list[set[Any]]:
     """The sets, those that have members in common joined into one.
 
-    >>> connected([{1, 2}, {3}, {2, 4}])
-    [{1, 2, 4}, {3}]
+    >>> connected([{1, 2}, {3, 4}, {5}, {2, 3}])
+    [{1, 2, 3, 4}, {5}]
     """
     group_of: dict[Any, set[Any]] = {}
     for one in sets:
