@@ -420,6 +420,12 @@ def test_bad_arguments_are_refused():
         TopK(0)
     with pytest.raises(ValueError, match="F1 averages 'macro' or 'binary', got 'micro'"):
         F1("micro")
+    with pytest.raises(ValueError, match="leave average='binary' out, or write average='macro'"):
+        F1("binary", multilabel=True)
+    with pytest.raises(TypeError, match="Accuracy wants threshold to be a finite number or None"):
+        Accuracy("0.5")
+    with pytest.raises(TypeError, match="Recall wants threshold to be a finite number or None"):
+        Recall(threshold=math.nan)
 
 
 def test_a_metric_of_ones_own_has_to_say_what_it_is():

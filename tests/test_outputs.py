@@ -505,6 +505,7 @@ DIRECT = {
     "labels": (F1(multilabel=True), sigmoid(X), LABELS, DataError, "write threshold=0.5 for"),
     "a column": (Accuracy(), X, np.argmax(ROWS, 1)[:, None], ShapeError, r"write y\[\.\.\., 0\]"),
     "classes for one output": (Accuracy(), X[:, :1], 3 * YES, DataError, "write y == 1"),
+    "counted from 1": (F1(), X, 1 + np.argmax(ROWS, 1), DataError, "give the last layer 4 units"),
     "turned": (MAE(), X[:3, :2], X[:2].T[:, :1], ShapeError, "predictions' shape"),
     "turned labels": (Accuracy(multilabel=True), X, LABELS.T, ShapeError, "one row for each"),
     "other rows": (Accuracy(), X, np.argmax(ROWS, 1)[:1], ShapeError, "align the data"),
@@ -517,6 +518,22 @@ def test_called_by_itself_a_metric_refuses_what_it_cannot_tell(name):
     metric, predictions, targets, error, text = DIRECT[name]
     with pytest.raises(error, match=text):
         metric(predictions, targets)
+
+
+@pytest.mark.parametrize("part", [1, 4, 1 << 20])
+def test_many_targets_are_looked_at_part_by_part(part, monkeypatch):
+    monkeypatch.setattr("xpnn.metrics.LOOKED_AT_ONCE", part)
+    rows = np.concatenate([ROWS, [[1.0, 0, 1]]])
+    assert Accuracy()(ROWS, ROWS) == 1
+    with pytest.raises(DataError, match="of several"):
+        Accuracy()(rows, rows)
+
+
+def test_rows_of_one_class_come_in_several_forms():
+    chosen = np.argmax(X, axis=1)
+    for rows in (np.eye(3), 2 * np.eye(3) - 1, 0.85 * np.eye(3) + 0.05, 0.1 * np.eye(3) + 0.3):
+        assert Accuracy()(X, rows[chosen]) == 1
+    assert Accuracy()(X, np.eye(3, dtype=int)[chosen]) == 1
 
 
 def test_called_by_itself_a_metric_does_not_ask_where_it_makes_no_difference():

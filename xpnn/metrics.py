@@ -18,12 +18,12 @@ import copy
 import logging
 import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from xpnn.arguments import KnownAttributes, same_length
+from xpnn.arguments import KnownAttributes, checked, same_length
 from xpnn.backends import Backend, backend_of
 from xpnn.backends.advice import rewording
 from xpnn.errors import Change, DataError, EmptyMeanWarning, ShapeError
@@ -34,6 +34,7 @@ from xpnn.typing import Array, Namespace, Shape
 logger = logging.getLogger("xpnn")
 
 Kind = Literal["answers", "ranks", "values"]
+LOOKED_AT_ONCE = 1 << 22  # targets, before anything is measured
 
 
 class Metric(KnownAttributes):
@@ -99,6 +100,8 @@ class Metric(KnownAttributes):
         Raises:
             ShapeError, DataError: it cannot measure outputs of that shape by these targets.
         """
+        if self.reads == "values":
+            _check_shape(targets, output_shape)
 
     def merged(self, rows: np.ndarray) -> np.ndarray:
         """Rows that ``result`` makes the same of, but fewer; unless written, all are kept.
@@ -184,6 +187,7 @@ class _Answers(Metric):
     threshold: float | None = None
     multilabel: bool = False
 
+    @checked
     def __init__(self, threshold: float | None = None, multilabel: bool = False):
         self.threshold, self.multilabel = threshold, multilabel
 
@@ -302,6 +306,7 @@ class TopK(_Mean):
     fixed = ("k",)
     reads = "ranks"
 
+    @checked
     def __init__(self, k: int = 5):
         if k < 1:
             raise ValueError(f"TopK needs k of at least 1, got {k}")
@@ -344,6 +349,7 @@ class _Counting(_Answers):
 
     fixed = ("average", *_Answers.fixed)
 
+    @checked
     def __init__(
         self,
         average: Literal["macro", "binary"] | None = None,
@@ -535,12 +541,19 @@ def _check_yes_or_no(targets: Array, output_shape: Shape, backend: Backend, valu
     xp = backend.xp
     if not values or xp.isdtype(targets.dtype, "bool") or not targets.shape[0]:
         return
-    if not bool(backend.to_numpy(xp.all((targets >= -1) & (targets <= 1)))):
-        least, most = (float(backend.to_numpy(find(targets))) for find in (xp.min, xp.max))
+    least, most = _extremes(targets, backend)
+    if least < -1 or most > 1:
         raise DataError(
             f"wanted targets of 0 or -1 for no and 1 for yes, got numbers from {least:g} to "
-            f"{most:g}; write y == 1, or give the network an output for each class"
+            f"{most:g}; write y == 1 if class 1 is the yes, or give the network an output for each "
+            f"class"
         )
+
+
+def _extremes(targets: Array, backend: Backend) -> tuple[float, float]:
+    """The smallest and the largest number, on the host."""
+    least, most = (backend.to_numpy(find(targets)) for find in (backend.xp.min, backend.xp.max))
+    return float(least), float(most)
 
 
 def _check_classes(
@@ -549,6 +562,13 @@ def _check_classes(
     """Refuse targets that are neither class numbers nor rows of one class each."""
     shape, xp = tuple(targets.shape)[1:], backend.xp
     if shape == output_shape[:-1]:
+        if values and targets.shape[0] and not xp.isdtype(targets.dtype, "bool"):
+            _, most = _extremes(targets, backend)
+            if most >= output_shape[-1]:
+                raise DataError(
+                    f"wanted class numbers from 0 to {output_shape[-1] - 1}, got numbers up to "
+                    f"{most:g}; count classes from 0, or give the last layer {int(most) + 1} units"
+                )
         return
     if shape != output_shape:
         rows = ", ".join(["batch", *map(str, output_shape[:-1])])
@@ -561,10 +581,7 @@ def _check_classes(
         raise ShapeError(f"{wanted}; reshape the targets")
     if not values:
         return
-    y = xp.astype(targets, xp.float32)
-    of_one = xp.count_nonzero(y > 0.5, axis=-1) == 1
-    sums_to_1 = xp.abs(xp.sum(xp.maximum(y, 0.0), axis=-1) - 1.0) < 0.01
-    if not bool(backend.to_numpy(xp.all(of_one | sums_to_1))):
+    if not all(_of_one_class(part, backend) for part in _parts(targets)):
         name = type(metric).__name__
         raise DataError(
             "wanted targets of one class a row, got rows of several, or of none; "
@@ -574,6 +591,22 @@ def _check_classes(
                 else f"leave {metric!r} out"
             )
         )
+
+
+def _parts(targets: Array) -> Iterator[Array]:
+    """Rows after rows, so many that what is worked out of them is of bounded size."""
+    count = int(targets.shape[0])
+    step = max(1, LOOKED_AT_ONCE // max(1, math.prod(targets.shape[1:])))
+    return (targets[start : min(start + step, count), ...] for start in range(0, count, step))
+
+
+def _of_one_class(rows: Array, backend: Backend) -> bool:
+    """Whether each row has one yes, or is a row of probabilities."""
+    xp = backend.xp
+    y = xp.astype(rows, xp.float32)
+    of_one = xp.count_nonzero(y > 0.5, axis=-1) == 1
+    sums_to_1 = xp.abs(xp.sum(xp.maximum(y, 0.0), axis=-1) - 1.0) < 0.01
+    return bool(backend.to_numpy(xp.all(of_one | sums_to_1)))
 
 
 def _one_each(items: Array, weight: Array | None, dtype: object, xp: Namespace) -> Array:

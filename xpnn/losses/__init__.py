@@ -13,6 +13,10 @@ scores for the others. Every loss takes these keywords:
         item. Where all of them are 0, the value is NaN, as the mean of nothing, and delta is 0.
     backend: where the arrays live; found from ``predictions`` when left out.
 
+A loss takes outputs for something, such as logits, and says so in ``outputs``, one of ``MEANINGS``.
+A ``Trainer`` looks at the last layer by that, metrics follow it, and ``predict`` makes
+probabilities.
+
 Options are bound with ``functools.partial``: ``partial(cross_entropy, label_smoothing=0.1)``. A
 loss of your own is a function with the same signature. Half precision is worked out in float32, and
 delta is rounded to it in the end.

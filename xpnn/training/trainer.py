@@ -59,7 +59,8 @@ class Trainer(KnownAttributes):
         loss: ``(predictions, targets, *, sample_weight, backend) -> (value, delta)``, such as
             ``xpnn.cross_entropy`` or a ``functools.partial`` of it.
         optimizer: such as ``Adam(1e-3)``.
-        metrics: measured on validation data and by ``evaluate``.
+        metrics: measured on validation data and by ``evaluate``; they take the outputs for what
+            the loss takes them for.
         callbacks: act in every ``fit``; see ``xpnn.training``.
         seed: of the shuffles and the validation split; the network's, unless given.
         log_every: steps between two log points.

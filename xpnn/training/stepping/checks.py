@@ -70,7 +70,8 @@ def _check_sums(y: Array, home: Backend, outputs: Outputs) -> None:
     """Refuse rows of several classes, or of none, where outputs are probabilities that sum to 1."""
     if outputs.name != "probabilities" or not outputs.sum_to_1:
         return
-    sums = home.xp.sum(home.xp.astype(y, home.xp.float32), axis=-1)
+    y = home.xp.astype(y, home.xp.int8) if home.xp.isdtype(y.dtype, "bool") else y
+    sums = home.xp.sum(y, axis=-1, dtype=home.xp.float32)
     if not bool(home.to_numpy(home.xp.all(home.xp.abs(sums - 1.0) < 0.01))):
         raise DataError(
             f"wanted targets of one class a row, as the outputs of {outputs.last!r} sum to 1, got "
