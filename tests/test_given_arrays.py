@@ -46,6 +46,16 @@ class Table:
         raise KeyError(name)
 
 
+class Sparse:
+    """As every library has it, without its compression."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+    def toarray(self):
+        return self.values
+
+
 def masked(values, of=0):
     """One number hidden, behind which there is another."""
     hidden = np.ma.masked_array(values.copy(), mask=np.zeros(values.shape, bool))
@@ -124,6 +134,7 @@ REFUSED = {
     "list of strings": lambda values: values.astype(str).tolist(),
     "bytes": lambda values: values.astype(str).astype(bytes),
     "complex": lambda values: values + 0j,
+    "sparse": Sparse,
     "sparse matrix": of_scipy("csr_matrix"),
     "sparse array": of_scipy("csc_array"),
     "sparse array by places": of_scipy("coo_array"),
@@ -221,7 +232,7 @@ def test_what_a_refusal_says_to_write_helps(make, run, values):
     with pytest.raises(DataError) as refused:
         run(given)
     line = advice(refused.value)
-    written = eval(line, {"np": np, "x": given, "y": given})
+    written = eval(line, {"np": np, "x": given, "X": given, "y": given})
     wanted = without_last(values) if "filled" in line else values
     tolerance = {"rtol": 1e-2, "atol": 1e-3} if "dequantize" in line else {"rtol": 1e-5}
     np.testing.assert_allclose(run(written), run(wanted), **tolerance)

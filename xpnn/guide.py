@@ -32,7 +32,8 @@ from numbers import Real
 from typing import Any
 
 from xpnn.backends import Backend, get_backend
-from xpnn.errors import DataError, ShapeError, XpnnError
+from xpnn.backends.advice import rewording
+from xpnn.errors import Change, DataError, ShapeError, XpnnError
 from xpnn.layers import Dense, Layer, Sigmoid, Softmax
 from xpnn.network import FLOATS
 from xpnn.typing import Array, Namespace
@@ -73,13 +74,18 @@ class InputLayer:
 
     @z.setter
     def z(self, X: Any) -> None:
-        z = self.backend.copied(X, self.dtype)
-        if z.ndim != 2 or 0 in z.shape or self.units not in (0, z.shape[1]):
-            raise ShapeError(
-                f"wanted an input of shape (batch, {self.units or 'features'}), got "
-                f"{tuple(z.shape)}; a single sample is X[None, :], and data of another width "
-                f"need another net"
-            )
+        with rewording(X=X):
+            z = self.backend.copied(X, self.dtype)
+            wanted = f"wanted an input of shape (batch, {self.units or 'features'})"
+            if z.ndim == 1 and z.shape[0] and self.units in (0, z.shape[0]):
+                raise ShapeError(
+                    f"{wanted}, got {tuple(z.shape)}, a single sample",
+                    change=Change("X", "{array}[None, :]"),
+                )
+            if z.ndim != 2 or 0 in z.shape or self.units not in (0, z.shape[1]):
+                raise ShapeError(
+                    f"{wanted}, got {tuple(z.shape)}; data of another width need another net"
+                )
         _check_finite(z, "the input", self.backend)
         self._z, self.units = z, z.shape[1]
 
@@ -261,15 +267,17 @@ class OutputLayer(LinkedLayer):
                 layer._update(self.learning_rate)
 
     def _targets(self, y: Any) -> Array:
-        y = self.backend.asarray(y, self.dtype)
-        if y.shape != self.z.shape:
-            hint = "; y[:, None] has one column" if y.ndim == 1 else ""
-            raise ShapeError(
-                f"wanted y of the shape of the prediction, {tuple(self.z.shape)}, got "
-                f"{tuple(y.shape)}{hint}"
-            )
-        _check_finite(y, "y", self.backend)
-        return y
+        with rewording(y=y):
+            targets = self.backend.asarray(y, self.dtype)
+            if targets.shape != self.z.shape:
+                column = (*targets.shape, 1) == tuple(self.z.shape)
+                raise ShapeError(
+                    f"wanted y of the shape of the prediction, {tuple(self.z.shape)}, got "
+                    f"{tuple(targets.shape)}",
+                    change=Change("y", "{array}[:, None]") if column else None,
+                )
+        _check_finite(targets, "y", self.backend)
+        return targets
 
 
 def _descend(xp: Namespace, param: Array, harp: Array, step: float) -> Array:

@@ -545,8 +545,8 @@ def _check_yes_or_no(targets: Array, output_shape: Shape, backend: Backend, valu
     if least < -1 or most > 1:
         raise DataError(
             f"wanted targets of 0 or -1 for no and 1 for yes, got numbers from {least:g} to "
-            f"{most:g}; write y == 1 if class 1 is the yes, or give the network an output for each "
-            f"class"
+            f"{most:g}; give the network an output for each class, or, if class 1 is the yes",
+            change=Change("y", "{array} == 1"),
         )
 
 

@@ -50,6 +50,10 @@ class StrictBackend(Backend):
         return next(name for name, own in DEVICES.items() if array_api_strict.Device(own) == device)
 
     @classmethod
+    def written_as(cls, array: str, dtype: str) -> str:
+        return f"array_api_strict.astype({array}, array_api_strict.{dtype})"
+
+    @classmethod
     def to_host(cls, array: Any) -> Any:
         import array_api_strict
 

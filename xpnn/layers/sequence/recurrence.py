@@ -117,8 +117,9 @@ class Recurrent(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 2:
             raise ShapeError(
-                f"{self!r} wants inputs of shape (time, features), got {input_shape}; a sequence "
-                f"of single numbers is x[..., None]"
+                f"{self!r} wants inputs of shape (time, features), got {input_shape}; for single "
+                f"numbers give the network input_shape=(time, 1), and inputs of shape "
+                f"(batch, time, 1)"
             )
         return (input_shape[0], self.units) if self.return_sequences else (self.units,)
 
