@@ -57,7 +57,11 @@ MISTAKES = [
     (stale_after_new_input, XpnnError, "call feedforward"),
     (stale_after_an_update, XpnnError, "call feedforward"),
     (stale_after_new_weights, XpnnError, "call feedforward"),
-    (fed(lambda net: net[-1].backprop([1, 1, 1, 0])), ShapeError, r"\(4, 1\), got \(4,\); write np\.asarray\(y\)\["),
+    (
+        fed(lambda net: net[-1].backprop([1, 1, 1, 0])),
+        ShapeError,
+        r"\(4, 1\), got \(4,\); write np\.asarray\(y\)\[",
+    ),
     (fed(lambda net: net[-1].backprop(NAND_Y[:3])), ShapeError, r"\(4, 1\), got \(3, 1\)"),
     (fed(lambda net: net[-1].backprop(NAND_Y * np.nan)), DataError, "y holds NaN"),
     (fed(lambda net: net[-1].backprop([["a"]] * 4)), DataError, "numbers"),
