@@ -1,7 +1,9 @@
 """Random networks of all layers, losses and optimizers, each drawn from a seed, as source text.
 
-Case.drawn(7).difference("numpy")      where network 7 differs from PyTorch's, or None
-case.shrunken("numpy")                 a smaller one with the same fault
+::
+
+    Case.drawn(7).difference("numpy")      where network 7 differs from PyTorch's, or None
+    case.shrunken("numpy")                 a smaller one with the same fault
 """
 
 import functools
@@ -94,7 +96,7 @@ class Case:
         try:
             layers = made(self.layers)
             network = Network(layers, self.input_shape, spec, dtype="float64")
-        except (XpnnError, ValueError, TypeError, NameError) as error:
+        except (XpnnError, ValueError, TypeError) as error:
             raise UnfitError(str(error)) from error
         network.load(self._numbers(network, 1))
         return network

@@ -6,25 +6,23 @@ import itertools
 
 def smaller_codes(code):
     """Expressions with one layer less, one container opened, or one argument left out."""
-    count = len([*ast.walk(ast.parse(code))])
-    for number, change in itertools.product(range(count), (_without, _opened, _with_defaults)):
-        tree = ast.parse(code, mode="eval")
-        node = [*ast.walk(tree)][number] if number < len([*ast.walk(tree)]) else None
-        for changed in change(tree, node):
-            yield ast.unparse(changed)
+    tree = ast.parse(code, mode="eval")
+    for node, change in itertools.product(list(ast.walk(tree)), (_without, _opened, _defaulted)):
+        for _ in change(node):  # which changes it for the moment
+            yield ast.unparse(tree)
 
 
-def _without(tree, node):
+def _without(node):
     """A list with one entry less."""
     if isinstance(node, ast.List):
         for k in range(len(node.elts)):
             entries = node.elts
             node.elts = [*entries[:k], *entries[k + 1 :]]
-            yield tree
+            yield
             node.elts = entries
 
 
-def _opened(tree, node):
+def _opened(node):
     """A list with what lies in one of its entries in place of it."""
     if isinstance(node, ast.List):
         for k, entry in enumerate(node.elts):
@@ -36,15 +34,15 @@ def _opened(tree, node):
                 node.elts = [*entries[:k], inside, *entries[k + 1 :]]
             else:
                 continue
-            yield tree
+            yield
             node.elts = entries
 
 
-def _with_defaults(tree, node):
+def _defaulted(node):
     """A call with one named argument less."""
     if isinstance(node, ast.Call):
         for k in range(len(node.keywords)):
             keywords = node.keywords
             node.keywords = [*keywords[:k], *keywords[k + 1 :]]
-            yield tree
+            yield
             node.keywords = keywords

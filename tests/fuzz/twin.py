@@ -160,7 +160,7 @@ class Twin:
         return self.params.get(f"{name}.{key}" if name else key)
 
     def inside(self, name, layer, Z, mask):
-        """The outputs of the layers inside, each of its own input: a generator to send them to."""
+        """A function for each layer inside, from its input to its output."""
         for key, child in layer.children().items():
             yield lambda z, key=key, child=child: self._run(
                 f"{name}.{key}" if name else key, child, z, mask
