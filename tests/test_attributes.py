@@ -3,6 +3,7 @@
 The signatures of the constructors say what there is. What is in neither list below fails.
 """
 
+import functools
 import inspect
 import math
 
@@ -327,6 +328,45 @@ def test_an_optimizer_of_another_kind_begins_anew(before, tmp_path):
         trainer.network.load(start)
         trainer.optimizer = OPTIMIZERS[before].make()
         trainer.load(tmp_path / "before.safetensors")
+
+
+def log_loss(x, network, y, weights):
+    """The weighted mean of -log p, in float64."""
+    scores = np.asarray(network.backend.to_numpy(network.predict(x)), np.float64)
+    log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return np.average(-log_p[np.arange(len(y)), y], weights=np.asarray(weights)[y])
+
+
+class OfClasses:
+    """A loss of a user's that keeps its weights."""
+
+    def __init__(self, class_weight):
+        self.class_weight = class_weight
+
+    def __call__(self, *arguments, **options):
+        return xpnn.cross_entropy(*arguments, **options, class_weight=self.class_weight)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda weights: functools.partial(xpnn.cross_entropy, class_weight=weights), list),
+        (OfClasses, np.array),
+    ],
+)
+def test_what_is_changed_inside_of_what_a_loss_was_given_acts_in_the_next_call(backend, make, kind):
+    weights = kind([1.0, 1.0, 1.0])
+    network = Network([Dense(3)], (4,), backend)
+    compile = True if backend.name == "numpy" else None
+    trainer = Trainer(network, make(weights), SGD(0.0), compile=compile)
+    x, y = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32), np.arange(12) % 3
+    for now in ([1.0, 1.0, 1.0], [1.0, 0.0, 5.0]):
+        weights[:] = now
+        fitted = trainer.fit(x, y, batch_size=12, progress=False)["loss"][0]
+        assert fitted == pytest.approx(log_loss(x, network, y, now), rel=1e-5)
+        weights[:] = now[::-1]
+        found = trainer.evaluate(x, y)["loss"]
+        assert found == pytest.approx(log_loss(x, network, y, now[::-1]), rel=1e-5)
 
 
 def test_seed_callbacks_and_log_points_act_in_the_next_fit():

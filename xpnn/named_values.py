@@ -79,6 +79,22 @@ class NamedValues:
         """Every layer at every depth with its full name, containers before their contents."""
         yield from self.root.walk()
 
+    def check_layers(self) -> None:
+        """Whether the layers are those that the network was made of.
+
+        Raises:
+            XpnnError: one that keeps others inside of it keeps other ones now.
+        """
+        known = {id(layer) for layer in self.all_layers}
+        now = {id(layer): name for name, layer in self.walk()}
+        if now.keys() != known:
+            added = [name for one, name in now.items() if one not in known]
+            what = f"put in as {added[0]}" if added else "taken out"
+            raise XpnnError(
+                f"layers were {what} behind the network's back, whose shapes and parameters are "
+                f"those of before; make another network of them"
+            )
+
     # Parameters and state by name -------------------------------------------------------------
 
     @property

@@ -180,6 +180,53 @@ def test_a_container_that_calls_no_backward_is_found():
         trainer.step(*batch(trainer.network))
 
 
+class Holds(Layer):
+    """A container of a user's, whose layers are in a list of its own."""
+
+    def __init__(self, *inside):
+        super().__init__()
+        self.inside = list(inside)
+
+    def children(self):
+        return {str(k): layer for k, layer in enumerate(self.inside)}
+
+    def build(self, input_shape, backend, **options):
+        shape = super().build(input_shape, backend, **options)
+        for layer in self.inside:
+            layer.build(input_shape, backend)
+        return shape
+
+    def forward(self, Z, training=False):
+        for layer in self.inside:
+            Z = layer.forward(Z, training)
+        return Z
+
+    def backward(self, delta):
+        for layer in reversed(self.inside):
+            delta = layer.backward(delta)
+        return delta
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda inside: inside.pop(), "taken out"),
+        (lambda inside: inside.append(Dense(4)), r"put in as 1\.holds\.2"),
+        (lambda inside: inside.__setitem__(1, Dense(4)), r"put in as 1\.holds\.1"),
+    ],
+)
+def test_layers_of_a_user_s_container_stay_what_they_are(change, words):
+    layer = Holds(Dense(4), Dense(4))
+    trainer = trainer_of(layer)
+    x, y = batch(trainer.network)
+    trainer.fit(x, y, progress=False)
+    change(layer.inside)
+    for run in (trainer.fit, trainer.evaluate):
+        with pytest.raises(XpnnError, match=rf"layers were {words} behind the network's back"):
+            run(x, y, **({"progress": False} if run == trainer.fit else {}))
+
+
 @pytest.mark.host_only
 def test_a_frozen_layer_need_not_write_gradients():
     layer = ForgetsGradient()

@@ -18,6 +18,7 @@ from xpnn.training.callbacks.hooks import Callback, CallbackList
 from xpnn.training.callbacks.progress import ProgressBar
 from xpnn.training.callbacks.shipped import History
 from xpnn.training.checkpointing.contents import write_contents
+from xpnn.training.checkpointing.describing import described as by_value
 from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, state_contents
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.loop import Loop
@@ -167,7 +168,8 @@ class Trainer(KnownAttributes):
         Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
         Arrays of another library are moved. The value stays on the device;
         ``float(network.backend.to_numpy(value))`` waits for it. What the numbers are is not looked
-        at here: NaN, or a class number that is too large, is for ``fit`` to find.
+        at here: NaN, or a class number that is too large, is for ``fit`` to find. So is what has
+        changed inside of a list that the loss was given.
 
         Raises:
             ShapeError, DataError: shapes or dtypes do not fit; nothing was changed.
@@ -315,8 +317,10 @@ class Trainer(KnownAttributes):
         state.check_opt_state()
         state.metrics, state.accumulate = tuple(state.metrics), _as_parts(state.accumulate)
         settings = Settings(state)
+        network.check_layers()
         methods = [(one.forward, one.backward) for one in network.all_layers]
-        found = settings, described(network), methods
+        self._given = self._options()
+        found = settings, described(network), methods, self._given
         if found != self._made_for:
             self._made_for = found
             self._eval_step = make_weighing_eval_step(network, loss, state.metrics, self.compile)
@@ -324,6 +328,12 @@ class Trainer(KnownAttributes):
                 network, loss, optimizer, state.precision, state.accumulate, self.compile
             )
         self._settings = settings
+
+    def _options(self) -> str:
+        """What loss, metrics and rules were given, by value, such as a list of class weights."""
+        state, rules = self.state, self.network.regularizers().values()
+        parts = [state.loss, *state.metrics, *(rule for of_name in rules for rule in of_name)]
+        return repr([by_value(_options_of(one)) for one in parts])
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""
@@ -423,7 +433,8 @@ class Trainer(KnownAttributes):
         backend = self.network.backend
         with backend.room_for("measuring", FEWER), backend.on_device():
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size)
-            if not self._settings.hold():
+            self.network.check_layers()
+            if not self._settings.hold() or self._options() != self._given:
                 self._renew_steps()
             found, empty = measured(
                 self.network, self._eval_step, self.metrics, data, batch_size or 256
@@ -462,6 +473,13 @@ class Trainer(KnownAttributes):
             self._renew_steps()
         found, empty = measured(self.network, self._eval_step, self.metrics, held_out, 256, between)
         return {f"val_{k}": value for k, value in found.items()}, [f"val_{k}" for k in empty]
+
+
+def _options_of(function: Any) -> Any:
+    """What a part of a step was made with; what a function closes over is its own."""
+    if isinstance(function, partial):
+        return [function.args, function.keywords]
+    return {k: v for k, v in getattr(function, "__dict__", {}).items() if not callable(v)}
 
 
 def _as_parts(accumulate: int) -> int:
