@@ -107,7 +107,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_on_jax), True])
 @pytest.mark.parametrize(("loss", "targets", "classes"), LOSSES.values(), ids=LOSSES)
 def test_weights_of_samples_and_classes(backend, loss, targets, classes, weighted):
     if classes is not None:
