@@ -185,6 +185,13 @@ def test_what_is_the_same_is_no_difference():
 
 
 @pytest.mark.host_only
+@pytest.mark.parametrize(("one", "other"), [([], [1]), ({}, {"calls": 3}), ({"a": [1]}, {})])
+def test_what_a_function_may_fill_is_told_but_no_error(one, other):
+    assert {matters for _, matters in told(closing_over(one), closing_over(other))} == {False}
+    assert {matters for _, matters in told(closing_over(1), closing_over(2))} == {True}
+
+
+@pytest.mark.host_only
 def test_what_an_object_keeps_to_itself_is_told_but_no_error():
     ((words, matters),) = told(Holder(_scale=1.0), Holder(_scale=2.0))
     assert (words, matters) == ("it.private._scale is 1.0 here and 2.0 in the checkpoint", False)

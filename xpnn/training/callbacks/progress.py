@@ -106,5 +106,5 @@ class Stream:
         try:
             if self.stream is not None:
                 getattr(self.stream, method)(*arguments)
-        except (OSError, ValueError):  # ValueError: it is closed, or cannot write such a character
-            self.stream = None
+        except (OSError, ValueError, RuntimeError):
+            self.stream = None  # it is broken, is closed or lacks a letter, or its window is gone

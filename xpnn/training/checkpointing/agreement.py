@@ -127,8 +127,9 @@ def differences(
 ) -> Iterator[tuple[str, bool]]:
     """What each difference is, and whether it makes another run.
 
-    Metrics do not, and the code and the globals of a function may, and what an object keeps to
-    itself: which of them matter to training nobody knows.
+    Metrics do not. The code and the globals of a function may, the lists and dictionaries that it
+    closes over, which training may fill, and what an object keeps to itself: which of them matter
+    nobody knows.
     """
     if isinstance(here, dict) and isinstance(there, dict):
         if name.startswith("data.") and "numbers" in here and "numbers" in there:
@@ -140,10 +141,18 @@ def differences(
             told = below == "metrics" or any(
                 mark in here and key in keys for mark, keys in TOLD.items()
             )
+            told = told or (name.endswith(".closure") and _is_container(there.get(key)))
             parts = here.get(key, MISSING), there.get(key, MISSING)
             yield from differences(*parts, below, matters and not told)
     elif here != there and json.dumps(here) != json.dumps(there):  # NaN is no other NaN
         yield f"{name} is {_shown(here)} here and {_shown(there)} in the checkpoint", matters
+
+
+def _is_container(value: Any) -> bool:
+    """Whether it describes a list or a dictionary, and no object."""
+    return isinstance(value, list) or (
+        isinstance(value, dict) and value.keys().isdisjoint(("kind", "function", "array"))
+    )
 
 
 def _shown(value: Any) -> str:
