@@ -444,3 +444,13 @@ def test_a_weight_for_each_label(backend):
     assert measured(Accuracy(), backend, LOGITS, ANSWERS, column) == pytest.approx(3 / 4)
     with pytest.raises(ShapeError, match=r"sample_weight of shape \(3,\).*give each sample one"):
         measured(Accuracy(), backend, TAGS, np.eye(3), weight)
+
+
+def test_answers_and_targets_may_be_true_and_false(backend):
+    yes = np.array([True, False, True])
+    for answers in (yes, yes.astype(np.int32)):
+        assert Accuracy()(backend.asarray(answers), yes) == 1
+    scores = backend.asarray(np.array([[1, 2], [2, 1], [1, 2]], dtype=np.float32))
+    for targets in (yes, np.eye(2, dtype=bool)[yes.astype(int)]):
+        assert F1()(scores, targets) == 1
+    assert F1(multilabel=True)(scores - 1.5, np.eye(2, dtype=bool)[yes.astype(int)]) == 1

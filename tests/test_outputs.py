@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import xpnn
+from tests.test_public import kinds, plain, public_losses
 from xpnn import (
     F1,
     MAE,
@@ -271,6 +272,11 @@ def test_the_table_in_the_docs_is_what_happens(caplog):
     page = Path(__file__).parents[1].joinpath("docs", "outputs.md").read_text()
     found = "\n".join(line for line in page.splitlines() if line.startswith("| "))
     assert found == wanted, f"docs/outputs.md should have\n\n{wanted}"
+
+
+def test_every_public_loss_and_metric_has_its_line_and_column():
+    assert {plain(loss) for loss in LOSSES.values()} == public_losses() | {your_loss}
+    assert {*COUNTS, TopK, MAE, R2} == kinds(xpnn.Metric)
 
 
 def test_the_ways_to_read_outputs_are_told_apart():

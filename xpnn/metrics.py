@@ -496,6 +496,8 @@ class R2(Metric):
 def chosen_class(predictions: Array, threshold: float | None, xp: Namespace) -> Array:
     """The class that outputs stand for: the largest, or, of a single output, yes (1) or no (0)."""
     if _is_binary(predictions):
+        if not xp.isdtype(predictions.dtype, "real floating"):  # answers already
+            predictions = xp.astype(predictions, xp.float32)
         says_yes = xp.reshape(predictions, _items(predictions)) > (threshold or 0.0)
         return xp.astype(says_yes, xp.int32)
     return xp.argmax(predictions, axis=-1)
@@ -507,6 +509,8 @@ def true_class(predictions: Array, targets: Array, xp: Namespace) -> Array:
         _check_shape(targets, tuple(predictions.shape)[1:])
         share = xp.astype(xp.reshape(targets, _items(predictions)), xp.float32)
         return xp.astype(share > 0.5, xp.int32)
+    if xp.isdtype(targets.dtype, "bool"):
+        targets = xp.astype(targets, xp.int32)
     return xp.argmax(targets, axis=-1) if targets.shape == predictions.shape else targets
 
 
