@@ -149,5 +149,5 @@ def _shadowed(watches: list[_Watch], *methods: str) -> Iterator[None]:
     finally:
         for watch, kept in zip(watches, own, strict=True):
             for method in methods:
-                del vars(watch.layer)[method]
+                vars(watch.layer).pop(method, None)  # an alarm may come in between
             vars(watch.layer).update(kept)
