@@ -305,6 +305,19 @@ def test_samples_before_a_bad_shard_are_handed_out(folder):
         len(shards)
 
 
+@pytest.mark.fault("bad shard")
+@pytest.mark.parametrize("rows", [-4, 2**62])
+def test_a_number_of_rows_that_cannot_be_is_not_believed(folder, rows):
+    class Says(Blocks):
+        def rows(self, shard):
+            return rows if shard.name == "1.npz" else 7
+
+    shards = Says(folder / "*.npz", batch_size=2)
+    for ask in (len, lambda shards: list(shards.batches(0, 10))):
+        with pytest.raises(FileError, match=r"number of rows of .*1\.npz, got .*; leave it out"):
+            ask(shards)
+
+
 @pytest.mark.fault("missing shard")
 def test_a_file_that_vanishes_is_named(folder):
     shards = NpzShards(folder / "*.npz")

@@ -13,6 +13,7 @@ from xpnn.data.windows import Block, draw_order, recut, shuffled
 from xpnn.errors import DataError, FileError, ShapeError
 
 SOME, STRETCH = 64, 4096  # files that are looked at to tell a set from another, bytes of each
+MOST = 2**53  # samples that a file may say it has: there is none as large
 PARTS = ("x", "y", "sample_weight")
 Paths = str | Path | Sequence[str | Path]
 """A file, a pattern such as ``"train/*.npz"``, whose files are taken by name, or a list of both."""
@@ -136,9 +137,10 @@ class Shards(ABC):
 
     def _rows(self, shard: Any) -> int | None:
         if shard not in self._known_rows:
-            rows = self._known_rows[shard] = self.rows(shard)
-            if rows is not None and rows < 0:
+            rows = self.rows(shard)
+            if rows is not None and not 0 <= rows < MOST:
                 raise FileError(f"wanted the number of rows of {shard}, got {rows}; leave it out")
+            self._known_rows[shard] = rows
         return self._known_rows[shard]
 
     def _blocks(self, shards: Sequence[Any], skip: int) -> Iterator[Block]:
