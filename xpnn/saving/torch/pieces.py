@@ -87,8 +87,12 @@ class Location(NamedTuple):
         return [name for _, _, name, _ in self.arrays()]
 
 
-def pieces_of(network: NamedValues, partial: bool = False) -> list[Piece]:
+def pieces_of(network: NamedValues, partial: bool = False, *, instead: str) -> list[Piece]:
     """The layers with arrays, in order.
+
+    Args:
+        partial: whether layers without a counterpart are left out.
+        instead: what to do where there is one, for the error.
 
     Raises:
         XpnnError: one has no counterpart and ``partial`` is not set, or its features come in an
@@ -100,10 +104,7 @@ def pieces_of(network: NamedValues, partial: bool = False) -> list[Piece]:
     def part(name: str, layer: Layer, before: str = "", behind: str = "") -> Part:
         rule = rule_of(layer)
         if rule is None:
-            raise XpnnError(
-                f"layer {name!r}, {layer!r}, has no counterpart in torch.nn; pass partial=True to "
-                f"leave it as it is, or take its arrays to network.load by hand"
-            )
+            raise XpnnError(f"layer {name!r}, {layer!r}, has no counterpart in torch.nn; {instead}")
         keys = {key: f"{name}.{key}" for key in (*layer.params, *layer.state)}
         keys |= {key: tied[f"{name}.{key}"] for key in layer.ties}
         arrays = {key: np.asarray(values[full]) for key, full in keys.items()}

@@ -66,7 +66,8 @@ def _load(
     network: NamedValues, source: str | Path | Mapping[str, Any], names: Names | None, partial: bool
 ) -> None:
     theirs = _arrays(source)
-    pieces = pieces_of(network, partial)
+    instead = "pass partial=True to leave it as it is, or take its arrays to network.load by hand"
+    pieces = pieces_of(network, partial, instead=instead)
     if names is not None:
         locations = locations_by_name(pieces, names)
     else:
@@ -102,7 +103,7 @@ def save_torch_weights(network: NamedValues, path: str | Path, names: Names | No
         OSError: the file cannot be written.
     """
     with network.at_rest(), network.backend.room_for(f"copies to write into {path}", FREE_SOME):
-        pieces = pieces_of(network)
+        pieces = pieces_of(network, instead="write save_weights(network, path), which takes any")
         if names is None:
             locations = [Location(piece, short(piece.name)) for piece in pieces]
         else:

@@ -1,0 +1,324 @@
+"""Lines of code that errors say to write, beside those about arrays: each is tried.
+
+A new one needs a row here, or the name of the file that tries it.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnn
+from xpnn import (
+    GRU,
+    SGD,
+    Accuracy,
+    Adam,
+    AdamW,
+    Checkpoint,
+    Conv1D,
+    Dense,
+    Embedding,
+    Layer,
+    LearnedPositions,
+    MultiHeadAttention,
+    Network,
+    Residual,
+    Softmax,
+    Trainer,
+)
+from xpnn.backends import get_backend
+from xpnn.data import NpzShards
+from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
+from xpnn.saving import load_torch_weights, save_torch_weights, save_weights
+
+pytestmark = pytest.mark.host_only
+
+X, Y = np.ones((8, 3), np.float32), np.arange(8) % 2
+QUIET = {"progress": False}
+OURS = {"0.weight": np.ones((2, 3), np.float32), "0.bias": np.ones(2, np.float32)}
+
+
+def network(*layers):
+    return Network([*layers, Dense(2)], (3,))
+
+
+def trainer(optimizer=None, **more):
+    return Trainer(network(), xpnn.cross_entropy, optimizer or SGD(0.1), **more)
+
+
+def elsewhere():
+    """An array of array-api-strict's second device."""
+    return get_backend("array-api-strict:device2").asarray(X)
+
+
+def on_first():
+    return Network([Dense(2)], (3,), "array-api-strict:device1")
+
+
+def saved_archive(folder):
+    np.savez(folder / "data.npz", inputs=X, targets=Y)
+    return folder / "data.npz"
+
+
+def unfed():
+    return OutputLayer(1, HiddenLayer(2, InputLayer(X)))
+
+
+def fed(layer):
+    layer.upper_layer.feedforward()
+    layer.feedforward()
+    layer.backprop(np.ones((8, 1)))
+
+
+def switched(slots=None):
+    one = trainer()
+    one.step(X, Y)
+    one.optimizer = Adam(0.1)
+    if slots == "fresh":
+        one.opt_state = None
+    one.step(X, Y)
+
+
+def checkpointed(folder, **more):
+    trainer().fit(X, Y, epochs=2, callbacks=[Checkpoint(folder / "run")], **QUIET)
+    one = trainer()
+    if not more:  # one epoch less than the folder knows of
+        one.fit(X, Y, callbacks=[Checkpoint(folder / "run")], **QUIET)
+    else:
+        one.fit(X, Y, epochs=3, callbacks=[Checkpoint(folder / "run")], **more, **QUIET)
+
+
+def other_run(folder, **more):
+    trainer().fit(X, Y, callbacks=[Checkpoint(folder / "run")], **QUIET)
+    trainer(AdamW(0.1)).fit(X, Y, epochs=2, resume=folder / "run", **QUIET)
+
+
+def frozen(folder):
+    one = network()
+    one.root.trainable = False
+    assert not one.trainable()
+
+
+def compiled(flag):
+    Trainer(
+        Network([Dense(2)], (3,), "array-api-strict"), xpnn.cross_entropy, SGD(0.1), compile=flag
+    ).step(X, Y)
+
+
+class Own(Layer):
+    """A layer that no file knows."""
+
+    def init_params(self, input_shape, rng):
+        return {"factor": np.ones(input_shape)}
+
+    def forward(self, Z, training=False):  # noqa: N803
+        return Z * self.params["factor"]
+
+
+def registered():
+    class Known(Own):
+        pass
+
+    return xpnn.register("tests.Known")(Known)
+
+
+def of_two_dtypes():
+    one = network(Dense(2))
+    one.params = {name: value.astype(np.float16) for name, value in one.params.items()}
+    return one
+
+
+def brought_together():
+    one = of_two_dtypes()
+    there = network(Dense(2))
+    there.load(one.numpy_arrays())
+    return there
+
+
+def logged(folder, **more):
+    (folder / "log.csv").write_bytes(bytes(range(256)))
+    trainer(callbacks=[xpnn.CSVLogger(folder / "log.csv", **more)]).fit(X, Y, **QUIET)
+
+
+def written(*layers, **more):
+    network = Network([Embedding(5, 4), layers[0], Dense(5), *layers[1:]], (6,))
+    list(xpnn.generate(network, [1, 2], 2, **more))
+
+
+def fitting(x):
+    return Trainer(Network([Dense(3)], (3,)), xpnn.mean_squared_error, SGD(0.1)).fit(*x, **QUIET)
+
+
+LINES = {  # part of the message: what is wrong, and what it says to write
+    "is open already; write get_backend(": (
+        lambda _: get_backend(get_backend("numpy"), deterministic=True),
+        lambda _: get_backend("numpy", deterministic=True, tf32=True),
+    ),
+    "leave compile=True out, or take another": (
+        lambda _: compiled(True),
+        lambda _: compiled(None),
+    ),
+    "move the array, get_backend(": (
+        lambda _: on_first().predict(elsewhere()),
+        lambda _: on_first().predict(get_backend("array-api-strict:device1").move(elsewhere())),
+    ),
+    ").move(x), or the network, network.to(": (
+        lambda _: on_first().predict(elsewhere()),
+        lambda _: on_first().to("array-api-strict:device2").predict(elsewhere()),
+    ),
+    "NpzShards(..., x=..., y=...)": (
+        lambda folder: list(NpzShards(saved_archive(folder))),
+        lambda folder: list(NpzShards(saved_archive(folder), x="inputs", y="targets")),
+    ),
+    "window=None keeps the order": (
+        lambda folder: NpzShards(saved_archive(folder), window=0),
+        lambda folder: NpzShards(saved_archive(folder), window=None),
+    ),
+    "call feedforward() on every layer": (lambda _: unfed().feedforward(), lambda _: fed(unfed())),
+    "layer.build(input_shape, get_backend('numpy'))": (
+        lambda _: Dense(2).params,
+        lambda _: Dense(2).build((3,), get_backend("numpy")),
+    ),
+    "give it a shortcut such as Dense(": (
+        lambda _: network(Residual([Dense(4)])),
+        lambda _: network(Residual([Dense(4)], shortcut=Dense(4))),
+    ),
+    "got single numbers; give the network input_shape=(1,)": (
+        lambda _: Network([Dense(2)], ()),
+        lambda _: Network([Dense(2)], (1,)).predict(np.ones((2, 1))),
+    ),
+    "long; write LearnedPositions(": (
+        lambda _: Network([LearnedPositions(4)], (6, 2)),
+        lambda _: Network([LearnedPositions(6)], (6, 2)),
+    ),
+    "give the network input_shape=(time, 1)": (
+        lambda _: Network([GRU(2)], (5,)),
+        lambda _: Network([GRU(2)], (5, 1)).predict(np.ones((2, 5, 1))),
+    ),
+    "write padding='same'": (
+        lambda _: Network([Conv1D(2, 9)], (5, 1)),
+        lambda _: Network([Conv1D(2, 9, padding="same")], (5, 1)),
+    ),
+    "with channels=1 where there is a single one": (
+        lambda _: Network([Conv1D(2, 3)], (5,)),
+        lambda _: Network([xpnn.Reshape((5, 1)), Conv1D(2, 3)], (5,)),
+    ),
+    "write network.root.trainable": (
+        lambda _: setattr(network(), "trainable", False),
+        frozen,
+    ),
+    "call network.forward(x, training=True) first": (
+        lambda _: network().backward(np.ones((8, 2), np.float32)),
+        lambda _: (one := network()).backward(one.forward(X, training=True)),
+    ),
+    "set trainer.opt_state = None": (lambda _: switched(), lambda _: switched("fresh")),
+    "go on from it with fit(..., resume=": (
+        checkpointed,
+        lambda folder: checkpointed(folder, resume=folder / "run"),
+    ),
+    "for an autoencoder pass y=x": (lambda _: fitting((X, None)), lambda _: fitting((X, X))),
+    "save it with trainer.save(path), or make a second": (
+        lambda _: __import__("copy").deepcopy(trainer()),
+        lambda folder: (trainer().save(folder / "t.safetensors"), trainer().to("numpy")),
+    ),
+    "callbacks: wanted objects such as [EarlyStopping()]": (
+        lambda _: trainer(callbacks=[xpnn.EarlyStopping]),
+        lambda _: trainer(callbacks=[xpnn.EarlyStopping()]),
+    ),
+    "metrics: wanted a list of objects": (
+        lambda _: trainer(metrics=Accuracy()),
+        lambda _: trainer(metrics=[Accuracy()]),
+    ),
+    "it cannot generate; make it with causal=True": (
+        lambda _: written(MultiHeadAttention(1)),
+        lambda _: written(MultiHeadAttention(1, causal=True)),
+    ),
+    "write temperature=0 for the likeliest id": (
+        lambda _: written(MultiHeadAttention(1, causal=True), Softmax()),
+        lambda _: written(MultiHeadAttention(1, causal=True), Softmax(), temperature=0),
+    ),
+    "network.load(network.numpy_arrays()) brings": (
+        lambda folder: of_two_dtypes().save(folder / "net.safetensors"),
+        lambda folder: brought_together().save(folder / "net.safetensors"),
+    ),
+    "pass partial=True to leave it as it is": (
+        lambda _: load_torch_weights(network(Own()), OURS),
+        lambda _: load_torch_weights(network(Own()), OURS, partial=True),
+    ),
+    "write save_weights(network, path), which takes any": (
+        lambda folder: save_torch_weights(network(Own()), folder / "t.safetensors"),
+        lambda folder: save_weights(network(Own()), folder / "t.safetensors"),
+    ),
+    "leave out append=True to replace it": (
+        lambda folder: logged(folder, append=True),
+        lambda folder: logged(folder),
+    ),
+    "write predict(x, probabilities=xpnn.cross_entropy)": (
+        lambda _: network().predict(X, probabilities=True),
+        lambda _: network().predict(X, probabilities=xpnn.cross_entropy),
+    ),
+    "decorate the class with @xpnn.register": (
+        lambda folder: Network([Own()], (3,)).save(folder / "net.safetensors"),
+        lambda folder: Network([registered()()], (3,)).save(folder / "net.safetensors"),
+    ),
+}
+
+
+@pytest.mark.parametrize("part", LINES)
+def test_what_an_error_says_to_write_helps(part, tmp_path):
+    wrong, right = LINES[part]
+    for folder in ("wrong", "right"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises((xpnn.XpnnError, TypeError, ValueError)) as refused:
+        wrong(tmp_path / "wrong")
+    assert part in str(refused.value)
+    right(tmp_path / "right")
+
+
+TRIED_BY = {  # part of the message: the file that tries what it says
+    "measure Accuracy()": "test_outputs.py",
+    "leave multilabel=True out": "test_outputs.py",
+    "(multilabel=True) if each output is": "test_outputs.py",
+    "write threshold=0.5": "test_outputs.py",
+    "leave average='binary' out": "test_outputs.py",
+    "write Sigmoid() in its place": "test_outputs.py",
+    "end the network in Sigmoid()": "test_outputs.py",
+    "write load_torch_weights(network, module.state_dict())": "saving/torch/test_weights.py",
+    "say which module goes where in names=": "saving/torch/test_names.py",
+    "higher_is_better=True": "training/callbacks/test_callbacks.py",
+    "write def ": "test_attributes.py",
+    "as DataLoader(dataset, batch_size=32) does": "training/intake/test_sources.py",
+    "change that, or leave compile=True out": "backends/test_compiled_step.py",
+    "jax.config.update('jax_enable_x64', True)": "backends/test_asarray.py",
+}
+ABOUT_CLASSES = [  # that a user has written, in words, or of what this machine lacks
+    *("a method arguments()", "super().__init__() as its first line", "return dL/d(input)"),
+    *("self.fused['scale']", "let its backward write", "let state() return these only"),
+    *("clip the gradients (clip=", "and then set trainer.optimizer", "use bias=False"),
+    *("use backend='numpy'", "use backend='torch' for the CPU", "makes other features fit"),
+]
+
+
+def hints():
+    """The texts of errors whose last part holds code: a call, or an argument."""
+    for path in Path(xpnn.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Raise) or node.exc is None:
+                continue
+            inside = list(ast.walk(node.exc))
+            texts = [one.value for one in inside if isinstance(one, ast.Constant)]
+            text = "".join(one for one in texts if isinstance(one, str))
+            words, _, advice = text.rpartition(";")
+            of_array = any(isinstance(one, ast.keyword) and one.arg == "change" for one in inside)
+            if words and not of_array and re.search(r"[\w.]\(|\w ?=[^=]", advice):
+                yield f"{path.name}:{node.lineno}", text
+
+
+def test_every_line_is_tried():
+    known = [*LINES, *TRIED_BY, *ABOUT_CLASSES]
+    left = {place: text for place, text in hints() if not any(one in text for one in known)}
+    assert not left, "try what these say to write, here or in a file that TRIED_BY names"
+    assert all((Path(__file__).parent / file).exists() for file in TRIED_BY.values())
