@@ -32,6 +32,7 @@ from xpnn import (
 from xpnn.backends import get_backend
 from xpnn.data import NpzShards
 from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
+from xpnn.layers.registration import KINDS
 from xpnn.saving import load_torch_weights, save_torch_weights, save_weights
 
 pytestmark = pytest.mark.host_only
@@ -276,6 +277,7 @@ def test_what_an_error_says_to_write_helps(part, tmp_path):
         wrong(tmp_path / "wrong")
     assert part in str(refused.value)
     right(tmp_path / "right")
+    KINDS.pop("tests.Known", None)
 
 
 TRIED_BY = {  # part of the message: the file that tries what it says
