@@ -38,6 +38,7 @@ from xpnn import (
     Residual,
     Sequential,
     Sigmoid,
+    SimpleRNN,
     Softmax,
     Softplus,
     Tanh,
@@ -392,6 +393,14 @@ def test_a_last_layer_and_a_loss_are_found_wherever_they_are(name):
         Trainer(net, loss, SGD(0.1))
     with pytest.raises(ValueError, match=r"takes outputs for|a unit for each class"):
         xpnn.make_train_step(net, loss, SGD(0.1))
+
+
+def test_a_last_layer_that_learns_is_not_to_be_left_out():
+    layers = [SimpleRNN(3, activation="relu")]
+    with pytest.raises(ValueError, match=r"SimpleRNN.*from 0 to inf; end the network in (.*\));"):
+        Trainer(Network(layers, (4, 2)), binary_cross_entropy, SGD(0.1))
+    layers = [SimpleRNN(3, activation="relu"), Dense(3)]
+    Trainer(Network(layers, (4, 2)), binary_cross_entropy, SGD(0.1))
 
 
 ALLOWED = [

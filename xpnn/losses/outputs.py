@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.layers import Layer, Softmax
+from xpnn.layers import Activation, Layer, Softmax
 from xpnn.numerics import sigmoid
 from xpnn.typing import Array, Loss, Range, Shape
 
@@ -181,7 +181,9 @@ def _advice(loss: Loss, outputs: Outputs, fits_logits: bool) -> str:
     )
     has_link = outputs.name is not None and MEANINGS[outputs.name].link is not None
     then = "; trainer.predict(x, probabilities=True) gives probabilities" if has_link else ""
-    return f"leave {outputs.last!r} out{other}{then}"
+    if isinstance(outputs.last, Activation | Softmax):
+        return f"leave {outputs.last!r} out{other}{then}"
+    return f"end the network in Dense({(outputs.shape or (1,))[-1]}){other}{then}"
 
 
 def _last_layer(root: Layer) -> Layer:
