@@ -31,6 +31,7 @@ def with_sums_by_blocks(
         keeps_digits: whether the library by itself does as well with the sum of an array over some
             axes.
     """
+    half = getattr(xp, "float16", None)  # which the standard does not have
 
     def summed(
         x: Array,
@@ -40,7 +41,9 @@ def with_sums_by_blocks(
         dtype: Any = None,
         keepdims: bool = False,
     ) -> Array:
-        narrow = dtype is None and _is_half(x, xp)
+        narrow = dtype is None and x.dtype == half
+        if x.size <= LONGEST_SUM and not narrow:
+            return xp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
         wide = xp.float32 if narrow else dtype
         axes = _numbered(axis, x.ndim)
         count = math.prod(x.shape[k] for k in axes)
@@ -56,7 +59,7 @@ def with_sums_by_blocks(
     def mean(
         x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
     ) -> Array:
-        narrow = _is_half(x, xp)
+        narrow = x.dtype == half
         total = summed(x, axis=axis, dtype=xp.float32 if narrow else None, keepdims=keepdims)
         total = total / math.prod(x.shape[k] for k in _numbered(axis, x.ndim))
         return xp.astype(total, x.dtype) if narrow else total
@@ -79,10 +82,6 @@ def _along(xp: Namespace, x: Array, axis: int, dtype: Any) -> Array:
         tail = x[(*whole, slice(length - rest, length), ...)]
         total = total + xp.sum(tail, axis=axis, dtype=dtype, keepdims=True)
     return total
-
-
-def _is_half(x: Array, xp: Namespace) -> bool:
-    return xp.isdtype(x.dtype, "real floating") and xp.finfo(x.dtype).bits < 32
 
 
 def _numbered(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
