@@ -107,6 +107,19 @@ def test_a_vector_over_and_over(bind, repeats):
             np.testing.assert_array_equal(found, wanted)
 
 
+def test_long_sums_of_numpy_are_cut(bind):
+    """Those of ``np.sum`` itself, which a recording hears of: products with ones keep no digits."""
+
+    def step(x):
+        return np.sum(x, axis=0), np.sum(x.T, axis=1), np.sum(x, axis=0, keepdims=True)
+
+    replayed = Replayed(step, bind=bind)
+    for _ in range(2):
+        for found in replayed(np.full((300_001, 3), 0.1, np.float32)):
+            np.testing.assert_allclose(np.ravel(found), 0.1 * 300_001, rtol=3e-5)
+    assert replayed.refusal is None
+
+
 @pytest.mark.parametrize("shape", [(4, 64, 128), (4, 1024, 8), (3, 4, 8), (2, 3, 64, 64)])
 def test_sums_over_a_middle_axis(bind, shape):
     def step(x):
