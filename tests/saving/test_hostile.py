@@ -31,6 +31,7 @@ def model(layers, input_shape=(3,), **more):
 
 ZEROS = {"initializer": "zeros", "arguments": {}}
 EVAL = {"initializer": "eval", "arguments": {}}
+LISTED = {"initializer": ["eval"], "arguments": {}}
 PLAIN = {"__metadata__": {"format": "xpnn-model", "version": "1"}}
 
 
@@ -133,6 +134,7 @@ def deep(levels):
         (model([("Dense", {"units": 2.5})]), "argument 'units' of Dense cannot be 2.5"),
         (model([("Dense", {"units": 3, "weight_init": 3})]), "'weight_init' of Dense cannot be 3"),
         (model([("Dense", {"units": 3, "weight_init": EVAL})]), "an initializer .* 'eval'"),
+        (model([("Dense", {"units": 3, "weight_init": LISTED})]), "'initializer' is a str"),
         (model([("Dropout", {"rate": {"number": "nan"}})]), "no Dropout can be made"),
         (model([("Dropout", {"rate": {"number": "many"}})]), "a number that is none, 'many'"),
         (model([("LeakyReLU", {"negative_slope": 10**400})]), "no LeakyReLU can be made"),

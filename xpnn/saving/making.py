@@ -146,6 +146,7 @@ class Maker:
         return getattr(self, _SPECIAL[key])(content, depth)
 
     def _initializer(self, name: Any, arguments: Any) -> Any:
+        _checked(name, str, "initializer")
         _checked(arguments, dict, "arguments")
         if name in PLAIN and not arguments:
             return PLAIN[name]
