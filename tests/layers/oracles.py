@@ -20,11 +20,11 @@ def passes(network, x, delta, training=True):
         with network.holding(params, state):
             output = network.root.forward(x, training)
             back = network.root.backward(delta)
-            return {"output": output, **network.grads, "input": back}
+            return {"output": output, **network.grads, "input": back}, network.state
 
     x, delta = network.asarray(x), backend.asarray(delta, network.dtype)
     with backend.on_device():
-        found = backend.compiled(both)(network.params, network.state, x, delta)
+        found, network.state = backend.compiled(both)(network.params, network.state, x, delta)
     return host(network, {name: array for name, array in found.items() if array is not None})
 
 
