@@ -194,6 +194,9 @@ def test_arguments_of_layers_that_are_fixed_are_refused(make, input_shape, built
         for name in set(parameters_of(type(one))) & set(type(one).fixed):
             with pytest.raises(AssignmentError, match=f"{name} of {type(one).__name__} is fixed"):
                 setattr(one, name, getattr(one, name, 3))
+        for name in ("input_shape", "dtype", "ties") if built else ():
+            with pytest.raises(AssignmentError, match=f"{name} of .* is settled when its network"):
+                setattr(one, name, getattr(one, name))
         with pytest.raises(AssignmentError, match="'trainble', did you mean 'trainable'"):
             one.trainble = False
 

@@ -179,6 +179,9 @@ def test_one_plateau_serves_two_runs(backend):
         (lambda: ReduceOnPlateau(1.0, factor=1.0), r"a factor in \(0, 1\), got 1"),
         (lambda: ReduceOnPlateau(0.0), "lowest between 0 and start, got lowest=0.0 and start=0.0"),
         (lambda: ReduceOnPlateau(0.1, lowest=0.2), "got lowest=0.2 and start=0.1"),
+        (lambda: ReduceOnPlateau(0.1, patience=-1), "needs a patience of 0 or more, got -1"),
+        (lambda: ReduceOnPlateau(0.1, patience=1.5), r"needs a patience of 0 or more, got 1\.5"),
+        (lambda: ReduceOnPlateau(0.1, threshold=np.nan), "a threshold of 0 or more, got nan"),
     ],
 )
 def test_bad_arguments_are_refused(make, text):

@@ -11,7 +11,7 @@ from numpy.random import Generator, Philox, SeedSequence
 from xpnn.arguments import KnownAttributes, checked
 from xpnn.backends import Backend
 from xpnn.backends.portable.host_arrays import host_array
-from xpnn.errors import NotBuiltError, OutOfMemory, XpnnError
+from xpnn.errors import AssignmentError, NotBuiltError, OutOfMemory, XpnnError
 from xpnn.initializers import check_room
 from xpnn.layers.registration import arguments_of, changeable
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
@@ -83,6 +83,11 @@ class Layer(KnownAttributes):
             raise TypeError(f"trainable is True or False, got {value!r}")
         if name == "regularizers":
             value = _as_rules(value)
+        if name in ("input_shape", "dtype", "ties") and vars(self).get("_backend") is not None:
+            raise AssignmentError(
+                f"{name} of {type(self).__name__} is settled when its network is made; make "
+                f"another network"
+            )
         super().__setattr__(name, value)
 
     # What a kind of layer says about itself ---------------------------------------------------
@@ -181,7 +186,7 @@ class Layer(KnownAttributes):
         output_shape = self.output_shape(input_shape)
         for shape in (input_shape, output_shape, *self.inner_shapes(input_shape)):
             check_room(shape)
-        self._backend, self.input_shape, self.dtype = backend, input_shape, dtype
+        self.input_shape, self.dtype, self._backend = input_shape, dtype, backend
         self.seed = (seed << 32 | zlib.crc32(name.encode())) & (2**64 - 1)
         rng = Generator(Philox(SeedSequence([seed, zlib.crc32(name.encode())])))
         try:

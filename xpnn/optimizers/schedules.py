@@ -241,7 +241,11 @@ class ReduceOnPlateau(Schedule):
                 f"ReduceOnPlateau needs lowest between 0 and start, got lowest={lowest} and "
                 f"start={start}"
             )
-        self.start, self.factor, self.patience = float(start), float(factor), patience
+        if patience < 0 or patience != int(patience):
+            raise ValueError(f"ReduceOnPlateau needs a patience of 0 or more, got {patience}")
+        if not 0 <= threshold < math.inf:
+            raise ValueError(f"ReduceOnPlateau needs a threshold of 0 or more, got {threshold}")
+        self.start, self.factor, self.patience = float(start), float(factor), int(patience)
         self.threshold, self.lowest = float(threshold), float(lowest)
 
     def value(self, xp: Namespace, done: Number) -> Number:

@@ -115,7 +115,7 @@ class LayerSubject(Complaints):
         settings = [(one.passes_back, one.dtype) for one in layers]
         try:
             for one in layers:
-                one.passes_back, one.dtype = True, "float64"
+                one.passes_back, vars(one)["dtype"] = True, "float64"
                 one.grads.clear()
             with (
                 self.backend.allow_float64(),
@@ -127,7 +127,7 @@ class LayerSubject(Complaints):
                 yield
         finally:
             for one, kept, setting in zip(layers, own, settings, strict=True):
-                one.passes_back, one.dtype = setting
+                one.passes_back, vars(one)["dtype"] = setting
                 for kind in kinds:
                     getattr(one, kind).clear()
                     getattr(one, kind).update(kept[kind])

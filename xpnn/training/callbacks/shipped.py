@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnn.arguments import KnownAttributes
+from xpnn.arguments import KnownAttributes, checked
 from xpnn.training.callbacks.hooks import Callback, Logs, in_words
 from xpnn.training.checkpointing.columns import as_columns, from_columns
 from xpnn.training.checkpointing.fields import COUNT, DICTIONARY, NUMBER, check_fields, or_none
@@ -92,6 +92,7 @@ class Watching(KnownAttributes, Callback):
         ValueError: from ``fit``: nobody knows which way that number goes, or it is not measured.
     """
 
+    @checked
     def __init__(self, monitor: str = "val_loss", higher_is_better: bool | None = None):
         self.monitor, self.higher_is_better = monitor, higher_is_better
         self.best = math.nan
@@ -180,6 +181,7 @@ class EarlyStopping(Watching):
         min_gain: how much better a new best has to be.
     """
 
+    @checked
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -237,6 +239,7 @@ class BestWeights(Watching):
 
     replaces_weights: ClassVar[bool] = True
 
+    @checked
     def __init__(self, monitor: str = "val_loss", higher_is_better: bool | None = None):
         super().__init__(monitor, higher_is_better)
         self.epoch: int | None = None
