@@ -367,9 +367,10 @@ def test_what_is_changed_inside_of_what_a_loss_was_given_acts_in_the_next_call(b
         weights[:] = now
         fitted = trainer.fit(x, y, batch_size=12, progress=False)["loss"][0]
         assert fitted == pytest.approx(log_loss(x, network, y, now), rel=1e-5)
-        weights[:] = now[::-1]
-        found = trainer.evaluate(x, y)["loss"]
-        assert found == pytest.approx(log_loss(x, network, y, now[::-1]), rel=1e-5)
+        for later in (now[::-1], [3.0, *now[1:]]):  # the step of the first one is at hand
+            weights[:] = later
+            found = trainer.evaluate(x, y)["loss"]
+            assert found == pytest.approx(log_loss(x, network, y, later), rel=1e-5)
 
 
 def test_seed_callbacks_and_log_points_act_in_the_next_fit():
