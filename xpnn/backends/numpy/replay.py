@@ -6,7 +6,6 @@ shape and no allocation is looked at again. It is what a CUDA graph is to a GPU.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.stand_ins import address_of
-from xpnn.trees import Structure, getter
+from xpnn.trees import Structure
 
 Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
 
@@ -81,9 +80,7 @@ class Program:
         self._calls = bind(Binder(arrays, self._numbers), calls)
         self._settle(recording, arrays)
 
-        mine = [k for k in views if donated[k]]
-        self._donated = getter(mine)
-        self._own = [self.leaves[k] for k in mine]
+        self._donated = [(k, self.leaves[k]) for k in views if donated[k]]
         self.form_key = [
             (one.shape, one.dtype) if _is_array(one) else type(one) for one in self.leaves
         ]
@@ -144,8 +141,9 @@ class Program:
         except (LookupError, TypeError):
             return False
         own = self.leaves
-        if not all(map(is_, self._donated(given), self._own)):
-            return False
+        for k, array in self._donated:
+            if given[k] is not array:
+                return False
         for k in self._constant:
             if type(given[k]) is not type(own[k]) or given[k] != own[k]:
                 return False
