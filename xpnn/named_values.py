@@ -186,6 +186,11 @@ class NamedValues:
             DataError: values that are no numbers, or on another device (DeviceError); nothing is
                 changed.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"wanted arrays by name, as network.numpy_arrays() gives them, got a "
+                f"{type(values).__name__}; read a file by xpnn.load or load_weights"
+            )
         own = {**self.params, **self.state}
         self._check_names(values)
         with self.backend.on_device():

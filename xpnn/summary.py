@@ -98,6 +98,10 @@ def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summa
         network: any network.
         optimizer: the one that will train it, for the memory that its slots take.
     """
+    if optimizer is not None and not hasattr(optimizer, "init"):
+        raise TypeError(
+            f"summary takes an optimizer, such as Adam(), or nothing, got {optimizer!r}"
+        )
     backend = network.backend
     trainable = network.trainable()
     learned = {name: param for name, param in network.params.items() if name in trainable}

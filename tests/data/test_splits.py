@@ -200,3 +200,30 @@ def test_host_arrays_make_the_batches_that_device_arrays_make(backend, shuffle, 
                 assert backend.owns(b)
                 np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
                 np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(c))
+
+
+class Table:
+    """As those whose rows are taken by a method of their own."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+    def __getitem__(self, name):
+        raise KeyError(name)
+
+    def take(self, rows):
+        return Table(self.values[rows])
+
+
+def test_tables_stay_tables():
+    values = np.arange(20).reshape(10, 2)
+    found, wanted = split(Table(values), share=0.3), split(values, share=0.3)
+    for one, other in zip(found, wanted, strict=True):
+        assert isinstance(one, Table)
+        np.testing.assert_array_equal(one.values, other)
+
+
+@pytest.mark.parametrize("given", ["abc", {"a": 1}, 3.0, None, iter([1]), {1, 2}], ids=repr)
+def test_what_has_no_rows_is_refused(given):
+    with pytest.raises(DataError, match="whose rows can be taken, got a"):
+        split(given, np.arange(4))

@@ -8,6 +8,7 @@ from numpy.random import Generator, Philox, SeedSequence
 
 from xpnn.arguments import same_length
 from xpnn.backends import backend_of
+from xpnn.backends.registry import class_recognizing
 from xpnn.errors import DataError, ShapeError
 from xpnn.typing import Array
 
@@ -30,13 +31,28 @@ def split(*arrays: Any, share: float = 0.2, seed: int = 0, stratify: Any = None)
     >>> len(x1), len(x2)
     (7, 3)
     """
-    known = [np.asarray(array) if isinstance(array, list | tuple) else array for array in arrays]
+    known = [_with_rows(array) for array in arrays]
     count = same_length(**{f"array {i}": array for i, array in enumerate(known)})
     rows = held_out_rows(count, share, seed, stratify)
     return tuple(_taken(array, part) for array in known for part in rows)
 
 
+def _with_rows(array: Any) -> Any:
+    """An array or a table as it is, lists as NumPy's; DataError for all else."""
+    if isinstance(array, list | tuple):
+        return np.asarray(array)
+    known = class_recognizing(array) is not None
+    if not known and not (hasattr(array, "shape") and hasattr(array, "__getitem__")):
+        raise DataError(
+            f"wanted arrays, tables or lists, whose rows can be taken, got a "
+            f"{type(array).__name__}; make an array of it first"
+        )
+    return array
+
+
 def _taken(array: Array, rows: np.ndarray) -> Array:
+    if class_recognizing(array) is None:  # a table, which stays one
+        return array.take(rows) if hasattr(array, "take") else array[rows]
     backend = backend_of(array)
     with backend.on_device():
         return backend.xp.take(array, backend.from_numpy(rows), axis=0)

@@ -100,6 +100,8 @@ class TorchBackend(Backend):
     def plain(cls, array: Any) -> Any:
         import torch
 
+        if array.is_meta:
+            raise DataError("wanted a tensor of numbers, got one of the meta device, without any")
         kinds = [
             (array.is_nested, "of rows of several lengths", "to_padded_tensor(0.0)"),
             (hasattr(array, "get_mask"), "under a mask", "to_tensor(0.0)"),
