@@ -223,7 +223,9 @@ def test_tables_stay_tables():
         np.testing.assert_array_equal(one.values, other)
 
 
-@pytest.mark.parametrize("given", ["abc", {"a": 1}, 3.0, None, iter([1]), {1, 2}], ids=repr)
+@pytest.mark.parametrize(
+    "given", ["abc", {"a": 1}, 3.0, None, iter([1]), {1, 2}], ids=lambda given: type(given).__name__
+)
 def test_what_has_no_rows_is_refused(given):
     with pytest.raises(DataError, match="whose rows can be taken, got a"):
         split(given, np.arange(4))
