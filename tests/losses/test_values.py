@@ -151,7 +151,11 @@ def test_a_threshold_is_above_zero(backend, threshold):
         called(backend, partial(huber, threshold=threshold), [1.0], [0.0])
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.0, 2.0, 3.0], {0: 1.0, 1: 5.0}])
+@pytest.mark.parametrize(
+    "weights",
+    [[1.0], [1.0, 2.0, 3.0], {0: 1.0, 1: 5.0}, 2.0, "12", ["1", "a"], np.ones((2, 1)), iter("12")],
+    ids=lambda given: type(given).__name__,
+)
 @pytest.mark.parametrize("loss", [cross_entropy, binary_cross_entropy, hinge])
 def test_class_weights_are_one_number_for_each_class(backend, loss, weights):
     with pytest.raises(ShapeError, match="class_weight to list 2 numbers, one for each class, got"):

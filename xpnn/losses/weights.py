@@ -98,17 +98,27 @@ of_signs = functools.partial(of_numbers, signs=True)
 
 def one_for_each(class_weight: Sequence[float], classes: int) -> tuple[float, ...]:
     """The weights of the classes, as Python numbers."""
-    if isinstance(class_weight, Mapping) or len(class_weight) != classes:
+    weights = _numbers_in(class_weight)
+    if weights is None or len(weights) != classes:
         raise ShapeError(
             f"wanted class_weight to list {classes} numbers, one for each class, got "
             f"{class_weight!r}; write the weights in the order of the classes"
         )
-    weights = tuple(map(float, class_weight))
     if not all(math.isfinite(one) and one >= 0 for one in weights):
         raise ValueError(
             f"wanted class_weight to list finite numbers of at least 0, got {class_weight!r}"
         )
     return weights
+
+
+def _numbers_in(listed: Any) -> tuple[float, ...] | None:
+    """A list, a tuple or an array as Python numbers; None of what is none, or holds no numbers."""
+    if isinstance(listed, Mapping | str | bytes) or not hasattr(listed, "__len__"):
+        return None
+    try:
+        return tuple(map(float, listed))
+    except (TypeError, ValueError, RuntimeError):  # the last one by tensors that are not dense
+        return None
 
 
 def or_nan(value: Array, total: Array, xp: Namespace) -> Array:

@@ -55,7 +55,15 @@ def wrapped_loss(predictions, targets, **options):
     return mean_squared_error(predictions, targets, **options)
 
 
+def typed_in():
+    """A loss of code that is no module's, as a notebook or a template may run it."""
+    names = {"__builtins__": __builtins__, "CALLS": CALLS, "loss": mean_squared_error}
+    exec("def typed_loss(p, t, **k):\n    CALLS.append(1)\n    return loss(p, t, **k)", names)
+    return names["typed_loss"]
+
+
 PARTS = {
+    "typed-in-loss": {"loss": typed_in()},
     "optimizer": {"optimizer": OwnOptimizer(0.1)},
     "clip": {"optimizer": SGD(0.1, clip=OwnClip(1.0))},
     "loss": {"loss": own_loss},

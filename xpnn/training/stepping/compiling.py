@@ -75,7 +75,7 @@ def _is_ours(one: Any) -> bool:
     """Whether a class or function was written in xpnn, whatever ``functools.wraps`` says."""
     one = one.func if isinstance(one, partial) else getattr(one, "__func__", one)
     if isinstance(one, FunctionType):
-        module = one.__globals__["__name__"]
+        module = one.__globals__.get("__name__", "")  # which code that was typed in may lack
     else:
         module = (one if isinstance(one, type) else type(one)).__module__
     return module.partition(".")[0] == "xpnn"
