@@ -262,8 +262,12 @@ EXACT_END, TANH_END = 39.0, 22.0  # below minus these, P and s are 0 in float64
 
 
 def _gelu_power(xp: Namespace, S: Array) -> tuple[Array, Array]:
-    """``exp(2 u)`` and ``2 S u'``, with S cut to where s(2 u) is 0 or 1, and exp(2 u) finite."""
-    high = 4.0 if float(xp.finfo(S.dtype).max) < 1e5 else 9.0
+    """``exp(2 u)`` and ``2 S u'``, with S cut to where s(2 u) is 0 or 1, and exp(2 u) finite.
+
+    In float32 its square is finite, too, which appears where ``jax.grad`` differentiates s.
+    """
+    largest = float(xp.finfo(S.dtype).max)
+    high = 4.0 if largest < 1e5 else 7.0 if largest < 1e39 else 9.0
     S = xp.minimum(xp.maximum(S, -TANH_END), high)
     square = S * S
     root = 2 * math.sqrt(2 / math.pi)

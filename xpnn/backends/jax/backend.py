@@ -120,7 +120,8 @@ class JaxBackend(Backend):
     def from_numpy(self, array: np.ndarray) -> Array:
         import jax
 
-        return jax.device_put(array, self.device)
+        with np.errstate(over="ignore"):  # of float64 that float32 cannot hold
+            return jax.device_put(array, self.device)
 
     def dtype(self, name: str) -> Any:
         import jax

@@ -114,7 +114,8 @@ class TorchBackend(Backend):
                     f"wanted a tensor with a number in each place, got one that is {words}",
                     change=Change("", f"{{values}}.{method}"),
                 )
-        return array.detach().as_subclass(torch.Tensor)
+        is_plain = type(array) is torch.Tensor and not array.requires_grad
+        return array if is_plain else array.detach().as_subclass(torch.Tensor)
 
     @classmethod
     def to_host(cls, array: Any) -> Any:
