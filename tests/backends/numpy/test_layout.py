@@ -125,3 +125,36 @@ def test_other_shapes_of_the_same_memory(bind, shape):
         for found, wanted in zip(replayed(x, w), step(x, w), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-2)
     assert replayed.refusal is None
+
+
+@pytest.mark.parametrize("batch", [3, 40])
+def test_results_of_large_products_lie_by_columns(bind, batch):
+    """As do the deltas and masks that are walked through beside them; weights stay rows."""
+
+    def step(w, x):
+        hidden = np.maximum(x @ w + 1.0, 0.0)
+        delta = (hidden @ w.T) * (x > 0.0)
+        return (w - 0.001 * (x.T @ hidden),), np.sum(delta * delta), hidden.T @ delta
+
+    rng = np.random.default_rng(0)
+    w, x = (rng.standard_normal((n, 600)).astype(np.float32) for n in (600, batch))
+    replayed = Replayed(step, (0,), bind)
+    held = (w.copy(),)
+    for _ in range(3):
+        wanted = step(w, x)
+        found = replayed(held[0], x)
+        for one, other in zip((found[0][0], *found[1:]), (wanted[0][0], *wanted[1:]), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=np.abs(other).max() * 1e-5)
+        (w,), held = wanted[0], found[0]
+    assert orders(replayed.units[0], (batch, 600)) == {False, True}  # x stays as it came
+
+
+@pytest.mark.parametrize(
+    ("inner", "columns", "turned"), [(620, 600, True), (620, 400, False), (400, 600, False)]
+)
+def test_only_results_of_large_products_are_turned(bind, inner, columns, turned):
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((20, inner), (inner, columns)))
+    replayed = Replayed(lambda x, w: x.T @ np.tanh(x @ w), bind=bind)
+    replayed(x, w)
+    assert orders(replayed.units[0], (20, columns)) == {turned}

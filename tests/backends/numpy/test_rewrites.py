@@ -25,6 +25,7 @@ def bound(step, *arguments, bind):
     return [getattr(getattr(one, "func", one), "__name__", "") for one in unit._calls]
 
 
+ROWS = np.array([2, 0, 2])
 REWRITES = {  # the step, its arguments, what is run
     "a sum over rows is a product with ones": (lambda x: np.sum(x, axis=0), [draw(50, 30)], "dot"),
     "a sum of rows is a product with ones": (lambda x: np.sum(x, axis=1), [draw(50, 30)], "dot"),
@@ -37,6 +38,7 @@ REWRITES = {  # the step, its arguments, what is run
     "a product of matrices is dot": (lambda x, w: x @ w, [draw(5, 6), draw(6, 7)], "dot"),
     "a stack times a matrix is one": (lambda x, w: x @ w, [draw(4, 5, 6), draw(6, 7)], "dot"),
     "a stack of products stays one": (lambda x, w: x @ w, [draw(4, 5, 6), draw(4, 6, 7)], "matmul"),
+    "rows are taken into their target": (lambda x: np.take(x, ROWS, axis=0), [draw(4, 5)], "take"),
     "a cast is one copy": (lambda x: x.astype(np.float64), [draw(6)], "copyto"),
     "an axis that stays is reshaped by one copy": (
         lambda x: np.reshape(np.transpose(x, (1, 0, 2)), (-1,)),

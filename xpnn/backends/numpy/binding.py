@@ -253,6 +253,15 @@ def _reshape(binder: Binder, call: Call) -> list[Bound] | None:
     return [partial(np.copyto, binder.target(call).reshape(source.shape), source)]
 
 
+def _take(binder: Binder, call: Call) -> list[Bound] | None:
+    if len(call.arguments) != 2 or set(call.options) != {"axis"}:
+        return None
+    if not isinstance(call.arguments[0], View | np.ndarray):
+        return None
+    array, indices = map(binder.array, call.arguments)
+    return [partial(array.take, indices, call.options["axis"], binder.target(call))]
+
+
 def _where(binder: Binder, call: Call) -> list[Bound] | None:
     """One of the two everywhere, then the other over it where the condition holds."""
     if call.options:
@@ -301,6 +310,7 @@ SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.matmul: _matmul,
     cast: _cast,
     np.reshape: _reshape,
+    np.take: _take,
     np.where: _where,
     np.concatenate: _concatenate,
     np.stack: _stack,

@@ -2,7 +2,8 @@
 
 To subtract a number from each row of (batch, 10), NumPy loops over ten items for each sample. Where
 columns lie behind each other, it loops over the batch ten times, in vectors; and it finds the
-greatest item of each row in ten passes.
+greatest item of each row in ten passes. Large products are faster, too, if their result lies so: a
+delta times a turned matrix of weights takes OpenBLAS half to nine tenths of the time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,10 +16,11 @@ from xpnn.backends.recording.stand_ins import cast
 from xpnn.typing import Shape
 
 FEW_COLUMNS = 16
+LONG = 512  # items of the rows of a product, and of the sums in it
 
 
 def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
-    """The same calls, with matrices of few columns turned.
+    """The same calls, with matrices of few columns turned, and results of large products.
 
     A matrix stays as it is where a call minds, or where an elementwise one walks through both it
     and a matrix that stays. It is turned with those that are walked through beside it.
@@ -33,7 +35,7 @@ def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     free = {view.memory for call in calls for view in call.writes()} - kept
     free = {memory for memory in free if len(shapes[memory]) == 1 and None not in shapes[memory]}
     free = free.difference(*map(_minded, calls))
-    paying = {view.memory for call in calls for view in call.writes() if _pays(view)}
+    paying = {view.memory for call in calls for view in call.writes() if _pays(call, view)}
     together = connected([_walked_through(call) for call in calls])
     turned = (paying & free).difference(*together)
     turned = turned.union(*(group for group in together if group <= free and group & paying))
@@ -78,12 +80,15 @@ def _in_memory(view: View) -> Shape | None:
     return as_it_lies.get(view.strides)
 
 
-def _pays(made: View) -> bool:
-    """Whether a matrix is of few columns."""
+def _pays(call: Call, made: View) -> bool:
+    """Whether what the call makes is of few columns, or is a large product."""
     if len(made.shape) != 2:
         return False
     rows, columns = made.shape
-    return columns <= FEW_COLUMNS and 2 * columns <= rows
+    if columns <= FEW_COLUMNS and 2 * columns <= rows:
+        return True
+    inner = call.arguments[0].shape[-1] if call.function is np.matmul else 0
+    return min(columns, inner) >= LONG
 
 
 def _minded(call: Call) -> set[Memory]:
