@@ -175,10 +175,10 @@ class JaxBackend(Backend):
     def scan(
         self,
         step: Callable[..., Any],
-        carry: tuple[Array, ...],
+        carry: tuple[Any, ...],
         inputs: Sequence[Array],
         reverse: bool = False,
-    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    ) -> tuple[Any, tuple[Array, ...]]:
         """A loop inside of a compiled step, which unrolled would compile for minutes."""
         import jax
 

@@ -235,16 +235,16 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
     def scan(
         self,
         step: Callable[..., Any],
-        carry: tuple[Array, ...],
+        carry: tuple[Any, ...],
         inputs: Sequence[Array],
         reverse: bool = False,
-    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    ) -> tuple[Any, tuple[Array, ...]]:
         """Walk along the first axis of ``inputs``, carrying something from step to step.
 
         Args:
             step: takes the carry and, for each of ``inputs``, what it holds at this step; returns
                 the carry after the step and a tuple of arrays to keep.
-            carry: what the first step takes.
+            carry: what the first step takes, a tuple of arrays or of dictionaries of them.
             inputs: arrays of one length.
             reverse: from the last step to the first.
 

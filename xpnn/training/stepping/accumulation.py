@@ -1,6 +1,7 @@
 """A batch gone through in parts, whose gradients are added up: the memory of a part is enough."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from xpnn.backends import Backend
@@ -10,7 +11,8 @@ from xpnn.numerics import widened
 from xpnn.training.stepping.batch_weight import weight_of
 from xpnn.typing import Array, Loss, Number, Params, Shape, State
 
-Gradients = Callable[..., tuple[Array, Params, State]]
+Sums = tuple[Array, Params, State]
+Gradients = Callable[..., Sums]
 """``gradients(params, state, x, y, weight, factor) -> (value, grads, state)``, of one batch.
 
 ``factor`` multiplies the first delta, and with it all gradients; None stands for 1.
@@ -27,7 +29,7 @@ def part_sizes(size: int, parts: int) -> list[int]:
     return [min(length, size - start) for start in range(0, size, length)]
 
 
-def accumulated(one: Gradients, network: Network, loss: Loss, parts: int) -> Gradients:
+class Accumulated:
     """The gradients of a batch, worked out in ``parts`` parts, one after another.
 
     With W_p the weight of part p among the losses' items, all weights being 1 unless given::
@@ -37,60 +39,68 @@ def accumulated(one: Gradients, network: Network, loss: Loss, parts: int) -> Gra
     which is what the whole batch would give, but for rounding. Sums are in at least float32. A part
     without any weight adds nothing; where all parts are such, value is NaN and the gradients are 0.
     What layers carry from batch to batch goes on from part to part.
-    """
-    backend = network.backend
 
-    def gradients(
-        params: Params, state: State, x: Array, y: Array, weight: Array | None, factor: Any
-    ) -> tuple[Array, Params, State]:
-        size, *more = sizes = part_sizes(x.shape[0], parts)
-        if not more:
-            return one(params, state, x, y, weight, factor)
+    Args:
+        one: the gradients of one part.
+    """
+
+    def __init__(self, one: Gradients, network: Network, loss: Loss, parts: int):
+        self.one, self.network, self.loss, self.parts = one, network, loss, parts
+
+    def __call__(
+        self, params: Params, state: State, x: Array, y: Array, weight: Array | None, factor: Any
+    ) -> Sums:
+        """What ``one`` would say of the whole batch."""
+        sizes = part_sizes(x.shape[0], self.parts)
+        if len(sizes) == 1:
+            return self.one(params, state, x, y, weight, factor)
+        backend = self.network.backend
         arrays = [x, y] if weight is None else [x, y, weight]
         cut = [_cut(array, sizes) for array in arrays]
-        weights = part_weights(loss, cut[1], cut[2] if len(cut) > 2 else None, network)
+        weights = part_weights(self.loss, cut[1], cut[2] if len(cut) > 2 else None, self.network)
         shares, whole = part_shares(weights, backend)
+        part = partial(self._part, params, factor)
 
-        def part(state: State, share: Number, *rows: Array) -> tuple[Array, Params, State]:
-            by = share if factor is None else share * factor
-            value, grads, state = one(params, state, *rows, *[None] * (3 - len(rows)), by)
-            wide = {name: widened(grad, backend.xp) for name, grad in grads.items()}
-            return _term(value, share, backend), wide, state
+        sums = part(state, shares[0], *(pieces[0] for pieces in cut))
+        equal = sizes.count(sizes[0])
+        if equal > 1:
+            rows = [_stacked(array, sizes[0], equal - 1, backend) for array in arrays]
+            sums = _looped(part, sums, shares[:equal], rows, backend)
+        if equal < len(sizes):
+            (value, grads, after), (last, *others) = sums, (pieces[-1] for pieces in cut)
+            last, value, *held = backend.barrier(last, value, *grads.values())
+            sums = value, dict(zip(grads, held, strict=True)), after
+            sums = _added(part, sums, shares[-1], last, *others)
+        value, grads, after = sums
+        return value if _is_number(whole) else or_nan(value, whole, backend.xp), grads, after
 
-        def add(sums: tuple[Any, ...], share: Number, *rows: Array) -> tuple[Any, ...]:
-            """The sums (value, *gradients, *state) with one more part in them."""
-            before = dict(zip(state, sums[1 + len(grads) :], strict=True))
-            value, found, after = part(before, share, *rows)
-            new = (value, *(found[name] for name in grads))
-            added = [a + b for a, b in zip(sums, new, strict=False)]
-            return (*added, *(after[name] for name in state))
+    def _part(self, params: Params, factor: Any, state: State, share: Number, *rows: Array) -> Sums:
+        """What a part of the batch adds, and the state behind it."""
+        backend, no_weight = self.network.backend, [None] * (3 - len(rows))
+        by = share if factor is None else share * factor
+        value, grads, state = self.one(params, state, *rows, *no_weight, by)
+        wide = {name: widened(grad, backend.xp) for name, grad in grads.items()}
+        return _term(value, share, backend), wide, state
 
-        value, grads, after = part(state, shares[0], *(pieces[0] for pieces in cut))
-        sums = (value, *grads.values(), *(after[name] for name in state))
-        equal = len([one for one in more if one == size])
-        if equal:  # a loop, and not one part after another written out, where that matters
-            rows = [_stacked(array, size, equal, backend) for array in arrays]
-            if all(_is_number(share) and share == shares[0] for share in shares[: equal + 1]):
-                sums, _ = backend.scan(lambda c, *now: (add(c, shares[0], *now), ()), sums, rows)
-            else:
-                given = [_as_array(share, backend) for share in shares[1 : equal + 1]]
-                rows = [backend.stack(given), *rows]
-                sums, _ = backend.scan(lambda c, *now: (add(c, *now), ()), sums, rows)
-        if equal < len(more):
-            left, value, *rest = backend.barrier(cut[0][-1], *sums[: 1 + len(grads)])
-            sums = (value, *rest, *sums[1 + len(grads) :])
-            sums = add(sums, shares[-1], left, *(pieces[-1] for pieces in cut[1:]))
-        value, *rest = sums
-        added, states = rest[: len(grads)], rest[len(grads) :]
-        if not _is_number(whole):
-            value = or_nan(value, whole, backend.xp)
-        return (
-            value,
-            dict(zip(grads, added, strict=True)),
-            dict(zip(state, states, strict=True)),
-        )
 
-    return gradients
+def _added(part: Callable[..., Sums], sums: Sums, share: Number, *rows: Array) -> Sums:
+    """The sums with one more part in them."""
+    value, grads, state = sums
+    more, found, state = part(state, share, *rows)
+    return value + more, {name: grad + found[name] for name, grad in grads.items()}, state
+
+
+def _looped(
+    part: Callable[..., Sums], sums: Sums, shares: list[Number], rows: list[Array], backend: Backend
+) -> Sums:
+    """The sums with the parts behind the first in them: a loop, where it matters that it is one."""
+    if all(_is_number(share) and share == shares[0] for share in shares):
+        given, step = rows, lambda sums, *now: (_added(part, sums, shares[0], *now), ())
+    else:
+        given = [backend.stack([_as_array(share, backend) for share in shares[1:]]), *rows]
+        step = lambda sums, *now: (_added(part, sums, *now), ())  # noqa: E731
+    sums, _ = backend.scan(step, sums, given)
+    return sums
 
 
 def part_weights(

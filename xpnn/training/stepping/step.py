@@ -11,7 +11,7 @@ from xpnn.losses.outputs import outputs_for
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
-from xpnn.training.stepping.accumulation import Gradients, accumulated
+from xpnn.training.stepping.accumulation import Accumulated, Gradients
 from xpnn.training.stepping.batch_weight import Weighed, weighed
 from xpnn.training.stepping.compiling import own_part, parts_of
 from xpnn.training.stepping.conversion import BatchConversion
@@ -95,7 +95,7 @@ def _make_step(
     penalize, constrain = make_regularization(network.regularizers(), backend)
     gradients = _make_gradients(network, loss, precision)
     if accumulate > 1:
-        gradients = accumulated(gradients, network, loss, accumulate)
+        gradients = Accumulated(gradients, network, loss, accumulate)
 
     def step(
         params: Params,
