@@ -537,7 +537,7 @@ def test_called_by_itself_a_metric_refuses_what_it_cannot_tell(name):
 
 @pytest.mark.parametrize("part", [1, 4, 1 << 20])
 def test_many_targets_are_looked_at_part_by_part(part, monkeypatch):
-    monkeypatch.setattr("xpnn.metrics.LOOKED_AT_ONCE", part)
+    monkeypatch.setattr("xpnn.metrics.targets.LOOKED_AT_ONCE", part)
     rows = np.concatenate([ROWS, [[1.0, 0, 1]]])
     assert Accuracy()(ROWS, ROWS) == 1
     with pytest.raises(DataError, match="of several"):

@@ -10,15 +10,16 @@ import xpnn
 from tests.backends.table import BACKEND_ROWS
 from tests.layers.table import LAYERS
 from tests.losses.table import CASES as LOSSES
+from tests.metrics.table import METRICS
 from tests.optimizers.schedules import SCHEDULES
 from tests.optimizers.table import CASES as OPTIMIZERS
 from tests.test_initializers import INITIALIZERS
-from tests.test_metrics import METRICS
 from tests.training.callbacks.table import CALLBACKS
 from xpnn import backends, initializers, layers, losses, metrics, optimizers, training
 from xpnn.layers import BASES as LAYER_BASES
 from xpnn.layers.regularization import Constraint, Penalty
 from xpnn.losses.outputs import MEANINGS, outputs_of
+from xpnn.metrics.base import Kind
 from xpnn.optimizers import Clipping
 
 MODULES = [xpnn, backends, initializers, layers, losses, metrics, optimizers, training]
@@ -63,7 +64,7 @@ def public_losses():
         and [*inspect.signature(one).parameters][:2] == ["predictions", "targets"]
     }
     of_the_package = functions_of(losses, losses.check_targets, losses.total_weight)
-    return (called_as_one | of_the_package) - {metrics.true_class}
+    return called_as_one | of_the_package
 
 
 def public_initializers():
@@ -109,7 +110,7 @@ def says_what_it_takes_outputs_for(one):
     """Whether a loss or a metric does, in one of the words that there are."""
     if isinstance(one, FunctionType):
         return outputs_of(one) in MEANINGS
-    return one.reads in get_args(metrics.Kind)
+    return one.reads in get_args(Kind)
 
 
 @pytest.mark.parametrize("kind", ["loss", "metric"])

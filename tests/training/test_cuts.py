@@ -10,7 +10,7 @@ import pytest
 
 import xpnn
 from tests.losses.table import CASES
-from tests.test_metrics import METRICS, drawn
+from tests.metrics.table import METRICS, drawn
 from xpnn import (
     SGD,
     Accuracy,

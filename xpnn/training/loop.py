@@ -7,7 +7,7 @@ from typing import Any
 
 from xpnn.data.batches import Batches
 from xpnn.data.stream import Stream
-from xpnn.metrics import tell_of_empty_means
+from xpnn.metrics.base import tell_of_empty_means
 from xpnn.training.callbacks.diagnosis import first_bad_layer
 from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.callbacks.saved import Saved, take_up

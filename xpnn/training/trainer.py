@@ -9,7 +9,8 @@ from typing import Any, NoReturn, Self
 from xpnn.arguments import KnownAttributes, as_seed, checked
 from xpnn.backends import Backend
 from xpnn.backends.advice import reword, rewording
-from xpnn.metrics import Metric, tell_of_empty_means
+from xpnn.metrics import Metric
+from xpnn.metrics.base import tell_of_empty_means
 from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
