@@ -10,13 +10,12 @@ import gzip
 import json
 import os
 import random
-import signal
 import socket
 import stat
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +25,7 @@ import numpy as np
 import pytest
 
 import xpnn
-from tests.reliability.conduct import TIMES
+from tests.reliability.conduct import TIMES, in_time
 from tests.reliability.tally import attempt
 from tests.saving.forgery import forge, little, parts_of
 from xpnn import Adam, Checkpoint, CSVLogger, Dense, Identity, Network, Sequential, Trainer
@@ -218,25 +217,9 @@ def path(tmp_path, monkeypatch):
     return tmp_path / "this one.npz"  # the name that numpy.savez leaves as it is
 
 
-@contextmanager
-def soon(seconds=20):
-    """Whatever waits for a pipe is woken."""
-
-    def too_late(*_):
-        raise TimeoutError(f"it takes more than {seconds} seconds")
-
-    before = signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def read_or_refused(read, path):
     """What was read, or None; any error but one of xpnn's own that names the file goes through."""
-    with soon(), little():  # which looks at what was taken only where no error goes through it
+    with in_time(20), little():  # which looks at what was taken only where no error goes through it
         try:
             return read(path)
         except DataError as error:
@@ -304,7 +287,7 @@ def test_a_file_of_another_kind(name, path):
             *("npz", "compressed npz"),
         }
         if not same:
-            with attempt(), soon(), little(), suppress(XpnnError):
+            with attempt(), in_time(20), little(), suppress(XpnnError):
                 KINDS[name].read(path)
                 assert name in PLAIN_TEXT or other == "weights", other
 
@@ -350,7 +333,7 @@ def test_something_else_than_a_file(name, thing, path):
     absent = thing in ("a link to itself", "a link to nothing", "nothing")
     if name == "checkpoint to go on from" and (thing == "a folder" or absent):
         pytest.skip("there, training begins")
-    with soon(), pytest.raises((DataError, OSError) if absent else DataError) as caught:
+    with in_time(20), pytest.raises((DataError, OSError) if absent else DataError) as caught:
         KINDS[name].read(path)
     assert path.name in str(caught.value)
 
@@ -446,7 +429,7 @@ def test_something_else_is_not_written_to(name, thing, place):
     else:
         THINGS[thing](place)
     before = place.lstat()
-    with soon(), pytest.raises(FileError, match=f"wanted a file, but .*place.png is {thing}"):
+    with in_time(20), pytest.raises(FileError, match=f"wanted a file, but .*place.png is {thing}"):
         WRITERS[name](place)
     assert (place.lstat().st_ino, place.lstat().st_mode) == (before.st_ino, before.st_mode)
 
@@ -493,7 +476,7 @@ def test_what_is_no_checkpoint_is_passed_over_and_left(thing, tmp_path):
     run(tmp_path, 1)
     for number in (0, 99):
         THINGS[thing](tmp_path / f"checkpoint-{number:09d}.safetensors")
-    with soon():
+    with in_time(20):
         assert run(tmp_path, 4, keep=1).epoch == 4
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -548,12 +531,15 @@ def test_ties_of_ties_are_no_layers(path):
     wrong = {"kind": "Bidirectional", "arguments": {"layer": {"tied to": before}}}
     description["layers"].append(wrong)
     forge(path, header, description, data)
-    with soon(), little(), pytest.raises(FileError, match="a layer has one place"):
+    with in_time(20), little(), pytest.raises(FileError, match="a layer has one place"):
         xpnn.load(path)
 
 
 def test_layers_that_share_layers_are_refused_at_once():
-    with soon(), pytest.raises(XpnnError, match=r"at '0\..*already part .* one place, so make"):
+    with (
+        in_time(20),
+        pytest.raises(XpnnError, match=r"at '0\..*already part .* one place, so make"),
+    ):
         Network([shared(40)], (2,))
 
 
@@ -573,7 +559,7 @@ def test_arrays_larger_than_the_memory_are_not_asked_for(path):
         lambda: xpnn.load_weights(network(), path),
         lambda: load_torch_weights(network(), path),
     ):
-        with soon(), little(), pytest.raises(XpnnError, match=r"no values came|GiB"):
+        with in_time(20), little(), pytest.raises(XpnnError, match=r"no values came|GiB"):
             read()
 
 

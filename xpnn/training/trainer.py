@@ -19,7 +19,6 @@ from xpnn.training.callbacks.hooks import Callback, CallbackList
 from xpnn.training.callbacks.progress import ProgressBar
 from xpnn.training.callbacks.shipped import History
 from xpnn.training.checkpointing.contents import write_contents
-from xpnn.training.checkpointing.describing import described as by_value
 from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, state_contents
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.loop import Loop
@@ -29,7 +28,7 @@ from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import why_not_compiled
 from xpnn.training.stepping.memory import with_more_memory
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
-from xpnn.training.stepping.settings import Settings, described
+from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
 from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
 from xpnn.typing import Array, Loss, OptState
 
@@ -320,8 +319,8 @@ class Trainer(KnownAttributes):
         settings = Settings(state)
         network.check_layers()
         methods = [(one.forward, one.backward) for one in network.all_layers]
-        self._given = self._options()
-        found = settings, described(network), methods, self._given
+        self._options = options_by_value(state)
+        found = settings, hyperparameters(network), methods, self._options
         if found != self._made_for:
             self._made_for = found
             self._eval_step = make_weighing_eval_step(network, loss, state.metrics, self.compile)
@@ -329,12 +328,6 @@ class Trainer(KnownAttributes):
                 network, loss, optimizer, state.precision, state.accumulate, self.compile
             )
         self._settings = settings
-
-    def _options(self) -> str:
-        """What loss, metrics and rules were given, by value, such as a list of class weights."""
-        state, rules = self.state, self.network.regularizers().values()
-        parts = [state.loss, *state.metrics, *(rule for of_name in rules for rule in of_name)]
-        return repr([by_value(_options_of(one)) for one in parts])
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""
@@ -435,7 +428,7 @@ class Trainer(KnownAttributes):
         with backend.room_for("measuring", FEWER), backend.on_device():
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size)
             self.network.check_layers()
-            if not self._settings.hold() or self._options() != self._given:
+            if not self._settings.hold() or options_by_value(self.state) != self._options:
                 self._renew_steps()
             found, empty = measured(
                 self.network, self._eval_step, self.metrics, data, batch_size or 256
@@ -474,13 +467,6 @@ class Trainer(KnownAttributes):
             self._renew_steps()
         found, empty = measured(self.network, self._eval_step, self.metrics, held_out, 256, between)
         return {f"val_{k}": value for k, value in found.items()}, [f"val_{k}" for k in empty]
-
-
-def _options_of(function: Any) -> Any:
-    """What a part of a step was made with; what a function closes over is its own."""
-    if isinstance(function, partial):
-        return [function.args, function.keywords]
-    return {k: v for k, v in getattr(function, "__dict__", {}).items() if not callable(v)}
 
 
 def _as_parts(accumulate: int) -> int:

@@ -40,7 +40,7 @@ from xpnn.data import NpzShards
 from xpnn.errors import FileError
 from xpnn.training import History
 from xpnn.training.checkpointing.agreement import differences
-from xpnn.training.checkpointing.describing import described
+from xpnn.training.describing import described
 
 FACTOR = 1.0  # a global that a function below reads
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.checkpointing.agreement import differences
-from xpnn.training.checkpointing.describing import described
 from xpnn.training.checkpointing.fields import (
     ANYTHING,
     DICTIONARY,
@@ -16,6 +15,7 @@ from xpnn.training.checkpointing.fields import (
     check_fields,
     or_none,
 )
+from xpnn.training.describing import described
 from xpnn.training.state import TrainingState
 
 logger = logging.getLogger("xpnn")

@@ -12,8 +12,8 @@ from xpnn.data.stream import Stream
 from xpnn.errors import FileError
 from xpnn.layers import Layer
 from xpnn.saving.tensors import dtype_name
-from xpnn.training.checkpointing.describing import described
 from xpnn.training.checkpointing.upgrades import as_version_2
+from xpnn.training.describing import described
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping import settings
 
@@ -42,7 +42,7 @@ def what_must_agree(
     """
     network = state.network
     kinds = [f"{k} {type(layer).__name__}" for k, layer in enumerate(network.all_layers)]
-    layers = zip(kinds, settings.described(network), strict=True)
+    layers = zip(kinds, settings.hyperparameters(network), strict=True)
     return {
         "parameters": {
             name: f"{dtype_name(one)} {tuple(one.shape)}" for name, one in network.params.items()

@@ -15,7 +15,7 @@ from xpnn.data.batches import Samples
 from xpnn.data.figures import figures, spread
 from xpnn.data.stream import Stream
 from xpnn.network import Network
-from xpnn.training.checkpointing.describing import described
+from xpnn.training.describing import described
 from xpnn.training.stepping.conversion import as_inputs, as_targets, as_weights
 from xpnn.typing import Array
 

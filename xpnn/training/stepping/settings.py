@@ -1,5 +1,6 @@
 """What steps were made for, so that a change of it is noticed before the next step."""
 
+from functools import partial
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from xpnn.network import Network
+from xpnn.training.describing import described
 from xpnn.training.state import TrainingState
 
 PLAIN = (bool, int, float, str, tuple, np.generic)
 
 
-def described(network: Network) -> list[dict[str, Any]]:
-    """The numbers and names by which each layer is described, such as ``{"rate": 0.5, ...}``.
+def hyperparameters(network: Network) -> list[dict[str, Any]]:
+    """The numbers and names that each layer was made with, such as ``{"rate": 0.5, ...}``.
 
     What is frozen and what is regularised is among them.
     """
@@ -25,6 +27,20 @@ def described(network: Network) -> list[dict[str, Any]]:
         }
         for layer in network.all_layers
     ]
+
+
+def options_by_value(state: TrainingState) -> str:
+    """What loss, metrics and rules were given, such as a list of class weights, and hold now."""
+    rules = state.network.regularizers().values()
+    parts = [state.loss, *state.metrics, *(rule for of_name in rules for rule in of_name)]
+    return repr([described(_options_of(one)) for one in parts])
+
+
+def _options_of(function: Any) -> Any:
+    """What a part of a step was made with; what a function closes over is its own."""
+    if isinstance(function, partial):
+        return [function.args, function.keywords]
+    return {k: v for k, v in getattr(function, "__dict__", {}).items() if not callable(v)}
 
 
 class Settings:
