@@ -12,46 +12,11 @@ from xpnn.layers import Layer, Sequential
 from xpnn.layers.regularization import Rules, is_regularized
 from xpnn.layers.tying import joined
 from xpnn.moving import copied_like
+from xpnn.training_lock import TrainingLock
 from xpnn.typing import Params, Shape, State
 
 Refs = list[tuple[str, dict[str, Any], str]]
 """Where each array lies: its full name, the dictionary of its layer and the key there."""
-
-
-class Use:
-    """Whose a network is at a time: one thread's that trains it, or one's that writes it down.
-
-    So no file holds some parameters from before a step and some from behind it.
-    """
-
-    def __init__(self) -> None:
-        self.trained_in: int | None = None
-        self._lock = threading.RLock()
-
-    @contextmanager
-    def in_training(self) -> Iterator[None]:
-        """Train; what another thread writes is waited for."""
-        with self._lock:
-            self._check()
-            before, self.trained_in = self.trained_in, threading.get_ident()
-        try:
-            yield
-        finally:
-            self.trained_in = before
-
-    @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        """Write it down; no other thread begins to train before that is done."""
-        with self._lock:
-            self._check()
-            yield
-
-    def _check(self) -> None:
-        if self.trained_in not in (None, threading.get_ident()):
-            raise XpnnError(
-                "another thread trains this network just now; save and train it in that thread, "
-                "where a callback can save it after each epoch, or wait until fit has returned"
-            )
 
 
 class NamedValues:
@@ -63,7 +28,7 @@ class NamedValues:
     dtype: str
     seed: int
     _ties: dict[str, str]
-    _use: Use
+    _lock: TrainingLock
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -172,11 +137,11 @@ class NamedValues:
 
     def in_training(self) -> AbstractContextManager[None]:
         """For ``with``: this thread trains the network; XpnnError where another one does."""
-        return self._use.in_training()
+        return self._lock.in_training()
 
     def at_rest(self) -> AbstractContextManager[None]:
         """For ``with``: no other thread changes the values; XpnnError where one trains them."""
-        return self._use.at_rest()
+        return self._lock.at_rest()
 
     def load(self, values: dict[str, Any]) -> None:
         """Replace parameters and state by copies of ``values``, arrays of any library by name.
@@ -236,14 +201,14 @@ class NamedValues:
         outlives the trace.
         """
         kept_params, kept_state = self.params, self.state
-        use, trained_in = self._use, self._use.trained_in
+        lock, trained_in = self._lock, self._lock.trained_in
         try:
-            use.trained_in = threading.get_ident()
+            lock.trained_in = threading.get_ident()
             self.params, self.state = params, state
             yield
         finally:
             self.params, self.state = kept_params, kept_state
-            use.trained_in = trained_in
+            lock.trained_in = trained_in
             self.root.clear()
 
 

@@ -19,14 +19,15 @@ from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
 from xpnn.losses.outputs import link_of, outputs_for
 from xpnn.moving import moved, unbuilt_copy
-from xpnn.named_values import NamedValues, Use
+from xpnn.named_values import NamedValues
 from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
+from xpnn.training_lock import TrainingLock
 from xpnn.typing import Array, Shape
 
 BOUND = {
     "root", "backend", "all_layers", "_leaves", "_ties", "param_refs", "state_refs", "_is_made",
-    "_use",
+    "_lock",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -94,7 +95,7 @@ class Network(NamedValues, FixedAttributes):
     def _build(self, root: Sequential, backend: str | Backend) -> None:
         check_places(root)
         root.output_shape(self.input_shape)  # layers that do not fit fail before a library's import
-        self.backend, self.root, self._use = get_backend(backend), root, Use()
+        self.backend, self.root, self._lock = get_backend(backend), root, TrainingLock()
         self.backend.dtype(self.dtype)
         self.output_shape = root.build(
             self.input_shape, self.backend, seed=self.seed, dtype=self.dtype
