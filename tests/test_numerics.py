@@ -8,6 +8,7 @@ import pytest
 from xpnn.numerics import (
     HOST,
     erfc_by_chebyshev,
+    gate,
     log_softmax,
     mix_bits,
     one_hot,
@@ -27,8 +28,9 @@ def on_host(backend, array):
     return np.array(backend.to_numpy(array))
 
 
-def test_sigmoid_never_overflows(backend):
-    found = on_host(backend, sigmoid(backend.asarray(GRID, "float32"), backend.xp))
+@pytest.mark.parametrize("function", [sigmoid, gate])
+def test_sigmoid_never_overflows(backend, function):
+    found = on_host(backend, function(backend.asarray(GRID, "float32"), backend.xp))
     wanted = [1 / (1 + math.exp(-x)) if x > -700 else 0.0 for x in GRID]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-7)
     assert found.dtype == np.float32

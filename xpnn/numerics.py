@@ -69,6 +69,16 @@ def sigmoid(x: Array, xp: Namespace) -> Array:
     return power / (1.0 + power)
 
 
+def gate(x: Array, xp: Namespace) -> Array:
+    """The sigmoid of a gate, right to a rounding of 1, which is the most that it lets through.
+
+    It never overflows. Near 0 it keeps no digits, as ``sigmoid`` does, which takes longer.
+    """
+    if hasattr(xp, "sigmoid"):
+        return xp.sigmoid(x)
+    return 0.5 * (xp.tanh(0.5 * x) + 1.0)
+
+
 def finite(x: Array, xp: Namespace) -> Array:
     """``x``, infinities as the largest number of its dtype: they may be multiplied by 0."""
     largest = float(xp.finfo(x.dtype).max)

@@ -12,7 +12,7 @@ from xpnn.initializers import zeros
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Parallel
 from xpnn.layers.sequence.recurrence import Memory, Recurrent
-from xpnn.numerics import sigmoid
+from xpnn.numerics import gate
 from xpnn.typing import Array, Namespace, Range, Shape
 
 
@@ -105,7 +105,7 @@ class LSTM(Recurrent):
         self, xp: Namespace, S_i: Array, S_f: Array, S_g: Array, S_o: Array, c: Array
     ) -> tuple[Array, ...]:
         """h_t, c_t, and what the slopes are made of."""
-        i, f, g, o = sigmoid(S_i, xp), sigmoid(S_f, xp), xp.tanh(S_g), sigmoid(S_o, xp)
+        i, f, g, o = gate(S_i, xp), gate(S_f, xp), xp.tanh(S_g), gate(S_o, xp)
         c = f * c + i * g
         squashed = xp.tanh(c)
         return o * squashed, c, i, f, g, o, squashed
@@ -180,7 +180,7 @@ class GRU(Recurrent):
     def rule(self, xp: Namespace, *blocks_and_h: Array) -> tuple[Array, ...]:
         """h_t, and what the slopes are made of."""
         P_r, P_z, P_n, U_r, U_z, U_n, h = blocks_and_h
-        r, z = sigmoid(P_r + U_r, xp), sigmoid(P_z + U_z, xp)
+        r, z = gate(P_r + U_r, xp), gate(P_z + U_z, xp)
         n = xp.tanh(P_n + r * U_n)
         return n + z * (h - n), r, z, n
 
