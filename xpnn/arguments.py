@@ -129,6 +129,8 @@ class KnownAttributes(FixedAttributes):
     Attributes:
         kept_as: where arguments of the constructor are kept, if not under their own names, such as
             ``{"dropout": "dropout.rate"}``.
+        looked_at: by which functions other attributes are looked at, ``(object, name, value) ->
+            value``, which raise an error or return what is to be kept.
 
     >>> class Coin(KnownAttributes):
     ...     fixed = ("sides",)
@@ -145,10 +147,13 @@ class KnownAttributes(FixedAttributes):
     """
 
     kept_as: ClassVar[dict[str, str]] = {}
+    looked_at: ClassVar[dict[str, Callable[[Any, str, Any], Any]]] = {}
     _is_open: ClassVar[bool] = False  # whether a class takes any attribute all the same
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self)
+        if name in kind.looked_at:
+            value = kind.looked_at[name](self, name, value)
         known = name in self.__dict__ or name in kind.fixed or hasattr(kind, name)
         if not (known or kind._is_open or name.startswith("_")) and self._is_made:
             raise AssignmentError(_unknown_message(self, name))
@@ -244,7 +249,9 @@ def _maker(kind: Any, name: str) -> Any:
 def _unknown_message(made: Any, name: str) -> str:
     kind = type(made)
     known = {*vars(made), *(one for one in dir(kind) if not callable(getattr(kind, one)))}
-    names = sorted(one for one in known - {"fixed", "kept_as"} if not one.startswith("_"))
+    names = sorted(
+        one for one in known - {"fixed", "kept_as", "looked_at"} if not one.startswith("_")
+    )
     close = difflib.get_close_matches(name, names, n=1)
     meant = f", did you mean {close[0]!r}?" if close else "."
     return (

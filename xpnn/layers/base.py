@@ -20,6 +20,30 @@ from xpnn.typing import Array, Namespace, Params, Range, Shape, State
 ANY_NUMBER: Range = (-math.inf, math.inf)
 
 
+def _as_flag(layer: "Layer", name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, got {value!r}")
+    return value
+
+
+def _as_rules(layer: "Layer", name: str, rules: Any) -> tuple[Penalty | Constraint, ...]:
+    """A list of rules as a tuple, which does not change."""
+    for rule in rules:
+        if not isinstance(rule, Penalty | Constraint):
+            raise TypeError(f"regularize takes rules such as L2(1e-4), got {rule!r}")
+    return tuple(rules)
+
+
+def _as_settled(layer: "Layer", name: str, value: Any) -> Any:
+    """What is not changed any more once the layer is built."""
+    if vars(layer).get("_backend") is not None:
+        raise AssignmentError(
+            f"{name} of {type(layer).__name__} is settled when its network is made; make another "
+            f"network"
+        )
+    return value
+
+
 class Layer(KnownAttributes):
     """One step of a network: ``forward`` computes its output, ``backward`` passes its delta back.
 
@@ -53,6 +77,11 @@ class Layer(KnownAttributes):
 
     takes: Literal["floats", "integers"] = "floats"
     gives: ClassVar[Range | None] = None
+    looked_at: ClassVar[dict[str, Any]] = {
+        "trainable": _as_flag,
+        "regularizers": _as_rules,
+        **dict.fromkeys(("input_shape", "dtype", "ties"), _as_settled),
+    }
 
     def __init_subclass__(cls, **options: Any) -> None:
         ours, own = cls.__module__.startswith("xpnn."), vars(cls)
@@ -77,18 +106,6 @@ class Layer(KnownAttributes):
         self._backend: Backend | None = None
         self._fused: dict[str, Callable[..., Any]] = {}
         self._fused_for: list[tuple[str, Any]] = []
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "trainable" and not isinstance(value, bool):
-            raise TypeError(f"trainable is True or False, got {value!r}")
-        if name == "regularizers":
-            value = _as_rules(value)
-        if name in ("input_shape", "dtype", "ties") and vars(self).get("_backend") is not None:
-            raise AssignmentError(
-                f"{name} of {type(self).__name__} is settled when its network is made; make "
-                f"another network"
-            )
-        super().__setattr__(name, value)
 
     # What a kind of layer says about itself ---------------------------------------------------
 
@@ -192,9 +209,7 @@ class Layer(KnownAttributes):
         try:
             with backend.on_device():
                 for key, value in self.init_params(input_shape, rng).items():
-                    own = np.array(
-                        host_array(value)
-                    )  # training writes into it; what was given stays as it is
+                    own = np.array(host_array(value))  # not what was given: training writes into it
                     self.params[key] = backend.asarray(own, dtype)
                 self.state.update(self.init_state(input_shape))
         except Exception as error:
@@ -274,7 +289,7 @@ class Layer(KnownAttributes):
         >>> Dense(10).regularize(L2(1e-4), MaxNorm(3.0)).regularizers
         (L2(0.0001), MaxNorm(3.0))
         """
-        rules = _as_rules(rules)
+        rules = _as_rules(self, "regularizers", rules)
         layers = [layer for _, layer in self.walk()]
         if self.built:
             check_reach(rules, layers)
@@ -296,11 +311,3 @@ class Layer(KnownAttributes):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-
-def _as_rules(rules: Any) -> tuple[Penalty | Constraint, ...]:
-    """A list of rules as a tuple, which does not change."""
-    for rule in rules:
-        if not isinstance(rule, Penalty | Constraint):
-            raise TypeError(f"regularize takes rules such as L2(1e-4), got {rule!r}")
-    return tuple(rules)
