@@ -126,6 +126,7 @@ def test_greedy_writing_equals_reading_all_again(backend, body):
     np.testing.assert_array_equal(found[:, 3:], likeliest[:, 2:])
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("body", ["learned", "rotating", "mixed"])
 def test_beyond_the_context_the_last_half_is_read_again(backend, body):
     network = build(body, backend, time=6)

@@ -114,7 +114,7 @@ def both_ways(network, x):
 
 
 @each_network
-@pytest.mark.parametrize("compile", [None, False])
+@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)])
 def test_training_is_that_without_it(backend, make, compile):
     losses = []
     for network in twins(make, backend):

@@ -251,6 +251,7 @@ def predictions_agree(network, theirs, x, x_there):
     close(network.backend.to_numpy(network.predict(x)), wanted)
 
 
+@pytest.mark.slow_on_jax
 @needs("torch")
 @each_pair
 def test_predictions_and_a_training_step_agree(backend, pair):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -153,10 +154,10 @@ class JaxBackend(Backend):
     def elementwise(
         self, rule: Callable[..., Any], donate: Sequence[int] = ()
     ) -> Callable[..., Any]:
-        """One compiled computation; inside a compiled step, simply traced."""
+        """One computation, compiled once for a rule; inside a compiled step, simply traced."""
         import jax
 
-        return jax.jit(lambda *arrays: rule(self.xp, *arrays))
+        return partial(jax.jit(rule, static_argnums=0), self.xp)
 
     def compile(
         self,
