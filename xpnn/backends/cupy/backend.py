@@ -16,7 +16,7 @@ from xpnn.backends.cupy.kernels import concat, random_bits, random_mask, side_by
 from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summed
 from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy.switches import add_in_order, with_tf32
-from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
+from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
 from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
@@ -33,8 +33,8 @@ class CupyBackend(Backend):
     array_type = "cupy:ndarray"
     counters_on_device = True
     joint_size = math.inf
-    side_by_side = SIDE_BY_SIDE_ON_GPU
-    stacks = STACKS_ON_GPU
+    side_by_side = 1 << 25  # entries: 128 MiB of float32 for one layer
+    stacks = 256  # an H100 has 132 multiprocessors
     compiles = "known"
 
     def __init__(self, device: str | None = None):

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.jax import convolution
 from xpnn.backends.jax.jitting import JittedStep
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
+from xpnn.backends.portable.windows import Slide
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace
 
@@ -26,6 +28,7 @@ class JaxBackend(Backend):
     array_type = "jax:Array"
     counters_on_device = True
     compiles = "all"
+    positions_first = False
 
     def load_namespace(self) -> Namespace:
         import jax.numpy
@@ -191,6 +194,33 @@ class JaxBackend(Backend):
         if self.deterministic and self.device.platform != "cpu":
             return _add_in_order(array, indices, updates)
         return array.at[indices].add(updates)
+
+    def convolve(
+        self,
+        Z: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        S = convolution.convolve(Z, W, slides, groups)
+        return S if bias is None else S + bias
+
+    def convolve_input_gradient(
+        self,
+        delta: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        dZ = convolution.input_gradient(delta, W, slides, groups)
+        return dZ if bias is None else dZ + bias
+
+    def convolve_kernel_gradient(
+        self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
+    ) -> Array:
+        return convolution.kernel_gradient(Z, delta, slides, groups)
 
     def erfc(self, x: Array) -> Array:
         import jax

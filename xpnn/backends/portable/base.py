@@ -9,21 +9,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from xpnn.backends.portable.boundary import Boundary
+from xpnn.backends.portable.convolution import Convolutions
 from xpnn.backends.portable.device_memory import DeviceMemory
 from xpnn.backends.portable.random_words import RandomWords
 from xpnn.backends.portable.reductions import Reductions
-from xpnn.backends.portable.sliding import Sliding
 from xpnn.backends.portable.staging import Staging
 from xpnn.errors import BackendUnavailable, CompileError
 from xpnn.numerics import HOST, erfc_by_chebyshev
 from xpnn.typing import Array, Namespace, Shape
 
-SIDE_BY_SIDE_ON_GPU = 1 << 25  # entries: 128 MiB of float32 for one layer
 OPEN_GROUPS = 16  # of small parameters; all of them are looked at for each parameter
-STACKS_ON_GPU = 256  # an H100 has 132 multiprocessors
 
 
-class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
+class Backend(Reductions, Convolutions, RandomWords, DeviceMemory, Boundary):
     """One array library on one device.
 
     Layers do their math on ``xp``, the library under the names of the array API standard. What the
@@ -49,6 +47,8 @@ class Backend(Reductions, Sliding, RandomWords, DeviceMemory, Boundary):
             product takes the place of many. 0 where products by themselves cost nothing.
         stacks: a product that adds up over very many rows is cut into up to so many, one for each
             processor of a GPU. 1 where the library does so itself.
+        positions_first: whether images lie positions first, as the portable products of windows
+            want it, rather than batch first, as libraries that convolve do.
         compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
             are "known" to be pure, or "none".
     """

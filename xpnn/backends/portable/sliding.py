@@ -12,6 +12,7 @@ class Sliding:
 
     xp: Namespace
     device: Any
+    positions_first: bool = True
 
     def pad(self, x: Array, axis: int, start: int, length: int, fill: float = 0.0) -> Array:
         """``x`` at ``start`` of an axis of that length, amid ``fill``; what sticks out is dropped.

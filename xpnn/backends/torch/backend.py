@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.cuda_driver import driver_fault
-from xpnn.backends.portable.base import SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU, Backend
+from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
+from xpnn.backends.portable.windows import Slide
+from xpnn.backends.torch import convolution
 from xpnn.backends.torch.compiling import TracedStep
 from xpnn.errors import BackendUnavailable, Change, DataError
 from xpnn.numerics import HOST, LONGEST_SUM
@@ -32,6 +34,7 @@ class TorchBackend(Backend):
     install = "pip install torch"
     array_type = "torch:Tensor"
     joint_size = 65_536
+    positions_first = False
 
     def __init__(self, device: str | None = None):
         if (device or "").startswith("cuda") and "rocm" not in importlib.metadata.version("torch"):
@@ -41,8 +44,6 @@ class TorchBackend(Backend):
                     f"torch cannot use {device!r} here: {fault}; use backend='torch' for the CPU"
                 )
         super().__init__(device)
-        if self.device.type == "cuda":
-            self.side_by_side, self.stacks = SIDE_BY_SIDE_ON_GPU, STACKS_ON_GPU
 
     def load_namespace(self) -> Namespace:
         import array_api_compat.torch as xp
@@ -136,21 +137,17 @@ class TorchBackend(Backend):
         return read_in_place(values, torch.from_dlpack, device)
 
     def on_device(self) -> AbstractContextManager[Any]:
-        if self.tf32 is None or self.device.type != "cuda":
-            return super().on_device()
-        return self._with_tf32(self.tf32)
-
-    @contextmanager
-    def _with_tf32(self, wanted: bool) -> Iterator[None]:
-        """Sets a switch of the whole process, as PyTorch has no other, and puts it back."""
         import torch
 
-        switch = torch.backends.cuda.matmul
-        before, switch.allow_tf32 = switch.allow_tf32, wanted
-        try:
-            yield
-        finally:
-            switch.allow_tf32 = before
+        cudnn, switches = torch.backends.cudnn, list[tuple[Any, str, bool]]()
+        if self.tf32 is not None:
+            matmul = torch.backends.cuda.matmul
+            switches += [(one, "allow_tf32", self.tf32) for one in (matmul, cudnn)]
+        if self.deterministic:
+            switches.append((cudnn, "deterministic", True))
+        if self.device.type != "cuda" or not switches:
+            return super().on_device()
+        return _set(switches)
 
     def shares_memory(self, one: Array, other: Array) -> bool:
         return bool(one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr())
@@ -201,6 +198,32 @@ class TorchBackend(Backend):
             return array.index_put_((indices,), updates, accumulate=True)
         return array.index_add_(0, indices, updates)
 
+    def convolve(
+        self,
+        Z: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        return convolution.convolve(Z, W, slides, groups, bias, self)
+
+    def convolve_input_gradient(
+        self,
+        delta: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        dZ = convolution.input_gradient(delta, W, slides, groups, self)
+        return dZ if bias is None else dZ + bias
+
+    def convolve_kernel_gradient(
+        self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
+    ) -> Array:
+        return convolution.kernel_gradient(Z, delta, slides, groups, self)
+
     def erfc(self, x: Array) -> Array:
         import torch
 
@@ -229,3 +252,16 @@ class TorchBackend(Backend):
 
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def _set(switches: Sequence[tuple[Any, str, bool]]) -> Iterator[None]:
+    """Sets switches of the whole process, as PyTorch has no others, and puts them back."""
+    before = [getattr(owner, name) for owner, name, _ in switches]
+    for owner, name, wanted in switches:
+        setattr(owner, name, wanted)
+    try:
+        yield
+    finally:
+        for (owner, name, _), was in zip(switches, before, strict=True):
+            setattr(owner, name, was)

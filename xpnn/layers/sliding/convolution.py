@@ -2,10 +2,8 @@
 
 Arrays are channels last: (batch, length, channels) or (batch, height, width, channels). As
 everywhere in deep learning, "convolution" is what signal processing calls correlation: the kernel
-is not flipped. How the products are worked out stands in ``xpnn.layers.sliding.kernels``.
-
-Inside, arrays lie with the positions first. Outputs are views of that, in the shape of the batch
-first, which the next layer of this kind turns back at no cost.
+is not flipped. A backend convolves; how, written out for any library, stands in
+``xpnn.backends.portable.convolution``.
 """
 
 import math
@@ -14,28 +12,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.random import Generator
 
+from xpnn.backends.portable.windows import Slide, slid_order
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
 from xpnn.layers.base import ANY_NUMBER, Layer
-from xpnn.layers.sliding.kernels import (
-    correlate,
-    join_groups,
-    join_kernel,
-    kernel_gradient,
-    split_groups,
-    split_kernel,
-    spread,
-    window_taps,
-)
 from xpnn.layers.sliding.windows import (
     Padding,
-    Slide,
-    batch_first,
     check_axes,
     padding_option,
     padding_per_axis,
     per_axis,
-    positions_first,
     slid_shapes,
     slide,
 )
@@ -127,31 +113,13 @@ class KernelLayer(Layer):
             params["bias"] = self.bias_init((self.filters,), rng)
         return params
 
-    def inward(self, Z: Array) -> Array:
-        """(batch, *positions, channels) as the products want it."""
-        return split_groups(self.xp, positions_first(self.xp, Z), self.groups)
-
-    def outward(self, S: Array, bias: Array | None = None) -> Array:
-        """The way back of ``inward``, plus a bias; ``S`` has just been made."""
-        xp = self.xp
-        S = join_groups(xp, S)
-        if bias is not None:
-            shape = S.shape
-            S = xp.reshape(S, (*shape[:-2], -1))
-            S += xp.tile(bias, (shape[-2],))  # the batch's rows as one: short ones are slow to add
-            S = xp.reshape(S, shape)
-        return batch_first(xp, S)
-
-    def kernel(self) -> Array:
-        """``W`` as the products want it."""
-        return split_kernel(self.xp, self.params["weight"], self.groups)
-
     def write_gradients(self, dW: Array, delta: Array) -> None:
-        """``dW`` in the shape of ``W``, and the sum of delta over batch and positions."""
+        """``dW``, and the sum of delta over batch and positions."""
         xp = self.xp
-        self.grads["weight"] = join_kernel(xp, dW, self.params["weight"].shape)
+        self.grads["weight"] = dW
         if self.use_bias:
-            rows = xp.reshape(positions_first(xp, delta), (-1, delta.shape[0], self.filters))
+            rows, _ = slid_order(delta, self.backend)
+            rows = xp.reshape(rows, (-1, *rows.shape[-2:]))
             self.grads["bias"] = sum_to_features(rows, xp)
 
     def __repr__(self) -> str:
@@ -172,19 +140,18 @@ class Convolution(KernelLayer):
         return (*(one.positions for one in self.slides(input_shape[:-1])), self.filters)
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        xp, slides = self.xp, self.slides(Z.shape[1:-1])
-        taps = window_taps(self.inward(Z), slides, self.backend)
-        self.cache["Z"], self.cache["taps"] = Z, taps
-        return self.outward(correlate(xp, taps, self.kernel(), slides), self.params.get("bias"))
+        slides, W = self.slides(Z.shape[1:-1]), self.params["weight"]
+        self.cache["Z"] = Z
+        return self.backend.convolve(Z, W, slides, self.groups, self.params.get("bias"))
 
     def backward(self, delta: Array) -> Array | None:
-        K, rows = self.kernel(), self.inward(delta)
-        dW = kernel_gradient(self.cache["taps"], rows, K.shape, self.backend)
+        backend, Z, W = self.backend, self.cache["Z"], self.params["weight"]
+        slides = self.slides(Z.shape[1:-1])
+        dW = backend.convolve_kernel_gradient(Z, delta, slides, self.groups)
         self.write_gradients(dW, delta)
         if not self.passes_back:
             return None
-        slides = self.slides(self.cache["Z"].shape[1:-1])
-        return self.outward(spread(rows, K, slides, self.backend))
+        return backend.convolve_input_gradient(delta, W, slides, self.groups)
 
     def multiply_adds(self, input_shape: Shape) -> int:
         window = math.prod(self.kernel_size) * input_shape[-1] // self.groups

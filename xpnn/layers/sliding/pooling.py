@@ -1,8 +1,7 @@
 """Pooling: the largest or the mean of what lies under a sliding window, channel by channel.
 
 A maximum over a rectangle is a maximum over columns of maxima over rows, and so is a mean: all
-pooling works on one axis after the other, on arrays that lie positions first (see
-``xpnn.layers.sliding.windows``).
+pooling works on one axis after the other (see ``xpnn.backends.portable.windows``).
 """
 
 import math
@@ -10,19 +9,15 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from xpnn.backends import Backend
+from xpnn.backends.portable.windows import Slide, batch_order, cut, fold, slid_order
 from xpnn.errors import ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.sliding.windows import (
     Padding,
-    Slide,
-    batch_first,
     check_axes,
-    cut,
-    fold,
     padding_option,
     padding_per_axis,
     per_axis,
-    positions_first,
     slid_shapes,
     slide,
 )
@@ -92,17 +87,17 @@ class Pooling(Layer):
         return slid_shapes(self.slides(input_shape[:-1]), input_shape[-1])
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        x, slides = positions_first(self.xp, Z), self.slides(Z.shape[1:-1])
+        slides, (x, first) = self.slides(Z.shape[1:-1]), slid_order(Z, self.backend)
         for axis in reversed(range(self.axes)):
-            x = self.pool(x, axis, slides[axis], self.backend)
+            x = self.pool(x, first + axis, slides[axis], self.backend)
         self.cache["slides"] = slides
-        return batch_first(self.xp, x)
+        return batch_order(x, self.backend)
 
     def backward(self, delta: Array) -> Array:
-        x, slides = positions_first(self.xp, delta), self.cache["slides"]
+        slides, (x, first) = self.cache["slides"], slid_order(delta, self.backend)
         for axis in range(self.axes):
-            x = self.unpool(x, axis, slides[axis], self.backend)
-        return batch_first(self.xp, x)
+            x = self.unpool(x, first + axis, slides[axis], self.backend)
+        return batch_order(x, self.backend)
 
     def __repr__(self) -> str:
         one = len(set(self.pool_size)) == 1

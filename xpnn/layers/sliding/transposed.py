@@ -3,10 +3,11 @@
 import math
 from typing import Any
 
+from xpnn.backends.portable.convolution import turned_kernel
+from xpnn.backends.portable.windows import Slide, span
 from xpnn.errors import ShapeError
 from xpnn.layers.sliding.convolution import KernelLayer
-from xpnn.layers.sliding.kernels import correlate, kernel_gradient, spread, window_taps
-from xpnn.layers.sliding.windows import Slide, per_axis, span
+from xpnn.layers.sliding.windows import per_axis
 from xpnn.typing import Array, Shape
 
 
@@ -94,20 +95,23 @@ class ConvTranspose2D(KernelLayer):
             )
         return (*lengths, self.filters)
 
+    def kernel(self) -> Array:
+        """That of the convolution from the outputs to the inputs, whose way back this layer is."""
+        return turned_kernel(self.xp, self.params["weight"], self.groups)
+
     def forward(self, Z: Array, training: bool = False) -> Array:
-        slides, K = self.slides(Z.shape[1:-1]), self.xp.matrix_transpose(self.kernel())
+        slides, b = self.slides(Z.shape[1:-1]), self.params.get("bias")
         self.cache["Z"] = Z
-        return self.outward(
-            spread(self.inward(Z), K, slides, self.backend), self.params.get("bias")
-        )
+        return self.backend.convolve_input_gradient(Z, self.kernel(), slides, self.groups, b)
 
     def backward(self, delta: Array) -> Array | None:
-        xp, Z = self.xp, self.cache["Z"]
-        slides, K = self.slides(Z.shape[1:-1]), xp.matrix_transpose(self.kernel())
-        taps = window_taps(self.inward(delta), slides, self.backend)
-        dW = kernel_gradient(taps, self.inward(Z), K.shape, self.backend)
-        self.write_gradients(xp.matrix_transpose(dW), delta)
-        return self.outward(correlate(xp, taps, K, slides)) if self.passes_back else None
+        backend, Z = self.backend, self.cache["Z"]
+        slides = self.slides(Z.shape[1:-1])
+        dW = backend.convolve_kernel_gradient(delta, Z, slides, self.groups)
+        self.write_gradients(turned_kernel(self.xp, dW, self.groups), delta)
+        if not self.passes_back:
+            return None
+        return backend.convolve(delta, self.kernel(), slides, self.groups)
 
     def multiply_adds(self, input_shape: Shape) -> int:
         self.check_shape(input_shape)

@@ -1,6 +1,6 @@
-"""The four products of a convolution, on arrays that lie positions first.
+"""Convolution: its products, written out for any library.
 
-With r, c counting positions and i, j entries of the kernel, and for one group of channels::
+With r, c counting positions and i, j entries of the kernel, for one group, and Z filled up::
 
     S[r, c] = sum_ij Z[r s + i d, c s + j d] W[i, j]                       window_taps, correlate
     dL/dW[i, j] = sum_rc Z[r s + i d, c s + j d]^T delta[r, c]             kernel_gradient
@@ -9,20 +9,145 @@ With r, c counting positions and i, j entries of the kernel, and for one group o
 ``spread`` is the transpose of ``correlate``: forward and backward of a transposed convolution are
 these same functions, with the roles of Z and delta exchanged.
 
-Kernels are (groups, entries, inputs, outputs) here, with the entries of the window in row-major
-order; arrays are (groups, *positions, batch, channels of one group).
+Inside, kernels are (groups, entries, inputs, outputs), with the entries of the window in row-major
+order; arrays are (groups, *positions, batch, channels of one group). What comes out is a view of
+that with the batch first, which the next convolution turns back at no cost.
 """
 
 import math
 from collections.abc import Sequence
 
-from xpnn.backends import Backend
-from xpnn.layers.sliding.windows import Slide, entries, fold, in_one_piece, padded
+from xpnn.backends.portable.sliding import Sliding
+from xpnn.backends.portable.windows import (
+    Slide,
+    batch_first,
+    entries,
+    fold,
+    in_one_piece,
+    padded,
+    positions_first,
+)
 from xpnn.numerics import add_up, largest_divisor, product_over_rows, sum_over
 from xpnn.typing import Array, Namespace, Shape
 
 SHORTEST = 512  # rows of one of the products that a longer one is cut into
 FEW_CHANNELS = 6  # below, one product for all entries of the kernel beats one for each: measured
+
+
+class Convolutions(Sliding):
+    """The part of a backend that slides kernels: a convolution, and what comes back through it.
+
+    Arrays are channels last, (batch, *positions, channels), along any number of axes. A kernel is
+    (*window, channels of one group, filters). How it slides along each axis a ``Slide`` says: what
+    is padded, how long arrays are on either side.
+    """
+
+    side_by_side: int
+    stacks: int
+
+    def convolve(
+        self,
+        Z: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        """A kernel slid over ``Z``; for one axis, with stride s, dilation d and low padding p::
+
+            S[n, t] = sum_i Z[n, t s + i d - p] W[i] + b
+
+        Args:
+            Z: (batch, *lengths, channels).
+            W: (*window, channels / groups, filters).
+            slides: one for each axis.
+            groups: runs of channels and filters that see nothing of each other.
+            bias: (filters,).
+
+        Returns:
+            (batch, *positions, filters). Half precision is added up in float32.
+        """
+        xp = self.xp
+        taps = window_taps(inward(xp, Z, groups), slides, self)
+        return outward(xp, correlate(xp, taps, split_kernel(xp, W, groups), slides), bias)
+
+    def convolve_input_gradient(
+        self,
+        delta: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        """dL/dZ of ``convolve``; with a bias, the forward of a transposed convolution.
+
+        ::
+
+            dL/dZ[n, u] = sum of delta[n, t] W[i]^T over all t, i with t s + i d - p = u, + b
+
+        Args:
+            delta: (batch, *positions, filters).
+            W: (*window, channels / groups, filters).
+            slides: one for each axis.
+            groups: as for ``convolve``.
+            bias: (channels,).
+
+        Returns:
+            (batch, *lengths, channels).
+        """
+        xp = self.xp
+        K = split_kernel(xp, W, groups)
+        return outward(xp, spread(inward(xp, delta, groups), K, slides, self), bias)
+
+    def convolve_kernel_gradient(
+        self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
+    ) -> Array:
+        """dL/dW of ``convolve``; for one axis::
+
+            dL/dW[i] = sum_nt Z[n, t s + i d - p]^T delta[n, t]
+
+        Args:
+            Z: (batch, *lengths, channels).
+            delta: (batch, *positions, filters).
+            slides: one for each axis.
+            groups: as for ``convolve``.
+
+        Returns:
+            (*window, channels / groups, filters).
+        """
+        xp, window = self.xp, tuple(slide.size for slide in slides)
+        inputs, outputs = Z.shape[-1] // groups, delta.shape[-1]
+        taps = window_taps(inward(xp, Z, groups), slides, self)
+        shape = (groups, math.prod(window), inputs, outputs // groups)
+        dW = kernel_gradient(taps, inward(xp, delta, groups), shape, self)
+        return join_kernel(xp, dW, (*window, inputs, outputs))
+
+
+def inward(xp: Namespace, Z: Array, groups: int) -> Array:
+    """(batch, *positions, channels) as the products want it."""
+    return split_groups(xp, positions_first(xp, Z), groups)
+
+
+def outward(xp: Namespace, S: Array, bias: Array | None) -> Array:
+    """The way back of ``inward``, plus a bias; ``S`` has just been made."""
+    S = join_groups(xp, S)
+    if bias is not None:
+        shape = S.shape
+        S = xp.reshape(S, (*shape[:-2], -1))
+        S += xp.tile(bias, (shape[-2],))  # the batch's rows as one: short ones are slow to add
+        S = xp.reshape(S, shape)
+    return batch_first(xp, S)
+
+
+def turned_kernel(xp: Namespace, W: Array, groups: int) -> Array:
+    """The kernel of the way back: (*window, inputs / groups, outputs) with channels exchanged."""
+    if groups == 1:
+        return xp.matrix_transpose(W)
+    *window, inputs, outputs = W.shape
+    W = xp.reshape(W, (*window, inputs, groups, outputs // groups))
+    axes = range(len(window))
+    W = xp.permute_dims(W, (*axes, len(window) + 2, len(window) + 1, len(window)))
+    return xp.reshape(W, (*window, outputs // groups, groups * inputs))
 
 
 def split_groups(xp: Namespace, Z: Array, groups: int) -> Array:
@@ -49,7 +174,7 @@ def join_kernel(xp: Namespace, K: Array, shape: Shape) -> Array:
     return xp.reshape(xp.permute_dims(K, (1, 2, 0, 3)), shape)
 
 
-def window_taps(Z: Array, slides: Sequence[Slide], backend: Backend) -> list[Array]:
+def window_taps(Z: Array, slides: Sequence[Slide], backend: Convolutions) -> list[Array]:
     """What lies under the entries of the kernel: each (groups, rows, positions, channels).
 
     Where channels are few, or the backend has them side by side, all entries come as one, side by
@@ -82,7 +207,9 @@ def correlate(xp: Namespace, taps: Sequence[Array], K: Array, slides: Sequence[S
     return xp.reshape(S, (groups, *(slide.positions for slide in slides), -1, outputs))
 
 
-def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, backend: Backend) -> Array:
+def kernel_gradient(
+    taps: Sequence[Array], delta: Array, shape: Shape, backend: Convolutions
+) -> Array:
     """``dL/dW``, from what ``window_taps`` found, as (groups, entries, inputs, outputs)."""
     xp, (groups, stacks, positions, _) = backend.xp, taps[0].shape
     parts = largest_divisor(positions, min(positions // SHORTEST, backend.stacks // stacks))
@@ -97,7 +224,7 @@ def kernel_gradient(taps: Sequence[Array], delta: Array, shape: Shape, backend: 
     return xp.reshape(products[0] if len(products) == 1 else xp.concat(products, axis=1), shape)
 
 
-def spread(delta: Array, K: Array, slides: Sequence[Slide], backend: Backend) -> Array:
+def spread(delta: Array, K: Array, slides: Sequence[Slide], backend: Convolutions) -> Array:
     """``dL/dZ`` as (groups, *positions, batch, inputs)."""
     xp, (groups, *positions, batch, outputs) = backend.xp, delta.shape
     stacks = () if groups == 1 else (groups, math.prod(positions[:-1]))
