@@ -28,11 +28,12 @@ def on_host(backend, array):
     return np.array(backend.to_numpy(array))
 
 
-@pytest.mark.parametrize("function", [sigmoid, gate])
-def test_sigmoid_never_overflows(backend, function):
+# half of what XLA's tanh may be off by, 2.6e-7, and a rounding
+@pytest.mark.parametrize(("function", "atol"), [(sigmoid, 1e-7), (gate, 2e-7)])
+def test_sigmoid_never_overflows(backend, function, atol):
     found = on_host(backend, function(backend.asarray(GRID, "float32"), backend.xp))
     wanted = [1 / (1 + math.exp(-x)) if x > -700 else 0.0 for x in GRID]
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
     assert found.dtype == np.float32
 
 
