@@ -139,7 +139,7 @@ from xpnn.training import (
 )
 from xpnn.saving import load_weights, save_weights
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "data",
