@@ -1,4 +1,4 @@
-"""Convolution and its two gradients on every backend, held to loops and the portable version."""
+"""Convolution and pooling on every backend, held to loops and to the portable version."""
 
 import itertools
 from dataclasses import dataclass
@@ -160,3 +160,39 @@ def test_it_can_be_compiled(backend, rng, case):
             found = compiled(*map(backend.asarray, arrays))
             for one, wanted in zip(found, plain, strict=True):
                 np.testing.assert_allclose(backend.to_numpy(one), wanted, rtol=1e-5, atol=2e-5)
+
+
+POOLS = {  # length, size, stride, dilation, padding along each axis
+    "one axis": along((9, 3, 2, 1, 1)),
+    "halves": along((6, 2, 2, 1, 0), (8, 2, 2, 1, 0)),
+    "overlapping": along((7, 3, 2, 1, 1), (8, 3, 2, 1, "same")),
+    "more padding than half": along((5, 3, 1, 1, 2), (5, 2, 1, 1, 1)),
+    "same, even": along((5, 2, 1, 1, "same"), (6, 4, 1, 1, "same")),
+    "an end that no window reaches": along((8, 3, 3, 1, 0), (7, 2, 2, 1, 0)),
+    "one entry": along((5, 1, 1, 1, 0), (4, 1, 2, 1, 0)),
+}
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("slides", [pytest.param(s, id=name) for name, s in POOLS.items()])
+def test_the_first_of_the_largest_gets_all_of_delta(backend, rng, slides, ties):
+    shapes = ([2, *(getattr(s, k) for s in slides), 3] for k in ("length", "positions"))
+    Z, delta = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    Z = np.round(Z) if ties else Z
+    S, dZ = np.full_like(delta, -np.inf), np.zeros_like(Z)
+    for at in np.ndindex(*(s.positions for s in slides)):
+        for n, c in np.ndindex(2, 3):
+            first = None
+            for k in np.ndindex(*(s.size for s in slides)):
+                over = [t * s.stride + i - s.low for t, i, s in zip(at, k, slides, strict=True)]
+                inside = all(0 <= u < s.length for u, s in zip(over, slides, strict=True))
+                if inside and (first is None or Z[(n, *over, c)] > Z[first]):
+                    first = (n, *over, c)
+            S[(n, *at, c)] = Z[first]
+            dZ[first] += delta[(n, *at, c)]
+    for kind in (type(backend), Base):
+        with backend.on_device():
+            found, kept = kind.max_pool(backend, backend.asarray(Z), slides)
+            back = kind.max_pool_gradient(backend, backend.asarray(delta), kept, slides)
+        np.testing.assert_array_equal(backend.to_numpy(found), S)
+        np.testing.assert_allclose(backend.to_numpy(back), dZ, rtol=1e-6, atol=1e-6)

@@ -6,6 +6,7 @@ import pytest
 from tests.conftest import needs
 from tests.layers.oracles import assert_close, jax_passes, passes, torch_passes
 from xpnn import Network
+from xpnn.backends.portable.windows import batch_order, fold, slid_order
 from xpnn.errors import GradientError, ShapeError
 from xpnn.layers import (
     AveragePool1D,
@@ -213,10 +214,11 @@ def test_options_that_make_no_sense_are_refused(make, words):
 
 
 class GivesToAll(MaxPool1D):
-    """delta for every entry that has ever been ahead."""
+    """delta for every entry under the window."""
 
-    def slope(self, xp, delta, *won):
-        return delta, *(delta * xp.astype(one, delta.dtype) for one in won)
+    def backward(self, delta):
+        (slide,), (x, first) = self.cache["slides"], slid_order(delta, self.backend)
+        return batch_order(fold([x] * slide.size, first, slide, self.backend), self.backend)
 
 
 class DividesByTheWindow(AveragePool1D):

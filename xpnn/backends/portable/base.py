@@ -11,6 +11,7 @@ import numpy as np
 from xpnn.backends.portable.boundary import Boundary
 from xpnn.backends.portable.convolution import Convolutions
 from xpnn.backends.portable.device_memory import DeviceMemory
+from xpnn.backends.portable.pooling import Pooling
 from xpnn.backends.portable.random_words import RandomWords
 from xpnn.backends.portable.reductions import Reductions
 from xpnn.backends.portable.staging import Staging
@@ -21,7 +22,7 @@ from xpnn.typing import Array, Namespace, Shape
 OPEN_GROUPS = 16  # of small parameters; all of them are looked at for each parameter
 
 
-class Backend(Reductions, Convolutions, RandomWords, DeviceMemory, Boundary):
+class Backend(Reductions, Convolutions, Pooling, RandomWords, DeviceMemory, Boundary):
     """One array library on one device.
 
     Layers do their math on ``xp``, the library under the names of the array API standard. What the

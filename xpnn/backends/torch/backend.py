@@ -12,7 +12,7 @@ from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.portable.windows import Slide
-from xpnn.backends.torch import convolution
+from xpnn.backends.torch import convolution, pooling
 from xpnn.backends.torch.compiling import TracedStep
 from xpnn.errors import BackendUnavailable, Change, DataError
 from xpnn.numerics import HOST, LONGEST_SUM
@@ -223,6 +223,12 @@ class TorchBackend(Backend):
         self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
     ) -> Array:
         return convolution.kernel_gradient(Z, delta, slides, groups, self)
+
+    def max_pool(self, Z: Array, slides: Sequence[Slide]) -> tuple[Array, Any]:
+        return pooling.max_pool(Z, slides, self)
+
+    def max_pool_gradient(self, delta: Array, kept: Any, slides: Sequence[Slide]) -> Array:
+        return pooling.max_pool_gradient(delta, kept, slides, self)
 
     def erfc(self, x: Array) -> Array:
         import torch

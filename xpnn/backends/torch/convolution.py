@@ -25,7 +25,7 @@ def convolve(
 
     if len(slides) == 1:
         return convolve(Z[:, None], W[None], (ONE, *slides), groups, bias, backend)[:, 0]
-    Z, slides = _padded_alike(Z, slides, backend)
+    Z, slides = _filled_up(Z, slides, backend)
     kernel, options = _outputs_first(W), _options(slides, groups)
     return torch.ops.aten.convolution(Z.movedim(-1, 1), kernel, bias, *options).movedim(1, -1)
 
@@ -36,7 +36,7 @@ def input_gradient(
     """``Backend.convolve_input_gradient`` without its bias."""
     if len(slides) == 1:
         return input_gradient(delta[:, None], W[None], (ONE, *slides), groups, backend)[:, 0]
-    alike = [_alike(one) for one in slides]
+    alike = [padded_alike(one) for one in slides]
     lengths = [one.length for one in alike]
     Z = delta.new_empty((delta.shape[0], *lengths, W.shape[-2] * groups))  # only its shape is read
     dZ = _gradients(Z, delta, W, alike, groups, wanted=0).movedim(1, -1)
@@ -54,7 +54,7 @@ def kernel_gradient(
         return kernel_gradient(Z[:, None], delta[:, None], (ONE, *slides), groups, backend)[0]
     window = [one.size for one in slides]
     W = delta.new_empty((*window, Z.shape[-1] // groups, delta.shape[-1]))  # its shape is read
-    Z, slides = _padded_alike(Z, slides, backend)
+    Z, slides = _filled_up(Z, slides, backend)
     dW = _gradients(Z, delta, W, slides, groups, wanted=1)
     return dW.permute(*range(2, dW.ndim), 1, 0).contiguous()
 
@@ -83,16 +83,20 @@ def _options(slides: Sequence[Slide], groups: int) -> tuple[Any, ...]:
     return stride, padding, dilation, False, [0 for _ in slides], groups
 
 
-def _alike(one: Slide) -> Slide:
+def padded_alike(one: Slide) -> Slide:
     """The slide, if ``low`` on both sides gives its positions, or that over the padded axis."""
     spare = one.length + 2 * one.low - span(one.size, one.dilation)
-    fits = spare // one.stride + 1 == one.positions
-    return one if fits else replace(one, length=one.extent, low=0)
+    return one if spare // one.stride + 1 == one.positions else over_padded(one)
 
 
-def _padded_alike(Z: Array, slides: Sequence[Slide], backend: Sliding) -> tuple[Array, list[Slide]]:
+def over_padded(one: Slide) -> Slide:
+    """The same slide over the axis when it has been filled up."""
+    return replace(one, length=one.extent, low=0)
+
+
+def _filled_up(Z: Array, slides: Sequence[Slide], backend: Sliding) -> tuple[Array, list[Slide]]:
     """``Z``, filled up along axes that are not to be padded alike, and how to slide over it."""
-    alike = [_alike(one) for one in slides]
+    alike = [padded_alike(one) for one in slides]
     for axis, (one, other) in enumerate(zip(slides, alike, strict=True), start=1):
         if other is not one:
             Z = backend.pad(Z, axis, one.low, one.extent)

@@ -5,7 +5,6 @@ pooling works on one axis after the other (see ``xpnn.backends.portable.windows`
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from xpnn.backends import Backend
@@ -22,7 +21,7 @@ from xpnn.layers.sliding.windows import (
     slide,
 )
 from xpnn.numerics import add_up, widened
-from xpnn.typing import Array, Namespace, Range, Shape
+from xpnn.typing import Array, Range, Shape
 
 
 class Pooling(Layer):
@@ -60,14 +59,6 @@ class Pooling(Layer):
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), "padding": padding_option(self.padding)}
 
-    def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        """The pooled ``x``, along one axis; may keep something under ``cache[axis]``."""
-        raise NotImplementedError(f"{type(self).__name__} has to define pool")
-
-    def unpool(self, delta: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        """What ``pool`` does to delta on the way back, along the same axis."""
-        raise NotImplementedError(f"{type(self).__name__} has to define unpool")
-
     def slides(self, lengths: Shape) -> list[Slide]:
         """How the window slides along each axis, for inputs of those lengths."""
         options = (self.pool_size, self.stride, self.padding)
@@ -86,62 +77,22 @@ class Pooling(Layer):
     def inner_shapes(self, input_shape: Shape) -> list[Shape]:
         return slid_shapes(self.slides(input_shape[:-1]), input_shape[-1])
 
-    def forward(self, Z: Array, training: bool = False) -> Array:
-        slides, (x, first) = self.slides(Z.shape[1:-1]), slid_order(Z, self.backend)
-        for axis in reversed(range(self.axes)):
-            x = self.pool(x, first + axis, slides[axis], self.backend)
-        self.cache["slides"] = slides
-        return batch_order(x, self.backend)
-
-    def backward(self, delta: Array) -> Array:
-        slides, (x, first) = self.cache["slides"], slid_order(delta, self.backend)
-        for axis in range(self.axes):
-            x = self.unpool(x, first + axis, slides[axis], self.backend)
-        return batch_order(x, self.backend)
-
     def __repr__(self) -> str:
         one = len(set(self.pool_size)) == 1
         return f"{type(self).__name__}({self.pool_size[0] if one else self.pool_size})"
 
 
 class MaxPooling(Pooling):
-    """Base of the layers that keep the largest; see ``MaxPool2D``.
+    """Base of the layers that keep the largest; see ``MaxPool2D``."""
 
-    Along one axis, entries z_0, z_1, ... of a window are compared in turn. ``won[k]`` says whether
-    z_k is larger than all before it; the last that has won is the first maximum. Padding is minus
-    infinity, so it never wins.
-    """
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        slides = self.slides(Z.shape[1:-1])
+        S, won = self.backend.max_pool(Z, slides)
+        self.cache["slides"], self.cache["won"] = slides, won
+        return S
 
-    def rule(self, xp: Namespace, *entries: Array) -> tuple[Array, ...]:
-        """The maximum, and for each entry but the first whether it is larger than all before."""
-        best, *later = entries
-        won = []
-        for entry in later:
-            won.append(entry > best)
-            best = xp.maximum(best, entry)
-        return best, *won
-
-    def slope(self, xp: Namespace, delta: Array, *won: Array) -> tuple[Array, ...]:
-        """All of delta for the last entry that has won, nothing for the others."""
-        parts = []
-        for one in reversed(won):
-            share = delta * xp.astype(one, delta.dtype)
-            delta = delta - share
-            parts.append(share)
-        return delta, *reversed(parts)
-
-    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-        return {"compare": elementwise(self.rule), "share": elementwise(self.slope)}
-
-    def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        entries = cut(x, axis, slide, backend, fill=-math.inf)
-        best, *won = self.fused["compare"](*entries) if slide.size > 1 else entries
-        self.cache[f"won {axis}"] = won
-        return best
-
-    def unpool(self, delta: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        won = self.cache[f"won {axis}"]
-        return fold(self.fused["share"](delta, *won) if won else [delta], axis, slide, backend)
+    def backward(self, delta: Array) -> Array:
+        return self.backend.max_pool_gradient(delta, self.cache["won"], self.cache["slides"])
 
 
 class MaxPool1D(MaxPooling):
@@ -202,6 +153,19 @@ class AveragePooling(Pooling):
     ):
         super().__init__(pool_size, stride=stride, padding=padding)
         self.count_padding = count_padding
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        slides, (x, first) = self.slides(Z.shape[1:-1]), slid_order(Z, self.backend)
+        for axis in reversed(range(self.axes)):
+            x = self.pool(x, first + axis, slides[axis], self.backend)
+        self.cache["slides"] = slides
+        return batch_order(x, self.backend)
+
+    def backward(self, delta: Array) -> Array:
+        slides, (x, first) = self.cache["slides"], slid_order(delta, self.backend)
+        for axis in range(self.axes):
+            x = self.unpool(x, first + axis, slides[axis], self.backend)
+        return batch_order(x, self.backend)
 
     def share(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
         """``x`` over the number of entries that count in each window."""

@@ -1,0 +1,58 @@
+"""Maxima under windows by PyTorch's own operators, on channels last, along one or two axes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from xpnn.backends.portable.sliding import Sliding
+from xpnn.backends.portable.windows import Slide
+from xpnn.backends.torch.convolution import ONE, over_padded, padded_alike
+from xpnn.typing import Array
+
+
+def max_pool(Z: Array, slides: Sequence[Slide], backend: Sliding) -> tuple[Array, Array]:
+    """``Backend.max_pool``; where the largest were is kept as numbers of items."""
+    import torch
+
+    if len(slides) == 1:
+        S, where = max_pool(Z[:, None], (ONE, *slides), backend)
+        return S[:, 0], where
+    for axis, (one, other) in enumerate(zip(slides, _alike(slides), strict=True), start=1):
+        if other is not one:
+            Z = backend.pad(Z, axis, one.low, one.extent, -math.inf)
+    pooled = torch.ops.aten.max_pool2d_with_indices
+    S, where = pooled(Z.movedim(-1, 1), *_options(_alike(slides)))
+    return S.movedim(1, -1), where
+
+
+def max_pool_gradient(
+    delta: Array, where: Array, slides: Sequence[Slide], backend: Sliding
+) -> Array:
+    """``Backend.max_pool_gradient``."""
+    import torch
+
+    if len(slides) == 1:
+        return max_pool_gradient(delta[:, None], where, (ONE, *slides), backend)[:, 0]
+    alike = _alike(slides)
+    lengths = [one.length for one in alike]
+    Z = delta.new_empty((delta.shape[0], *lengths, delta.shape[-1]))  # only its shape is read
+    back = torch.ops.aten.max_pool2d_with_indices_backward
+    dZ = back(delta.movedim(-1, 1), Z.movedim(-1, 1), *_options(alike), where).movedim(1, -1)
+    for axis, (one, other) in enumerate(zip(slides, alike, strict=True), start=1):
+        if other is not one:
+            dZ = backend.pad(dZ, axis, -one.low, one.length)
+    return dZ
+
+
+def _alike(slides: Sequence[Slide]) -> list[Slide]:
+    """The slides, each over the padded axis where PyTorch does not pad like that.
+
+    It pads both sides alike, by no more than half of the window.
+    """
+    return [padded_alike(one) if 2 * one.low <= one.size else over_padded(one) for one in slides]
+
+
+def _options(slides: Sequence[Slide]) -> tuple[Any, ...]:
+    """Window, stride, padding and dilation; positions are rounded down."""
+    names = ("size", "stride", "low", "dilation")
+    return *([getattr(one, name) for one in slides] for name in names), False
