@@ -198,6 +198,7 @@ each_dtype = pytest.mark.parametrize(
         "float32",
         pytest.param("float64", marks=pytest.mark.any_width),
         pytest.param("float16", marks=pytest.mark.any_width),
+        pytest.param("bfloat16", marks=pytest.mark.any_width),
     ],
 )
 BATCH = 3

@@ -15,6 +15,7 @@ from xpnn.testing import check_gradients
 
 pytestmark = pytest.mark.width
 
+HALVES = ("float16", "bfloat16")
 WEIGHTS = np.array([2.0, 0.0, 1.0, 3.0, 1.0])
 
 
@@ -132,7 +133,8 @@ def test_weights_of_zero_for_all_teach_nothing(backend, case):
 
 @each_loss
 @pytest.mark.parametrize(
-    "dtype", [pytest.param("float16", marks=pytest.mark.any_width), "float32", "float64"]
+    "dtype",
+    [*(pytest.param(half, marks=pytest.mark.any_width) for half in HALVES), "float32", "float64"],
 )
 def test_dtype_is_that_of_the_predictions(backend, case, dtype):
     wide = backend.allow_float64() if dtype == "float64" else contextlib.nullcontext()
@@ -146,16 +148,19 @@ def test_dtype_is_that_of_the_predictions(backend, case, dtype):
         weight = backend.asarray(WEIGHTS.astype(np.float32))
         for extra in ({}, {"sample_weight": weight}):
             value, delta = case.loss(*arrays, backend=backend, **extra)
-            assert value.dtype == (backend.dtype("float32") if dtype == "float16" else wanted)
+            assert value.dtype == (backend.dtype("float32") if dtype in HALVES else wanted)
             assert delta.dtype == wanted
             assert tuple(delta.shape) == predictions.shape
             assert tuple(value.shape) == ()
-        if dtype == "float16":
+        if dtype in HALVES:
             expected = called(backend, case.loss, predictions, targets)
             half = on_host(backend, case.loss(*arrays, backend=backend))
             # float16 has 11 bits: 1e-3 relative, and 1e-3 of the largest predictions, about 2
-            np.testing.assert_allclose(half[0], expected[0], rtol=5e-3)
-            np.testing.assert_allclose(half[1], expected[1], rtol=2e-2, atol=2e-3)
+            coarser = 8 if dtype == "bfloat16" else 1  # than float16, with 8 bits for 11
+            np.testing.assert_allclose(half[0], expected[0], rtol=5e-3 * coarser)
+            np.testing.assert_allclose(
+                half[1], expected[1], rtol=2e-2 * coarser, atol=2e-3 * coarser
+            )
 
 
 @each_loss

@@ -100,8 +100,8 @@ def gradients(dtype: str = "float64", steps: int = 20) -> list[Arrays]:
     return drawn
 
 
-def moved(arrays: Arrays, backend: Backend) -> dict[str, Any]:
-    return {name: backend.asarray(array.copy()) for name, array in arrays.items()}
+def moved(arrays: Arrays, backend: Backend, dtype: str | None = None) -> dict[str, Any]:
+    return {name: backend.asarray(array.copy(), dtype) for name, array in arrays.items()}
 
 
 def on_host(arrays: dict[str, Any], backend: Backend) -> Arrays:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
+from tests.ends import width
 from tests.optimizers.table import (
     CASES,
     each_optimizer,
@@ -146,14 +147,18 @@ def test_no_array_changes_its_dtype(backend, case):
 
 @needs("torch")
 @each_optimizer
-def test_half_precision_follows_float64(backend, case):
-    try:
-        backend.dtype("float16")
-    except BackendUnavailable:
-        pytest.skip(f"{backend.name} has no float16")
-    params, _ = trained(case.make(), backend, start("float16"), gradients("float16"))
-    # float16 has 11 bits, and each of 20 steps rounds by up to half of the last one
-    assert_close(params, trained_by_torch(case, 0.0), rtol=1e-2, atol=1e-2)
+@pytest.mark.parametrize(("dtype", "close"), [("float16", 1e-2), ("bfloat16", 8e-2)])
+def test_half_precision_follows_float64(backend, case, dtype, close):
+    """Each of 20 steps rounds by up to half of the last of 11 bits, or of 8."""
+    with width(backend, dtype):
+        optimizer = case.make()
+        params = moved(start("float32"), backend, dtype)
+        opt_state, update = optimizer.init(params, backend), optimizer.make_update(backend)
+        for grads in gradients("float32"):
+            params, opt_state = update(params, moved(grads, backend, dtype), opt_state)
+        assert all(array.dtype == backend.dtype(dtype) for array in params.values())
+        found = on_host(params, backend)
+    assert_close(found, trained_by_torch(case, 0.0), rtol=close, atol=close)
 
 
 @each_optimizer

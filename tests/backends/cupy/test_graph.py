@@ -58,20 +58,24 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("pair", PAIRS)
 def test_products_of_all_layouts(cupy, rng, pair, dtype):
-    from xpnn.backends.cupy.products import Products
+    from xpnn.backends.cupy.products import Products, product_of
 
-    a, b = PAIRS[pair](lambda *shape: cupy.asarray(rng.normal(size=shape).astype(dtype)))
+    kind = get_backend("cupy").dtype(dtype)
+    a, b = PAIRS[pair](lambda *shape: cupy.asarray(rng.normal(size=shape)).astype(kind))
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         out = Products(stream).product(a, b)
     stream.synchronize()
     wanted = a.get().astype("float64") @ b.get().astype("float64")
-    assert (out.shape, out.dtype) == (wanted.shape, dtype)
-    tolerance = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
-    np.testing.assert_allclose(out.get(), wanted, rtol=tolerance, atol=4 * tolerance)
+    assert (out.shape, out.dtype) == (wanted.shape, kind)
+    tolerance = {"float16": 2e-3, "bfloat16": 8e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
+    np.testing.assert_allclose(product_of(a, b).get(), out.get())
+    np.testing.assert_allclose((a @ b).get(), out.get(), rtol=2 * tolerance, atol=tolerance)
+    found = out.get().astype("float64")
+    np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=4 * tolerance)
 
 
 def test_products_that_cannot_be_captured_say_why(cupy):

@@ -42,7 +42,7 @@ from xpnn import (
 from xpnn.errors import BackendUnavailable
 from xpnn.optimizers import Clipping
 
-HALVES = {"numpy": ["float16"], "cupy": ["float16"], "array-api-strict": []}
+HALVES = {"numpy": ["float16"], "array-api-strict": []}
 BOTH = ["float16", "bfloat16"]
 EXACT = {"float16": 0.01, "bfloat16": 0.05}  # how far a loss may be from that in float32
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.cuda_driver import driver_fault
-from xpnn.backends.cupy import windows
+from xpnn.backends.cupy import bfloat16, windows
 from xpnn.backends.cupy.graph import CapturedStep
 from xpnn.backends.cupy.kernels import concat, random_bits, random_mask, side_by_side, stack
 from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summed
@@ -50,8 +50,13 @@ class CupyBackend(Backend):
     def load_namespace(self) -> Namespace:
         import array_api_compat.cupy
 
-        kernels = {"concat": concat, "stack": stack, "sum": summed}
-        return SimpleNamespace(**{**vars(array_api_compat.cupy), **kernels})
+        xp, kernels = array_api_compat.cupy, {"concat": concat, "stack": stack, "sum": summed}
+        return SimpleNamespace(**{**vars(xp), **kernels, **bfloat16.namespace(xp)})
+
+    def dtype(self, name: str) -> Any:
+        if name == "bfloat16":
+            bfloat16.teach()
+        return super().dtype(name)
 
     def resolve_device(self, device: str | None) -> Any:
         import cupy
@@ -140,10 +145,10 @@ class CupyBackend(Backend):
         self, rule: Callable[..., Any], donate: Sequence[int] = ()
     ) -> Callable[..., Any]:
         """One fused kernel, compiled when first called; donated arrays are written over."""
-        namespace = fusable(self.xp)
+        namespace, in_float32 = fusable(self.xp), bfloat16.in_float32(rule)
 
         def bound(*arrays: Any) -> Any:
-            results = rule(namespace, *arrays)
+            results = in_float32(namespace, *arrays)
             if not donate:
                 return results
             listed = results if isinstance(results, tuple) else (results,)
@@ -225,6 +230,9 @@ class CupyBackend(Backend):
 
         if self.deterministic:
             return add_in_order(array, indices, updates)
+        if bfloat16.is_bfloat16(array.dtype):  # CuPy has no atomics for it
+            wide = self.scatter_add(array.astype("float32"), indices, updates.astype("float32"))
+            return wide.astype(array.dtype)
         cupy.add.at(array, indices, updates)  # atomics: rows add up in any order
         return array
 
@@ -234,7 +242,7 @@ class CupyBackend(Backend):
         values = erfc(x)
         if values.dtype == x.dtype:
             return values
-        return self.xp.astype(values, x.dtype)  # CuPy answers float16 in float64
+        return self.xp.astype(values, x.dtype)  # CuPy answers halves in wider dtypes
 
     def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
         with self.on_device():

@@ -1,16 +1,20 @@
-"""Matrix products on the GPU while a step is captured.
+"""Matrix products by cuBLAS directly: while a step is captured, and of bfloat16.
 
 cuBLAS can be part of a CUDA graph, but CuPy, which calls it for ``@``, refuses to while a stream is
 captured. So as long as a capture lasts, ``@`` calls cuBLAS itself here, with a handle of its own
 whose workspace is fixed, as an allocation inside of a graph would be made at every launch.
+
+Stacks of matrices of bfloat16 are multiplied here outside of captures, too, with CuPy's own handle,
+as CuPy itself does not know that dtype there.
 """
 
 import ctypes
+import functools
 import math
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -20,8 +24,11 @@ from xpnn.typing import Array, Shape
 
 WORKSPACE = 32 * 2**20  # bytes: what NVIDIA recommends for its largest GPUs
 NORMAL, TRANSPOSED, DEFAULT_ALGORITHM = 0, 1, -1
-TYPES = {"e": 2, "f": 0, "d": 1}  # cudaDataType
+TYPES = {"e": 2, "E": 14, "f": 0, "d": 1}  # cudaDataType; "E" is bfloat16 of ml_dtypes
 COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F = 68, 77, 70
+MATRIX = ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_longlong
+ARGUMENTS = (*[ctypes.c_int] * 5, ctypes.c_void_p, *MATRIX, *MATRIX, ctypes.c_void_p, *MATRIX)
+ARGUMENTS += (ctypes.c_int,) * 3  # those of cublasGemmStridedBatchedEx behind the handle
 ONE_AT_A_TIME = threading.Lock()  # ``@`` belongs to CuPy's class, and so to all threads
 
 
@@ -62,43 +69,60 @@ class Products:
 
     def product(self, a: Array, b: Array) -> Array:
         """``a @ b`` of arrays with at least two axes and one float dtype."""
-        import cupy
-
         if a.dtype != b.dtype or a.dtype.char not in TYPES or min(a.ndim, b.ndim) < 2:
             raise NotCompilable(
                 f"a captured product is one of matrices of one float dtype, not of {a.dtype} "
                 f"{a.shape} and {b.dtype} {b.shape}"
             )
-        stacks = cupy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        (rows, inner), columns = a.shape[-2:], b.shape[-1]
-        if inner != b.shape[-2]:
-            raise ValueError(f"shapes {a.shape} and {b.shape} do not fit for a product")
-        out = cupy.empty((*stacks, rows, columns), a.dtype)
-        if out.size == 0 or inner == 0:
-            out.fill(0)
-            return out
-        # cuBLAS counts along columns first, and so sees each matrix transposed: out^T = b^T a^T
-        (left, left_as, left_row, left_stack), (right, right_as, right_row, right_stack) = (
-            _layout(one, stacks) for one in (b, a)
-        )
-        kind, compute = TYPES[a.dtype.char], _compute_type(a.dtype)
-        number = ctypes.c_double if compute == COMPUTE_64F else ctypes.c_float
-        step = ctypes.c_longlong
-        self._call(
-            "cublasGemmStridedBatchedEx",
-            *(left_as, right_as, columns, rows, inner, ctypes.byref(number(1.0))),
-            *(ctypes.c_void_p(left.data.ptr), kind, left_row, step(left_stack)),
-            *(ctypes.c_void_p(right.data.ptr), kind, right_row, step(right_stack)),
-            ctypes.byref(number(0.0)),
-            *(ctypes.c_void_p(out.data.ptr), kind, columns, step(rows * columns)),
-            *(math.prod(stacks), compute, DEFAULT_ALGORITHM),
-        )
-        return out
+        return _multiplied(a, b, self._multiply)
+
+    def _multiply(self, *numbers: int) -> None:
+        listed = (kind(number) for kind, number in zip(ARGUMENTS, numbers, strict=True))
+        self._call("cublasGemmStridedBatchedEx", *listed)
 
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self.library, name)(ctypes.c_void_p(self.handle), *arguments)
         if status:
             raise RuntimeError(f"{name} failed with status {status}")
+
+
+def product_of(a: Array, b: Array) -> Array:
+    """``a @ b`` of arrays with at least two axes and one dtype of ``TYPES``, on CuPy's stream."""
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+
+    handle = cupy.cuda.get_cublas_handle()
+    return _multiplied(a, b, functools.partial(cublas.gemmStridedBatchedEx, handle))
+
+
+def _multiplied(a: Array, b: Array, multiply: Callable[..., Any]) -> Array:
+    """``a @ b`` by ``multiply``, cublasGemmStridedBatchedEx without its handle."""
+    import cupy
+
+    stacks = cupy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    (rows, inner), columns = a.shape[-2:], b.shape[-1]
+    if inner != b.shape[-2]:
+        raise ValueError(f"shapes {a.shape} and {b.shape} do not fit for a product")
+    out = cupy.empty((*stacks, rows, columns), a.dtype)
+    if out.size == 0 or inner == 0:
+        out.fill(0)
+        return out
+    # cuBLAS counts along columns first, and so sees each matrix transposed: out^T = b^T a^T
+    (left, left_as, left_row, left_stack), (right, right_as, right_row, right_stack) = (
+        _layout(one, stacks) for one in (b, a)
+    )
+    kind, compute = TYPES[a.dtype.char], _compute_type(a.dtype)
+    number = ctypes.c_double if compute == COMPUTE_64F else ctypes.c_float
+    one, zero = number(1.0), number(0.0)
+    multiply(
+        *(left_as, right_as, columns, rows, inner, ctypes.addressof(one)),
+        *(left.data.ptr, kind, left_row, left_stack),
+        *(right.data.ptr, kind, right_row, right_stack),
+        ctypes.addressof(zero),
+        *(out.data.ptr, kind, columns, rows * columns),
+        *(math.prod(stacks), compute, DEFAULT_ALGORITHM),
+    )
+    return out
 
 
 def _compute_type(dtype: Any) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from xpnn.backends.cupy.bfloat16 import astype, is_half, widened
 from xpnn.backends.portable.reductions import count
 from xpnn.numerics import BARRED, largest_divisor
 from xpnn.typing import Array, Namespace, Shape
@@ -42,7 +43,12 @@ def summed(
     """``sum``, in two launches where rows are many and columns few."""
     from array_api_compat import cupy as xp
 
-    if axis == 0 and x.ndim > 1 and x.dtype.kind == "f" and x.flags.c_contiguous:
+    if (
+        axis == 0
+        and x.ndim > 1
+        and (x.dtype.kind == "f" or is_half(x.dtype))
+        and x.flags.c_contiguous
+    ):
         parts = stretches(x.shape)
         if parts > 1:
             x = xp.sum(xp.reshape(x, (parts, -1, *x.shape[1:])), axis=1, dtype=dtype)
@@ -63,7 +69,7 @@ def fusable(xp: Namespace) -> Namespace:
     import cupy
 
     # compat's sign sets NaN by a mask, its sum and max have a form of their own: none of them fuses
-    own = {"sign": cupy.sign, "sum": cupy.sum, "max": cupy.max}
+    own = {"sign": cupy.sign, "sum": cupy.sum, "max": cupy.max, "astype": astype}
     return SimpleNamespace(**{**vars(xp), **own})
 
 
@@ -86,13 +92,13 @@ def reduced(
         return total if finish is None else finish(xp, total)
 
     def whole(entries: float, *arrays: Array) -> Array:
-        return ended(_wide(rule(xp, *arrays), xp), entries, axis=0 if features else -1)
+        return ended(_wide(rule(xp, *widened(arrays)), xp), entries, axis=0 if features else -1)
 
     def over_batch(*arrays: Array) -> Array:
-        return xp.sum(_wide(rule(xp, *arrays), xp), axis=0)
+        return xp.sum(_wide(rule(xp, *widened(arrays)), xp), axis=0)
 
     def over_stretch(*arrays: Array) -> Array:
-        return xp.sum(_wide(rule(xp, *arrays), xp), axis=1)
+        return xp.sum(_wide(rule(xp, *widened(arrays)), xp), axis=1)
 
     def second(entries: float, sums: Array) -> Array:
         return ended(sums, entries, axis=0)
@@ -124,7 +130,7 @@ def itself(xp: Namespace, x: Array) -> Array:
 
 
 def _wide(values: Array, xp: Namespace) -> Array:
-    return xp.astype(values, xp.float32) if values.dtype == xp.float16 else values
+    return xp.astype(values, xp.float32) if is_half(values.dtype) else values
 
 
 # Softmax ------------------------------------------------------------------------------------------

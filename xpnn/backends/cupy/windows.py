@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from xpnn.backends.cupy.bfloat16 import is_half
 from xpnn.backends.cupy.kernels import index_type
 from xpnn.typing import Array, Shape
 
@@ -32,7 +33,7 @@ def fold(
     inner = math.prod(one.shape[axis + 1 :])
     out = _empty(one, axis, length)
     if out.size:
-        kernel = _fold(len(parts), one.dtype.char == "e", index_type(out, one))
+        kernel = _fold(len(parts), is_half(one.dtype), index_type(out, one))
         kernel(*parts, one.shape[axis], length, inner, stride, dilation, low, out)
     return out
 

@@ -84,12 +84,14 @@ class MixedPrecision(KnownAttributes):
                 f"mixed precision keeps its parameters in float32, but this network was made with "
                 f"dtype={network.dtype!r}; leave out one of the two"
             )
-        if not _has(network.backend, self.dtype):
+        missing = {one: _lack_of(one, network.backend) for one in HALVES}
+        if missing[self.dtype] is not None:
             name = network.backend.name
-            others = [f"precision={one!r}" for one in HALVES if _has(network.backend, one)]
+            others = [f"precision={one!r}" for one in HALVES if missing[one] is None]
             others += ["backend='torch' or 'jax'", "no precision at all"]
             raise BackendUnavailable(
-                f"{name} does not compute in {self.dtype}; choose {', or '.join(others)}"
+                f"{name} does not compute in {self.dtype}; choose {', or '.join(others)} "
+                f"({missing[self.dtype]})"
             )
 
     def narrowed(self, x: Array, backend: Backend) -> Array:
@@ -168,9 +170,10 @@ def _is_floats(value: Any, backend: Backend) -> bool:
     return hasattr(value, "dtype") and backend.xp.isdtype(value.dtype, "real floating")
 
 
-def _has(backend: Backend, dtype: str) -> bool:
+def _lack_of(dtype: str, backend: Backend) -> BackendUnavailable | None:
+    """What a backend says of a dtype that it does not have."""
     try:
         backend.dtype(dtype)
-    except BackendUnavailable:
-        return False
-    return True
+    except BackendUnavailable as error:
+        return error
+    return None
