@@ -11,6 +11,7 @@ from xpnn.backends.jax import convolution
 from xpnn.backends.jax.jitting import JittedStep
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
+from xpnn.backends.portable.convolution import over_parts
 from xpnn.backends.portable.windows import Slide
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace
@@ -220,7 +221,12 @@ class JaxBackend(Backend):
     def convolve_kernel_gradient(
         self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
     ) -> Array:
-        return convolution.kernel_gradient(Z, delta, slides, groups)
+        def gradient(Z: Array, delta: Array) -> Array:
+            return convolution.kernel_gradient(Z, delta, slides, groups)
+
+        if not self.on_host:
+            return gradient(Z, delta)
+        return over_parts(gradient, Z, delta, convolution.MOST_ROWS, self.xp)
 
     def erfc(self, x: Array) -> Array:
         import jax

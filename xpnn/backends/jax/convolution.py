@@ -11,6 +11,8 @@ from xpnn.backends.portable.convolution import turned_kernel
 from xpnn.backends.portable.windows import Slide, span
 from xpnn.typing import Array
 
+MOST_ROWS = 16_384  # of a kernel's gradient on the CPU in one go; see ``over_parts``
+
 
 def convolve(Z: Array, W: Array, slides: Sequence[Slide], groups: int) -> Array:
     """``Backend.convolve`` without its bias."""

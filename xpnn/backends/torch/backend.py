@@ -11,6 +11,7 @@ import numpy as np
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
+from xpnn.backends.portable.convolution import over_parts
 from xpnn.backends.portable.windows import Slide
 from xpnn.backends.torch import convolution, pooling
 from xpnn.backends.torch.compiling import TracedStep
@@ -222,7 +223,12 @@ class TorchBackend(Backend):
     def convolve_kernel_gradient(
         self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
     ) -> Array:
-        return convolution.kernel_gradient(Z, delta, slides, groups, self)
+        def gradient(Z: Array, delta: Array) -> Array:
+            return convolution.kernel_gradient(Z, delta, slides, groups, self)
+
+        if not self.on_host:
+            return gradient(Z, delta)
+        return over_parts(gradient, Z, delta, convolution.MOST_ROWS, self.xp)
 
     def max_pool(self, Z: Array, slides: Sequence[Slide]) -> tuple[Array, Any]:
         return pooling.max_pool(Z, slides, self)

@@ -15,6 +15,7 @@ from xpnn.backends.portable.windows import Slide, span
 from xpnn.typing import Array
 
 ONE = Slide(length=1, positions=1, size=1)
+MOST_ROWS = 65_536  # of a kernel's gradient on the CPU in one go; see ``over_parts``
 
 
 def convolve(
@@ -39,7 +40,7 @@ def input_gradient(
     alike = [padded_alike(one) for one in slides]
     lengths = [one.length for one in alike]
     Z = delta.new_empty((delta.shape[0], *lengths, W.shape[-2] * groups))  # only its shape is read
-    dZ = _gradients(Z, delta, W, alike, groups, wanted=0).movedim(1, -1)
+    dZ = _gradients(Z, delta, _outputs_first(W), alike, groups, wanted=0).movedim(1, -1)
     for axis, (one, other) in enumerate(zip(slides, alike, strict=True), start=1):
         if other is not one:
             dZ = backend.pad(dZ, axis, -one.low, one.length)
@@ -50,22 +51,27 @@ def kernel_gradient(
     Z: Array, delta: Array, slides: Sequence[Slide], groups: int, backend: Sliding
 ) -> Array:
     """``Backend.convolve_kernel_gradient``."""
+    import torch
+
     if len(slides) == 1:
         return kernel_gradient(Z[:, None], delta[:, None], (ONE, *slides), groups, backend)[0]
-    window = [one.size for one in slides]
-    W = delta.new_empty((*window, Z.shape[-1] // groups, delta.shape[-1]))  # its shape is read
+    outputs, inputs, window = delta.shape[-1], Z.shape[-1] // groups, [one.size for one in slides]
+    if delta.dtype == torch.float64:  # which PyTorch does not convolve channels last
+        kernel = delta.new_empty((outputs, inputs, *window))
+    else:
+        kernel = delta.new_empty((outputs, *window, inputs)).movedim(-1, 1)  # its shape is read
     Z, slides = _filled_up(Z, slides, backend)
-    dW = _gradients(Z, delta, W, slides, groups, wanted=1)
+    dW = _gradients(Z, delta, kernel, slides, groups, wanted=1)
     return dW.permute(*range(2, dW.ndim), 1, 0).contiguous()
 
 
 def _gradients(
-    Z: Array, delta: Array, W: Array, slides: Sequence[Slide], groups: int, wanted: int
+    Z: Array, delta: Array, kernel: Array, slides: Sequence[Slide], groups: int, wanted: int
 ) -> Array:
     """dL/dZ (0) or dL/dW (1), channels second."""
     import torch
 
-    Z, delta, kernel = Z.movedim(-1, 1), delta.movedim(-1, 1), _outputs_first(W)
+    Z, delta = Z.movedim(-1, 1), delta.movedim(-1, 1)
     mask = [k == wanted for k in range(3)]
     options = _options(slides, groups)
     return torch.ops.aten.convolution_backward(delta, Z, kernel, None, *options, mask)[wanted]
