@@ -87,6 +87,14 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy as it is where cuDNN is not installed."""
+    place = get_backend("cupy")
+    for attribute, value in (("_cudnn", None), ("positions_first", True)):
+        monkeypatch.setitem(vars(place), attribute, value)
+
+
 def on_gpu(backend: Backend) -> bool:
     """Whether its arrays lie on a GPU."""
     return backend.name == "cupy" or backend.spec.partition(":")[2].startswith(("cuda", "gpu"))

@@ -101,14 +101,18 @@ def examine(name: str) -> str:
     started = time.perf_counter()
     try:
         backend = get_backend(name)
-        answer = backend.to_numpy(backend.asarray(np.arange(4, dtype=np.float32)) * 2.0 + 1.0)
-        if answer.tolist() != [1.0, 3.0, 5.0, 7.0]:
-            return f"WRONG RESULT: 2 x + 1 gave {answer.tolist()} for x = 0, 1, 2, 3; do not use it"
+        numbers = backend.to_numpy(backend.asarray(np.arange(4, dtype=np.float32)) * 2.0 + 1.0)
+        if numbers.tolist() != [1.0, 3.0, 5.0, 7.0]:
+            return (
+                f"WRONG RESULT: 2 x + 1 gave {numbers.tolist()} for x = 0, 1, 2, 3; do not use it"
+            )
     except Exception as error:  # whatever a broken installation raises, the doctor reports it
         return f"does not work: {error}"
     devices = ", ".join(backend.describe_devices())
     seconds = time.perf_counter() - started
-    return f"works: {backend.describe()}; devices: {devices}; first kernel after {seconds:.2f} s"
+    answer = f"works: {backend.describe()}; devices: {devices}; first kernel after {seconds:.2f} s"
+    missing = backend.missing()
+    return answer if missing is None else f"{answer}; {missing}"
 
 
 # train ------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 
 from xpnn.backends import Backend
 from xpnn.layers import Layer
+from xpnn.layers.sliding.convolution import KernelLayer
 from xpnn.typing import Array, Params, Shape
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Summary:
         cache_bytes_per_sample: memory that the layers keep between forward and backward, for each
             sample of a batch.
         multiply_adds: of the forward pass of one sample.
+        missing: what is not installed and would make it faster, with the line to type, if anything.
     """
 
     rows: tuple[Row, ...]
@@ -67,6 +69,7 @@ class Summary:
     optimizer_bytes: int | None
     cache_bytes_per_sample: int
     multiply_adds: int
+    missing: str | None = None
 
     @property
     def frozen_params(self) -> int:
@@ -89,6 +92,8 @@ class Summary:
         if self.optimizer_bytes is not None:
             yield f"optimizer memory    {with_unit(self.optimizer_bytes)}"
         yield f"cached activations  {with_unit(self.cache_bytes_per_sample)} a sample"
+        if self.missing is not None:
+            yield f"not installed       {self.missing}"
 
 
 def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summary:
@@ -108,6 +113,7 @@ def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summa
     with _untouched(network), backend.on_device():
         few, many = (_cached_bytes(network, batch) for batch in (2, 3))
         grad_bytes = _memory((layer.grads for _, layer in network.walk()), backend)
+    convolves = any(isinstance(layer, KernelLayer) for _, layer in network.walk())
     return Summary(
         rows=tuple(_rows(network.root)),
         params=_count([network.params]),
@@ -117,6 +123,7 @@ def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summa
         optimizer_bytes=None if optimizer is None else _slot_bytes(optimizer, network),
         cache_bytes_per_sample=many - few,
         multiply_adds=network.root.multiply_adds(network.input_shape),
+        missing=backend.missing() if convolves else None,
     )
 
 

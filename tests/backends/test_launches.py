@@ -50,11 +50,6 @@ LAYERS = {
     "layer norm": (LayerNorm, (5,), (4, 0), (6, 0)),
     "RMS norm": (RMSNorm, (5,), (2, 0), (4, 0)),
     "group norm of images": (lambda: GroupNorm(2), (4, 4, 6), (14, 0), (17, 0)),
-    "conv 3x3": (lambda: Conv2D(4, 3), (8, 8, 2), (6, 1), (18, 10)),
-    "conv 3x3, same": (lambda: Conv2D(4, 3, padding="same"), (8, 8, 2), (8, 1), (18, 10)),
-    "conv 3x3, 16 channels": (lambda: Conv2D(4, 3), (8, 8, 16), (6, 1), (18, 10)),
-    "max pool": (lambda: MaxPool2D(2), (8, 8, 2), (3, 0), (5, 0)),
-    "average pool": (lambda: AveragePool2D(2), (8, 8, 2), (5, 0), (5, 0)),
     "embedding": (lambda: Embedding(7, 8), (6,), (1, 0), (2, 0)),
     "learned positions": (LearnedPositions, (6, 8), (1, 0), (2, 0)),
     "attention": (lambda: MultiHeadAttention(2), (6, 8), (13, 4), (20, 8)),
@@ -63,6 +58,20 @@ LAYERS = {
     "LSTM, 8 steps": (lambda: LSTM(6), (8, 3), (37, 9), (55, 11)),
     "GRU, 4 steps": (lambda: GRU(6), (4, 3), (22, 5), (46, 7)),
     "RNN, 4 steps": (lambda: SimpleRNN(6), (4, 3), (15, 5), (28, 7)),
+}
+# the same of layers that slide a window, first with cuDNN, then without
+SLIDING = {
+    "conv 3x3": (lambda: Conv2D(4, 3), (8, 8, 2), ((2, 0), (6, 0)), ((6, 1), (22, 10))),
+    "conv 3x3, same": (
+        *(lambda: Conv2D(4, 3, padding="same"), (8, 8, 2)),
+        *(((2, 0), (6, 0)), ((8, 1), (24, 10))),
+    ),
+    "conv 3x3, 16 channels": (
+        *(lambda: Conv2D(4, 3), (8, 8, 16)),
+        *(((2, 0), (6, 0)), ((6, 1), (22, 10))),
+    ),
+    "max pool": (lambda: MaxPool2D(2), (8, 8, 2), ((2, 0), (4, 0)), ((3, 0), (5, 0))),
+    "average pool": (lambda: AveragePool2D(2), (8, 8, 2), ((4, 0), (4, 0)), ((5, 0), (5, 0))),
 }
 
 
@@ -95,16 +104,36 @@ def batch_of(network, rng, size=4):
     return backend.asarray(rng.standard_normal((size, *network.input_shape)), "float32")
 
 
-@pytest.mark.gpu_only
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_launches_no_more_than_that(rng, count, name):
-    make, shape, forward, backward = LAYERS[name]
-    network = Network([make()], shape, "cupy", seed=0)
+def assert_launches(rng, count, layer, shape, forward, backward):
+    network = Network([layer], shape, "cupy", seed=0)
     x, root = batch_of(network, rng), network.root
     delta = network.backend.asarray(rng.standard_normal((4, *network.output_shape)), "float32")
     assert count(lambda: root.forward(x, True)) == forward
     root.forward(x, True)  # what a captured forward has kept was never worked out
     assert count(lambda: root.backward(delta)) == backward
+
+
+@pytest.mark.gpu_only
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_launches_no_more_than_that(rng, count, name):
+    make, *rest = LAYERS[name]
+    assert_launches(rng, count, make(), *rest)
+
+
+@pytest.mark.gpu_only
+@pytest.mark.parametrize("name", SLIDING)
+def test_a_sliding_layer_launches_no_more_than_that(rng, count, name):
+    pytest.importorskip("cudnn")
+    make, shape, with_cudnn, _ = SLIDING[name]
+    assert_launches(rng, count, make(), shape, *with_cudnn)
+
+
+@pytest.mark.gpu_only
+@pytest.mark.usefixtures("without_cudnn")
+@pytest.mark.parametrize("name", SLIDING)
+def test_a_sliding_layer_without_cudnn_launches_no_more_than_that(rng, count, name):
+    make, shape, _, without = SLIDING[name]
+    assert_launches(rng, count, make(), shape, *without)
 
 
 @pytest.mark.parametrize(("loss", "launches"), [(cross_entropy, 5), (mean_squared_error, 2)])

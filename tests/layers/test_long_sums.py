@@ -7,8 +7,11 @@ as many samples, and by half at a hundred times as many.
 import numpy as np
 import pytest
 
+from tests.conftest import needs
 from tests.layers.table import LAYERS, OTHERWISE_IN_TRAINING, Ids, build, has_two_modes
+from xpnn.backends import get_backend
 from xpnn.layers import Recompute
+from xpnn.layers.sliding.convolution import KernelLayer
 
 pytestmark = pytest.mark.fault("long sums of narrow numbers")
 
@@ -31,7 +34,24 @@ def kinds_with_parameters():
 
 @pytest.mark.slow_on_jax
 @pytest.mark.parametrize(("make", "input_shape"), kinds_with_parameters())
-def test_gradients_over_many_samples(backend, make, input_shape):
+def test_gradients_over_many_samples(backend, request, make, input_shape):
+    if backend.name == "cupy":
+        request.getfixturevalue("without_cudnn")
+    assert_as_many_times_those_of_one(backend, make, input_shape)
+
+
+KERNELS = [row for row in kinds_with_parameters() if isinstance(row.values[0](), KernelLayer)]
+
+
+@needs("cupy")
+@pytest.mark.gpu_only  # the order in which cuDNN adds up is that of its kernels
+@pytest.mark.parametrize(("make", "input_shape"), KERNELS)
+def test_gradients_of_kernels_over_many_samples_by_cudnn(make, input_shape):
+    pytest.importorskip("cudnn")
+    assert_as_many_times_those_of_one(get_backend("cupy"), make, input_shape)
+
+
+def assert_as_many_times_those_of_one(backend, make, input_shape):
     rng, network = np.random.default_rng(3), build(make, input_shape, backend)
     one = rng.uniform(0.1, 1.0, (1, *input_shape)).astype(np.float32)
     one = np.ones_like(one, dtype=np.int64) if isinstance(input_shape, Ids) else one

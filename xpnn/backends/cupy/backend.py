@@ -1,6 +1,8 @@
 """CuPy: NVIDIA GPUs, one fused kernel for each elementwise rule."""
 
+import functools
 import importlib.metadata
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.cuda_driver import driver_fault
-from xpnn.backends.cupy import bfloat16, windows
+from xpnn.backends.cupy import bfloat16, convolution, windows
+from xpnn.backends.cupy.cudnn import Cudnn, CudnnMissingError, opened
 from xpnn.backends.cupy.graph import CapturedStep
 from xpnn.backends.cupy.kernels import concat, random_bits, random_mask, side_by_side, stack
 from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summed
@@ -20,8 +23,11 @@ from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
 from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
+from xpnn.backends.portable.windows import Slide
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace, Shape
+
+logger = logging.getLogger("xpnn")
 
 
 class CupyBackend(Backend):
@@ -36,6 +42,7 @@ class CupyBackend(Backend):
     side_by_side = 1 << 25  # entries: 128 MiB of float32 for one layer
     stacks = 256  # an H100 has 132 multiprocessors
     compiles = "known"
+    _lacks: str | None = None  # of cuDNN: why there is none, and what to type
 
     def __init__(self, device: str | None = None):
         if not _is_rocm():
@@ -89,6 +96,26 @@ class CupyBackend(Backend):
         import cupy
 
         return f"cupy {cupy.__version__} on {self.describe_devices()[self.device.id]}"
+
+    @functools.cached_property
+    def _cudnn(self) -> Cudnn | None:
+        """cuDNN on this GPU, looked for when the first layer slides a window; None without it."""
+        if _is_rocm():
+            return None
+        try:
+            return opened(self.device.id)
+        except CudnnMissingError as error:
+            self._lacks = str(error)
+            logger.warning("%s", error)
+            return None
+
+    @functools.cached_property
+    def positions_first(self) -> bool:
+        """Not where cuDNN convolves."""
+        return self._cudnn is None
+
+    def missing(self) -> str | None:
+        return self._lacks if self._cudnn is None else None
 
     def on_device(self) -> AbstractContextManager[Any]:
         import cupy
@@ -224,6 +251,43 @@ class CupyBackend(Backend):
         if len(parts) > windows.MOST_PARTS:
             return super().fold(parts, axis, length, stride, dilation, low)
         return windows.fold(parts, axis, length, stride, dilation, low)
+
+    def convolve(
+        self,
+        Z: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        if self._cudnn is not None:
+            S = convolution.convolve(Z, W, slides, bias, self._cudnn, self)
+            if S is not None:
+                return S
+        return super().convolve(Z, W, slides, groups, bias)
+
+    def convolve_input_gradient(
+        self,
+        delta: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        if self._cudnn is not None:
+            dZ = convolution.input_gradient(delta, W, slides, groups, bias, self._cudnn, self)
+            if dZ is not None:
+                return dZ
+        return super().convolve_input_gradient(delta, W, slides, groups, bias)
+
+    def convolve_kernel_gradient(
+        self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
+    ) -> Array:
+        if self._cudnn is not None:
+            dW = convolution.kernel_gradient(Z, delta, slides, groups, self._cudnn, self)
+            if dW is not None:
+                return dW
+        return super().convolve_kernel_gradient(Z, delta, slides, groups)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         import cupy

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from xpnn.backends.cupy.cudnn import Plan, keeping_plans
 from xpnn.backends.cupy.products import Products
 from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable, successors
 from xpnn.trees import Structure
@@ -103,6 +104,8 @@ def _form_key(arguments: tuple[Any, ...]) -> Any:
 class CaptureContext:
     """Where graphs are captured: a stream, a memory pool and a cuBLAS handle of their own.
 
+    Plans of cuDNN that were captured live as long, as they own kernels that the graphs launch.
+
     A pool of CuPy's that is merely dropped never gives its free blocks back to the device. So it is
     emptied when the last graph is gone, and the arrays of the graphs before it, whatever order
     Python's garbage collector takes them in.
@@ -114,6 +117,7 @@ class CaptureContext:
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.pool = cupy.cuda.MemoryPool(_allocated)
         self.products = Products(self.stream)
+        self.plans: set[Plan] = set()
         self._kept: dict[int, list[Any]] = {}
         own = self._kept, self.pool, cupy.cuda.Device()
         weakref.finalize(self, _emptied, *own).atexit = False
@@ -135,6 +139,7 @@ class CaptureContext:
                 self.stream,
                 cupy.cuda.using_allocator(self.pool.malloc),
                 self.products.instead_of_cupy(),
+                keeping_plans(self.plans),
             ):
                 yield
         finally:

@@ -111,7 +111,7 @@ def _multiplied(a: Array, b: Array, multiply: Callable[..., Any]) -> Array:
     (left, left_as, left_row, left_stack), (right, right_as, right_row, right_stack) = (
         _layout(one, stacks) for one in (b, a)
     )
-    kind, compute = TYPES[a.dtype.char], _compute_type(a.dtype)
+    kind, compute = TYPES[a.dtype.char], compute_type(a.dtype)
     number = ctypes.c_double if compute == COMPUTE_64F else ctypes.c_float
     one, zero = number(1.0), number(0.0)
     multiply(
@@ -125,7 +125,7 @@ def _multiplied(a: Array, b: Array, multiply: Callable[..., Any]) -> Array:
     return out
 
 
-def _compute_type(dtype: Any) -> int:
+def compute_type(dtype: Any) -> int:
     """What products are worked out in, as CuPy itself decides it for its own."""
     from cupy import _core
     from cupy._core import _routines_linalg as linalg

@@ -111,6 +111,10 @@ class Backend(Reductions, Convolutions, Pooling, RandomWords, DeviceMemory, Boun
         """A context in which infinities arise without a warning; what runs on NumPy needs one."""
         return nullcontext()
 
+    def missing(self) -> str | None:
+        """What would make it faster and is not installed, with the line to type, if anything."""
+        return None
+
     # Feeding it ---------------------------------------------------------------------------------
 
     @property

@@ -12,7 +12,11 @@ class Sliding:
 
     xp: Namespace
     device: Any
-    positions_first: bool = True
+
+    @property
+    def positions_first(self) -> bool:
+        """Whether images lie positions first, as the portable products of windows want it."""
+        return True
 
     def pad(self, x: Array, axis: int, start: int, length: int, fill: float = 0.0) -> Array:
         """``x`` at ``start`` of an axis of that length, amid ``fill``; what sticks out is dropped.
