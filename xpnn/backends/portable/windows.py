@@ -76,6 +76,11 @@ def batch_order(S: Array, backend: Sliding) -> Array:
     return batch_first(backend.xp, S) if backend.positions_first else S
 
 
+def lying(Z: Array, backend: Sliding) -> Array:
+    """``Z`` in memory as windows slide over it; for who reads it several times."""
+    return batch_order(slid_order(Z, backend)[0], backend)
+
+
 def in_one_piece(xp: Namespace, x: Array) -> Array:
     """The same values, in memory in the order of the axes; copied only where they are not yet."""
     return xp.reshape(xp.reshape(x, (-1,)), x.shape)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from xpnn.backends.portable.windows import Slide, slid_order
+from xpnn.backends.portable.windows import Slide, lying, slid_order
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
 from xpnn.layers.base import ANY_NUMBER, Layer
@@ -146,7 +146,7 @@ class Convolution(KernelLayer):
 
     def backward(self, delta: Array) -> Array | None:
         backend, Z, W = self.backend, self.cache["Z"], self.params["weight"]
-        slides = self.slides(Z.shape[1:-1])
+        slides, delta = self.slides(Z.shape[1:-1]), lying(delta, backend)
         dW = backend.convolve_kernel_gradient(Z, delta, slides, self.groups)
         self.write_gradients(dW, delta)
         if not self.passes_back:

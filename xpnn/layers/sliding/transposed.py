@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from xpnn.backends.portable.convolution import turned_kernel
-from xpnn.backends.portable.windows import Slide, span
+from xpnn.backends.portable.windows import Slide, lying, span
 from xpnn.errors import ShapeError
 from xpnn.layers.sliding.convolution import KernelLayer
 from xpnn.layers.sliding.windows import per_axis
@@ -106,7 +106,7 @@ class ConvTranspose2D(KernelLayer):
 
     def backward(self, delta: Array) -> Array | None:
         backend, Z = self.backend, self.cache["Z"]
-        slides = self.slides(Z.shape[1:-1])
+        slides, delta = self.slides(Z.shape[1:-1]), lying(delta, backend)
         dW = backend.convolve_kernel_gradient(delta, Z, slides, self.groups)
         self.write_gradients(turned_kernel(self.xp, dW, self.groups), delta)
         if not self.passes_back:
