@@ -169,7 +169,7 @@ def opened(device: int) -> Cudnn:
         )
 
     try:
-        import cudnn
+        import cudnn  # which imports torch, too, where that is installed
     except ModuleNotFoundError:
         raise unusable("nvidia-cudnn-frontend is not installed") from None
     except (ImportError, OSError, RuntimeError, AssertionError) as error:  # the last: two cuDNNs
