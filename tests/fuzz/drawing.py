@@ -72,6 +72,7 @@ class Draw:
 
     def anywhere(self, shape):
         bias, units = self.flag(0.7), self.few(1, 5)
+        over_all = "Softmax()" if shape[-1] > 1 else "Identity()"  # of one it is refused
         rules = self.one_of("L2(0.01)", "L1(0.02)", "MaxNorm(0.7)", "L2(0.1), MaxNorm(1.0, axis=0)")
         return self.one_of(
             f"Dense({units}, use_bias={bias})",
@@ -80,7 +81,7 @@ class Draw:
             f"frozen(Dense({units}))",
             f"tied(Dense({units}), {shape[-1]}, [Tanh()])",
             self.one_of("Identity()", "Dropout(0.0)", "GaussianNoise(0.0)", "AlphaDropout(0.0)"),
-            self.one_of("Sigmoid()", "Tanh()", "ReLU()", "SiLU()", "Softplus()", "Softmax()"),
+            self.one_of("Sigmoid()", "Tanh()", "ReLU()", "SiLU()", "Softplus()", over_all),
             self.one_of("LeakyReLU(0.2)", "ELU()", "ELU(0.7)", "SELU()", "GELU()", "GELU('tanh')"),
             self.one_of("BatchNorm()", "BatchNorm(0.3, epsilon=0.01)", "LayerNorm()", "RMSNorm()"),
             f"GroupNorm({self.few(1, 3)})",
