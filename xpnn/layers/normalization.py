@@ -24,9 +24,8 @@ from numpy.random import Generator
 
 from xpnn.errors import ShapeError
 from xpnn.initializers import ones, zeros
-from xpnn.layers.activations import product_rule
 from xpnn.layers.base import ANY_NUMBER, Layer
-from xpnn.numerics import sum_to_features, widened
+from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Shape, State
 
 
@@ -57,7 +56,7 @@ class Normalization(Layer):
         return self.backend.means(rule, finish)
 
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
-        """Z - m and r."""
+        """Z - m and r, which is in at least float32."""
         centred = Z - self.fused["mean"](Z)
         return centred, self.fused["inverse"](centred)
 
@@ -77,8 +76,10 @@ class Normalization(Layer):
         return {
             "mean": self.means(None),
             "inverse": self.means(square_rule, self.invert_rule),
-            "mean_of_products": self.means(product_rule),
-            "sum_of_products": self.backend.sums(product_rule, features=True),
+            "mean_of_products": self.means(wide_product_rule),
+            "sum_of_products": self.backend.sums(wide_product_rule, features=True),
+            "sum": self.backend.sums(None, features=True),
+            "slope": elementwise(wide_product_rule),
             "scale": elementwise(scale_rule),
             "pass_back": elementwise(pass_back_rule),
         }
@@ -89,27 +90,26 @@ class Normalization(Layer):
         return xp.sqrt(variance) / variance
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        centred, inverse = self.centre(widened(Z, self.xp), training)
+        centred, inverse = self.centre(Z, training)
         shift = self.params.get("shift", 0.0)
         X, S = self.fused["scale"](centred, inverse, self.params["scale"], shift)
         self.cache.update(X=X, inverse=inverse)
         return S
 
     def backward(self, delta: Array) -> Array:
-        X, scale = widened(self.cache["X"], self.xp), self.params["scale"]
-        delta = widened(delta, self.xp)
+        X, scale = self.cache["X"], self.params["scale"]
         self.learn(delta, X)
-        G = delta * scale
+        G = self.fused["slope"](delta, scale)
         means = self.fused["mean"](G), self.fused["mean_of_products"](G, X)
         return self.fused["pass_back"](G, X, *means, self.cache["inverse"], scale)
 
     def learn(self, delta: Array, X: Array) -> tuple[Array, Array | None]:
-        """Write the gradients; returns the two sums, of delta X and of delta, as wide as these."""
+        """Write the gradients; returns the sums of delta X and of delta, in float32 or wider."""
         xp, scale = self.xp, self.params["scale"]
         sums = self.fused["sum_of_products"](delta, X), None
         self.grads["scale"] = like(xp, sums[0], scale)
         if "shift" in self.params:
-            sums = sums[0], sum_to_features(delta, xp)
+            sums = sums[0], self.fused["sum"](delta)
             self.grads["shift"] = like(xp, sums[1], scale)
         return sums
 
@@ -118,8 +118,14 @@ class Normalization(Layer):
 
 
 def square_rule(xp: Namespace, x: Array) -> Array:
-    """``x^2``."""
+    """``x^2``, in at least float32."""
+    x = widened(x, xp)
     return x * x
+
+
+def wide_product_rule(xp: Namespace, x: Array, y: Array) -> Array:
+    """``x y``, likewise."""
+    return widened(x, xp) * widened(y, xp)
 
 
 def scale_rule(
@@ -196,10 +202,10 @@ class BatchNorm(Normalization):
         return self.backend.means(rule, finish, features=True)
 
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
-        self.cache["training"] = training
+        invert, self.cache["training"] = self.fused["invert"], training
         mean, variance = self.state["running_mean"], self.state["running_variance"]
         if not training:
-            return Z - mean, self.fused["invert"](variance)
+            return Z - mean, invert(variance)
         m = self.fused["mean"](Z)
         centred = Z - m
         v = self.fused["variance"](centred)
@@ -207,14 +213,13 @@ class BatchNorm(Normalization):
         if count > 1:
             mean, variance = self.fused["follow"](mean, variance, m, v, count / (count - 1))
             self.state.update(running_mean=mean, running_variance=variance)
-        return centred, self.fused["invert"](v)
+        return centred, invert(v)
 
     def backward(self, delta: Array) -> Array:
-        X, scale = widened(self.cache["X"], self.xp), self.params["scale"]
-        delta, inverse = widened(delta, self.xp), self.cache["inverse"]
+        X, scale, inverse = self.cache["X"], self.params["scale"], self.cache["inverse"]
         sums = self.learn(delta, X)
         if not self.cache["training"]:
-            return like(self.xp, delta * scale * inverse, scale)
+            return like(self.xp, delta * (scale * inverse), scale)
         share = delta.shape[-1] / math.prod(delta.shape)
         return self.fused["pass_back_batch"](delta, X, *sums, inverse, scale, share)
 
@@ -275,10 +280,9 @@ class RMSNorm(Normalization):
         return Z, self.fused["inverse"](Z)
 
     def backward(self, delta: Array) -> Array:
-        X, scale = widened(self.cache["X"], self.xp), self.params["scale"]
-        delta = widened(delta, self.xp)
+        X, scale = self.cache["X"], self.params["scale"]
         self.learn(delta, X)
-        G = delta * scale
+        G = self.fused["slope"](delta, scale)
         mean = self.fused["mean_of_products"](G, X)
         return self.fused["pass_back"](G, X, 0.0, mean, self.cache["inverse"], scale)
 
@@ -318,7 +322,7 @@ class GroupNorm(Normalization):
         xp, one, finished = self.xp, *map(self._swept, (rule, finish))
 
         def averaged(*arrays: Array) -> Array:
-            X = one(*arrays)
+            X = widened(one(*arrays), self.xp)
             batch, *between, features = X.shape
             width = features // self.groups
             for _ in between:  # one axis after another, which NumPy does many times as fast

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+from xpnn.backends import Backend
 from xpnn.layers.promises import outputs_watched, promises_watched
 from xpnn.layers.regularization import make_regularization
 from xpnn.losses.outputs import outputs_for
@@ -18,7 +19,7 @@ from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
 from xpnn.training.stepping.loss_form import check_loss, value_and_delta
 from xpnn.training.stepping.precision import MixedPrecision, state_after
-from xpnn.typing import Array, Loss, OptState, Params, Shape, State
+from xpnn.typing import Array, Loss, Namespace, OptState, Params, Shape, State
 
 Step = Callable[..., tuple[Params, State, OptState, Array]]
 
@@ -149,8 +150,9 @@ def _make_gradients(network: Network, loss: Loss, precision: MixedPrecision | No
 
     Where layers break what they promise is found in the first step on inputs of a shape.
     """
-    backend, xp = network.backend, network.backend.xp
+    backend = network.backend
     watch, trainable = partial(promises_watched, network.root), network.trainable()
+    first_delta = _make_first_delta(loss, precision, backend)
     seen: set[Shape] = set()
 
     def gradients(
@@ -159,18 +161,41 @@ def _make_gradients(network: Network, loss: Loss, precision: MixedPrecision | No
         is_new = x.shape not in seen
         with network.holding(params, state), watch(trainable) if is_new else nullcontext():
             x = x if precision is None else precision.narrowed(x, backend)
-            predictions = network.root.forward(x, training=True)
-            if precision is not None:
-                predictions = widened(predictions, xp)
-            value, delta = value_and_delta(loss, predictions, y, weight, backend)
-            delta = delta if factor is None else delta * factor
-            delta = delta if precision is None else precision.narrowed(delta, backend)
+            value, delta = first_delta(network.root.forward(x, training=True), y, weight, factor)
             network.backward(delta, to_input=False)
             found = value, network.grads, network.state
         seen.add(x.shape)
         return found
 
     return gradients
+
+
+def _make_first_delta(
+    loss: Loss, precision: MixedPrecision | None, backend: Backend
+) -> Callable[..., tuple[Array, Array]]:
+    """The loss and its derivative by the predictions, times a factor, in the dtype of the layers.
+
+    What is in float32 for it, in half precision, is gone before the layers go backward.
+    """
+
+    half = None if precision is None else backend.dtype(precision.dtype)
+
+    def narrowed_delta(xp: Namespace, delta: Array, factor: Any) -> Array:
+        return xp.astype(delta * factor, half)
+
+    narrowed = None if precision is None else backend.elementwise(narrowed_delta)
+
+    def first_delta(
+        predictions: Array, y: Array, weight: Array | None, factor: Any
+    ) -> tuple[Array, Array]:
+        if narrowed is not None:
+            predictions = widened(predictions, backend.xp)
+        value, delta = value_and_delta(loss, predictions, y, weight, backend)
+        if narrowed is not None:
+            return value, narrowed(delta, 1.0 if factor is None else factor)
+        return value, delta if factor is None else delta * factor
+
+    return first_delta
 
 
 def make_eval_step(
