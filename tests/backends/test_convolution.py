@@ -11,7 +11,10 @@ from xpnn.backends.portable.windows import Slide
 from xpnn.layers import ConvTranspose2D
 from xpnn.layers.sliding.windows import slide
 
-pytestmark = pytest.mark.width
+# What JAX has of its own is compiled once; of the portable version, each call by itself.
+each_version = pytest.mark.parametrize(
+    "portable", [False, pytest.param(True, marks=pytest.mark.slow_on_jax)]
+)
 
 
 @dataclass
@@ -107,25 +110,26 @@ def all_three(kind, backend, case, Z, W, delta, biases=(None, None)):
     return [np.array(backend.to_numpy(one)) for one in found]
 
 
+@pytest.mark.width
+@each_version
 @each_case
-def test_it_is_what_the_equations_say(backend, rng, case):
+def test_it_is_what_the_equations_say(backend, rng, case, portable):
     arrays = case.arrays(rng)
-    for kind in (type(backend), Base):
-        found = all_three(kind, backend, case, *arrays)
-        for one, wanted in zip(found, by_loops(case, *arrays), strict=True):
-            assert one.dtype == np.float32
-            np.testing.assert_allclose(one, wanted, rtol=1e-5, atol=2e-5)
+    found = all_three(Base if portable else type(backend), backend, case, *arrays)
+    for one, wanted in zip(found, by_loops(case, *arrays), strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, wanted, rtol=1e-5, atol=2e-5)
 
 
+@each_version
 @each_case
-def test_a_bias_is_added_to_each_channel(backend, rng, case):
-    arrays = case.arrays(rng)
+def test_a_bias_is_added_to_each_channel(backend, rng, case, portable):
+    arrays, kind = case.arrays(rng), Base if portable else type(backend)
     biases = [rng.standard_normal(n).astype(np.float32) for n in (case.filters, case.channels)]
-    for kind in (type(backend), Base):
-        plain = all_three(kind, backend, case, *arrays)
-        found = all_three(kind, backend, case, *arrays, biases)
-        for one, without, bias in zip(found, plain, biases, strict=False):
-            np.testing.assert_allclose(one, without + bias, rtol=1e-5, atol=1e-5)
+    plain = all_three(kind, backend, case, *arrays)
+    found = all_three(kind, backend, case, *arrays, biases)
+    for one, without, bias in zip(found, plain, biases, strict=False):
+        np.testing.assert_allclose(one, without + bias, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["same, even", "all options", "many channels", "transposed"])
@@ -173,9 +177,10 @@ POOLS = {  # length, size, stride, dilation, padding along each axis
 }
 
 
+@each_version
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("slides", [pytest.param(s, id=name) for name, s in POOLS.items()])
-def test_the_first_of_the_largest_gets_all_of_delta(backend, rng, slides, ties):
+def test_the_first_of_the_largest_gets_all_of_delta(backend, rng, slides, ties, portable):
     shapes = ([2, *(getattr(s, k) for s in slides), 3] for k in ("length", "positions"))
     Z, delta = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
     Z = np.round(Z) if ties else Z
@@ -190,9 +195,9 @@ def test_the_first_of_the_largest_gets_all_of_delta(backend, rng, slides, ties):
                     first = (n, *over, c)
             S[(n, *at, c)] = Z[first]
             dZ[first] += delta[(n, *at, c)]
-    for kind in (type(backend), Base):
-        with backend.on_device():
-            found, kept = kind.max_pool(backend, backend.asarray(Z), slides)
-            back = kind.max_pool_gradient(backend, backend.asarray(delta), kept, slides)
-        np.testing.assert_array_equal(backend.to_numpy(found), S)
-        np.testing.assert_allclose(backend.to_numpy(back), dZ, rtol=1e-6, atol=1e-6)
+    kind = Base if portable else type(backend)
+    with backend.on_device():
+        found, kept = kind.max_pool(backend, backend.asarray(Z), slides)
+        back = kind.max_pool_gradient(backend, backend.asarray(delta), kept, slides)
+    np.testing.assert_array_equal(backend.to_numpy(found), S)
+    np.testing.assert_allclose(backend.to_numpy(back), dZ, rtol=1e-6, atol=1e-6)
