@@ -119,6 +119,11 @@ class NamedValues:
         return [(n, one) for n, one in self.walk() if one.params or one.state or one.ties]
 
     @functools.cached_property
+    def _inspected(self) -> list[Any]:
+        """The layers that keep something for readers."""
+        return [layer for layer in self.all_layers if "inspected" in vars(layer)]
+
+    @functools.cached_property
     def param_refs(self) -> Refs:
         """Where the parameters lie, in the order of ``params``."""
         return self._refs("params")
@@ -194,6 +199,17 @@ class NamedValues:
         }
 
     @contextmanager
+    def uninspected(self) -> Iterator[None]:
+        """Inside, layers keep nothing for readers, as their caches are cleared behind it."""
+        for layer in self._inspected:
+            layer.inspected = False
+        try:
+            yield
+        finally:
+            for layer in self._inspected:
+                layer.inspected = True
+
+    @contextmanager
     def holding(self, params: Params, state: State) -> Iterator[None]:
         """Lend the layers other arrays for a while, and clear what they kept on the way out.
 
@@ -205,7 +221,8 @@ class NamedValues:
         try:
             lock.trained_in = threading.get_ident()
             self.params, self.state = params, state
-            yield
+            with self.uninspected():
+                yield
         finally:
             self.params, self.state = kept_params, kept_state
             lock.trained_in = trained_in

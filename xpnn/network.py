@@ -26,8 +26,8 @@ from xpnn.training_lock import TrainingLock
 from xpnn.typing import Array, Shape
 
 BOUND = {
-    "root", "backend", "all_layers", "_leaves", "_ties", "param_refs", "state_refs", "_is_made",
-    "_lock",
+    "root", "backend", "all_layers", "_leaves", "_inspected", "_ties", "param_refs", "state_refs",
+    "_is_made", "_lock",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -287,7 +287,7 @@ class Network(NamedValues, FixedAttributes):
         mapped = is_mapped(x) and x.ndim > 0
         what = f"a prediction of {batch_size} samples at a time"
         room = self.backend.room_for(what, "predict fewer samples, or take a smaller batch_size")
-        with room, self.backend.on_device():
+        with room, self.backend.on_device(), self.uninspected():
             x = x if mapped else self.admit(x)
             count = x.shape[0]
             if count == 0:

@@ -73,6 +73,9 @@ class Layer(KnownAttributes):
             for them, or shapes follow from them. All others act from the next step on.
         passes_back: a training step sets it to False on the layer that sees the data, whose
             dL/d(input) nobody reads; ``backward`` may then return None. A layer may ignore it.
+        inspected: only of layers that keep more in ``cache`` for a reader than ``backward`` needs,
+            and make it, True, in their ``__init__``: whether there may be a reader. Training steps
+            and ``predict`` set it to False, as they clear all caches themselves.
     """
 
     takes: Literal["floats", "integers"] = "floats"

@@ -46,6 +46,8 @@ class LayerSubject(Complaints):
         self.start = {id(one): self._snapshot(one.state) for _, one in layer.walk()}
         self._output = backend.compiled(self._forward)
         self._passes = backend.compiled(self._forward_and_backward)
+        self._passes_in_a_step = backend.compiled(self._forward_and_backward_in_a_step)
+        self._with_readers: list[Any] = [one for _, one in layer.walk() if "inspected" in vars(one)]
 
     def params(self) -> Values:
         """Copies of all parameters."""
@@ -91,7 +93,36 @@ class LayerSubject(Complaints):
             name: self._on_host(grads[name]) if name in grads else None for name in self._places()
         }
         found[self.flow] = None if back is None else self._on_host(back)
+        if self._with_readers:
+            self._compare_in_a_step(lent, lent_delta, {**found, "(output)": self._on_host(output)})
         return found
+
+    def _compare_in_a_step(
+        self, lent: dict[str, Array], delta: Array, wanted: dict[str, np.ndarray | None]
+    ) -> None:
+        """Complain of what differs where layers keep nothing for readers, as in a step."""
+        output, back, grads = self._passes_in_a_step(lent, delta)
+        self._fill(lent)
+        for name, array in {**grads, self.flow: back, "(output)": output}.items():
+            one, other = wanted.get(name), None if array is None else self._on_host(array)
+            if one is not None and other is not None:
+                scale = 1e-6 * float(np.max(np.abs(one), initial=1e-6))
+                if not np.allclose(other, one, rtol=0, atol=scale):
+                    self.complain(f"in a training step, where nobody reads caches, {name} differs")
+
+    def _forward_and_backward_in_a_step(
+        self, lent: dict[str, Array], delta: Array
+    ) -> tuple[Array, Array | None, dict[str, Array]]:
+        backend, least = self.backend, self.backend.attention_from
+        try:
+            backend.attention_from = 0
+            for one in self._with_readers:
+                one.inspected = False
+            return self._forward_and_backward(lent, delta)
+        finally:
+            backend.attention_from = least
+            for one in self._with_readers:
+                one.inspected = True
 
     def inside(self, values: Values) -> list[tuple[str, Layer, np.ndarray]]:
         """Every layer inside, by name, with the input that it sees; innermost last."""

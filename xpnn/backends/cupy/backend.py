@@ -41,6 +41,7 @@ class CupyBackend(Backend):
     joint_size = math.inf
     side_by_side = 1 << 25  # entries: 128 MiB of float32 for one layer
     stacks = 256  # an H100 has 132 multiprocessors
+    attention_from = 2048  # below, softmax in one sweep is preferred to less memory
     compiles = "known"
     _lacks: str | None = None  # of cuDNN: why there is none, and what to type
 

@@ -29,6 +29,7 @@ class JaxBackend(Backend):
     array_type = "jax:Array"
     counters_on_device = True
     compiles = "all"
+    attention_from = 512  # measured on a CPU
     positions_first = False
 
     def load_namespace(self) -> Namespace:

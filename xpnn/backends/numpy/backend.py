@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.numpy import attention
 from xpnn.backends.numpy.binding import bind_each
 from xpnn.backends.numpy.fusion import bind_fused
 from xpnn.backends.numpy.replay import Replayed
@@ -141,6 +142,34 @@ class NumpyBackend(Backend):
 
     def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
         return recordable(super().random_bits)(seed, draw, shape)
+
+    def attention(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array]:
+        return recordable(attention.attention)(Q, K, V, scale, causal, mask)
+
+    def attention_gradients(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        A: Array,
+        statistics: Array,
+        dA: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        given = Q, K, V, A, statistics, dA
+        return recordable(attention.attention_gradients)(*given, scale, causal, mask)
 
     def erfc(self, x: Array) -> Array:
         try:

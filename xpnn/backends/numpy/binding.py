@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.numpy.arena import Arrays
+from xpnn.backends.numpy.attention import attention, attention_gradients
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import as_equal_rows, lies_by_columns
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
@@ -306,6 +307,12 @@ def _joined(binder: Binder, call: Call, expand: bool) -> list[Bound] | None:
     return [partial(np.concatenate, arrays, where, out)]
 
 
+def _into_targets(binder: Binder, call: Call) -> list[Bound]:
+    """A function that takes the arrays for its results as ``out``."""
+    arguments = tree_map(binder.array, call.arguments)
+    return [partial(call.function, *arguments, out=[binder.array(one) for one in call.results])]
+
+
 SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.matmul: _matmul,
     cast: _cast,
@@ -314,4 +321,6 @@ SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.where: _where,
     np.concatenate: _concatenate,
     np.stack: _stack,
+    attention: _into_targets,
+    attention_gradients: _into_targets,
 }

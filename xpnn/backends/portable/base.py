@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from xpnn.backends.portable.attention import Attention
 from xpnn.backends.portable.boundary import Boundary
 from xpnn.backends.portable.convolution import Convolutions
 from xpnn.backends.portable.device_memory import DeviceMemory
@@ -22,7 +23,7 @@ from xpnn.typing import Array, Namespace, Shape
 OPEN_GROUPS = 16  # of small parameters; all of them are looked at for each parameter
 
 
-class Backend(Reductions, Convolutions, Pooling, RandomWords, DeviceMemory, Boundary):
+class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceMemory, Boundary):
     """One array library on one device.
 
     Layers do their math on ``xp``, the library under the names of the array API standard. What the
@@ -50,6 +51,8 @@ class Backend(Reductions, Convolutions, Pooling, RandomWords, DeviceMemory, Boun
             processor of a GPU. 1 where the library does so itself.
         positions_first: whether images lie positions first, as the portable products of windows
             want it, rather than batch first, as libraries that convolve do.
+        attention_from: how many queries or keys there have to be for a training step to work by
+            ``attention``, which keeps no weights; with fewer, to keep them is faster.
         compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
             are "known" to be pure, or "none".
     """

@@ -13,7 +13,7 @@ from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.portable.convolution import over_parts
 from xpnn.backends.portable.windows import Slide
-from xpnn.backends.torch import convolution, pooling
+from xpnn.backends.torch import attention, convolution, pooling
 from xpnn.backends.torch.compiling import TracedStep
 from xpnn.errors import BackendUnavailable, Change, DataError
 from xpnn.numerics import HOST, LONGEST_SUM
@@ -45,6 +45,8 @@ class TorchBackend(Backend):
                     f"torch cannot use {device!r} here: {fault}; use backend='torch' for the CPU"
                 )
         super().__init__(device)
+        if self.device.type != "cpu":
+            self.attention_from = 2048  # below, to keep all weights takes fewer calls
 
     def load_namespace(self) -> Namespace:
         import array_api_compat.torch as xp
@@ -235,6 +237,38 @@ class TorchBackend(Backend):
 
     def max_pool_gradient(self, delta: Array, kept: Any, slides: Sequence[Slide]) -> Array:
         return pooling.max_pool_gradient(delta, kept, slides, self)
+
+    def attention(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array]:
+        if self.device.type != "cpu":
+            return super().attention(Q, K, V, scale=scale, causal=causal, mask=mask)
+        return attention.attention(Q, K, V, scale, causal, mask)
+
+    def attention_gradients(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        A: Array,
+        statistics: Array,
+        dA: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        given = Q, K, V, A, statistics, dA
+        if self.device.type != "cpu":
+            return super().attention_gradients(*given, scale=scale, causal=causal, mask=mask)
+        return attention.attention_gradients(*given, scale, causal, mask)
 
     def erfc(self, x: Array) -> Array:
         import torch

@@ -38,6 +38,11 @@ class MultiHeadAttention(Container):
         dQ = dS K / sqrt(d)                     dK = dS^T Q / sqrt(d)
         dL/dW_q = Z^T dQ, and so on             dL/dZ = dQ W_q^T, and so on
 
+    In a training step and in ``predict``, long sequences go by ``Backend.attention``, which works P
+    out block by block, and again in backward, and so keeps no array of (time, length). P is made as
+    a whole, and is there to look at in ``cache["P"]``, where dropout acts on it, behind a plain
+    ``network.forward``, while a text is generated, and below ``backend.attention_from`` steps.
+
     The sum of dP P over the keys equals that of dA A over the d features, but for rounding: only
     the former is dP itself where P is 1, so that dS is 0 there.
 
@@ -79,6 +84,7 @@ class MultiHeadAttention(Container):
         self.dropout = Dropout(dropout)
         super().__init__([self.dropout])
         self.heads, self.causal, self.rotate = heads, causal, rotate
+        self.inspected = True
         self.use_bias, self.weight_init = use_bias, weight_init
 
     # Shapes and starting values -----------------------------------------------------------------
@@ -162,44 +168,77 @@ class MultiHeadAttention(Container):
                 f"{self!r} goes by the order of the steps of one sequence, and cannot look at "
                 f"another; make it without causal and rotate"
             )
-        xp = self.xp
         _check_attend(self, Z, context, mask)
         Q, K, V = self._queries_keys_values(Z, context, mask)
-        scores = widened(Q @ xp.matrix_transpose(K), xp)
-        barred = self._barred(mask, scores.shape[-1])
-        P = self.backend.softmax(scores, barred)
-        if barred is not None and mask is not None:  # a query may see no key at all
-            P *= xp.astype(~barred, P.dtype)
-        P = xp.astype(P, Z.dtype, copy=False)
-        dropped = self.dropout.forward(P, training)
-        A = self._side_by_side(dropped @ V)
-        self.cache.update(Z=Z, context=context, Q=Q, K=K, V=V, P=P, dropped=dropped, A=A)
+        if self._keeps_weights(Q, K, training):
+            Q = Q * _scale(Q)
+            A = self._looked_up(Q, K, V, mask, training)
+        else:
+            A, statistics = self.backend.attention(Q, K, V, **self._seen(Q, mask))
+            self.cache.update(P=None, statistics=statistics, seen=mask)
+        A = self._side_by_side(A)
+        self.cache.update(Z=Z, context=context, Q=Q, K=K, V=V, A=A)
         Y = A @ self.params["output_weight"]
         if self.use_bias:
             Y += self.params["output_bias"]
         return Y
 
+    def _keeps_weights(self, Q: Array, K: Array, training: bool) -> bool:
+        """Whether P is made as a whole: to be dropped from, read, or as there is little of it."""
+        dropped = training and self.dropout.rate > 0
+        few = max(Q.shape[2], K.shape[2]) < self.backend.attention_from
+        return self.inspected or dropped or few or "past" in self.cache
+
+    def _seen(self, Q: Array, mask: Array | None) -> dict[str, Any]:
+        return {"scale": _scale(Q), "causal": self.causal, "mask": mask}
+
+    def _looked_up(self, Q: Array, K: Array, V: Array, mask: Array | None, training: bool) -> Array:
+        """``A`` by way of all of P; Q has been multiplied with the scale."""
+        xp = self.xp
+        scores = widened(Q @ xp.matrix_transpose(K), xp)
+        barred = self._barred(mask, scores.shape[-1])
+        P = self.backend.softmax(scores, barred)
+        if barred is not None and mask is not None:  # a query may see no key at all
+            P *= xp.astype(~barred, P.dtype)
+        P = xp.astype(P, Q.dtype, copy=False)
+        dropped = self.dropout.forward(P, training)
+        self.cache.update(P=P, dropped=dropped)
+        return dropped @ V
+
     def attend_back(self, delta: Array) -> tuple[Array, Array | None]:
         """The backward of ``attend``: writes ``grads``; returns dL/dZ and dL/d(context)."""
         xp, A = self.xp, self.cache["A"]
-        Q, K, V, P = (self.cache[name] for name in ("Q", "K", "V", "P"))
+        Q, K, V = (self.cache[name] for name in ("Q", "K", "V"))
         self.grads["output_weight"] = _product_back(xp, A, delta)
         if self.use_bias:
             self.grads["output_bias"] = sum_to_features(delta, xp)
         dA = self._heads(delta @ self.params["output_weight"].T)
+        if self.cache["P"] is not None:
+            dQ, dK, dV = self._looked_up_back(Q, K, V, dA)
+        else:
+            statistics, seen = self.cache["statistics"], self._seen(Q, self.cache["seen"])
+            dQ, dK, dV = self.backend.attention_gradients(
+                Q, K, V, self._heads(A), statistics, dA, **seen
+            )
+        if self.rotate:
+            dQ, dK = rotary_inverse(xp, dQ, 0), rotary_inverse(xp, dK, 0)
+        return self._projections_back(dQ, dK, dV)
+
+    def _looked_up_back(
+        self, Q: Array, K: Array, V: Array, dA: Array
+    ) -> tuple[Array, Array, Array]:
+        """The backward of ``_looked_up``."""
+        xp, P = self.xp, self.cache["P"]
         dV = xp.matrix_transpose(self.cache["dropped"]) @ dA
         dP = self.dropout.backward(dA @ xp.matrix_transpose(V))
         sums = self.fused["sum_of_products"](dP, P)
         dS = self.fused["scores_back"](P, dP, sums)
-        dQ, dK = dS @ K, xp.matrix_transpose(dS) @ Q
-        if self.rotate:
-            dQ, dK = rotary_inverse(xp, dQ, 0), rotary_inverse(xp, dK, 0)
-        return self._projections_back(dQ * _scale(dQ), dK, dV)
+        return dS @ K * _scale(Q), xp.matrix_transpose(dS) @ Q, dV
 
     def _queries_keys_values(
         self, Z: Array, context: Array | None, mask: Array | None
     ) -> list[Array]:
-        """Q / sqrt(d), K and V, (batch, heads, time, d) each; K and V with those of the past."""
+        """Q, K and V, (batch, heads, time, d) each; K and V with those of the past."""
         features, past = Z.shape[-1], self.cache.get("past")
         if context is None:
             joint = self._affine(Z, 0, 3 * features)
@@ -211,7 +250,7 @@ class MultiHeadAttention(Container):
         if self.rotate:
             start = 0 if past is None else past["position"]
             Q, K = rotary(self.xp, Q, start), rotary(self.xp, K, start)
-        return [Q * _scale(Q), *((K, V) if past is None else self._remembered(K, V, mask))]
+        return [Q, *((K, V) if past is None else self._remembered(K, V, mask))]
 
     def _affine(self, Z: Array, first: int, last: int) -> Array:
         S = Z @ self.params["weight"][:, first:last]
