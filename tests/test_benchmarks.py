@@ -1,20 +1,25 @@
 """The benchmarks run, and what they time is the same network in every column."""
 
 import importlib
+import json
 import math
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import benchmarks
+from benchmarks import gpu
 from benchmarks.__main__ import columns, measure, show
-from benchmarks.gpu import COLUMNS, runs_of, table
+from benchmarks.gpu_works import SMALL
+from benchmarks.gpu_works import WORKS as GPU_WORKS
 from benchmarks.peers_column import ARCHITECTURES, make_trainer, register
-from benchmarks.works import WORKS, mlp, torch_run, xpnn_run
+from benchmarks.works import WORKS, mlp, torch_run
 from tests.conftest import needs
-from xpnn import Network
+from xpnn import LSTM, Network
 
 ADAM = {"name": "adam", "lr": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
 SPECS = {
@@ -42,15 +47,16 @@ def test_a_table_of_one_small_network(capsys):
 
 
 @needs("torch")
-@pytest.mark.parametrize("title", WORKS)
+@pytest.mark.parametrize("title", [*WORKS, *SMALL])
 def test_torch_times_the_same_network(title):
     import torch
 
-    work = WORKS[title]
+    work = (WORKS | SMALL)[title]
     ours = Network(work.layers(), work.input_shape).params.values()
     theirs = [param.numel() for param in work.torch(torch.nn).parameters()]
-    if "LSTM" in title:
-        theirs.remove(512)  # torch.nn.LSTM has two biases, of which only the sum counts
+    for layer in Network(work.layers(), work.input_shape).layers:
+        if isinstance(layer, LSTM):  # torch.nn's has two biases, of which only the sum counts
+            theirs.remove(4 * layer.units)
     assert sum(math.prod(param.shape) for param in ours) == sum(theirs)
 
 
@@ -88,15 +94,51 @@ def test_the_columns_drive_a_trainer():
     assert last < first
 
 
-def test_the_table_of_a_gpu(capsys):
-    """On a machine without one, all columns are named and left out; NumPy stands in for them."""
-    work = mlp([4, 3, 2], batch=5)
-    runs_of(work, {"no such": lambda work: xpnn_run(work, backend="no such library")})
-    assert "no column no such" in capsys.readouterr().out
-    times = measure({"PyTorch": xpnn_run(work, "numpy"), **runs_of(work, COLUMNS)}, 2, 1e-4)
-    lines = table("tiny", work, times).splitlines()
-    assert lines[0].startswith("### tiny: ")
-    assert any(line.startswith("| PyTorch |") and line.endswith(" 1.00 |") for line in lines)
+def test_the_works_of_a_gpu_are_there_in_small():
+    for real, small in zip(GPU_WORKS.values(), SMALL.values(), strict=True):
+        names = [list(Network(one.layers(), one.input_shape).params) for one in (real, small)]
+        assert names[0] == names[1]
+
+
+@needs("torch")
+def test_the_benchmark_of_a_gpu(capsys, tmp_path):
+    """Without a GPU its columns are named and left out; on the CPU each has a process."""
+    given = ["--works", "MLP", "--columns", "xpnn on torch, TF32", "PyTorch, TF32", "cupy, float16"]
+    few = ["--small", "--cpu", "--rounds", "2", "--seconds", "0.001", "--json", "found.json"]
+    gpu.main([*given, *few[:-1], str(tmp_path / few[-1])])
+    printed = capsys.readouterr().out
+    assert "### MLP, small: 370 parameters" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("| PyTorch, TF32 |"))
+    assert line.split(" | ")[2] == "1.00"
+    found = json.loads((tmp_path / "found.json").read_text())["MLP, small"]
+    assert len(found["xpnn on torch, TF32"]["step"]) == 2
+    assert ("xpnn on cupy, float16" in found) != ("no column xpnn on cupy, float16" in printed)
+
+
+def test_a_benchmark_out_of_time_says_so(capsys):
+    gpu.main(["--small", "--works", "LSTM", "--columns", "no graph", "--limit", "0"])
+    assert "no column xpnn on cupy, TF32, no graph: out of time" in capsys.readouterr().out
+
+
+def test_a_profile_shows_what_takes_longest():
+    kernels = [("sum", 3e-3, 4.0), ("product", 1e-3, 2.0)]
+    first, second = gpu.profile_table("xpnn", kernels, count=1).splitlines()
+    assert first == "xpnn: 4.000 ms a step in 6 launches"
+    assert second.split() == ["3.000", "ms", "4", "x", "sum"]
+
+
+@needs("cupy")
+def test_what_a_step_launches_is_counted_without_running_it():
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.counted", "--small"]
+    chosen = ["--works", "MLP", "--precisions", "TF32", "--json", "-"]
+    done = subprocess.run([*command, *chosen], capture_output=True, text=True, check=True)
+    (step,) = json.loads(done.stdout).values()
+    assert (step["products"], step["unseen launches"]) == (11, 0)
+    sizes = [(16, 8), (8, 8), (8, 8), (8, 10)]
+    forward = sum(2 * 4 * a * b for a, b in sizes)
+    assert step["flop"] == 3 * forward - 2 * 4 * 16 * 8  # no gradient of the inputs
+    weights = sum((a + 1) * b for a, b in sizes)
+    assert step["calls"]["adam"][1] >= 4 * 7 * weights  # four arrays read, three written
 
 
 @needs("torch")
