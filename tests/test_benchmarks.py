@@ -96,8 +96,8 @@ def test_the_columns_drive_a_trainer():
 
 def test_the_works_of_a_gpu_are_there_in_small():
     for real, small in zip(GPU_WORKS.values(), SMALL.values(), strict=True):
-        names = [list(Network(one.layers(), one.input_shape).params) for one in (real, small)]
-        assert names[0] == names[1]
+        kinds = [[type(layer) for layer in one.layers()] for one in (real, small)]
+        assert kinds[0] == kinds[1]
 
 
 @needs("torch")
