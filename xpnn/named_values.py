@@ -211,22 +211,31 @@ class NamedValues:
 
     @contextmanager
     def holding(self, params: Params, state: State) -> Iterator[None]:
-        """Lend the layers other arrays for a while, and clear what they kept on the way out.
+        """Lend the layers other arrays for a step, and clear what they kept on the way out.
 
         So a training step is a function of arrays alone, and nothing that a compiler traced
         outlives the trace.
         """
-        kept_params, kept_state = self.params, self.state
+        kept_params, kept_state, within = self.params, self.state, self.root.in_step
         lock, trained_in = self._lock, self._lock.trained_in
         try:
             lock.trained_in = threading.get_ident()
             self.params, self.state = params, state
+            self._set_in_step(True)
             with self.uninspected():
                 yield
         finally:
+            self._set_in_step(within)
             self.params, self.state = kept_params, kept_state
             lock.trained_in = trained_in
             self.root.clear()
+
+    def _set_in_step(self, within: bool) -> None:
+        for layer in self.all_layers:
+            if within:
+                vars(layer)["in_step"] = True
+            else:  # it is nothing that a layer was made with, and that a checkpoint would hold
+                vars(layer).pop("in_step", None)
 
 
 def _with_outer(name: str) -> list[str]:

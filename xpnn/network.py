@@ -242,9 +242,11 @@ class Network(NamedValues, FixedAttributes):
         """
         entry = self._entry_layer()
         entry.passes_back = to_input
+        given = [delta]
+        del delta  # once the last layer has read it, nobody holds it
         try:
             with self.backend.on_device():
-                return self.root.backward(delta)
+                return self.root.backward(given.pop())
         except KeyError as error:
             if any(layer.cache for _, layer in self.walk()):
                 raise

@@ -16,6 +16,7 @@ from xpnn.initializers import check_room
 from xpnn.layers.registration import arguments_of, changeable
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.typing import Array, Namespace, Params, Range, Shape, State
+from xpnn.weak_methods import without_holding
 
 ANY_NUMBER: Range = (-math.inf, math.inf)
 
@@ -76,10 +77,13 @@ class Layer(KnownAttributes):
         inspected: only of layers that keep more in ``cache`` for a reader than ``backward`` needs,
             and make it, True, in their ``__init__``: whether there may be a reader. Training steps
             and ``predict`` set it to False, as they clear all caches themselves.
+        in_step: whether this is a step, of training or evaluation: nobody looks at what layers
+            keep, so what ``backward`` has read is forgotten right behind it.
     """
 
     takes: Literal["floats", "integers"] = "floats"
     gives: ClassVar[Range | None] = None
+    in_step = False
     looked_at: ClassVar[dict[str, Any]] = {
         "trainable": _as_flag,
         "regularizers": _as_rules,
@@ -227,7 +231,8 @@ class Layer(KnownAttributes):
 
     def _fuse(self) -> None:
         """Call ``fuse``, and note the hyperparameters that it was called with."""
-        fused = self.fuse(self.backend.elementwise)
+        elementwise = self.backend.elementwise
+        fused = self.fuse(lambda rule, *rest: elementwise(without_holding(rule), *rest))
         if not isinstance(fused, dict):
             raise XpnnError(
                 f"fuse of {type(self).__name__} returned {fused!r}; return the sweeps by name, as "
@@ -305,6 +310,11 @@ class Layer(KnownAttributes):
         yield prefix, self
         for name, child in self.children().items():
             yield from child.walk(f"{prefix}.{name}" if prefix else name)
+
+    def forget(self) -> None:
+        """Drop what ``forward`` kept, here and in all layers inside."""
+        for _, layer in self.walk():
+            layer.cache.clear()
 
     def clear(self) -> None:
         """Forget what ``forward`` and ``backward`` kept, here and in all layers inside."""

@@ -115,7 +115,8 @@ class Sequential(Container):
     """Layers one after another: the output of each is the input of the next.
 
     ``S = f_n(...f_2(f_1(Z)))``; backward hands delta through them from last to first, which is the
-    chain rule read from the right.
+    chain rule read from the right. In a step each layer forgets what it kept once its backward has
+    run, so that memory falls along the way.
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -151,6 +152,8 @@ class Sequential(Container):
     def backward(self, delta: Array) -> Array | None:
         for layer in reversed(self.layers):
             delta = layer.backward(delta)
+            if self.in_step:
+                layer.forget()
             if delta is None:  # what lies further up learns nothing
                 break
         return delta

@@ -27,6 +27,7 @@ from xpnn.initializers import ones, zeros
 from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Shape, State
+from xpnn.weak_methods import without_holding
 
 
 class Normalization(Layer):
@@ -75,7 +76,7 @@ class Normalization(Layer):
     def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
         return {
             "mean": self.means(None),
-            "inverse": self.means(square_rule, self.invert_rule),
+            "inverse": self.means(square_rule, without_holding(self.invert_rule)),
             "mean_of_products": self.means(wide_product_rule),
             "sum_of_products": self.backend.sums(wide_product_rule, features=True),
             "sum": self.backend.sums(None, features=True),
@@ -319,17 +320,18 @@ class GroupNorm(Normalization):
     def means(
         self, rule: Callable[..., Any] | None, finish: Callable[..., Any] | None = None
     ) -> Callable[..., Array]:
-        xp, one, finished = self.xp, *map(self._swept, (rule, finish))
+        xp, groups = self.xp, self.groups
+        one, finished = map(self._swept, (rule, finish))
 
         def averaged(*arrays: Array) -> Array:
-            X = widened(one(*arrays), self.xp)
+            X = widened(one(*arrays), xp)
             batch, *between, features = X.shape
-            width = features // self.groups
+            width = features // groups
             for _ in between:  # one axis after another, which NumPy does many times as fast
                 X = xp.sum(X, axis=1)
-            sums = xp.sum(xp.reshape(X, (batch, self.groups, width)), axis=2, keepdims=True)
+            sums = xp.sum(xp.reshape(X, (batch, groups, width)), axis=2, keepdims=True)
             means = finished(sums / (math.prod(between) * width))
-            means = xp.broadcast_to(means, (batch, self.groups, width))
+            means = xp.broadcast_to(means, (batch, groups, width))
             return xp.reshape(means, (batch, *[1] * len(between), features))
 
         return averaged

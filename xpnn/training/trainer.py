@@ -31,6 +31,7 @@ from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
 from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
 from xpnn.typing import Array, Loss, OptState
+from xpnn.weak_methods import without_holding
 
 logger = logging.getLogger("xpnn")
 
@@ -129,7 +130,7 @@ class Trainer(KnownAttributes):
             network,
             loss,
             optimizer,
-            self._take_step,
+            without_holding(self._take_step),
             tuple(metrics),
             as_precision(precision, network),
             _as_parts(accumulate),

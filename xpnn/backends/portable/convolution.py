@@ -251,14 +251,28 @@ def spread(delta: Array, K: Array, slides: Sequence[Slide], backend: Convolution
     rows = xp.reshape(delta, (*stacks, -1, outputs))
     K = xp.matrix_transpose(K)
 
-    def folded(axis: int, entry: int) -> Array:
-        if axis == len(slides):
-            return xp.reshape(rows @ _entry(K, entry), (groups, *positions, batch, -1))
-        size = slides[axis].size
-        parts = [folded(axis + 1, entry * size + k) for k in range(size)]
-        return fold(parts, axis + 1, slides[axis], backend)
+    def product(entry: int) -> Array:
+        return xp.reshape(rows @ _entry(K, entry), (groups, *positions, batch, -1))
 
-    return folded(0, 0)
+    return _folded(product, 0, 0, slides, backend)
+
+
+def _folded(
+    product: Callable[[int], Array],
+    axis: int,
+    entry: int,
+    slides: Sequence[Slide],
+    backend: Convolutions,
+) -> Array:
+    """The products of the kernel's entries from ``entry`` on, put back along ``axis`` and behind.
+
+    No function inside of ``spread``: one that calls itself would hold the arrays of its caller.
+    """
+    if axis == len(slides):
+        return product(entry)
+    size = slides[axis].size
+    parts = [_folded(product, axis + 1, entry * size + k, slides, backend) for k in range(size)]
+    return fold(parts, axis + 1, slides[axis], backend)
 
 
 def _entry(K: Array, k: int) -> Array:

@@ -72,6 +72,7 @@ class Recording:
         }
         self.calls = needed(tape.calls, self.kept)
 
+        tape.counted.clear()  # stand-ins, which hold the tape
         numbers = {k: one for k, one in enumerate(stand_ins) if isinstance(one, RecordedNumber)}
         self.slots = {k: one.slot for k, one in numbers.items()}
         self.number_count = tape.numbers

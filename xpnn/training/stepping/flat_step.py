@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from xpnn.network import Network
 from xpnn.trees import Structure
@@ -60,20 +60,28 @@ class FlatStep:
         form = self._form
         if form is None or not form.matches(opt_state):
             form = Structure(opt_state)
-            self.run, self._form = self.finish(self._of_list, donate=(0,)), form
+            on_a_list = _on_a_list(self.network, self.step, form)
+            self.run, self._form = self.finish(on_a_list, donate=(0,)), form
         own = (*self.network.param_refs, *self.network.state_refs)
         self._refs = [(holder, key) for _, holder, key in own] + form.holders(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
 
-    def _of_list(
-        self, values: list[Any], x: Array, y: Array, weight: Array | None
+
+def _on_a_list(
+    network: Network,
+    step: Callable[..., tuple[Params, State, OptState, Any]],
+    form: Structure,
+) -> Callable[..., tuple[list[Any], Any]]:
+    """The step on a list: parameters, state, slots of the optimizer in that form."""
+
+    def on_a_list(
+        values: list[Any], x: Array, y: Array, weight: Array | None
     ) -> tuple[list[Any], Any]:
-        """The step on a list: parameters, state, slots of the optimizer."""
-        network, form, left = self.network, cast(Structure, self._form), iter(values)
+        left = iter(values)
         params = {name: next(left) for name, _, _ in network.param_refs}
         state = {name: next(left) for name, _, _ in network.state_refs}
         opt_state = form.rebuild(left)
-        params, state, opt_state, value = self.step(params, state, opt_state, x, y, weight)
+        params, state, opt_state, value = step(params, state, opt_state, x, y, weight)
         if not form.matches(opt_state):
             changed = {
                 ".".join(map(str, path)) for path in {*form.paths} ^ {*Structure(opt_state).paths}
@@ -87,3 +95,5 @@ class FlatStep:
             *(state[name] for name, _, _ in network.state_refs),
             *form.flatten(opt_state),
         ], value
+
+    return on_a_list

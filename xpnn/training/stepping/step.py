@@ -108,8 +108,10 @@ def _make_step(
     ) -> tuple[Params, State, OptState, Weighed]:
         x, y, weight = convert(x, y, weight)
         scale = None if scaling is None else opt_state["loss_scale"]
-        lent = params if precision is None else precision.lent(params, backend)
-        value, grads, after = gradients(lent, state, x, y, weight, scale)
+        value, grads, after = gradients(
+            params if precision is None else precision.lent(params, backend),
+            *(state, x, y, weight, scale),
+        )
         learned = {name: grad for name, grad in grads.items() if name in trainable}
         value, learned = penalize(value, params, learned, scale)
         params, new_opt_state = update(params, learned, opt_state)
@@ -161,8 +163,8 @@ def _make_gradients(network: Network, loss: Loss, precision: MixedPrecision | No
         is_new = x.shape not in seen
         with network.holding(params, state), watch(trainable) if is_new else nullcontext():
             x = x if precision is None else precision.narrowed(x, backend)
-            value, delta = first_delta(network.root.forward(x, training=True), y, weight, factor)
-            network.backward(delta, to_input=False)
+            value, *deltas = first_delta(network.root.forward(x, training=True), y, weight, factor)
+            network.backward(deltas.pop(), to_input=False)  # nobody here holds it meanwhile
             found = value, network.grads, network.state
         seen.add(x.shape)
         return found
