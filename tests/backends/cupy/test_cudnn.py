@@ -323,7 +323,9 @@ def test_without_it_the_products_are_those_of_the_portable_version(without, rng,
     assert place.positions_first
     said = [one.getMessage() for one in caplog.records]
     assert said == [place.missing()]
-    assert said[0].startswith("convolutions go without cuDNN, which is faster: ")
+    assert said[0].startswith(
+        "convolutions, and attention in half precision, go without cuDNN, which is faster: "
+    )
     assert why in said[0]
     assert "type: pip install 'nvidia-cudnn-frontend>=1.18,<1.23' nvidia-cudnn-cu1" in said[0]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.cuda_driver import driver_fault
-from xpnn.backends.cupy import bfloat16, convolution, windows
+from xpnn.backends.cupy import attention, bfloat16, convolution, windows
 from xpnn.backends.cupy.cudnn import Cudnn, CudnnMissingError, opened
 from xpnn.backends.cupy.graph import CapturedStep
 from xpnn.backends.cupy.kernels import concat, random_bits, random_mask, side_by_side, stack
@@ -100,7 +100,7 @@ class CupyBackend(Backend):
 
     @functools.cached_property
     def _cudnn(self) -> Cudnn | None:
-        """cuDNN on this GPU, looked for when the first layer slides a window; None without it."""
+        """cuDNN on this GPU, looked for when first there is work for it; None without it."""
         if _is_rocm():
             return None
         try:
@@ -289,6 +289,62 @@ class CupyBackend(Backend):
             if dW is not None:
                 return dW
         return super().convolve_kernel_gradient(Z, delta, slides, groups)
+
+    def prefers_weights(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> bool:
+        if attention.is_half(Q) and self._cudnn is not None:
+            given = Q, K, V, scale, causal, mask
+            if attention.serves(*given, self._cudnn, self.deterministic):
+                return False
+        return super().prefers_weights(Q, K, V, scale=scale, causal=causal, mask=mask)
+
+    def attention(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array]:
+        if attention.is_half(Q) and self._cudnn is not None:
+            given = Q, K, V, scale, causal, mask
+            found = attention.attention(*given, self._cudnn, self.deterministic)
+            if found is not None:
+                return found
+        return super().attention(Q, K, V, scale=scale, causal=causal, mask=mask)
+
+    def attention_gradients(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        A: Array,
+        statistics: Array,
+        dA: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        options: dict[str, Any] = {"scale": scale, "causal": causal, "mask": mask}
+        if statistics.shape[-1] == 1:  # cuDNN's
+            assert self._cudnn is not None
+            given = Q, K, V, A, statistics, dA, scale, causal, mask
+            found = attention.attention_gradients(*given, self._cudnn, self.deterministic)
+            if found is not None:
+                return found
+            A, statistics = super().attention(Q, K, V, **options)
+        return super().attention_gradients(Q, K, V, A, statistics, dA, **options)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         import cupy

@@ -37,7 +37,7 @@ class Product:
     exact: bool
     deterministic: bool
 
-    def lay_out(self, graph: Any, dtype: Any) -> list[Any]:
+    def lay_out(self, graph: Any, dtype: Any, wide: Any) -> list[Any]:
         """The tensors of the operands, of the bias and of the result."""
         given = [
             graph.tensor(name=f"given {k}", data_type=dtype, **_layout(shape))

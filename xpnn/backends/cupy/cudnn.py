@@ -19,9 +19,10 @@ from xpnn.typing import Array
 logger = logging.getLogger("xpnn")
 
 # Releases whose graphs of convolutions gave the right values on a GPU, with cuDNN 9. The extras
-# cuda12 and cuda13 leave 1.23 and 1.24 out, whose attention wants a newer cuDNN than 9.19; their
+# cuda12 and cuda13 leave 1.23 and 1.24 out: attention of 1.24 wants a newer cuDNN than 9.19; its
 # convolutions are right. What comes later was never tried and brings other packages along.
 OLDEST, NEWEST = (1, 18), (1, 24)
+NEWEST_FOR_ATTENTION = (1, 22)
 OLDEST_LIBRARY = 90_000  # cuDNN 9.0.0, as it counts its own versions
 INSTALL = "pip install 'nvidia-cudnn-frontend>=1.18,<1.23' nvidia-cudnn-cu{cuda}"
 
@@ -51,8 +52,14 @@ class Form(Protocol):
     @property
     def deterministic(self) -> bool: ...
 
-    def lay_out(self, graph: Any, dtype: Any) -> list[Any]:
-        """Describe it to ``graph``; returns the tensors in the order of arrays in ``run``."""
+    def lay_out(self, graph: Any, dtype: Any, wide: Any) -> list[Any]:
+        """Describe it to ``graph``; returns the tensors in the order of arrays in ``run``.
+
+        Args:
+            graph: of cuDNN.
+            dtype: ``dtype`` in cuDNN's words.
+            wide: float32 in cuDNN's words.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +76,9 @@ class Cudnn:
 
     Its handle is not for two threads at once, so there is a lock around it; work goes to whatever
     stream is CuPy's current one, while a step is captured, too.
+
+    Attributes:
+        attends: whether its attention was tried.
     """
 
     def __init__(self, module: Any, device: int):
@@ -77,6 +87,7 @@ class Cudnn:
         with cupy.cuda.Device(device):
             self.handle = module.create_handle()
         self.module, self._lock = module, threading.Lock()
+        self.attends = _version(module) <= NEWEST_FOR_ATTENTION
         self.plan = functools.lru_cache(PLANS)(self._plan)
 
     def _plan(self, form: Form) -> Plan | None:
@@ -89,7 +100,7 @@ class Cudnn:
             compute_data_type=wide,
             handle=self.handle,
         )
-        tensors = form.lay_out(graph, dtype)
+        tensors = form.lay_out(graph, dtype, wide)
         notes = (NOT_EXACT if form.exact else ()) + (
             ("NONDETERMINISTIC",) if form.deterministic else ()
         )
@@ -110,7 +121,7 @@ class Cudnn:
         return Plan(graph, tuple(tensors), graph.get_workspace_size())
 
     def run(self, plan: Plan, arrays: Sequence[Array]) -> None:
-        """Fill the last of the arrays, which all lie in one piece, on CuPy's current stream.
+        """Fill the results, the last of the arrays, on CuPy's current stream.
 
         Addresses are handed over, as the package would make the null stream wait for an array,
         which CUDA forbids while a stream is captured.
@@ -165,7 +176,8 @@ def opened(device: int) -> Cudnn:
     def unusable(why: str) -> CudnnMissingError:
         install = INSTALL.format(cuda=cupy.cuda.runtime.runtimeGetVersion() // 1000)
         return CudnnMissingError(
-            f"convolutions go without cuDNN, which is faster: {why}; type: {install}"
+            "convolutions, and attention in half precision, go without cuDNN, which is faster: "
+            f"{why}; type: {install}"
         )
 
     try:
@@ -174,8 +186,7 @@ def opened(device: int) -> Cudnn:
         raise unusable("nvidia-cudnn-frontend is not installed") from None
     except (ImportError, OSError, RuntimeError, AssertionError) as error:  # the last: two cuDNNs
         raise unusable(f"importing nvidia-cudnn-frontend fails, {_first_line(error)}") from error
-    version = tuple(map(int, re.findall(r"\d+", cudnn.__version__)[:2]))
-    if not OLDEST <= version <= NEWEST:
+    if not OLDEST <= _version(cudnn) <= NEWEST:
         raise unusable(f"nvidia-cudnn-frontend {cudnn.__version__} was never tried")
     try:  # a RuntimeError where there is no cuDNN, or "Multiple libcudart libraries found"
         if cudnn.backend_version() < OLDEST_LIBRARY:
@@ -183,6 +194,10 @@ def opened(device: int) -> Cudnn:
         return Cudnn(cudnn, device)
     except RuntimeError as error:
         raise unusable(f"cuDNN does not load, {_first_line(error)}") from error
+
+
+def _version(module: Any) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", module.__version__)[:2]))
 
 
 def _first_line(error: BaseException) -> str:

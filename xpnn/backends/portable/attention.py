@@ -45,6 +45,23 @@ class Attention:
     device: Any
     attention_from: int = BLOCK
 
+    def prefers_weights(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> bool:
+        """Whether a training step had better keep all weights of ``attention`` for these.
+
+        Args:
+            Q, K, V, scale, causal, mask: as for ``attention``.
+        """
+        return max(Q.shape[2], K.shape[2]) < self.attention_from
+
     def attention(
         self,
         Q: Array,

@@ -170,7 +170,7 @@ class MultiHeadAttention(Container):
             )
         _check_attend(self, Z, context, mask)
         Q, K, V = self._queries_keys_values(Z, context, mask)
-        if self._keeps_weights(Q, K, training):
+        if self._keeps_weights(Q, K, V, mask, training):
             Q = Q * _scale(Q)
             A = self._looked_up(Q, K, V, mask, training)
         else:
@@ -183,11 +183,14 @@ class MultiHeadAttention(Container):
             Y += self.params["output_bias"]
         return Y
 
-    def _keeps_weights(self, Q: Array, K: Array, training: bool) -> bool:
+    def _keeps_weights(
+        self, Q: Array, K: Array, V: Array, mask: Array | None, training: bool
+    ) -> bool:
         """Whether P is made as a whole: to be dropped from, read, or as there is little of it."""
         dropped = training and self.dropout.rate > 0
-        few = max(Q.shape[2], K.shape[2]) < self.backend.attention_from
-        return self.inspected or dropped or few or "past" in self.cache
+        if self.inspected or dropped or "past" in self.cache:
+            return True
+        return self.backend.prefers_weights(Q, K, V, **self._seen(Q, mask))
 
     def _seen(self, Q: Array, mask: Array | None) -> dict[str, Any]:
         return {"scale": _scale(Q), "causal": self.causal, "mask": mask}

@@ -1,0 +1,215 @@
+"""Attention by cuDNN, in half precision: read where a layer's joint product has left Q, K and V.
+
+cuDNN takes (batch, heads, time, d) with strides of any order, as long as the d numbers of a head
+lie side by side. Sums are in float32; of each query it keeps ``m + log l`` in float32, m and l as
+in ``portable/attention.py``. Where a query is sure of its key, its dS is a few roundings, not 0.
+
+Each function returns None for what cuDNN does not do, and for what was never tried: other dtypes,
+masks, heads of more than 128 features, and what it refuses itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xpnn.backends.cupy.cudnn import ALIGNMENT, Cudnn, Plan
+from xpnn.typing import Array, Shape
+
+HALVES = "float16", "bfloat16"
+FEATURES = 8  # of a head: multiples of so many, which are 16 bytes,
+MOST_FEATURES = 128  # and at most so many, by what the gradients are for on every GPU
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Attention forward or backward, for arrays of some shapes that lie in some way.
+
+    Attributes:
+        name: of the operation of a cuDNN graph.
+        queries: (batch, heads, time, d).
+        keys: (batch, heads, length, d).
+        strides: of Q, K and V; backward of A and dA, too; in numbers.
+        scale: what the scores are multiplied with.
+        causal: whether query i sees no key behind key i.
+    """
+
+    name: str
+    queries: Shape
+    keys: Shape
+    strides: tuple[Shape, ...]
+    scale: float
+    causal: bool
+    dtype: str
+    deterministic: bool
+    exact: bool = False
+
+    def lay_out(self, graph: Any, dtype: Any, wide: Any) -> list[Any]:
+        """The tensors of Q, K, V, A and statistics; backward of Q, K, V, A, dA, statistics and
+        the gradients of the first three.
+        """
+        batch, heads, time, _ = self.queries
+        shapes = self.queries, self.keys, self.keys, self.queries, self.queries
+        given = [
+            graph.tensor(name=name, dim=list(shape), stride=list(strides), data_type=dtype)
+            for name, shape, strides in zip("QKVAD", shapes, self.strides, strict=False)
+        ]
+        options = {"attn_scale": self.scale, "use_causal_mask": self.causal}
+        of_queries = {"dim": [batch, heads, time, 1], "stride": [heads * time, time, 1, 1]}
+        if self.name == "sdpa":
+            q, k, v = given
+            A, statistics = graph.sdpa(q=q, k=k, v=v, generate_stats=True, **options)
+            statistics.set_output(True).set_data_type(wide)
+            statistics.set_dim(of_queries["dim"]).set_stride(of_queries["stride"])
+            return [*given, _as_result(A, self.queries, dtype), statistics]
+        q, k, v, o, dO = given
+        statistics = graph.tensor(name="statistics", data_type=wide, **of_queries)
+        found = graph.sdpa_backward(
+            q=q,
+            k=k,
+            v=v,
+            o=o,
+            dO=dO,
+            stats=statistics,
+            use_deterministic_algorithm=self.deterministic,
+            **options,
+        )
+        results = [
+            _as_result(one, shape, dtype) for one, shape in zip(found, shapes[:3], strict=True)
+        ]
+        return [*given, statistics, *results]
+
+
+def serves(
+    Q: Array,
+    K: Array,
+    V: Array,
+    scale: float,
+    causal: bool,
+    mask: Array | None,
+    cudnn: Cudnn,
+    deterministic: bool,
+) -> bool:
+    """Whether cuDNN works attention out for these, forward."""
+    return _planned("sdpa", [Q, K, V], scale, causal, mask, cudnn, deterministic) is not None
+
+
+def attention(
+    Q: Array,
+    K: Array,
+    V: Array,
+    scale: float,
+    causal: bool,
+    mask: Array | None,
+    cudnn: Cudnn,
+    deterministic: bool,
+) -> tuple[Array, Array] | None:
+    """``Backend.attention``; statistics are (batch, heads, time, 1)."""
+    import cupy
+
+    plan = _planned("sdpa", [Q, K, V], scale, causal, mask, cudnn, deterministic)
+    if plan is None:
+        return None
+    A, statistics = _empty(Q.shape, Q.dtype), cupy.empty((*Q.shape[:3], 1), "float32")
+    cudnn.run(plan, [*map(_readable, (Q, K, V)), A, statistics])
+    return A, statistics
+
+
+def attention_gradients(
+    Q: Array,
+    K: Array,
+    V: Array,
+    A: Array,
+    statistics: Array,
+    dA: Array,
+    scale: float,
+    causal: bool,
+    mask: Array | None,
+    cudnn: Cudnn,
+    deterministic: bool,
+) -> tuple[Array, Array, Array] | None:
+    """``Backend.attention_gradients``, of what ``attention`` has worked out."""
+    given = [Q, K, V, A, dA]
+    plan = _planned("sdpa_backward", given, scale, causal, mask, cudnn, deterministic)
+    if plan is None:
+        return None
+    dQ, dK, dV = (_empty(one.shape, one.dtype) for one in (Q, K, V))
+    cudnn.run(plan, [*map(_readable, given), statistics, dQ, dK, dV])
+    return dQ, dK, dV
+
+
+def is_half(array: Array) -> bool:
+    """Whether it is of a dtype that cuDNN has attention for."""
+    return array.dtype.name in HALVES
+
+
+def _planned(
+    name: str,
+    arrays: Sequence[Array],
+    scale: float,
+    causal: bool,
+    mask: Array | None,
+    cudnn: Cudnn,
+    deterministic: bool,
+) -> Plan | None:
+    Q, K, *_ = arrays
+    dtype, time, length = Q.dtype.name, Q.shape[2], K.shape[2]
+    if not (
+        cudnn.attends
+        and dtype in HALVES
+        and all(one.dtype.name == dtype and one.size for one in arrays)
+        and mask is None
+        and Q.shape[3] % FEATURES == 0
+        and Q.shape[3] <= MOST_FEATURES
+        and (time == length or not causal)
+        and max(time, length) > 1  # it has no gradients of one query and one key
+    ):
+        return None
+    strides = tuple(_strides(one) or _own_strides(one.shape) for one in arrays)
+    scale = float(scale)  # cuDNN takes no other number for it
+    return cudnn.plan(Pass(name, Q.shape, K.shape, strides, scale, causal, dtype, deterministic))
+
+
+# How arrays lie -----------------------------------------------------------------------------------
+
+
+def _own_strides(shape: Shape) -> Shape:
+    """Those of (batch, heads, time, d) that lies as (batch, time, heads, d), as layers want it.
+
+    >>> _own_strides((2, 3, 5, 8))
+    (120, 8, 24, 1)
+    """
+    _, heads, time, d = shape
+    return time * heads * d, d, heads * d, 1
+
+
+def _empty(shape: Shape, dtype: Any) -> Array:
+    import cupy
+
+    batch, heads, time, d = shape
+    return cupy.empty((batch, time, heads, d), dtype).transpose(0, 2, 1, 3)
+
+
+def _strides(x: Array) -> Shape | None:
+    """How ``x`` lies, in numbers; None where cuDNN cannot read it so."""
+    itemsize, own = x.dtype.itemsize, _own_strides(x.shape)
+    found = tuple(
+        stride // itemsize if count > 1 else usual  # no matter where there is one
+        for count, stride, usual in zip(x.shape, x.strides, own, strict=True)
+    )
+    apart = all(stride > 0 and stride * itemsize % ALIGNMENT == 0 for stride in found[:3])
+    return found if apart and found[3] == 1 and x.data.ptr % ALIGNMENT == 0 else None
+
+
+def _readable(x: Array) -> Array:
+    """``x`` as it lies, if cuDNN can read it so, or a copy."""
+    if _strides(x) is not None:
+        return x
+    copy = _empty(x.shape, x.dtype)
+    copy[...] = x
+    return copy
+
+
+def _as_result(tensor: Any, shape: Shape, dtype: Any) -> Any:
+    tensor.set_output(True).set_data_type(dtype)
+    tensor.set_dim(list(shape)).set_stride(list(_own_strides(shape)))
+    return tensor
