@@ -124,6 +124,20 @@ def test_it_is_what_the_formula_says(backend, rng, case):
             assert not found[k][nothing].any()  # exactly
 
 
+@pytest.mark.slow_on_jax
+@pytest.mark.parametrize("order", [(0, 2, 1, 3), (0, 1, 3, 2), (3, 2, 1, 0)])
+@pytest.mark.parametrize("turned", [(0, 1, 2, 3), (0, 1), (2,), (3,)])
+def test_arrays_may_lie_in_any_order(backend, rng, order, turned):
+    case = CASES["a block and a bit, causal"]
+    arrays, back = case.arrays(rng), np.argsort(order)
+    given = [backend.asarray(one) for one in arrays]
+    for k in turned:
+        lying = backend.asarray(np.ascontiguousarray(arrays[k].transpose(order)))
+        given[k] = backend.xp.permute_dims(lying, tuple(map(int, back)))
+    found = both_ways(type(backend), backend, case, *given)
+    assert_near(found, by_the_formula(case, *arrays), 2e-6, np.float32)
+
+
 @each_case
 def test_it_can_be_compiled(backend, rng, case):
     arrays, options, mask = case.arrays(rng), case.options(), case.mask()

@@ -16,7 +16,9 @@ def attention(
     import torch
 
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    A, statistics = attend(Q, K, V, 0.0, causal, attn_mask=_added(Q, K, mask), scale=scale)
+    A, statistics = attend(
+        *map(_in_rows, (Q, K, V)), 0.0, causal, attn_mask=_added(Q, K, mask), scale=scale
+    )
     return A, statistics
 
 
@@ -35,9 +37,14 @@ def attention_gradients(
     import torch
 
     back: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    given = dA, Q, K, V, A, statistics, 0.0, causal
-    dQ, dK, dV = back(*given, attn_mask=_added(Q, K, mask), scale=scale)
+    given = map(_in_rows, (dA, Q, K, V, A))
+    dQ, dK, dV = back(*given, statistics, 0.0, causal, attn_mask=_added(Q, K, mask), scale=scale)
     return dQ, dK, dV
+
+
+def _in_rows(x: Array) -> Array:
+    """``x`` with the features of a step side by side, as these kernels take for granted."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _added(Q: Array, K: Array, mask: Array | None) -> Array | None:
