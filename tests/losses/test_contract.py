@@ -91,6 +91,7 @@ def test_weights_count_like_repetitions(backend, case):
     np.testing.assert_array_equal(delta[WEIGHTS == 0], 0)
 
 
+@pytest.mark.slow_on_jax  # test_cuts compares the same there, in fewer parts
 @each_loss
 @pytest.mark.parametrize("weights", [None, np.array([0.0, 2.0, 0.3, 0.1, 1e-6])])
 @pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float64", 1e-14)])

@@ -146,6 +146,7 @@ def test_it_is_what_plain_numbers_say(backend, metric, in_numbers, weighted):
     assert 0 < expected < 1
 
 
+@pytest.mark.slow_on_jax  # test_cuts compares the same there, in fewer parts
 @pytest.mark.any_width
 @each_metric
 @pytest.mark.parametrize("parts", [2, 7])
@@ -223,6 +224,7 @@ def zero(predictions, targets, *, sample_weight=None, backend):
     return backend.xp.sum(predictions) * 0.0, predictions * 0.0
 
 
+@pytest.mark.any_width
 @each_metric
 def test_weights_count_like_repetitions(backend, metric):
     predictions, targets = drawn(metric)
@@ -235,6 +237,7 @@ def test_weights_count_like_repetitions(backend, metric):
     assert weighted != pytest.approx(measured(metric, backend, predictions, targets), rel=1e-3)
 
 
+@pytest.mark.any_width
 @each_metric
 def test_weights_of_zero_for_all_measure_nothing(backend, metric):
     predictions, targets = drawn(metric)
@@ -242,6 +245,7 @@ def test_weights_of_zero_for_all_measure_nothing(backend, metric):
         assert math.isnan(measured(metric, backend, predictions, targets, np.zeros(40), parts))
 
 
+@pytest.mark.any_width
 @each_metric
 def test_a_whole_batch_of_weight_zero_does_not_matter(backend, metric):
     predictions, targets = drawn(metric)

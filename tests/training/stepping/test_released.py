@@ -185,7 +185,7 @@ def no_collector():
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("compile", [None, False])
+@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)])
 @pytest.mark.parametrize("make", [of_images, of_sequences])
 def test_a_dropped_trainer_is_gone_at_once(backend, make, compile):
     network, x, y = make(backend)
