@@ -47,7 +47,7 @@ def test_every_kind_of_layer_is_in_the_table():
     assert {k for k in public if issubclass(k, Layer)} - set(BASES) == of_xpnn
 
 
-@pytest.mark.slow_on_jax  # one network with all of them is read on every backend below
+@pytest.mark.slow_on_jax  # a network of many kinds is read on every backend below
 @each_layer
 def test_a_layer_comes_back(backend, make, input_shape, path):
     network = Network([make()], input_shape, backend, seed=3)
