@@ -201,13 +201,14 @@ class NamedValues:
     @contextmanager
     def uninspected(self) -> Iterator[None]:
         """Inside, layers keep nothing for readers, as their caches are cleared behind it."""
+        before = [layer.inspected for layer in self._inspected]
         for layer in self._inspected:
             layer.inspected = False
         try:
             yield
         finally:
-            for layer in self._inspected:
-                layer.inspected = True
+            for layer, was in zip(self._inspected, before, strict=True):
+                layer.inspected = was
 
     @contextmanager
     def holding(self, params: Params, state: State) -> Iterator[None]:

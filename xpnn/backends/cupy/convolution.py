@@ -8,13 +8,13 @@ Each function returns None for what cuDNN does not do: other dtypes, and what it
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from xpnn.backends.cupy.cudnn import TYPES, Cudnn, in_place
 from xpnn.backends.cupy.products import COMPUTE_32F_FAST_TF32, compute_type
 from xpnn.backends.portable.base import Backend
-from xpnn.backends.portable.windows import Slide, span
+from xpnn.backends.portable.windows import Slide, cut_back, filled_up, over_padded, span
 from xpnn.typing import Array, Shape
 
 
@@ -63,15 +63,16 @@ def convolve(
     """``Backend.convolve``."""
     if not _counts_in(Z, W, bias):
         return None
-    Z, slides = _filled_up(Z, slides, backend)
+    reached = [_reached(one) for one in slides]
+    Z = filled_up(Z, slides, reached, backend)
     shape = (Z.shape[0], *(one.positions for one in slides), W.shape[-1])
     operands = [Z, _outputs_first(W)]
     if bias is not None:
         row = bias.reshape(*[1] * (Z.ndim - 1), -1)
-        S = _worked_out("conv_fprop", [*operands, row], shape, slides, cudnn, backend)
+        S = _worked_out("conv_fprop", [*operands, row], shape, reached, cudnn, backend)
         if S is not None:
             return S
-    S = _worked_out("conv_fprop", operands, shape, slides, cudnn, backend)
+    S = _worked_out("conv_fprop", operands, shape, reached, cudnn, backend)
     if S is not None and bias is not None:
         S += bias
     return S
@@ -95,9 +96,7 @@ def input_gradient(
     dZ = _worked_out("conv_dgrad", operands, shape, reached, cudnn, backend)
     if dZ is None:
         return None
-    for axis, (one, other) in enumerate(zip(slides, reached, strict=True), start=1):
-        if other is not one:
-            dZ = backend.pad(dZ, axis, -one.low, one.length)
+    dZ = cut_back(dZ, slides, reached, backend)
     if bias is not None:
         dZ += bias
     return dZ
@@ -116,9 +115,10 @@ def kernel_gradient(
 
     if not _counts_in(Z, delta):
         return None
-    Z, slides = _filled_up(Z, slides, backend)
+    reached = [_reached(one) for one in slides]
+    Z = filled_up(Z, slides, reached, backend)
     shape = (delta.shape[-1], *(one.size for one in slides), Z.shape[-1] // groups)
-    dW = _worked_out("conv_wgrad", [Z, delta], shape, slides, cudnn, backend)
+    dW = _worked_out("conv_wgrad", [Z, delta], shape, reached, cudnn, backend)
     return None if dW is None else cupy.ascontiguousarray(cupy.moveaxis(dW, 0, -1))
 
 
@@ -215,13 +215,4 @@ def _reached(one: Slide) -> Slide:
     """The slide, if padding gives its positions, or that over what the windows reach."""
     if _positions(one, _behind(one)) == one.positions:
         return one
-    return replace(one, length=one.extent, low=0)
-
-
-def _filled_up(Z: Array, slides: Sequence[Slide], backend: Backend) -> tuple[Array, list[Slide]]:
-    """``Z``, filled up or cut along axes that padding does not do, and how to slide over it."""
-    reached = [_reached(one) for one in slides]
-    for axis, (one, other) in enumerate(zip(slides, reached, strict=True), start=1):
-        if other is not one:
-            Z = backend.pad(Z, axis, one.low, one.extent)
-    return Z, reached
+    return over_padded(one)

@@ -6,7 +6,7 @@ slices back and adds where they overlap. Both work on one axis at a time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xpnn.backends.portable.sliding import Sliding, part
 from xpnn.typing import Array, Namespace
@@ -84,6 +84,32 @@ def lying(Z: Array, backend: Sliding) -> Array:
 def in_one_piece(xp: Namespace, x: Array) -> Array:
     """The same values, in memory in the order of the axes; copied only where they are not yet."""
     return xp.reshape(xp.reshape(x, (-1,)), x.shape)
+
+
+# For libraries that cannot say all that a slide does ----------------------------------------------
+
+
+def over_padded(one: Slide) -> Slide:
+    """The same slide over its axis when that has been filled up."""
+    return replace(one, length=one.extent, low=0)
+
+
+def filled_up(
+    Z: Array, slides: Sequence[Slide], taken: Sequence[Slide], backend: Sliding, fill: float = 0.0
+) -> Array:
+    """``Z``, filled up or cut along the axes for which ``over_padded`` is taken instead."""
+    for axis, (one, other) in enumerate(zip(slides, taken, strict=True), start=1):
+        if other is not one:
+            Z = backend.pad(Z, axis, one.low, one.extent, fill)
+    return Z
+
+
+def cut_back(dZ: Array, slides: Sequence[Slide], taken: Sequence[Slide], backend: Sliding) -> Array:
+    """The transpose of ``filled_up``."""
+    for axis, (one, other) in enumerate(zip(slides, taken, strict=True), start=1):
+        if other is not one:
+            dZ = backend.pad(dZ, axis, -one.low, one.length)
+    return dZ
 
 
 # Moves along one axis -----------------------------------------------------------------------------

@@ -7,11 +7,10 @@ or less far, the input is filled up before.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from xpnn.backends.portable.sliding import Sliding
-from xpnn.backends.portable.windows import Slide, span
+from xpnn.backends.portable.windows import Slide, cut_back, filled_up, over_padded, span
 from xpnn.typing import Array
 
 ONE = Slide(length=1, positions=1, size=1)
@@ -26,8 +25,9 @@ def convolve(
 
     if len(slides) == 1:
         return convolve(Z[:, None], W[None], (ONE, *slides), groups, bias, backend)[:, 0]
-    Z, slides = _filled_up(Z, slides, backend)
-    kernel, options = _outputs_first(W), _options(slides, groups)
+    alike = [padded_alike(one) for one in slides]
+    Z = filled_up(Z, slides, alike, backend)
+    kernel, options = _outputs_first(W), _options(alike, groups)
     return torch.ops.aten.convolution(Z.movedim(-1, 1), kernel, bias, *options).movedim(1, -1)
 
 
@@ -41,10 +41,7 @@ def input_gradient(
     lengths = [one.length for one in alike]
     Z = delta.new_empty((delta.shape[0], *lengths, W.shape[-2] * groups))  # only its shape is read
     dZ = _gradients(Z, delta, _outputs_first(W), alike, groups, wanted=0).movedim(1, -1)
-    for axis, (one, other) in enumerate(zip(slides, alike, strict=True), start=1):
-        if other is not one:
-            dZ = backend.pad(dZ, axis, -one.low, one.length)
-    return dZ
+    return cut_back(dZ, slides, alike, backend)
 
 
 def kernel_gradient(
@@ -60,8 +57,9 @@ def kernel_gradient(
         kernel = delta.new_empty((outputs, inputs, *window))
     else:
         kernel = delta.new_empty((outputs, *window, inputs)).movedim(-1, 1)  # its shape is read
-    Z, slides = _filled_up(Z, slides, backend)
-    dW = _gradients(Z, delta, kernel, slides, groups, wanted=1)
+    alike = [padded_alike(one) for one in slides]
+    Z = filled_up(Z, slides, alike, backend)
+    dW = _gradients(Z, delta, kernel, alike, groups, wanted=1)
     return dW.permute(*range(2, dW.ndim), 1, 0).contiguous()
 
 
@@ -93,17 +91,3 @@ def padded_alike(one: Slide) -> Slide:
     """The slide, if ``low`` on both sides gives its positions, or that over the padded axis."""
     spare = one.length + 2 * one.low - span(one.size, one.dilation)
     return one if spare // one.stride + 1 == one.positions else over_padded(one)
-
-
-def over_padded(one: Slide) -> Slide:
-    """The same slide over the axis when it has been filled up."""
-    return replace(one, length=one.extent, low=0)
-
-
-def _filled_up(Z: Array, slides: Sequence[Slide], backend: Sliding) -> tuple[Array, list[Slide]]:
-    """``Z``, filled up along axes that are not to be padded alike, and how to slide over it."""
-    alike = [padded_alike(one) for one in slides]
-    for axis, (one, other) in enumerate(zip(slides, alike, strict=True), start=1):
-        if other is not one:
-            Z = backend.pad(Z, axis, one.low, one.extent)
-    return Z, alike

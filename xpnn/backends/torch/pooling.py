@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpnn.backends.portable.sliding import Sliding
-from xpnn.backends.portable.windows import Slide
-from xpnn.backends.torch.convolution import ONE, over_padded, padded_alike
+from xpnn.backends.portable.windows import Slide, cut_back, filled_up, over_padded
+from xpnn.backends.torch.convolution import ONE, padded_alike
 from xpnn.typing import Array
 
 
@@ -17,11 +17,10 @@ def max_pool(Z: Array, slides: Sequence[Slide], backend: Sliding) -> tuple[Array
     if len(slides) == 1:
         S, where = max_pool(Z[:, None], (ONE, *slides), backend)
         return S[:, 0], where
-    for axis, (one, other) in enumerate(zip(slides, _alike(slides), strict=True), start=1):
-        if other is not one:
-            Z = backend.pad(Z, axis, one.low, one.extent, -math.inf)
+    alike = _alike(slides)
+    Z = filled_up(Z, slides, alike, backend, fill=-math.inf)
     pooled = torch.ops.aten.max_pool2d_with_indices
-    S, where = pooled(Z.movedim(-1, 1), *_options(_alike(slides)))
+    S, where = pooled(Z.movedim(-1, 1), *_options(alike))
     return S.movedim(1, -1), where
 
 
@@ -38,10 +37,7 @@ def max_pool_gradient(
     Z = delta.new_empty((delta.shape[0], *lengths, delta.shape[-1]))  # only its shape is read
     back = torch.ops.aten.max_pool2d_with_indices_backward
     dZ = back(delta.movedim(-1, 1), Z.movedim(-1, 1), *_options(alike), where).movedim(1, -1)
-    for axis, (one, other) in enumerate(zip(slides, alike, strict=True), start=1):
-        if other is not one:
-            dZ = backend.pad(dZ, axis, -one.low, one.length)
-    return dZ
+    return cut_back(dZ, slides, alike, backend)
 
 
 def _alike(slides: Sequence[Slide]) -> list[Slide]:
