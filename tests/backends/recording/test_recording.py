@@ -156,11 +156,15 @@ def test_arguments_that_are_joined_lie_side_by_side():
 
 
 def test_an_error_of_the_step_is_the_steps_own():
-    def step(table, ids):
-        return np.take(table, ids, axis=0)
+    with pytest.raises(ValueError, match="mismatch in its core dimension"):
+        record(np.matmul, np.ones((3, 4)), np.ones((5, 4)))
 
+
+def test_values_make_no_difference():
+    """An id out of range is for the one who replays to meet."""
+    recording = record(lambda table, ids: np.take(table, ids, axis=0), np.ones(3), np.array([5]))
     with pytest.raises(IndexError, match="out of bounds"):
-        record(step, np.ones(3), np.array([5]))
+        interpret(recording, [np.ones(3), np.array([5])])
 
 
 REFUSED = {

@@ -6,6 +6,7 @@ rows, and at subtracting one number from each of them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +28,7 @@ def attention(
 ) -> tuple[Array, ...]:
     """``Backend.attention``, into ``out`` where that is given."""
     work = _Work(Q, K, causal, mask)
-    if out is None:
-        statistics = np.empty((*Q.shape[:2], 2, Q.shape[2]), work.dtype).swapaxes(2, 3)
-        out = _heads_side_by_side(Q), statistics
+    out = room_for_attention(Q) if out is None else out
     for head in np.ndindex(*Q.shape[:2]):
         q, k, v = (work.wide(one[head]) for one in (Q, K, V))
         A, statistics = (one[head] for one in out)
@@ -51,7 +50,7 @@ def attention_gradients(
 ) -> tuple[Array, ...]:
     """``Backend.attention_gradients``, into ``out`` where that is given."""
     work = _Work(Q, K, causal, mask)
-    out = tuple(map(_heads_side_by_side, (Q, K, V))) if out is None else out
+    out = room_for_gradients(Q, K, V) if out is None else out
     for head in np.ndindex(*Q.shape[:2]):
         q, k, v, a, da = (work.wide(one[head]) for one in (Q, K, V, A, dA))
         narrow = [one[head] for one in out]
@@ -65,6 +64,17 @@ def attention_gradients(
             if one is not total:
                 one[...] = total
     return tuple(out)
+
+
+def room_for_attention(Q: Array, *rest: Any) -> tuple[Array, Array]:
+    """Memory for what ``attention`` returns."""
+    wide = np.result_type(Q.dtype, np.float32)
+    return _heads_side_by_side(Q), np.empty((*Q.shape[:2], 2, Q.shape[2]), wide).swapaxes(2, 3)
+
+
+def room_for_gradients(Q: Array, K: Array, V: Array, *rest: Any) -> tuple[Array, ...]:
+    """Memory for what ``attention_gradients`` returns."""
+    return tuple(map(_heads_side_by_side, (Q, K, V)))
 
 
 def _heads_side_by_side(x: Array) -> Array:

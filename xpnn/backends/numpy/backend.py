@@ -17,6 +17,7 @@ from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.sliding import inside, part
 from xpnn.backends.portable.sums import with_sums_by_blocks
+from xpnn.backends.recording.shapes import blank
 from xpnn.backends.recording.stand_ins import Recorded, value_of
 from xpnn.backends.recording.tape import recordable
 from xpnn.errors import BackendUnavailable, Change, DataError
@@ -135,13 +136,16 @@ class NumpyBackend(Backend):
         return total
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
-        return _add_rows(array, indices, updates)
+        run = recordable(_add_rows, lambda *_: blank(array.shape, array.dtype))
+        return run(array, indices, updates)
 
     def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
-        return recordable(super().random_mask)(keep, seed, draw, shape)
+        drawn = recordable(super().random_mask, lambda *_: blank(shape, bool))
+        return drawn(keep, seed, draw, shape)
 
     def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
-        return recordable(super().random_bits)(seed, draw, shape)
+        drawn = recordable(super().random_bits, lambda *_: blank(shape, np.uint32))
+        return drawn(seed, draw, shape)
 
     def attention(
         self,
@@ -153,7 +157,8 @@ class NumpyBackend(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        return recordable(attention.attention)(Q, K, V, scale, causal, mask)
+        run = recordable(attention.attention, attention.room_for_attention)
+        return run(Q, K, V, scale, causal, mask)
 
     def attention_gradients(
         self,
@@ -168,8 +173,8 @@ class NumpyBackend(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        given = Q, K, V, A, statistics, dA
-        return recordable(attention.attention_gradients)(*given, scale, causal, mask)
+        run = recordable(attention.attention_gradients, attention.room_for_gradients)
+        return run(Q, K, V, A, statistics, dA, scale, causal, mask)
 
     def erfc(self, x: Array) -> Array:
         try:
@@ -179,7 +184,6 @@ class NumpyBackend(Backend):
         return erfc(x).astype(x.dtype, copy=False)  # SciPy answers float16 in float32
 
 
-@recordable
 def _add_rows(array: Array, indices: Array, updates: Array) -> Array:
     """Updates sorted by their row and summed run by run: six times as fast as ``np.add.at``.
 

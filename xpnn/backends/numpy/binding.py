@@ -17,7 +17,7 @@ from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import as_equal_rows, lies_by_columns
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
 from xpnn.backends.recording.calls import Call, Slot, View, outer_first
-from xpnn.backends.recording.stand_ins import cast
+from xpnn.backends.recording.shapes import cast
 from xpnn.trees import getter, leaves, tree_map
 
 Bound = Callable[[], Any]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.recording.calls import Call, Memory, View
-from xpnn.backends.recording.stand_ins import cast
+from xpnn.backends.recording.shapes import cast
 from xpnn.typing import Shape
 
 FEW_COLUMNS = 16

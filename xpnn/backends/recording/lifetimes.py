@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.recording.calls import Call, Memory, View
-from xpnn.backends.recording.stand_ins import cast
+from xpnn.backends.recording.shapes import cast
 from xpnn.trees import tree_map
 
 

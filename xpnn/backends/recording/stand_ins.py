@@ -1,7 +1,7 @@
 """What a function is run on while its calls are written down: stand-ins for arrays and numbers.
 
-They compute like what they stand for, on the real values, and tell their ``Tape`` of every call.
-NumPy hands over its calls by ``__array_ufunc__`` and ``__array_function__``.
+They tell their ``Tape`` of every call. NumPy hands over its calls by ``__array_ufunc__`` and
+``__array_function__``.
 """
 
 import operator
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from xpnn.backends.recording.calls import NotRecordable, Slot, View
+from xpnn.backends.recording.shapes import cast
 from xpnn.trees import leaves, tree_map
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def _refuse_attribute(self: Any, name: str) -> Any:
 
 
 class Recorded(NDArrayOperatorsMixin):
-    """Stands for an array while a tape runs; operators and NumPy's functions note what they do."""
+    """Stands for an array while a tape runs; operators and NumPy's functions note what they do.
+
+    Its ``value`` is a blank array that lies as the array will.
+    """
 
     __slots__ = ("is_scalar", "start", "tape", "value", "view")
     device = "cpu"
@@ -120,7 +124,7 @@ class Recorded(NDArrayOperatorsMixin):
         return len(self.value)
 
     def __repr__(self) -> str:
-        return f"<recorded {self.value!r}>"
+        return f"<recorded {self.dtype} {self.shape}>"
 
     # What makes arrays of it ----------------------------------------------------------------------
 
@@ -221,11 +225,6 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "
 def value_of(leaf: Any) -> Any:
     """What a stand-in stands for; anything else as it is."""
     return leaf.value if isinstance(leaf, Recorded | RecordedNumber) else leaf
-
-
-def cast(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """A copy in that dtype."""
-    return array.astype(dtype)
 
 
 def address_of(array: np.ndarray) -> int:

@@ -1,8 +1,9 @@
 """Writing down which NumPy calls a function makes, while it runs.
 
-A function is run on stand-ins for its arrays. A ``Recorded`` array computes like the array that it
-stands for, and notes on a ``Tape`` which call made which array out of which; views need no note, as
-they are described by where they lie. ``recording.py`` says what became of the arguments.
+A function is run on stand-ins for its arrays. A ``Recorded`` array notes on a ``Tape`` which call
+makes which array out of which; views need no note, as they are described by where they lie. Nothing
+is computed: what a call would return is told by shapes (``shapes.py``). Python's numbers are, as
+they are few. ``recording.py`` says what became of the arguments.
 
 What a tape cannot hold ends the recording with ``NotRecordable``: reading a value on the host,
 writing into an array that was passed in, a call that NumPy does not show to its operands. Python's
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.recording import shapes
 from xpnn.backends.recording.calls import (
     Call,
     Memory,
@@ -25,6 +27,7 @@ from xpnn.backends.recording.calls import (
     View,
     is_dense,
 )
+from xpnn.backends.recording.shapes import blank
 from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, address_of, value_of
 from xpnn.trees import leaves, tree_map
 
@@ -42,7 +45,7 @@ class Tape:
     def stand_in_for(self, leaf: Any) -> Any:
         """The stand-in for an argument of the recorded function."""
         if isinstance(leaf, np.ndarray):
-            stand_in = self._fresh(leaf)
+            stand_in = self._fresh(blank(leaf.shape, leaf.dtype))
             self.passed_in.add(stand_in.view.memory)
             return stand_in
         if type(leaf) in (int, float):
@@ -57,13 +60,23 @@ class Tape:
         arguments: tuple[Any, ...],
         options: dict[str, Any],
         method: str = "",
+        result_of: Callable[..., Any] | None = None,
     ) -> Any:
-        """Run a function on the arrays that stand behind its arguments, and note the call."""
-        run = getattr(function, method) if method else function
-        result = run(*tree_map(value_of, arguments), **tree_map(value_of, options))
+        """Note a call; what it returns, of shapes alone where arrays are among its arguments.
+
+        Args:
+            result_of: of its arguments, blank arrays for its results; ``shapes.result_of`` if None.
+        """
         self._check_settings()
         given = leaves((arguments, options))
         sources = [one for one in given if isinstance(one, Recorded)]
+        behind = tree_map(value_of, arguments), tree_map(value_of, options)
+        if result_of is not None:
+            result = result_of(*behind[0])
+        elif sources:
+            result = shapes.result_of(function, method, *behind)
+        else:
+            result = (getattr(function, method) if method else function)(*behind[0], **behind[1])
         if method == "reduce" and any(isinstance(one, RecordedNumber) for one in given):
             raise NotRecordable("a number that changes chooses the axes of a sum")
         note = Call(function, method, tree_map(_mark, arguments), tree_map(_mark, options), [])
@@ -87,7 +100,7 @@ class Tape:
         if target.is_scalar:  # of which += makes another one
             return self.call(ufunc, arguments, {}, "__call__")
         self._check_settings()
-        ufunc(*tree_map(value_of, arguments), out=target.value)
+        shapes.check_written(ufunc, tree_map(value_of, arguments), target.value)
         marks = tree_map(_mark, arguments)
         self.calls.append(Call(ufunc, "__call__", marks, {}, [target.view], in_place=True))
         return target
@@ -128,14 +141,22 @@ class Tape:
         return RecordedNumber(self, value, Slot(self.numbers - 1, type(value)))
 
 
-def recordable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that a tape notes as one call, whatever it does inside."""
+def recordable(
+    function: Callable[..., Any], result_of: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """A function that a tape notes as one call, whatever it does inside.
+
+    Args:
+        function: of arrays and numbers by position.
+        result_of: of the same arguments, blank arrays for its results. Without it, the function is
+            called on blank arrays.
+    """
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
         for one in leaves(arguments):
             if isinstance(one, Recorded | RecordedNumber):
-                return one.tape.call(function, arguments, {})
+                return one.tape.call(function, arguments, {}, result_of=result_of)
         return function(*arguments)
 
     return run
