@@ -8,7 +8,6 @@ from xpnn.backends import get_backend
 from xpnn.errors import (
     AssignmentError,
     BackendUnavailable,
-    DataError,
     NotBuiltError,
     ShapeError,
     XpnnError,
@@ -25,6 +24,7 @@ from xpnn.layers import (
     Sequential,
     Tanh,
 )
+from xpnn.losses import cross_entropy
 from xpnn.network import Network
 
 pytestmark = pytest.mark.width
@@ -177,17 +177,22 @@ def test_predict_leaves_nothing_behind(backend):
     assert_same(net.numpy_arrays(), before)
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_forward_refuses_nothing(backend, training):
+def test_of_nothing_nothing_is_predicted(backend):
     net = small(backend)
-    with pytest.raises(DataError, match="at least one input, got none"):
-        net.forward(np.zeros((0, 4), np.float32), training)
-    assert int(net.state["2.dropout.draw"]) == 0
+    some = net.predict(batch())
+    for outputs in (
+        net.predict(np.zeros((0, 4))),
+        net.predict(np.zeros((0, 4), np.float32), probabilities=cross_entropy),
+        net(np.zeros((0, 4))),
+    ):
+        assert tuple(outputs.shape) == (0, *some.shape[1:])
+        assert outputs.dtype == some.dtype
+        assert backend.owns(outputs)
+    with pytest.raises(ShapeError, match=r"\(batch, 4\), got \(0, 3\)"):
+        net.predict(np.zeros((0, 3)))
 
 
-def test_predict_refuses_nothing_and_parts_of_no_size(backend):
-    with pytest.raises(DataError, match="at least one input, got none"):
-        small(backend).predict(np.zeros((0, 4)))
+def test_predict_refuses_parts_of_no_size(backend):
     with pytest.raises(ValueError, match="batch_size of at least 1, got 0"):
         small(backend).predict(batch(), 0)
 

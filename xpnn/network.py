@@ -11,7 +11,7 @@ from xpnn.arguments import FixedAttributes, as_seed, check_input_shape, checked
 from xpnn.backends import Backend, get_backend
 from xpnn.backends.advice import reword
 from xpnn.backends.portable.staging import is_mapped
-from xpnn.errors import AssignmentError, DataError, XpnnError
+from xpnn.errors import AssignmentError, XpnnError
 from xpnn.layers import Container, Layer, Sequential
 from xpnn.layers.containers import check_places
 from xpnn.layers.embedding import as_ids
@@ -225,8 +225,6 @@ class Network(NamedValues, FixedAttributes):
         room = self.backend.room_for("a forward pass", "take a smaller batch")
         with room, self.backend.on_device():
             x = self.backend.copied(self.asarray(x))  # backward reads it, whatever is in x by then
-            if not x.shape[0]:
-                raise DataError("wanted at least one input, got none")
             return self.root.forward(x, training)
 
     def backward(self, delta: Array, to_input: bool = True) -> Array | None:
@@ -271,7 +269,7 @@ class Network(NamedValues, FixedAttributes):
 
         Returns an array of the network's own library, on its device. Other libraries read it in
         place by DLPack, as in ``torch.from_dlpack(network.predict(x))``. Of a file that NumPy maps
-        into memory, one batch at a time is read.
+        into memory, one batch at a time is read. Of no inputs there are no outputs: (0, ...).
 
         Args:
             x: inputs, (samples, *input_shape), of any library.
@@ -292,10 +290,8 @@ class Network(NamedValues, FixedAttributes):
         with room, self.backend.on_device(), self.uninspected():
             x = x if mapped else self.admit(x)
             count = x.shape[0]
-            if count == 0:
-                raise DataError("wanted at least one input, got none")
             parts = []
-            for start in range(0, count, batch_size):
+            for start in range(0, max(count, 1), batch_size):  # of no inputs, an empty batch
                 batch = x[start : min(start + batch_size, count), ...]
                 batch = self.admit(batch) if mapped else batch
                 parts.append(finish(self.root.forward(batch)))

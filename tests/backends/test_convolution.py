@@ -132,6 +132,18 @@ def test_a_bias_is_added_to_each_channel(backend, rng, case, portable):
         np.testing.assert_allclose(one, without + bias, rtol=1e-5, atol=1e-5)
 
 
+@each_version
+@each_case
+def test_of_no_samples_a_gradient_is_0(backend, rng, case, portable):
+    arrays = case.arrays(rng, batch=0)
+    biases = [rng.standard_normal(n).astype(np.float32) for n in (case.filters, case.channels)]
+    kind = Base if portable else type(backend)
+    found = all_three(kind, backend, case, *arrays, biases)
+    for one, wanted in zip(found, by_loops(case, *arrays), strict=True):
+        assert one.shape == wanted.shape
+        np.testing.assert_array_equal(one, np.zeros_like(wanted))
+
+
 @pytest.mark.parametrize("name", ["same, even", "all options", "many channels", "transposed"])
 def test_half_precision_is_added_up_in_float32(backend, rng, name):
     """So it is as far off as the rounding of its result: 11 bits."""

@@ -93,6 +93,28 @@ def test_prediction_leaves_the_state_alone(backend, make, input_shape):
     assert (host_state(network) != before) == has_two_modes(make())
 
 
+@each_layer
+def test_nothing_goes_through(backend, make, input_shape):
+    """A batch of no samples: its gradients are 0, and what runs along stays where it is."""
+    network, x = build(make, input_shape, backend), backend.asarray(draw(input_shape)[:0])
+    delta = backend.asarray(draw(network.output_shape)[:0])
+    outputs = network.predict(x)
+    assert tuple(outputs.shape) == (0, *network.output_shape)
+    assert outputs.dtype == delta.dtype
+    compiled, start = backend.compiled(one_pass(network), known=True), network.state
+    with backend.on_device():
+        for _ in range(3):  # taken down, run, run again
+            found, state = compiled(network.params, start, x, delta)
+    found = {name: backend.to_numpy(one) for name, one in found.items() if one is not None}
+    assert found.pop("output").shape == delta.shape
+    assert found.pop("input", x).shape == x.shape
+    assert found.keys() == network.params.keys()
+    for name, gradient in found.items():
+        np.testing.assert_array_equal(gradient, np.zeros(network.params[name].shape), name)
+    for name in (name for name in state if not name.endswith(".draw")):
+        np.testing.assert_array_equal(*(backend.to_numpy(s[name]) for s in (state, start)), name)
+
+
 def host_state(network):
     return {
         name: value if isinstance(value, int) else network.backend.to_numpy(value).tolist()

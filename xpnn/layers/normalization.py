@@ -159,7 +159,8 @@ class BatchNorm(Normalization):
 
     where n counts the values that m averages. They live in ``state`` and take the place of m and v
     in prediction, where the layer is a fixed affine map and ``dL/dZ = G r``. A batch of a single
-    value (n = 1) has no spread: it comes out as ``shift`` and leaves the running statistics alone.
+    value (n = 1) has no spread: it comes out as ``shift`` and leaves the running statistics alone,
+    as an empty batch does.
 
     Args:
         momentum: the share that each batch takes in the running statistics, in (0, 1], as in
@@ -203,6 +204,7 @@ class BatchNorm(Normalization):
         return self.backend.means(rule, finish, features=True)
 
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
+        training = training and Z.shape[0] > 0  # there are no statistics of nothing
         invert, self.cache["training"] = self.fused["invert"], training
         mean, variance = self.state["running_mean"], self.state["running_variance"]
         if not training:

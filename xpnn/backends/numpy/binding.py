@@ -110,7 +110,7 @@ class Binder:
         order = outer_first(out)
         alike = [one.transpose(order) for one in (out, *operands) if one.shape == out.shape]
         smaller = [k for k, one in enumerate(operands) if one.ndim and one.shape != out.shape]
-        if len(smaller) != 1 or out.size > CACHED:
+        if len(smaller) != 1 or not 0 < out.size <= CACHED:
             return [], operands
         (k,) = smaller
         repeated = np.broadcast_to(operands[k], out.shape).transpose(order)

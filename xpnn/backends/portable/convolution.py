@@ -153,7 +153,7 @@ def outward(xp: Namespace, S: Array, bias: Array | None) -> Array:
     S = join_groups(xp, S)
     if bias is not None:
         shape = S.shape
-        S = xp.reshape(S, (*shape[:-2], -1))
+        S = xp.reshape(S, (*shape[:-2], math.prod(shape[-2:])))
         S += xp.tile(bias, (shape[-2],))  # the batch's rows as one: short ones are slow to add
         S = xp.reshape(S, shape)
     return batch_first(xp, S)
@@ -179,7 +179,7 @@ def split_groups(xp: Namespace, Z: Array, groups: int) -> Array:
 def join_groups(xp: Namespace, S: Array) -> Array:
     """The way back of ``split_groups``."""
     S = xp.permute_dims(S, (*range(1, S.ndim - 1), 0, S.ndim - 1))
-    return xp.reshape(S, (*S.shape[:-2], -1))
+    return xp.reshape(S, (*S.shape[:-2], math.prod(S.shape[-2:])))
 
 
 def split_kernel(xp: Namespace, W: Array, groups: int) -> Array:
@@ -212,10 +212,12 @@ def window_taps(Z: Array, slides: Sequence[Slide], backend: Convolutions) -> lis
     for axis, slide in enumerate(slides, start=1 + few):
         taps = [one for tap in taps for one in entries(tap, axis, slide)]
     if few:
-        columns = xp.reshape(xp.concat(taps, axis=1), (groups, 1, channels * len(taps), -1))
+        shape = (groups, 1, channels * len(taps), math.prod(taps[0].shape[2:]))
+        columns = xp.reshape(xp.concat(taps, axis=1), shape)
         return [xp.matrix_transpose(columns)]
-    rows = math.prod(slide.positions for slide in slides[:-1])
-    return [xp.reshape(tap, (groups, rows, -1, channels)) for tap in taps]
+    *rows, last = (slide.positions for slide in slides)
+    shape = (groups, math.prod(rows), last * Z.shape[-2], channels)
+    return [xp.reshape(tap, shape) for tap in taps]
 
 
 def correlate(xp: Namespace, taps: Sequence[Array], K: Array, slides: Sequence[Slide]) -> Array:
@@ -252,7 +254,7 @@ def spread(delta: Array, K: Array, slides: Sequence[Slide], backend: Convolution
     K = xp.matrix_transpose(K)
 
     def product(entry: int) -> Array:
-        return xp.reshape(rows @ _entry(K, entry), (groups, *positions, batch, -1))
+        return xp.reshape(rows @ _entry(K, entry), (groups, *positions, batch, K.shape[-1]))
 
     return _folded(product, 0, 0, slides, backend)
 

@@ -109,4 +109,5 @@ def _interleave(phases: dict[int, Array], axis: int, stride: int, xp: Namespace)
     one = next(iter(phases.values()))
     zeros = xp.zeros_like(one) if len(phases) < stride else None
     together = xp.stack([phases.get(phase, zeros) for phase in range(stride)], axis=axis + 1)
-    return xp.reshape(together, (*one.shape[:axis], -1, *one.shape[axis + 1 :]))
+    length = one.shape[axis] * stride
+    return xp.reshape(together, (*one.shape[:axis], length, *one.shape[axis + 1 :]))

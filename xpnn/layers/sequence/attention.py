@@ -320,7 +320,7 @@ class MultiHeadAttention(Container):
         xp, (batch, _, time, _) = self.xp, parts[0].shape
         turned = [xp.permute_dims(part, (0, 2, 1, 3)) for part in parts]
         joined = turned[0] if len(turned) == 1 else xp.stack(turned, axis=2)
-        return xp.reshape(joined, (batch, time, -1))
+        return xp.reshape(joined, (batch, time, math.prod(joined.shape[2:])))
 
     def __repr__(self) -> str:
         options = [f", {name}=True" for name in ("causal", "rotate") if getattr(self, name)]

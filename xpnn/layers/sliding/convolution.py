@@ -119,7 +119,7 @@ class KernelLayer(Layer):
         self.grads["weight"] = dW
         if self.use_bias:
             rows, _ = slid_order(delta, self.backend)
-            rows = xp.reshape(rows, (-1, *rows.shape[-2:]))
+            rows = xp.reshape(rows, (math.prod(rows.shape[:-2]), *rows.shape[-2:]))
             self.grads["bias"] = sum_to_features(rows, xp)
 
     def __repr__(self) -> str:

@@ -291,7 +291,7 @@ class GlobalMaxPool(GlobalPooling):
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         xp = self.xp
-        rows = xp.reshape(Z, (Z.shape[0], -1, Z.shape[-1]))
+        rows = xp.reshape(Z, (Z.shape[0], math.prod(Z.shape[1:-1]), Z.shape[-1]))
         self.cache["shape"], self.cache["winner"] = Z.shape, xp.argmax(rows, axis=1, keepdims=True)
         return xp.max(rows, axis=1)
 
