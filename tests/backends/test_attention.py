@@ -150,7 +150,7 @@ def test_it_can_be_compiled(backend, rng, case):
     wanted = by_the_formula(case, *arrays)
     with backend.on_device():
         lent = [*map(backend.asarray, arrays), None if mask is None else backend.asarray(mask)]
-        for _ in range(3):  # taken down, run, run again
+        for _ in range(4):  # taken down, run, run again; CuPy captures the third
             found = [np.array(backend.to_numpy(one)) for one in compiled(*lent)]
             assert_near(found, wanted, 2e-6, np.float32)
 

@@ -172,7 +172,7 @@ def test_it_can_be_compiled(backend, rng, case):
     compiled = backend.compiled(step, known=True)
     plain = all_three(type(backend), backend, case, *arrays)
     with backend.on_device():
-        for _ in range(3):  # taken down, run, run again
+        for _ in range(4):  # taken down, run, run again; CuPy captures the third
             found = compiled(*map(backend.asarray, arrays))
             for one, wanted in zip(found, plain, strict=True):
                 np.testing.assert_allclose(backend.to_numpy(one), wanted, rtol=1e-5, atol=2e-5)

@@ -221,7 +221,7 @@ def test_it_can_be_captured(place, rng):
             found = compiled(*map(place.asarray, given))
             found = [place.to_numpy(one).astype(float) for one in found]
             assert_near(found, by_the_formula(case, *given), 2**-9)
-    assert len(compiled._context.plans) == 2
+    assert len(compiled.context.plans) == 2
 
 
 # Layers and training ------------------------------------------------------------------------------

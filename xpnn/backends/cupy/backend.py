@@ -38,7 +38,9 @@ class CupyBackend(Backend):
     install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]' for a CUDA 13 driver)"
     array_type = "cupy:ndarray"
     counters_on_device = True
-    joint_size = math.inf
+    joint_size = (
+        1 << 20
+    )  # larger arrays have a sweep of their own, without being copied side by side
     side_by_side = 1 << 25  # entries: 128 MiB of float32 for one layer
     stacks = 256  # an H100 has 132 multiprocessors
     attention_from = 2048  # below, softmax in one sweep is preferred to less memory
@@ -219,7 +221,7 @@ class CupyBackend(Backend):
         held: Sequence[int] = (),
         required: bool = False,
     ) -> Callable[..., Any]:
-        """A CUDA graph of the step, captured when it is called for the second time."""
+        """A CUDA graph of the step, captured when it is called for the third time."""
         return CapturedStep(step, donate, held, required)
 
     def _reduced(

@@ -6,6 +6,7 @@ buffer for each input, and a memory pool of the step's own for all that lies bet
 """
 
 import ctypes
+import functools
 import logging
 import sys
 import weakref
@@ -16,7 +17,7 @@ from typing import Any
 from xpnn.backends.cupy.cudnn import Plan, keeping_plans
 from xpnn.backends.cupy.products import Products
 from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable, successors
-from xpnn.trees import Structure
+from xpnn.trees import Structure, leaves, tree_map
 
 logger = logging.getLogger("xpnn")
 
@@ -29,8 +30,9 @@ RELAXED = 2  # cudaStreamCaptureModeRelaxed: the pool may ask for memory meanwhi
 class CapturedStep(CompiledStep):
     """A pure step of nested dicts and tuples of arrays, as a graph for each form of its arguments.
 
-    The first call of a form runs kernel by kernel; the second one runs once more on copies of what
-    is donated, as a rehearsal, and captures.
+    The first call of a form runs kernel by kernel, and the second one, too, but where graphs are
+    captured: a rehearsal, in which cuBLAS loads its kernels. The third one is captured. Before the
+    second and the third, CuPy's pool gives back what the call before has left in it.
 
     Args:
         step: what it returns depends on its arguments alone, but for constants that it makes once.
@@ -51,39 +53,58 @@ class CapturedStep(CompiledStep):
         super().__init__(step, donate, required)
         self.held = frozenset(held)
         self.seen: set[Any] = set()  # forms of arguments that have run kernel by kernel
-        self._context: CaptureContext | None = None
+        self.rehearsed: set[Any] = set()  # and those that have done so where graphs are captured
 
     def make(self, arguments: tuple[Any, ...]) -> "Graph | None":
-        """A graph of the step; where memory runs out, once more with all that CuPy keeps free."""
-        import cupy
-
+        """A graph of the step; where memory runs out, once more without all other graphs."""
         key = _form_key(arguments)
-        if key is None or key not in self.seen:
+        if key is None or key not in self.rehearsed:
             return None
+        _give_back()
+        given = self.step, arguments, self.donate, self.held, self.context, key
         try:
-            return self._capture(arguments, key)
-        except MemoryError:  # CuPy's pool has kept what the step took when it ran kernel by kernel
+            return Graph(*given)
+        except MemoryError:
             self._forget()
-            cupy.get_default_memory_pool().free_all_blocks()
         try:
-            return self._capture(arguments, key)
+            return Graph(*given)
         except MemoryError as error:
             self._forget()
             raise NotCompilable(f"a graph needs memory of its own, and {error}") from error
 
     def call_by_call(self, arguments: tuple[Any, ...]) -> Any:
-        results = super().call_by_call(arguments)
-        if self.refusal is None:
-            self.seen.add(_form_key(arguments))
+        if self.refusal is not None:
+            return super().call_by_call(arguments)
+        key = _form_key(arguments)
+        if key is None or key not in self.seen:
+            results = super().call_by_call(arguments)
+            self.seen.add(key)
+        else:
+            _give_back()
+            results = self.context.rehearse(self.step, arguments)
+            self.rehearsed.add(key)
         return results
 
-    def _capture(self, arguments: tuple[Any, ...], key: Any) -> "Graph":
-        self._context = self._context or CaptureContext()
-        return Graph(self.step, arguments, self.donate, self.held, self._context, key)
+    @functools.cached_property
+    def context(self) -> "CaptureContext":
+        """Where the step is captured."""
+        return CaptureContext()
 
     def _forget(self) -> None:
         """Free the memory of all graphs."""
-        self.units, self._context = [], None
+        self.units = []
+        self.context.pool.free_all_blocks()
+
+
+def _give_back() -> None:
+    """Give what CuPy's own pool keeps free back to the device; waits for it.
+
+    A step that ran kernel by kernel has left as much as it takes. The pool has free blocks for each
+    stream, and so a rehearsal could not use them, nor could a graph, which has a pool of its own.
+    """
+    import cupy
+
+    cupy.get_default_memory_pool().free_all_blocks()
 
 
 def _form_key(arguments: tuple[Any, ...]) -> Any:
@@ -115,11 +136,11 @@ class CaptureContext:
         import cupy
 
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.pool = cupy.cuda.MemoryPool(_allocated)
+        self.pool, self.trials = cupy.cuda.MemoryPool(_allocated), cupy.cuda.MemoryPool()
         self.products = Products(self.stream)
         self.plans: set[Plan] = set()
         self._kept: dict[int, list[Any]] = {}
-        own = self._kept, self.pool, cupy.cuda.Device()
+        own = self._kept, self.pool, self.trials, cupy.cuda.Device()
         weakref.finalize(self, _emptied, *own).atexit = False
 
     def keep(self, arrays: list[Any], graph: "Graph") -> list[Any]:
@@ -135,20 +156,33 @@ class CaptureContext:
         outside = cupy.cuda.get_current_stream()
         self.stream.wait_event(outside.record())
         try:
-            with (
-                self.stream,
-                cupy.cuda.using_allocator(self.pool.malloc),
-                self.products.instead_of_cupy(),
-                keeping_plans(self.plans),
-            ):
+            with self.stream, self.products.instead_of_cupy():
                 yield
         finally:
             outside.wait_event(self.stream.record())
 
-    def rehearse(self, function: Callable[[], Any]) -> None:
-        """Run it here once, so that the pool has its blocks and cuBLAS has loaded its kernels."""
+    def rehearse(self, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """What the step returns when it is called here, so that cuBLAS has loaded its kernels.
+
+        It has a pool of its own, out of which new results are copied, as a small one keeps all of
+        the block that it was cut from.
+        """
+        import cupy
+
+        arrays = [one for one in leaves(arguments) if isinstance(one, cupy.ndarray)]
+        given = {one.data.mem.ptr for one in arrays}
+
+        def kept(leaf: Any) -> Any:
+            is_new = isinstance(leaf, cupy.ndarray) and leaf.data.mem.ptr not in given
+            return leaf.copy() if is_new else leaf
+
+        self.trials.free_all_blocks()
         with self._entered():
-            function()
+            with cupy.cuda.using_allocator(self.trials.malloc):
+                results = step(*arguments)
+            results = tree_map(kept, results)
+        self.trials.free_all_blocks()
+        return results
 
     def capture(self, function: Callable[[], Any]) -> tuple[Any, Any]:
         """What ``function`` launches, as a graph that did not run yet, and what it returns.
@@ -156,7 +190,10 @@ class CaptureContext:
         Raises:
             NotCompilable: it does what CUDA or CuPy forbid while a stream is captured.
         """
-        with self._entered(), _refused_by_cuda():
+        import cupy
+
+        own_pool = cupy.cuda.using_allocator(self.pool.malloc)
+        with self._entered(), own_pool, keeping_plans(self.plans), _refused_by_cuda():
             self.stream.begin_capture(RELAXED)
             try:
                 results = function()
@@ -175,12 +212,13 @@ class CaptureContext:
             logger.debug("the stream was left by a failed capture", exc_info=True)
 
 
-def _emptied(kept: dict[int, list[Any]], pool: Any, device: Any) -> None:
-    """Give all memory of a pool back to its device; nobody may read the arrays any more."""
+def _emptied(kept: dict[int, list[Any]], pool: Any, trials: Any, device: Any) -> None:
+    """Give all memory of the pools back to their device; nobody may read the arrays any more."""
     for arrays in kept.values():
         arrays.clear()
     with device:
         pool.free_all_blocks()
+        trials.free_all_blocks()
 
 
 @contextmanager
@@ -259,16 +297,8 @@ class Graph:
                 self.leaves[k] = cupy.array(given[k], order="C")
         self._addresses = {k: self.leaves[k].data.ptr for k in self._arrays}
         self._memory = {self.leaves[k].data.mem.ptr for k in self._arrays}
-        context.rehearse(lambda: step(*self.form.rebuild(self._copies(donate))))
         self.graph, results = context.capture(lambda: self._captured(step, donate))
         self.results = context.keep(results, self)
-
-    def _copies(self, donate: frozenset[int]) -> list[Any]:
-        """The leaves, but copies of those that a step writes over."""
-        return [
-            leaf.copy() if k in self._addresses and path[0] in donate else leaf
-            for k, (leaf, path) in enumerate(zip(self.leaves, self.form.paths, strict=True))
-        ]
 
     def _captured(self, step: Callable[..., Any], donate: frozenset[int]) -> list[Any]:
         """Run the step on the fixed memory, and put results back to where the next step reads."""

@@ -51,7 +51,10 @@ class Products:
 
     @contextmanager
     def instead_of_cupy(self) -> Iterator[None]:
-        """While this lasts, ``@`` on this stream comes here; on other streams it stays CuPy's."""
+        """While this lasts, ``@`` on this stream comes here; on other streams it stays CuPy's.
+
+        What is not for ``product`` stays CuPy's, too, unless the stream is captured.
+        """
         import cupy
 
         with ONE_AT_A_TIME:
@@ -59,7 +62,9 @@ class Products:
 
             def product(a: Array, b: Array) -> Array:
                 here = cupy.cuda.get_current_stream().ptr == self.stream.ptr
-                return self.product(a, b) if here else own(a, b)
+                if here and (_is_multiplied(a, b) or self.stream.is_capturing()):
+                    return self.product(a, b)
+                return own(a, b)
 
             cupy.ndarray.__matmul__ = product
             try:
@@ -69,7 +74,7 @@ class Products:
 
     def product(self, a: Array, b: Array) -> Array:
         """``a @ b`` of arrays with at least two axes and one float dtype."""
-        if a.dtype != b.dtype or a.dtype.char not in TYPES or min(a.ndim, b.ndim) < 2:
+        if not _is_multiplied(a, b):
             raise NotCompilable(
                 f"a captured product is one of matrices of one float dtype, not of {a.dtype} "
                 f"{a.shape} and {b.dtype} {b.shape}"
@@ -84,6 +89,11 @@ class Products:
         status = getattr(self.library, name)(ctypes.c_void_p(self.handle), *arguments)
         if status:
             raise RuntimeError(f"{name} failed with status {status}")
+
+
+def _is_multiplied(a: Array, b: Array) -> bool:
+    """Whether these are matrices, or stacks of them, of one dtype that cuBLAS is asked for here."""
+    return a.dtype == b.dtype and a.dtype.char in TYPES and min(a.ndim, b.ndim) >= 2
 
 
 def product_of(a: Array, b: Array) -> Array:
