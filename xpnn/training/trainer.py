@@ -9,6 +9,8 @@ from typing import Any, NoReturn, Self
 from xpnn.arguments import KnownAttributes, as_seed, checked
 from xpnn.backends import Backend
 from xpnn.backends.advice import reword, rewording
+from xpnn.backends.recording.text import Listing
+from xpnn.errors import CompileError
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
 from xpnn.moving import moved
@@ -156,6 +158,30 @@ class Trainer(KnownAttributes):
         A step that the backend refuses is known as such when it was taken.
         """
         return self._why_not_compiled() is None
+
+    @property
+    def program(self) -> Listing:
+        """The array calls of the step that was taken last, as NumPy replays them: ``print`` it.
+
+        Raises:
+            CompileError: no step was recorded.
+        """
+        found = self._train_step.program
+        if found is None:
+            raise CompileError(
+                f"wanted a step that was recorded, got none: {self._why_no_program()}"
+            )
+        return found
+
+    def _why_no_program(self) -> str:
+        reason, backend = self._why_not_compiled(), self.network.backend
+        if reason is not None:
+            return f"steps run call by call: {reason}"
+        if backend.name != "numpy":
+            return (
+                f"{backend.name!r} compiles steps without writing them down; backend='numpy' does"
+            )
+        return "train on a batch first, as by trainer.step(x, y)"
 
     def _why_not_compiled(self) -> str | None:
         reason = why_not_compiled(self.network, self.loss, self.optimizer, self.compile)

@@ -70,7 +70,7 @@ class Program:
         donated = [path[0] in donate for path in self.form.paths]
         self.leaves = _own_arrays(given, donated)
 
-        recording = Recording(step, self.form, self.leaves, donate)
+        recording = self.recording = Recording(step, self.form, self.leaves, donate)
         self.result_form, views = recording.result_form, recording.views
         kept = recording.kept
         calls = laid_by_columns(recording.calls, kept)

@@ -9,6 +9,7 @@ import numpy as np
 from xpnn.backends.portable.compiled_step import successors
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
 from xpnn.backends.recording.lifetimes import MemoryPlan, join_arguments, needed, relocated
+from xpnn.backends.recording.passes import merged
 from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber
 from xpnn.backends.recording.tape import Tape
 from xpnn.trees import Structure
@@ -30,7 +31,7 @@ class Recording:
             place, in their order.
 
     Attributes:
-        calls: those that something depends on, in their order.
+        calls: those that something depends on, each once, in their order.
         views: where each argument that is an array lies, by its number among the leaves. Donated
             ones that the step would put behind each other lie so in one joint memory.
         joints: these joint memories.
@@ -70,7 +71,7 @@ class Recording:
         self.kept = {
             one.memory for one in (*self.views.values(), *self.results) if isinstance(one, View)
         }
-        self.calls = needed(tape.calls, self.kept)
+        self.calls = needed(merged(tape.calls, self.kept), self.kept)
 
         tape.counted.clear()  # stand-ins, which hold the tape
         numbers = {k: one for k, one in enumerate(stand_ins) if isinstance(one, RecordedNumber)}

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from xpnn.backends.recording.text import Listing
 from xpnn.network import Network
 from xpnn.trees import Structure
 from xpnn.typing import Array, OptState, Params, State
@@ -51,9 +52,37 @@ class FlatStep:
     @property
     def refusal(self) -> str | None:
         """Why the backend did not compile the step, if it was tried."""
-        run = getattr(self, "run", None)  # there is none before the first step
-        found = run and inspect.unwrap(run, stop=lambda one: hasattr(one, "refusal"))
-        return getattr(found, "refusal", None)
+        return getattr(self._compiled, "refusal", None)
+
+    @property
+    def program(self) -> Listing | None:
+        """The calls of the step that was taken last, if it was recorded."""
+        units = getattr(self._compiled, "units", [])
+        recording = getattr(units[0], "recording", None) if units else None
+        if recording is None:
+            return None
+        own = {k: name for k, name in enumerate(self._names)}
+        given = {(0, k): name for k, name in own.items()}
+        returned = {(0, 0, k): name for k, name in own.items()}
+        return Listing(
+            recording,
+            given | {(1,): "x", (2,): "y", (3,): "weight"},
+            returned | {(0, 1, 0): "loss", (0, 1, 1): "batch weight"},
+        )
+
+    @property
+    def _compiled(self) -> Any:
+        """What the backend made of the step; there is nothing before the first one."""
+        run = getattr(self, "run", None)
+        return run and inspect.unwrap(run, stop=lambda one: hasattr(one, "refusal"))
+
+    @property
+    def _names(self) -> list[str]:
+        """Of what the step changes, in the order of its list."""
+        assert self._form is not None
+        network = self.network
+        own = [name for name, _, _ in (*network.param_refs, *network.state_refs)]
+        return own + [".".join(map(str, path)) for path in self._form.paths]
 
     def _settle(self, opt_state: OptState) -> None:
         """Find who holds which array; make the step anew if the slots have other names."""
