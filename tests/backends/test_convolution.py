@@ -178,6 +178,8 @@ def test_it_can_be_compiled(backend, rng, case):
                 np.testing.assert_allclose(backend.to_numpy(one), wanted, rtol=1e-5, atol=2e-5)
 
 
+# Pooling ------------------------------------------------------------------------------------------
+
 POOLS = {  # length, size, stride, dilation, padding along each axis
     "one axis": along((9, 3, 2, 1, 1)),
     "halves": along((6, 2, 2, 1, 0), (8, 2, 2, 1, 0)),
@@ -189,21 +191,61 @@ POOLS = {  # length, size, stride, dilation, padding along each axis
 }
 
 
+each_pool = pytest.mark.parametrize(
+    "slides", [pytest.param(s, id=name) for name, s in POOLS.items()]
+)
+
+
+def under_windows(slides):
+    """Each position, with the entries of the axes that lie under the window there."""
+    for at in np.ndindex(*(s.positions for s in slides)):
+        starts = [t * s.stride - s.low for t, s in zip(at, slides, strict=True)]
+        every = (range(u, u + s.size) for u, s in zip(starts, slides, strict=True))
+        lengths = [range(s.length) for s in slides]
+        inside = (set(e) & set(n) for e, n in zip(every, lengths, strict=True))
+        yield at, list(itertools.product(*map(sorted, inside)))
+
+
+@pytest.mark.width
+@each_version
+@pytest.mark.parametrize("count_padding", [False, True])
+@each_pool
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_mean_is_over_what_counts(backend, rng, slides, count_padding, portable, dtype):
+    if dtype == "float16" and backend.name == "array-api-strict":
+        pytest.skip("array-api-strict has no float16")
+    shapes = ([2, *(getattr(s, k) for s in slides), 3] for k in ("length", "positions"))
+    Z, delta = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    S, dZ = (np.zeros(one.shape) for one in (delta, Z))
+    for at, entries in under_windows(slides):
+        size = np.prod([s.size for s in slides]) if count_padding else len(entries)
+        for over in entries:
+            S[:, *at] += Z[:, *over].astype(np.float64) / size
+            dZ[:, *over] += delta[:, *at].astype(np.float64) / size
+    kind = Base if portable else type(backend)
+    with backend.on_device():
+        found = kind.average_pool(backend, backend.asarray(Z), slides, count_padding)
+        back = kind.average_pool_gradient(backend, backend.asarray(delta), slides, count_padding)
+    tolerance = 1e-6 if dtype == "float32" else 2**-9  # halves are rounded once along each axis
+    for one, wanted in ((found, S), (back, dZ)):
+        one = backend.to_numpy(one)
+        assert one.dtype == dtype
+        np.testing.assert_allclose(one, wanted, rtol=tolerance, atol=tolerance)
+
+
 @each_version
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("slides", [pytest.param(s, id=name) for name, s in POOLS.items()])
+@each_pool
 def test_the_first_of_the_largest_gets_all_of_delta(backend, rng, slides, ties, portable):
     shapes = ([2, *(getattr(s, k) for s in slides), 3] for k in ("length", "positions"))
     Z, delta = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
     Z = np.round(Z) if ties else Z
     S, dZ = np.full_like(delta, -np.inf), np.zeros_like(Z)
-    for at in np.ndindex(*(s.positions for s in slides)):
+    for at, entries in under_windows(slides):
         for n, c in np.ndindex(2, 3):
             first = None
-            for k in np.ndindex(*(s.size for s in slides)):
-                over = [t * s.stride + i - s.low for t, i, s in zip(at, k, slides, strict=True)]
-                inside = all(0 <= u < s.length for u, s in zip(over, slides, strict=True))
-                if inside and (first is None or Z[(n, *over, c)] > Z[first]):
+            for over in entries:
+                if first is None or Z[(n, *over, c)] > Z[first]:
                     first = (n, *over, c)
             S[(n, *at, c)] = Z[first]
             dZ[first] += delta[(n, *at, c)]

@@ -71,7 +71,7 @@ SLIDING = {
         *(((2, 0), (6, 0)), ((6, 1), (20, 10))),
     ),
     "max pool": (lambda: MaxPool2D(2), (8, 8, 2), ((2, 0), (4, 0)), ((3, 0), (5, 0))),
-    "average pool": (lambda: AveragePool2D(2), (8, 8, 2), ((4, 0), (4, 0)), ((5, 0), (5, 0))),
+    "average pool": (lambda: AveragePool2D(2), (8, 8, 2), ((2, 0), (3, 0)), ((3, 0), (4, 0))),
 }
 
 

@@ -238,6 +238,18 @@ class TorchBackend(Backend):
     def max_pool_gradient(self, delta: Array, kept: Any, slides: Sequence[Slide]) -> Array:
         return pooling.max_pool_gradient(delta, kept, slides, self)
 
+    def average_pool(self, Z: Array, slides: Sequence[Slide], count_padding: bool = False) -> Array:
+        S = pooling.average_pool(Z, slides, count_padding)
+        return super().average_pool(Z, slides, count_padding) if S is None else S
+
+    def average_pool_gradient(
+        self, delta: Array, slides: Sequence[Slide], count_padding: bool = False
+    ) -> Array:
+        dZ = pooling.average_pool_gradient(delta, slides, count_padding)
+        if dZ is None:
+            return super().average_pool_gradient(delta, slides, count_padding)
+        return dZ
+
     def attention(
         self,
         Q: Array,

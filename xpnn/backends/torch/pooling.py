@@ -1,4 +1,4 @@
-"""Maxima under windows by PyTorch's own operators, on channels last, along one or two axes."""
+"""Pooling by PyTorch's own operators, on channels last, along one or two axes."""
 
 import math
 from collections.abc import Sequence
@@ -38,6 +38,37 @@ def max_pool_gradient(
     back = torch.ops.aten.max_pool2d_with_indices_backward
     dZ = back(delta.movedim(-1, 1), Z.movedim(-1, 1), *_options(alike), where).movedim(1, -1)
     return cut_back(dZ, slides, alike, backend)
+
+
+def average_pool(Z: Array, slides: Sequence[Slide], count_padding: bool) -> Array | None:
+    """``Backend.average_pool``; None where PyTorch cannot count, as it does not pad like that."""
+    import torch
+
+    if len(slides) == 1:
+        S = average_pool(Z[:, None], (ONE, *slides), count_padding)
+        return None if S is None else S[:, 0]
+    if _alike(slides) != [*slides]:
+        return None
+    options = *_options(slides)[:3], False, count_padding, None
+    return torch.ops.aten.avg_pool2d(Z.movedim(-1, 1), *options).movedim(1, -1)
+
+
+def average_pool_gradient(
+    delta: Array, slides: Sequence[Slide], count_padding: bool
+) -> Array | None:
+    """``Backend.average_pool_gradient``, likewise."""
+    import torch
+
+    if len(slides) == 1:
+        dZ = average_pool_gradient(delta[:, None], (ONE, *slides), count_padding)
+        return None if dZ is None else dZ[:, 0]
+    if _alike(slides) != [*slides]:
+        return None
+    options = *_options(slides)[:3], False, count_padding, None
+    lengths = [one.length for one in slides]
+    Z = delta.new_empty((delta.shape[0], *lengths, delta.shape[-1]))  # only its shape is read
+    back = torch.ops.aten.avg_pool2d_backward
+    return back(delta.movedim(-1, 1), Z.movedim(-1, 1), *options).movedim(1, -1)
 
 
 def _alike(slides: Sequence[Slide]) -> list[Slide]:

@@ -1,14 +1,12 @@
 """Pooling: the largest or the mean of what lies under a sliding window, channel by channel.
 
-A maximum over a rectangle is a maximum over columns of maxima over rows, and so is a mean: all
-pooling works on one axis after the other (see ``xpnn.backends.portable.windows``).
+A backend pools; how, written out for any library, stands in ``xpnn.backends.portable.pooling``.
 """
 
 import math
 from typing import Any, ClassVar
 
-from xpnn.backends import Backend
-from xpnn.backends.portable.windows import Slide, batch_order, cut, fold, slid_order
+from xpnn.backends.portable.windows import Slide
 from xpnn.errors import ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.sliding.windows import (
@@ -20,12 +18,11 @@ from xpnn.layers.sliding.windows import (
     slid_shapes,
     slide,
 )
-from xpnn.numerics import add_up, widened
 from xpnn.typing import Array, Range, Shape
 
 
 class Pooling(Layer):
-    """Base of the layers that pool under a window, one axis after the other.
+    """Base of the layers that pool under a window.
 
     Args:
         pool_size: how many entries the window has along each axis.
@@ -155,38 +152,12 @@ class AveragePooling(Pooling):
         self.count_padding = count_padding
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        slides, (x, first) = self.slides(Z.shape[1:-1]), slid_order(Z, self.backend)
-        for axis in reversed(range(self.axes)):
-            x = self.pool(x, first + axis, slides[axis], self.backend)
-        self.cache["slides"] = slides
-        return batch_order(x, self.backend)
+        self.cache["slides"] = slides = self.slides(Z.shape[1:-1])
+        return self.backend.average_pool(Z, slides, self.count_padding)
 
     def backward(self, delta: Array) -> Array:
-        slides, (x, first) = self.cache["slides"], slid_order(delta, self.backend)
-        for axis in range(self.axes):
-            x = self.unpool(x, first + axis, slides[axis], self.backend)
-        return batch_order(x, self.backend)
-
-    def share(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        """``x`` over the number of entries that count in each window."""
-        if self.count_padding or (slide.low == 0 and slide.extent <= slide.length):
-            return x * (1 / slide.size)
-        xp = backend.xp
-        wide = widened(x[:0, ...], xp).dtype  # half precision counts to 2048
-        first = xp.arange(slide.positions, dtype=wide, device=backend.device) * slide.stride
-        first = first - slide.low
-        counts = xp.minimum(first + slide.size, float(slide.length)) - xp.maximum(first, 0.0)
-        counts = xp.astype(counts, x.dtype, copy=False)
-        return x / xp.reshape(counts, (-1,) + (1,) * (x.ndim - axis - 1))
-
-    def pool(self, x: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        total = add_up(cut(x, axis, slide, backend), backend.xp)
-        return backend.xp.astype(self.share(total, axis, slide, backend), x.dtype, copy=False)
-
-    def unpool(self, delta: Array, axis: int, slide: Slide, backend: Backend) -> Array:
-        share = self.share(widened(delta, backend.xp), axis, slide, backend)
-        dx = fold([share] * slide.size, axis, slide, backend)
-        return backend.xp.astype(dx, delta.dtype, copy=False)
+        slides = self.cache["slides"]
+        return self.backend.average_pool_gradient(delta, slides, self.count_padding)
 
 
 class AveragePool1D(AveragePooling):
