@@ -1,8 +1,13 @@
-"""Attention on NumPy: the blocks of ``portable/attention.py``, head by head in fixed memory.
+"""Attention on NumPy: the equations of ``portable/attention.py``, head by head in fixed memory.
 
-The scores of a block are worked out into the same 256 KiB for all blocks, which so stay in the
-cache. They lie turned, keys by queries, as NumPy is faster at maxima and sums of columns than of
-rows, and at subtracting one number from each of them.
+Scores are worked out strip by strip into the same 256 KiB, which so stay in the cache. Forward, a
+strip is some queries with all keys that they see, in parts only where these are very many; backward
+it is some keys with all queries that see them, so that dK and dV are one product each. Scores lie
+turned, keys by queries, as NumPy is faster at maxima and sums of columns than of rows, and at
+subtracting one number from each of them. Backward, products subtract what is known of a query
+themselves, as further features, and multiply with the scale s; P is divided by l, dA is not::
+
+    S - m - log l = [s Q, -m, -log l] . [K, 1, 1]           s (dP - D) = [dA, -D] . [s V, s]
 """
 
 from collections.abc import Sequence
@@ -10,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.portable.attention import BLOCK, Blocks
+from xpnn.backends.portable.attention import cut
 from xpnn.numerics import BARRED
 from xpnn.typing import Array
 
-CAUSAL_BLOCK = 128  # queries and keys: of smaller blocks, more can be left out above the diagonal
+SIDE = 256  # of a strip that is square; others have as many scores, at most
+CAUSAL = 128  # the shorter side of a causal strip: so more is left out above the diagonal
 
 
 def attention(
@@ -29,10 +35,13 @@ def attention(
     """``Backend.attention``, into ``out`` where that is given."""
     work = _Work(Q, K, causal, mask)
     out = room_for_attention(Q) if out is None else out
+    queries = np.empty(Q.shape[2:], work.dtype)
     for head in np.ndindex(*Q.shape[:2]):
         q, k, v = (work.wide(one[head]) for one in (Q, K, V))
         A, statistics = (one[head] for one in out)
-        _attend(work, head[0], q * work.dtype.type(scale), k, v, A, statistics)
+        queries[...] = q
+        queries *= work.dtype.type(scale)
+        _attend(work, head[0], queries, k, v, A, statistics)
     return tuple(out)
 
 
@@ -51,15 +60,25 @@ def attention_gradients(
     """``Backend.attention_gradients``, into ``out`` where that is given."""
     work = _Work(Q, K, causal, mask)
     out = room_for_gradients(Q, K, V) if out is None else out
+    s, d = work.dtype.type(scale), Q.shape[3]
+    q_m, k_1 = (np.zeros((one.shape[2], d + 2), work.dtype) for one in (Q, K))
+    dA_D, v_s = (np.zeros((one.shape[2], d + 1), work.dtype) for one in (Q, K))
+    k_1[:, d:] = 1.0
     for head in np.ndindex(*Q.shape[:2]):
         q, k, v, a, da = (work.wide(one[head]) for one in (Q, K, V, A, dA))
+        m, found = statistics[head].T
+        for longer, one in ((q_m, q), (k_1, k), (v_s, v), (dA_D, da)):
+            longer[:, :d] = one
+        for longer in (q_m, v_s):  # as a whole, as that is faster
+            longer *= s
+        np.negative(m, out=q_m[:, d])
+        np.negative(np.log(found), out=q_m[:, d + 1])
+        np.negative(np.einsum("td,td->t", da, a), out=dA_D[:, d])
+        v_s[:, d] = s
         narrow = [one[head] for one in out]
         sums = [work.wide(one) for one in narrow]
-        m, found = statistics[head].T
-        D = np.einsum("td,td->t", da, a) / found
-        s = work.dtype.type(scale)
-        _attend_back(work, head[0], q * s, k, v, m.copy(), found, da / found[:, None], D, *sums)
-        sums[0] *= s if np.all(learns := found != 1.0) else s * learns[:, None]
+        sure = found == 1.0
+        _attend_back(work, head[0], q_m, k_1, v_s, dA_D, q, sure if sure.any() else None, *sums)
         for one, total in zip(narrow, sums, strict=True):
             if one is not total:
                 one[...] = total
@@ -84,56 +103,88 @@ def _heads_side_by_side(x: Array) -> Array:
 
 
 class _Work:
-    """Memory for the scores of a block and for its products, and what is barred in it."""
+    """Memory for the scores of a strip and for its products, and what is barred in it.
+
+    Attributes:
+        time, length, causal: of queries and keys.
+        short, long: the most numbers along the sides of a strip.
+        ones: to add up columns with.
+        outputs: memory for the outputs of a strip of queries.
+        unseen: (batch, length, 1), far below 0 at keys that nobody sees; None where all are seen.
+    """
 
     def __init__(self, Q: Array, K: Array, causal: bool, mask: Array | None):
-        size = CAUSAL_BLOCK if causal else BLOCK
-        self.blocks = Blocks.of(np, None, Q, K, causal, mask, size)
+        (_, _, self.time, d), self.length, self.causal = Q.shape, K.shape[2], causal
+        longest = max(self.time, self.length, 1)
+        self.short = CAUSAL if causal else _even(longest, SIDE)
+        self.long = SIDE**2 // self.short
+        if not causal:
+            self.long = _even(longest, self.long)
         self.dtype = np.result_type(Q.dtype, np.float32)
-        self.ones, self.outputs = (
-            np.ones(size, self.dtype),
-            np.empty((size, Q.shape[-1]), self.dtype),
-        )
-        self._S, self._dS = np.empty((2, size * size), self.dtype)
-        self._product = np.empty(size * Q.shape[-1], self.dtype)
-        triangle = np.tri(size, k=-1, dtype=self.dtype) * self.dtype.type(BARRED)
-        self._later = triangle if causal else None
+        self.ones = np.ones(self.long, self.dtype)
+        self.outputs = np.empty((self.short, d), self.dtype)
+        self._S, self._dS = np.empty((2, SIDE**2), self.dtype)
+        self._product = np.empty(self.long * d, self.dtype)
+        barred = self.dtype.type(BARRED)
+        self._later = np.tri(CAUSAL, k=-1, dtype=self.dtype) * barred if causal else None
+        self.unseen = None if mask is None else ~mask[..., None] * barred
 
     def wide(self, x: Array) -> Array:
         """In at least float32."""
         return x.astype(self.dtype, copy=False)
 
-    def square(self, rows: slice, columns: slice, first: bool = True) -> Array:
-        """(keys, queries) of one block: the one for scores, or the other one."""
-        shape = columns.stop - columns.start, rows.stop - rows.start
-        return (self._S if first else self._dS)[: shape[0] * shape[1]].reshape(shape)
-
     def add(self, first: bool, one: Array, other: Array, total: Array) -> None:
-        """A product of two blocks to a total, which it is if it is the first."""
+        """A product to a total, which it is if it is the first."""
         if first:
             np.matmul(one, other, out=total)
         else:
             out = self._product[: total.size].reshape(total.shape)
             total += np.matmul(one, other, out=out)
 
-    def scores(self, item: int, q: Array, k: Array, rows: slice, columns: slice) -> Array:
-        """Of one block, turned; far below 0 where barred."""
-        S = np.matmul(k[columns], q[rows].T, out=self.square(rows, columns))
-        if self._later is not None and rows.start == columns.start:
-            S += self._later[: S.shape[0], : S.shape[1]]
-        if self.blocks.unseen is not None:
-            S += self.blocks.unseen[item, 0, 0, columns, None] * self.dtype.type(BARRED)
+    def scores(self, item: int, q: Array, k: Array, i: slice, j: slice) -> Array:
+        """Of queries ``i`` and keys ``j``, turned; far below 0 where barred.
+
+        Of a causal one the diagonal is where the shorter side is: the last keys forward, the first
+        queries backward.
+        """
+        S = np.matmul(k[j], q[i].T, out=_memory(self._S, i, j))
+        if self._later is not None and j.stop > i.start:
+            corner = S[max(i.start - j.start, 0) :, :CAUSAL]
+            corner += self._later[: corner.shape[0], : corner.shape[1]]
+        if self.unseen is not None:
+            S += self.unseen[item, j]
         return S
+
+    def powers_back(self, v: Array, dA: Array, i: slice, j: slice) -> Array:
+        """Of queries ``i`` and keys ``j``, turned, dP from ``v`` and ``dA``."""
+        return np.matmul(v[j], dA[i].T, out=_memory(self._dS, i, j))
+
+
+def _even(length: int, most: int) -> int:
+    """The size of about equal parts of so many at most: multiples of 16, and no thin rest, as
+    products are slower at others.
+
+    >>> _even(300, 256)
+    160
+    """
+    parts = -(-length // most)
+    return min(most, -(-length // parts // 16) * 16)
+
+
+def _memory(of_a_strip: Array, i: slice, j: slice) -> Array:
+    """That of the scores of queries ``i`` and keys ``j``."""
+    shape = j.stop - j.start, i.stop - i.start
+    return of_a_strip[: shape[0] * shape[1]].reshape(shape)
 
 
 def _attend(
     work: _Work, item: int, q: Array, k: Array, v: Array, A: Array, statistics: Array
 ) -> None:
     """One head, into ``A`` and ``statistics``."""
-    for i in work.blocks.of_queries():
+    for i in cut(0, work.time, work.short):
         m, found = statistics[i].T
         out = work.outputs[: len(m)]
-        for j in work.blocks.of_keys(i):
+        for j in cut(0, min(i.stop, work.length) if work.causal else work.length, work.long):
             P = work.scores(item, q, k, i, j)
             if j.start == 0:
                 np.maximum.reduce(P, axis=0, out=m)
@@ -148,7 +199,7 @@ def _attend(
             np.exp(P, out=P)
             work.add(j.start == 0, work.ones[: len(P)], P, found)
             work.add(j.start == 0, P.T, v[j], out)
-        if work.blocks.unseen is not None:
+        if work.unseen is not None:
             unseen = m <= 0.5 * BARRED
             m[unseen], found[unseen], out[unseen] = 0.0, 1.0, 0.0
         np.divide(out, found[:, None], out=A[i])
@@ -157,30 +208,29 @@ def _attend(
 def _attend_back(
     work: _Work,
     item: int,
+    q_m: Array,
+    k_1: Array,
+    v_s: Array,
+    dA_D: Array,
     q: Array,
-    k: Array,
-    v: Array,
-    m: Array,
-    found: Array,
-    dA: Array,
-    D: Array,
+    sure: Array | None,
     dQ: Array,
     dK: Array,
     dV: Array,
 ) -> None:
-    """One head, into ``dQ``, which lacks the scale, ``dK`` and ``dV``."""
-    learning = q if np.all(found != 1.0) else q * (found != 1.0)[:, None]
-    for i in work.blocks.of_queries():
-        for j in work.blocks.of_keys(i):
-            P = work.scores(item, q, k, i, j)
-            P -= m[i]
+    """One head, into ``dQ``, ``dK`` and ``dV``; there is no dS of queries that are ``sure``."""
+    k, dA = k_1[:, : q.shape[1]], dA_D[:, : q.shape[1]]
+    for j in cut(0, work.length, work.short):
+        begin = j.start if work.causal else 0
+        for i in cut(begin, work.time, work.long):
+            P = work.scores(item, q_m, k_1, i, j)
             np.exp(P, out=P)
-            first = j.start >= i.start if work.blocks.causal else i.start == 0
-            work.add(first, P, dA[i], dV[j])
-            dS = np.matmul(v[j], dA[i].T, out=work.square(i, j, first=False))
-            dS -= D[i]
+            work.add(i.start == begin, P, dA[i], dV[j])
+            dS = work.powers_back(v_s, dA_D, i, j)
             dS *= P
-            work.add(first, dS, learning[i], dK[j])
+            if sure is not None:
+                dS[:, sure[i]] = 0.0
+            work.add(i.start == begin, dS, q[i], dK[j])
             work.add(j.start == 0, dS.T, k[j], dQ[i])
-    if work.blocks.causal:  # keys behind the last query
-        dK[len(q) :], dV[len(q) :] = 0.0, 0.0
+    if work.causal:  # keys behind the last query
+        dK[work.time :], dV[work.time :] = 0.0, 0.0

@@ -155,12 +155,10 @@ class Blocks:
         K: Array,
         causal: bool,
         mask: Array | None,
-        size: int | None = None,
     ) -> "Blocks":
         """Those of the arguments of ``attention``."""
         time, length = Q.shape[-2], K.shape[-2]
-        if size is None:
-            size = max(BLOCK, -(-max(time, length) // MOST_BLOCKS))
+        size = max(BLOCK, -(-max(time, length) // MOST_BLOCKS))
         positions = None
         if causal:
             positions = xp.arange(max(time, length), dtype=xp.int32, device=device)
@@ -169,12 +167,12 @@ class Blocks:
 
     def of_queries(self) -> Iterator[slice]:
         """The blocks of queries."""
-        return _cut(self.time, self.size)
+        return cut(0, self.time, self.size)
 
     def of_keys(self, rows: slice | None = None) -> Iterator[slice]:
         """The blocks of keys, only those that some of these queries see."""
         reached = rows.stop if self.causal and rows is not None else self.length
-        return _cut(self.length, self.size, reached)
+        return (j for j in cut(0, self.length, self.size) if j.start < reached)
 
     def barred(self, rows: slice, columns: slice) -> Array | None:
         """Which keys of a block are not seen; None where all are."""
@@ -188,9 +186,9 @@ class Blocks:
         return unseen if later is None else unseen | later
 
 
-def _cut(length: int, size: int, reached: int | None = None) -> Iterator[slice]:
-    end = length if reached is None else min(reached, length)
-    return (slice(start, min(start + size, length)) for start in range(0, end, size))
+def cut(start: int, stop: int, size: int) -> Iterator[slice]:
+    """So many numbers at a time, the last ones as many as there are."""
+    return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
 
 
 def scores(xp: Namespace, Q: Array, K: Array, barred: Array | None) -> Array:
