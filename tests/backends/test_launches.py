@@ -54,6 +54,7 @@ LAYERS = {
     "learned positions": (LearnedPositions, (6, 8), (1, 0), (2, 0)),
     "attention": (lambda: MultiHeadAttention(2), (6, 8), (13, 4), (20, 8)),
     "causal attention": (lambda: MultiHeadAttention(2, causal=True), (6, 8), (14, 4), (20, 8)),
+    "rotating attention": (lambda: MultiHeadAttention(2, rotate=True), (6, 8), (15, 4), (22, 8)),
     "LSTM, 4 steps": (lambda: LSTM(6), (4, 3), (25, 5), (35, 7)),
     "LSTM, 8 steps": (lambda: LSTM(6), (8, 3), (37, 9), (55, 11)),
     "GRU, 4 steps": (lambda: GRU(6), (4, 3), (22, 5), (46, 7)),

@@ -8,7 +8,7 @@ import pytest
 from tests.layers.oracles import assert_close, passes, randomized
 from xpnn import LearnedPositions, Network, Sequential, SinusoidalPositions
 from xpnn.errors import GradientError, ShapeError
-from xpnn.layers.sequence.positions import rotary, rotary_inverse
+from xpnn.layers.sequence.positions import Rotary
 from xpnn.testing import check_gradients
 
 
@@ -55,11 +55,12 @@ def test_rotary_turns_points_of_the_plane(backend, rng, offset):
     xp, array = backend.xp, backend.asarray(x)
     counter = xp.asarray(offset, dtype=xp.int32, device=backend.device)
     with backend.on_device():
-        compiled = backend.compiled(lambda array, first: rotary(xp, array, first), known=True)
+        turn = Rotary(backend).turn
+        compiled = backend.compiled(lambda array, first: turn(first, array)[0], known=True)
         for found in (
-            rotary(xp, array, offset),
-            rotary(xp, array, counter),
-            rotary(xp, array, backend.asarray(places)),
+            *turn(offset, array),
+            *turn(counter, array),
+            *turn(backend.asarray(places), array),
             compiled(array, counter),
         ):
             np.testing.assert_allclose(backend.to_numpy(found), expected, atol=2e-6)
@@ -69,7 +70,7 @@ def test_rotary_takes_positions_of_each_sample(backend, rng):
     x = rng.standard_normal((2, 3, 5, 8)).astype(np.float32)
     places = np.stack([np.arange(5), np.arange(5) + 40])[:, None, :]  # (batch, 1 for heads, time)
     with backend.on_device():
-        found = rotary(backend.xp, backend.asarray(x), backend.asarray(places), base=100.0)
+        (found,) = Rotary(backend, base=100.0).turn(backend.asarray(places), backend.asarray(x))
     expected = turned_in_the_complex_plane(x, places, base=100.0)
     np.testing.assert_allclose(backend.to_numpy(found), expected, atol=1e-5)
 
@@ -78,20 +79,19 @@ def test_rotary_products_depend_on_the_distance_alone(backend, rng):
     q, k = (backend.asarray(rng.standard_normal((1, 8)).astype(np.float32)) for _ in "qk")
     xp = backend.xp
     with backend.on_device():
-        products = [
-            float(backend.to_numpy(xp.sum(rotary(xp, q, p) * rotary(xp, k, p + 4))))
-            for p in (0, 1, 17)
-        ]
+        turn = Rotary(backend).turn
+        pairs = [(*turn(p, q), *turn(p + 4, k)) for p in (0, 1, 17)]
+        products = [float(backend.to_numpy(xp.sum(one * other))) for one, other in pairs]
     np.testing.assert_allclose(products, products[0], rtol=1e-4)
 
 
 def test_rotary_inverse_is_the_transpose(backend, rng):
-    """sum(delta * rotary(x)) = sum(rotary_inverse(delta) * x): what a backward has to be."""
+    """sum(delta * turn(x)) = sum(turn_back(delta) * x): what a backward has to be."""
     x, delta = (rng.standard_normal((2, 5, 8)) for _ in range(2))
     with backend.allow_float64(), backend.on_device():
         lent = backend.asarray(x), backend.asarray(delta)
-        forth = backend.to_numpy(rotary(backend.xp, lent[0], 2))
-        back = backend.to_numpy(rotary_inverse(backend.xp, lent[1], 2))
+        (forth,) = map(backend.to_numpy, Rotary(backend).turn(2, lent[0]))
+        (back,) = map(backend.to_numpy, Rotary(backend).turn_back(2, lent[1]))
     assert back.dtype == np.float64
     assert np.sum(delta * forth) == pytest.approx(np.sum(back * x), rel=1e-12)
 
@@ -100,7 +100,7 @@ def test_rotary_keeps_half_precision_and_its_angles(backend, rng):
     if backend.name == "array-api-strict":
         pytest.skip("the standard has no float16")
     x = rng.standard_normal((3000, 4)).astype(np.float16)  # float16 cannot count beyond 2048
-    found = backend.to_numpy(rotary(backend.xp, backend.asarray(x), 0))
+    (found,) = map(backend.to_numpy, Rotary(backend).turn(0, backend.asarray(x)))
     assert found.dtype == np.float16
     expected = turned_in_the_complex_plane(x.astype(np.float64), np.arange(3000))
     np.testing.assert_allclose(found, expected, atol=5e-3)

@@ -156,12 +156,12 @@ def _shared(xp: Namespace, delta: Array, *won: Array) -> tuple[Array, ...]:
 def _averaged(xp: Namespace, count: Array | float, *entries: Array) -> Array:
     """The sum of the entries over how many of them count."""
     total = add_up(entries, xp)
-    return xp.astype(total / count, entries[0].dtype)
+    return xp.astype(total / count, entries[0].dtype, copy=False)
 
 
 def _divided(xp: Namespace, delta: Array, *counts: Array | float) -> Array:
     """Delta over the product of what counts along each axis."""
-    return xp.astype(widened(delta, xp) / math.prod(counts), delta.dtype)
+    return xp.astype(widened(delta, xp) / math.prod(counts), delta.dtype, copy=False)
 
 
 def _within(slide: Slide) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from xpnn.layers.activations import product_rule, softmax_slope
 from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.layers.containers import Container
 from xpnn.layers.dropout import Dropout
-from xpnn.layers.sequence.positions import rotary, rotary_inverse
+from xpnn.layers.sequence.positions import Rotary
 from xpnn.numerics import product_over_rows, sum_to_features, widened
 from xpnn.typing import Array, Namespace, Shape, State
 
@@ -53,7 +53,7 @@ class MultiHeadAttention(Container):
         heads: number of heads; it divides the features.
         causal: whether a step sees only itself and the steps before it (self-attention only).
         dropout: share of P to drop in training.
-        rotate: whether to turn Q and K by their positions, see ``rotary`` (self-attention only).
+        rotate: whether to turn Q and K by their positions, see ``Rotary`` (self-attention only).
         use_bias: whether to add the four ``b``.
         weight_init: draws [W_q W_k W_v] and W_o.
 
@@ -135,9 +135,12 @@ class MultiHeadAttention(Container):
         return time * features * (4 * features + 2 * time)
 
     def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        rotary = Rotary(self.backend)
         return {
             "sum_of_products": self.backend.sums(product_rule),
             "scores_back": elementwise(softmax_slope),
+            "turn": rotary.turn,
+            "turn_back": rotary.turn_back,
         }
 
     # Running ------------------------------------------------------------------------------------
@@ -224,7 +227,7 @@ class MultiHeadAttention(Container):
                 Q, K, V, self._heads(A), statistics, dA, **seen
             )
         if self.rotate:
-            dQ, dK = rotary_inverse(xp, dQ, 0), rotary_inverse(xp, dK, 0)
+            dQ, dK = self.fused["turn_back"](0, dQ, dK)
         return self._projections_back(dQ, dK, dV)
 
     def _looked_up_back(
@@ -252,7 +255,7 @@ class MultiHeadAttention(Container):
         Q, K, V = map(self._heads, thirds)
         if self.rotate:
             start = 0 if past is None else past["position"]
-            Q, K = rotary(self.xp, Q, start), rotary(self.xp, K, start)
+            Q, K = self.fused["turn"](start, Q, K)
         return [Q, *((K, V) if past is None else self._remembered(K, V, mask))]
 
     def _affine(self, Z: Array, first: int, last: int) -> Array:

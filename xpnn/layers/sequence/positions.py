@@ -1,21 +1,23 @@
 """Where a step stands in its sequence: turned into queries and keys, or added to the signal."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
+from xpnn.backends import Backend
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer
 from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.layers.embedding import SMALL
-from xpnn.numerics import sum_over
+from xpnn.numerics import sum_over, widened
 from xpnn.typing import Array, Namespace, Shape, State
 
 
-def rotary(xp: Namespace, x: Array, positions: Array | int, *, base: float = 10_000.0) -> Array:
-    """Turn pairs of features by angles that grow with the position (Su et al., 2021, section 3.2).
+class Rotary:
+    """Turns pairs of features by angles that grow with the position (Su et al., 2021, section 3.2).
 
     Feature i of the first half and feature i of the second half are the two coordinates of a point,
     which at position p is turned by the angle ``t_i = p base^(-2i / features)``::
@@ -27,41 +29,68 @@ def rotary(xp: Namespace, x: Array, positions: Array | int, *, base: float = 10_
     pairs neighbouring features; halves are the same up to the order of the features, which is
     learned, and they are whole slices.
 
+    As one formula: y is x cos t plus the other coordinate times sin(-t) or sin t. Angles, sines and
+    cosines are of at least float32, whatever is turned.
+
     Args:
-        xp: the array namespace.
-        x: (..., time, features), an even number of features: queries or keys, all heads at once.
-        positions: of the steps, an array that broadcasts to x.shape[:-1]; or the position of the
-            first step, an integer or a 0-d array, after which the others follow one by one.
+        backend: of the arrays.
         base: how slowly the slowest pair turns.
-
-    Returns:
-        An array of the shape and dtype of ``x``. Angles are computed in at least float32.
     """
-    cos, sin = _turns(xp, x, positions, base)
-    return _turned(xp, x, cos, sin)
+
+    def __init__(self, backend: Backend, base: float = 10_000.0):
+        self.backend, self.base = backend, base
+        self._waves = backend.elementwise(waves_rule)
+        self._combine = backend.elementwise(combine_rule)
+
+    def turn(self, positions: Array | int, *arrays: Array) -> list[Array]:
+        """Each array, turned.
+
+        Args:
+            positions: of the steps, an array that broadcasts to (..., time); or the position of the
+                first step, an integer or a 0-d array, after which the others follow one by one.
+            arrays: of one shape, (..., time, features), with an even number of features: queries
+                and keys, all heads at once.
+        """
+        return self._turned(positions, arrays, (-1.0, 1.0))
+
+    def turn_back(self, positions: Array | int, *deltas: Array) -> list[Array]:
+        """The backward of ``turn``: given each dL/dy, returns each dL/dx.
+
+        A rotation is orthogonal, so that the transpose that a backward takes is the turn by -t.
+        """
+        return self._turned(positions, deltas, (1.0, -1.0))
+
+    def _turned(
+        self, positions: Array | int, arrays: Sequence[Array], signs: tuple[float, float]
+    ) -> list[Array]:
+        xp, backend = self.backend.xp, self.backend
+        shape = arrays[0].shape
+        time, half = shape[-2], shape[-1] // 2
+        if isinstance(positions, int) or positions.ndim == 0:
+            steps = backend.indices(time)
+            positions = steps if isinstance(positions, int) and not positions else steps + positions
+        paces = [self.base ** (-i / half) for i in range(half)]
+        wide = "float64" if arrays[0].dtype == xp.float64 else "float32"
+        pace = backend.constant(tuple(sign * one for sign in signs for one in paces), wide)
+        cos, sin = self._waves(positions[..., None, None], xp.reshape(pace, (2, half)))
+        turned = []
+        for x in arrays:
+            points = xp.reshape(x, (*shape[:-1], 2, half))
+            y = self._combine(points, xp.flip(points, axis=-2), cos, sin)
+            turned.append(xp.reshape(y, shape))
+        return turned
 
 
-def rotary_inverse(
-    xp: Namespace, delta: Array, positions: Array | int, *, base: float = 10_000.0
-) -> Array:
-    """Turn back what ``rotary`` turned: its backward, given dL/dy, returning dL/dx.
-
-    A rotation is orthogonal, so that the transpose that a backward takes is the turn by ``-t_i``.
-    """
-    cos, sin = _turns(xp, delta, positions, base)
-    return _turned(xp, delta, cos, -sin)
+def waves_rule(xp: Namespace, positions: Array, pace: Array) -> tuple[Array, Array]:
+    """cos and sin of the angles, in the dtype of ``pace``."""
+    angles = xp.astype(positions, pace.dtype) * pace
+    return xp.cos(angles), xp.sin(angles)
 
 
-def _turns(xp: Namespace, x: Array, positions: Array | int, base: float) -> tuple[Array, Array]:
-    """cos and sin of the angles, (..., time, features / 2), in the dtype of ``x``."""
-    angles = _angles(xp, positions, x.shape[-2], x.shape[-1] // 2, base, x)
-    return xp.astype(xp.cos(angles), x.dtype), xp.astype(xp.sin(angles), x.dtype)
-
-
-def _turned(xp: Namespace, x: Array, cos: Array, sin: Array) -> Array:
-    half = x.shape[-1] // 2
-    first, second = x[..., :half], x[..., half:]
-    return xp.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
+def combine_rule(xp: Namespace, x: Array, other: Array, cos: Array, sin: Array) -> Array:
+    """``x cos + other sin``, in the dtype of ``x``."""
+    y = widened(x, xp) * cos + widened(other, xp) * sin
+    return xp.astype(y, x.dtype, copy=False)
 
 
 def _angles(

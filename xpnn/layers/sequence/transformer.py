@@ -34,7 +34,7 @@ class TransformerBlock(Sequential):
         causal: whether a step sees only itself and the steps before it.
         norm_first: where N stands.
         dropout: share to drop in training: of the attention's weights, of A and of F.
-        rotate: whether attention tells positions apart by turning, see ``rotary``.
+        rotate: whether attention tells positions apart by turning, see ``Rotary``.
         norm: makes N; ``RMSNorm``, for one.
         activation: makes f, ``GELU("tanh")`` unless given.
 
