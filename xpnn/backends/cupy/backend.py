@@ -17,6 +17,7 @@ from xpnn.backends.cupy.cudnn import Cudnn, CudnnMissingError, opened
 from xpnn.backends.cupy.graph import CapturedStep
 from xpnn.backends.cupy.kernels import concat, random_bits, random_mask, side_by_side, stack
 from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summed
+from xpnn.backends.cupy.rows import KEPT_SCORES, Rows
 from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy.switches import add_in_order, with_tf32
 from xpnn.backends.portable.base import Backend
@@ -43,7 +44,7 @@ class CupyBackend(Backend):
     )  # larger arrays have a sweep of their own, without being copied side by side
     side_by_side = 1 << 25  # entries: 128 MiB of float32 for one layer
     stacks = 256  # an H100 has 132 multiprocessors
-    attention_from = 2048  # below, softmax in one sweep is preferred to less memory
+    attention_from = 2048  # in half precision, where cuDNN does not serve
     compiles = "known"
     _lacks: str | None = None  # of cuDNN: why there is none, and what to type
 
@@ -56,6 +57,7 @@ class CupyBackend(Backend):
                 )
         super().__init__(device)
         self._softmax = Softmax(self.xp)
+        self._rows = Rows(self.xp, self.elementwise, self.sums, self._softmax)
 
     def load_namespace(self) -> Namespace:
         import array_api_compat.cupy
@@ -302,10 +304,14 @@ class CupyBackend(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> bool:
-        if attention.is_half(Q) and self._cudnn is not None:
+        if attention.is_half(Q):
             given = Q, K, V, scale, causal, mask
-            if attention.serves(*given, self._cudnn, self.deterministic):
+            if self._cudnn is not None and attention.serves(
+                *given, self._cudnn, self.deterministic
+            ):
                 return False
+        elif Q.shape[0] * Q.shape[1] * Q.shape[2] * K.shape[2] > KEPT_SCORES:
+            return False
         return super().prefers_weights(Q, K, V, scale=scale, causal=causal, mask=mask)
 
     def attention(
@@ -323,7 +329,7 @@ class CupyBackend(Backend):
             found = attention.attention(*given, self._cudnn, self.deterministic)
             if found is not None:
                 return found
-        return super().attention(Q, K, V, scale=scale, causal=causal, mask=mask)
+        return self._rows.attention(Q, K, V, scale, causal, mask)
 
     def attention_gradients(
         self,
@@ -338,15 +344,14 @@ class CupyBackend(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        options: dict[str, Any] = {"scale": scale, "causal": causal, "mask": mask}
         if statistics.shape[-1] == 1:  # cuDNN's
             assert self._cudnn is not None
             given = Q, K, V, A, statistics, dA, scale, causal, mask
             found = attention.attention_gradients(*given, self._cudnn, self.deterministic)
             if found is not None:
                 return found
-            A, statistics = super().attention(Q, K, V, **options)
-        return super().attention_gradients(Q, K, V, A, statistics, dA, **options)
+            A, statistics = self._rows.attention(Q, K, V, scale, causal, mask)
+        return self._rows.attention_gradients(Q, K, V, A, statistics, dA, scale, causal, mask)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         import cupy

@@ -160,15 +160,23 @@ class Softmax:
             return x + xp.astype(barred[0], x.dtype) * BARRED if barred else x
 
         self._top, self._powers = fused(top, top), fused(powers, powers)
-        self._shares, self._log_shares = fused(shares, shares), fused(log_shares, log_shares)
+        self.shares, self._log_shares = fused(shares, shares), fused(log_shares, log_shares)
 
     def softmax(self, x: Array, *barred: Array) -> Array:
-        top, total = self._top_and_total(x, *barred)
-        return self._shares(x, top, total, *barred)
+        return self.shares(x, *self.top_and_total(x, *barred), *barred)
 
     def log_softmax(self, x: Array) -> Array:
-        return self._log_shares(x, *self._top_and_total(x))
+        return self._log_shares(x, *self.top_and_total(x))
 
-    def _top_and_total(self, x: Array, *barred: Array) -> tuple[Array, Array]:
-        top = self._top(x, *barred)[..., None]
-        return top, self._powers(x, top, *barred)[..., None]
+    def top_and_total(self, x: Array, *barred: Array) -> tuple[Array, Array]:
+        """Of each row the maximum, and the sum of the powers below it; they keep their axis."""
+        top = self.top(x, *barred)
+        return top, self.total(x, top, *barred)
+
+    def top(self, x: Array, *barred: Array) -> Array:
+        """The maximum of each row."""
+        return self._top(x, *barred)[..., None]
+
+    def total(self, x: Array, top: Array, *barred: Array) -> Array:
+        """Of each row the sum of ``exp(x - top)``."""
+        return self._powers(x, top, *barred)[..., None]

@@ -155,10 +155,12 @@ class Blocks:
         K: Array,
         causal: bool,
         mask: Array | None,
+        size: int | None = None,
     ) -> "Blocks":
         """Those of the arguments of ``attention``."""
         time, length = Q.shape[-2], K.shape[-2]
-        size = max(BLOCK, -(-max(time, length) // MOST_BLOCKS))
+        if size is None:
+            size = max(BLOCK, -(-max(time, length) // MOST_BLOCKS))
         positions = None
         if causal:
             positions = xp.arange(max(time, length), dtype=xp.int32, device=device)
@@ -171,8 +173,12 @@ class Blocks:
 
     def of_keys(self, rows: slice | None = None) -> Iterator[slice]:
         """The blocks of keys, only those that some of these queries see."""
-        reached = rows.stop if self.causal and rows is not None else self.length
+        reached = self.length if rows is None else self.seen_by(rows).stop
         return (j for j in cut(0, self.length, self.size) if j.start < reached)
+
+    def seen_by(self, rows: slice) -> slice:
+        """All keys that some of these queries see, but for a mask."""
+        return slice(0, min(rows.stop, self.length) if self.causal else self.length)
 
     def barred(self, rows: slice, columns: slice) -> Array | None:
         """Which keys of a block are not seen; None where all are."""
