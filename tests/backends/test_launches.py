@@ -4,6 +4,8 @@ A small network spends its time on them. Where a number here goes down, write it
 up, something has come apart that was one kernel.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,41 +40,52 @@ from xpnn.training.stepping.step import make_train_step
 
 pytestmark = needs("cupy")
 
-# the layer, its input shape, and (launches, products among them) forward and backward
+# by its name in docs/gpu.md: the layer, its input shape, and (launches, products among them)
+# forward and backward
 LAYERS = {
-    "dense": (lambda: Dense(8), (5,), (2, 1), (3, 2)),
-    "relu": (ReLU, (5,), (1, 0), (1, 0)),
-    "gelu": (GELU, (5,), (1, 0), (1, 0)),
-    "softmax": (Softmax, (5,), (3, 0), (2, 0)),
-    "dropout": (lambda: Dropout(0.5), (5,), (3, 0), (1, 0)),
-    "batch norm": (BatchNorm, (5,), (6, 0), (3, 0)),
-    "batch norm of images": (BatchNorm, (8, 8, 2), (8, 0), (5, 0)),
-    "layer norm": (LayerNorm, (5,), (4, 0), (6, 0)),
-    "RMS norm": (RMSNorm, (5,), (2, 0), (4, 0)),
-    "group norm of images": (lambda: GroupNorm(2), (4, 4, 6), (14, 0), (17, 0)),
-    "embedding": (lambda: Embedding(7, 8), (6,), (1, 0), (2, 0)),
-    "learned positions": (LearnedPositions, (6, 8), (1, 0), (2, 0)),
-    "attention": (lambda: MultiHeadAttention(2), (6, 8), (13, 4), (20, 8)),
-    "causal attention": (lambda: MultiHeadAttention(2, causal=True), (6, 8), (14, 4), (20, 8)),
-    "rotating attention": (lambda: MultiHeadAttention(2, rotate=True), (6, 8), (15, 4), (22, 8)),
-    "LSTM, 4 steps": (lambda: LSTM(6), (4, 3), (25, 5), (35, 7)),
-    "LSTM, 8 steps": (lambda: LSTM(6), (8, 3), (37, 9), (55, 11)),
-    "GRU, 4 steps": (lambda: GRU(6), (4, 3), (22, 5), (46, 7)),
-    "RNN, 4 steps": (lambda: SimpleRNN(6), (4, 3), (15, 5), (28, 7)),
+    "Dense": (lambda: Dense(8), (5,), (2, 1), (3, 2)),
+    "ReLU": (ReLU, (5,), (1, 0), (1, 0)),
+    "GELU": (GELU, (5,), (1, 0), (1, 0)),
+    "Softmax": (Softmax, (5,), (3, 0), (2, 0)),
+    "Dropout": (lambda: Dropout(0.5), (5,), (3, 0), (1, 0)),
+    "BatchNorm": (BatchNorm, (5,), (6, 0), (3, 0)),
+    "BatchNorm of images": (BatchNorm, (8, 8, 2), (8, 0), (5, 0)),
+    "LayerNorm": (LayerNorm, (5,), (4, 0), (6, 0)),
+    "RMSNorm": (RMSNorm, (5,), (2, 0), (4, 0)),
+    "GroupNorm of images": (lambda: GroupNorm(2), (4, 4, 6), (14, 0), (17, 0)),
+    "Embedding": (lambda: Embedding(7, 8), (6,), (1, 0), (2, 0)),
+    "LearnedPositions": (LearnedPositions, (6, 8), (1, 0), (2, 0)),
+    "MultiHeadAttention": (lambda: MultiHeadAttention(2), (6, 8), (13, 4), (20, 8)),
+    "MultiHeadAttention, causal": (
+        lambda: MultiHeadAttention(2, causal=True),
+        (6, 8),
+        (14, 4),
+        (20, 8),
+    ),
+    "MultiHeadAttention, `rotate=True`": (
+        lambda: MultiHeadAttention(2, rotate=True),
+        (6, 8),
+        (15, 4),
+        (22, 8),
+    ),
+    "LSTM, 4 steps": (lambda: LSTM(6), (4, 3), (25, 5), (26, 7)),
+    "LSTM, 8 steps": (lambda: LSTM(6), (8, 3), (37, 9), (42, 11)),
+    "GRU, 4 steps": (lambda: GRU(6), (4, 3), (22, 5), (37, 7)),
+    "SimpleRNN, 4 steps": (lambda: SimpleRNN(6), (4, 3), (15, 5), (21, 7)),
 }
 # the same of layers that slide a window, first with cuDNN, then without
 SLIDING = {
-    "conv 3x3": (lambda: Conv2D(4, 3), (8, 8, 2), ((2, 0), (6, 0)), ((6, 1), (20, 10))),
-    "conv 3x3, same": (
+    "Conv2D 3x3": (lambda: Conv2D(4, 3), (8, 8, 2), ((2, 0), (6, 0)), ((6, 1), (20, 10))),
+    "Conv2D 3x3, same": (
         *(lambda: Conv2D(4, 3, padding="same"), (8, 8, 2)),
         *(((2, 0), (6, 0)), ((8, 1), (22, 10))),
     ),
-    "conv 3x3, 16 channels": (
+    "Conv2D 3x3 of 16 channels": (
         *(lambda: Conv2D(4, 3), (8, 8, 16)),
         *(((2, 0), (6, 0)), ((6, 1), (20, 10))),
     ),
-    "max pool": (lambda: MaxPool2D(2), (8, 8, 2), ((2, 0), (4, 0)), ((3, 0), (5, 0))),
-    "average pool": (lambda: AveragePool2D(2), (8, 8, 2), ((2, 0), (3, 0)), ((3, 0), (4, 0))),
+    "MaxPool2D": (lambda: MaxPool2D(2), (8, 8, 2), ((2, 0), (4, 0)), ((3, 0), (5, 0))),
+    "AveragePool2D": (lambda: AveragePool2D(2), (8, 8, 2), ((2, 0), (3, 0)), ((3, 0), (4, 0))),
 }
 
 
@@ -114,14 +127,12 @@ def assert_launches(rng, count, layer, shape, forward, backward):
     assert count(lambda: root.backward(delta)) == backward
 
 
-@pytest.mark.gpu_only
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_launches_no_more_than_that(rng, count, name):
     make, *rest = LAYERS[name]
     assert_launches(rng, count, make(), *rest)
 
 
-@pytest.mark.gpu_only
 @pytest.mark.parametrize("options", [{}, {"causal": True}])
 @pytest.mark.parametrize(
     ("attends", "forward", "backward"), [(True, (4, 2), (11, 4)), (False, None, (22, 8))]
@@ -143,7 +154,6 @@ def test_attention_in_half_precision_launches_no_more_than_that(
     assert len(asked) == (5 if attends else 0)  # each is counted in two calls
 
 
-@pytest.mark.gpu_only
 @pytest.mark.parametrize("name", SLIDING)
 def test_a_sliding_layer_launches_no_more_than_that(rng, count, name):
     pytest.importorskip("cudnn")
@@ -151,12 +161,26 @@ def test_a_sliding_layer_launches_no_more_than_that(rng, count, name):
     assert_launches(rng, count, make(), shape, *with_cudnn)
 
 
-@pytest.mark.gpu_only
 @pytest.mark.usefixtures("without_cudnn")
 @pytest.mark.parametrize("name", SLIDING)
 def test_a_sliding_layer_without_cudnn_launches_no_more_than_that(rng, count, name):
     make, shape, _, without = SLIDING[name]
     assert_launches(rng, count, make(), shape, *without)
+
+
+def listed(numbers):
+    return " | ".join(
+        f"{all_in_all} ({of})" if of else f"{all_in_all}" for all_in_all, of in numbers
+    )
+
+
+def test_the_page_lists_these():
+    page = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text("utf-8")
+    rows = {name: numbers for name, (_, _, *numbers) in LAYERS.items()}
+    for name, (_, _, *both) in SLIDING.items():
+        rows[name], rows[f"{name}, without cuDNN"] = both
+    for name, numbers in rows.items():
+        assert f"| {name} | {listed(numbers)} |\n" in page
 
 
 @pytest.mark.parametrize(("loss", "launches"), [(cross_entropy, 5), (mean_squared_error, 2)])
