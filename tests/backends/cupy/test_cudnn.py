@@ -168,6 +168,36 @@ def test_a_graph_that_is_described_wrongly_is_an_error(place, rng, monkeypatch):
         all_three(CupyBackend, place, case, *case.arrays(rng))
 
 
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_plan_needs_no_more_than_its_share_of_the_memory(
+    place, cudnn, rng, refusals, monkeypatch, fits
+):
+    import cupy
+
+    limits, most = [], cupy.cuda.Device().mem_info[1] // 16
+
+    def deselect(self, limit):
+        limits.append(limit)
+        self.limit = limit
+
+    def support(self):
+        if hasattr(self, "limit") and not fits:
+            raise cudnn.cudnnGraphNotSupportedError("no engine needs so little")
+
+    def size(self):
+        return getattr(self, "limit", most + 1)
+
+    monkeypatch.setattr(cudnn.pygraph, "deselect_workspace_greater_than", deselect, raising=False)
+    monkeypatch.setattr(cudnn.pygraph, "check_support", support)
+    monkeypatch.setattr(cudnn.pygraph, "get_workspace_size", size)
+    case = CASES["same"]
+    arrays = case.arrays(rng)
+    for _ in range(2):
+        close(all_three(CupyBackend, place, case, *arrays), by_loops(case, *arrays), 2e-6)
+    assert limits == [most] * 3
+    assert len(refusals()) == (0 if fits else 3)
+
+
 # Switches -----------------------------------------------------------------------------------------
 
 old_gpus = pytest.mark.filterwarnings(

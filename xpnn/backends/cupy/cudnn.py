@@ -28,6 +28,9 @@ INSTALL = "pip install 'nvidia-cudnn-frontend>=1.18,<1.23' nvidia-cudnn-cu{cuda}
 
 PLANS = 512  # kept on each GPU; a ResNet-50 takes some 80 for each shape of its batches
 TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT"}
+# Of a GPU's memory, for the workspace of one operation: 5 of 80 GB. cuDNN goes by speed alone, and
+# a graph keeps the largest workspace in its pool, beside all activations.
+WORKSPACE_SHARE = 1 / 16
 ALIGNMENT = 16  # bytes: cuDNN refuses addresses that are not multiples of that
 NOT_EXACT = "TENSOR_CORE", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION"
 
@@ -79,19 +82,30 @@ class Cudnn:
 
     Attributes:
         attends: whether its attention was tried.
+        most_workspace: bytes that an operation may have for itself.
     """
 
     def __init__(self, module: Any, device: int):
         import cupy
 
-        with cupy.cuda.Device(device):
+        with cupy.cuda.Device(device) as gpu:
             self.handle = module.create_handle()
+            self.most_workspace = int(gpu.mem_info[1] * WORKSPACE_SHARE)
         self.module, self._lock = module, threading.Lock()
         self.attends = _version(module) <= NEWEST_FOR_ATTENTION
         self.plan = functools.lru_cache(PLANS)(self._plan)
 
     def _plan(self, form: Form) -> Plan | None:
-        """The plan for ``form``; None where cuDNN refuses it, which is logged once."""
+        """The plan for ``form``; None where cuDNN refuses it, which is logged once.
+
+        That is what it finds fastest, or fastest of what needs no more than ``most_workspace``.
+        """
+        plan = self._built(form)
+        if plan is None or plan.workspace <= self.most_workspace:
+            return plan
+        return self._built(form, self.most_workspace)
+
+    def _built(self, form: Form, most_workspace: int | None = None) -> Plan | None:
         cudnn = self.module
         dtype, wide = getattr(cudnn.data_type, TYPES[form.dtype]), cudnn.data_type.FLOAT
         graph = cudnn.pygraph(
@@ -113,6 +127,8 @@ class Cudnn:
                 graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
                 if notes:
                     graph.deselect_numeric_notes([getattr(cudnn.numerical_note, n) for n in notes])
+                if most_workspace is not None:
+                    graph.deselect_workspace_greater_than(most_workspace)
                 graph.check_support()
                 graph.build_plans()
         except (cudnn.cudnnGraphNotSupportedError, RuntimeError) as error:
