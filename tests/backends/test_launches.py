@@ -52,7 +52,7 @@ LAYERS = {
     "BatchNorm of images": (BatchNorm, (8, 8, 2), (8, 0), (5, 0)),
     "LayerNorm": (LayerNorm, (5,), (4, 0), (6, 0)),
     "RMSNorm": (RMSNorm, (5,), (2, 0), (4, 0)),
-    "GroupNorm of images": (lambda: GroupNorm(2), (4, 4, 6), (14, 0), (17, 0)),
+    "GroupNorm of images": (lambda: GroupNorm(2), (4, 4, 6), (12, 0), (15, 0)),
     "Embedding": (lambda: Embedding(7, 8), (6,), (1, 0), (2, 0)),
     "LearnedPositions": (LearnedPositions, (6, 8), (1, 0), (2, 0)),
     "MultiHeadAttention": (lambda: MultiHeadAttention(2), (6, 8), (13, 4), (20, 8)),

@@ -330,9 +330,8 @@ class GroupNorm(Normalization):
             batch, *between, features = X.shape
             width = features // groups
             for _ in between:  # one axis after another, which NumPy does many times as fast
-                X = xp.sum(X, axis=1)
-            sums = xp.sum(xp.reshape(X, (batch, groups, width)), axis=2, keepdims=True)
-            means = finished(sums / (math.prod(between) * width))
+                X = xp.mean(X, axis=1)
+            means = finished(xp.mean(xp.reshape(X, (batch, groups, width)), axis=2, keepdims=True))
             means = xp.broadcast_to(means, (batch, groups, width))
             return xp.reshape(means, (batch, *[1] * len(between), features))
 
