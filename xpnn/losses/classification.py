@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from xpnn.backends import Backend, backend_of
-from xpnn.losses.means import Shares, elementwise, matching, shares, weighted_mean
+from xpnn.losses.means import Rule, Shares, elementwise, matching, shares, weighted_mean
 from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
 from xpnn.losses.weights import of_numbers, of_rows, of_signs, wide
 from xpnn.numerics import finite, sigmoid
@@ -153,11 +153,13 @@ def cross_entropy(
     each, total = shares(predictions, predictions.ndim - 1, sample_weight, row_weight, backend)
     share = Shares(-each, total)  # the minus of l goes into the shares, which mostly are a number
     log_p = backend.log_softmax(predictions)
-    smoothing = (1.0 - label_smoothing, label_smoothing / classes)
+    rule: Rule = _log_likelihood
+    arrays: tuple[Array, ...] = log_p, targets
     if labelled:
-        arrays = (log_p, targets[..., None], backend.indices(classes))
-        return weighted_mean(_log_likelihood_of_labels, arrays, share, dtype, backend, *smoothing)
-    return weighted_mean(_log_likelihood, (log_p, targets), share, dtype, backend, *smoothing)
+        rule = _log_likelihood_of_labels
+        arrays = log_p, targets[..., None], backend.indices(classes)
+    smoothing = (1.0 - label_smoothing, label_smoothing / classes)
+    return weighted_mean(rule, arrays, share, dtype, backend, *smoothing, donate=True)
 
 
 def _divergence(xp: Namespace, log_p: Array, q: Array) -> Pair:
@@ -188,4 +190,4 @@ def kl_divergence(
     q = matching(predictions, targets, backend)
     each = shares(predictions, predictions.ndim - 1, sample_weight, None, backend)
     log_p = backend.log_softmax(predictions)
-    return weighted_mean(_divergence, (log_p, q), each, dtype, backend)
+    return weighted_mean(_divergence, (log_p, q), each, dtype, backend, donate=True)

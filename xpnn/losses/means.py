@@ -58,16 +58,18 @@ def weighted_mean(
     dtype: Any,
     backend: Backend,
     *options: float,
+    donate: bool = False,
 ) -> tuple[Array, Array]:
     """Value and delta of a loss, the value NaN where no item has any weight.
 
     Args:
         rule: takes ``arrays``, which are in at least float32, and so is the value.
         dtype: what the delta is rounded to.
+        donate: whether the first of the arrays may be written over, as nobody reads it any more.
     """
     xp = backend.xp
     numbers = tuple(map(float, options))  # NumPy's float64 would widen what it meets
-    losses, delta = _sweep(backend, rule, numbers)(shares.each, *arrays)
+    losses, delta = _sweep(backend, rule, numbers, donate)(shares.each, *arrays)
     value = xp.sum(losses)
     if shares.total is not None:
         value = or_nan(value, shares.total, xp)
@@ -75,7 +77,9 @@ def weighted_mean(
 
 
 @functools.lru_cache(maxsize=256)
-def _sweep(backend: Backend, rule: Rule, options: tuple[float, ...]) -> Callable[..., Any]:
+def _sweep(
+    backend: Backend, rule: Rule, options: tuple[float, ...], donate: bool
+) -> Callable[..., Any]:
     """``rule`` and the multiplication by the shares as one sweep over memory."""
 
     def shared(xp: Namespace, share: Array, *arrays: Array) -> tuple[Array, Array]:
@@ -83,7 +87,7 @@ def _sweep(backend: Backend, rule: Rule, options: tuple[float, ...]) -> Callable
         return loss * share, slope * share
 
     shared.__qualname__ = rule.__name__
-    return backend.elementwise(shared)
+    return backend.elementwise(shared, donate=(1,) if donate else ())
 
 
 def shares(

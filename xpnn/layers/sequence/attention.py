@@ -138,7 +138,7 @@ class MultiHeadAttention(Container):
         rotary = Rotary(self.backend)
         return {
             "sum_of_products": self.backend.sums(product_rule),
-            "scores_back": elementwise(softmax_slope),
+            "scores_back": elementwise(softmax_slope, (1,)),
             "turn": rotary.turn,
             "turn_back": rotary.turn_back,
         }
