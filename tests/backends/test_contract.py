@@ -108,8 +108,9 @@ def test_constant(backend):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_scan_carries_from_step_to_step(backend, rng, reverse, compiled):
-    x = rng.standard_normal((5, 2, 3)).astype(np.float32)
+@pytest.mark.parametrize("length", [5, 70])  # CuPy stacks up to 32 at a time
+def test_scan_carries_from_step_to_step(backend, rng, reverse, compiled, length):
+    x = rng.standard_normal((length, 2, 3)).astype(np.float32)
 
     def step(carry, now):
         (total,) = carry
@@ -122,8 +123,8 @@ def test_scan_carries_from_step_to_step(backend, rng, reverse, compiled):
     (total,), (before, seen) = (backend.compiled(walk, known=True) if compiled else walk)(
         start, backend.asarray(x)
     )
-    wanted, kept = np.zeros((2, 3)), [None] * 5
-    for t in (4, 3, 2, 1, 0) if reverse else range(5):
+    wanted, kept = np.zeros((2, 3)), [None] * length
+    for t in range(length)[:: -1 if reverse else 1]:
         kept[t] = wanted
         wanted = 0.5 * wanted + x[t]
     for array, right in zip(host(backend, total, before, seen), (wanted, kept, x), strict=True):

@@ -29,6 +29,7 @@ from xpnn import (
     Recompute,
     ReLU,
     Residual,
+    SimpleRNN,
     Tanh,
     TiedDense,
     Trainer,
@@ -38,6 +39,7 @@ from xpnn import (
 )
 from xpnn.backends import get_backend
 from xpnn.layers import Layer
+from xpnn.layers.sequence.recurrence import Recurrent
 
 # Along the way back ------------------------------------------------------------------------------
 
@@ -153,6 +155,38 @@ def test_the_peak_of_a_deep_chain_is_a_third_lower(rng, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 / 3 * peaks[0]
+
+
+@pytest.mark.parametrize("make", [LSTM, GRU, SimpleRNN])
+def test_a_recurrent_layer_keeps_only_what_its_last_products_read(backend, make, monkeypatch):
+    """Its slopes and what they are made of are gone by then, in a step; outside of it all stays."""
+    kept = []
+    products_back = Recurrent._products_back
+
+    def watched_products(layer, products):
+        kept.append(len(layer.cache["kept"]))
+        return products_back(layer, products)
+
+    monkeypatch.setattr(Recurrent, "_products_back", watched_products)
+    network = Network([make(4)], (5, 3), backend)
+    x, y = (backend.asarray(np.ones(shape, "f4")) for shape in ((2, 5, 3), (2, 4)))
+    network.backward(network.forward(x, training=True))
+    Trainer(network, mean_squared_error, Adam(), compile=False).step(x, y)
+    assert kept[0] > 1
+    assert kept[1:] == [1]
+
+
+def test_the_peak_of_an_lstm_is_that_of_its_way_forward(rng):
+    x, y = rng.standard_normal((64, 64, 64), "f4"), np.zeros((64, 64), "f4")
+    network = Network([LSTM(64)], (64, 64), "numpy")
+    trainer = Trainer(network, mean_squared_error, Adam(), compile=False)
+    trainer.step(x, y)
+    each = x.nbytes  # eight such are kept, in a list and stacked, beside four of P
+    tracemalloc.start()
+    trainer.step(x, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * each
 
 
 # Dropped as a whole ------------------------------------------------------------------------------

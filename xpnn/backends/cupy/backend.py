@@ -15,7 +15,14 @@ from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.cupy import attention, bfloat16, convolution, windows
 from xpnn.backends.cupy.cudnn import Cudnn, CudnnMissingError, opened
 from xpnn.backends.cupy.graph import CapturedStep
-from xpnn.backends.cupy.kernels import concat, random_bits, random_mask, side_by_side, stack
+from xpnn.backends.cupy.kernels import (
+    MOST_ARRAYS,
+    concat,
+    random_bits,
+    random_mask,
+    side_by_side,
+    stack,
+)
 from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summed
 from xpnn.backends.cupy.rows import KEPT_SCORES, Rows
 from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
@@ -39,9 +46,7 @@ class CupyBackend(Backend):
     install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]' for a CUDA 13 driver)"
     array_type = "cupy:ndarray"
     counters_on_device = True
-    joint_size = (
-        1 << 20
-    )  # larger arrays have a sweep of their own, without being copied side by side
+    joint_size = 1 << 20  # larger arrays are swept alone, and not copied for it
     side_by_side = 1 << 25  # entries: 128 MiB of float32 for one layer
     stacks = 256  # an H100 has 132 multiprocessors
     attention_from = 2048  # in half precision, where cuDNN does not serve
@@ -225,6 +230,29 @@ class CupyBackend(Backend):
     ) -> Callable[..., Any]:
         """A CUDA graph of the step, captured when it is called for the third time."""
         return CapturedStep(step, donate, held, required)
+
+    def scan(
+        self,
+        step: Callable[..., Any],
+        carry: tuple[Any, ...],
+        inputs: Sequence[Array],
+        reverse: bool = False,
+    ) -> tuple[Any, tuple[Array, ...]]:
+        """What is kept of some steps is stacked before the next ones: as many launches."""
+        import cupy
+
+        length, wholes = inputs[0].shape[0], list[Array]()
+        steps = range(length)[:: -1 if reverse else 1]
+        for start in range(0, length, MOST_ARRAYS):
+            kept, part = {}, steps[start : start + MOST_ARRAYS]
+            for t in part:
+                carry, kept[t] = step(carry, *(one[t, ...] for one in inputs))
+            if not start:
+                wholes = [cupy.empty((length, *one.shape), one.dtype) for one in kept[t]]
+            first, last = min(part), max(part)
+            for k, whole in enumerate(wholes):
+                stack([kept[t][k] for t in range(first, last + 1)], out=whole[first : last + 1])
+        return carry, tuple(wholes)
 
     def _reduced(
         self,

@@ -51,8 +51,8 @@ def _random(out: str, code: str, name: str) -> Any:
     return cupy.ElementwiseKernel(words, out, code, f"xpnn_random_{name}", preamble=MIX)
 
 
-def concat(arrays: Sequence[Array], *, axis: int | None = 0) -> Array:
-    """Arrays along one axis, one launch for up to 32 of them.
+def concat(arrays: Sequence[Array], *, axis: int | None = 0, out: Array | None = None) -> Array:
+    """Arrays along one axis, one launch for up to 32 of them, into ``out`` where that is given.
 
     CuPy's own takes a launch for each, or, of more than eight, copies a table of their addresses
     from the host, which has no place in a captured step.
@@ -69,7 +69,8 @@ def concat(arrays: Sequence[Array], *, axis: int | None = 0) -> Array:
             return cupy.concatenate(arrays, axis)  # which says what is wrong
     before, after = arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]
     lengths = [array.shape[axis] for array in arrays]
-    out = cupy.empty((*before, sum(lengths), *after), dtype)
+    if out is None:
+        out = cupy.empty((*before, sum(lengths), *after), dtype)
     inner, start = int(np.prod(after)), 0
     for first in range(0, len(arrays), MOST_ARRAYS):
         part = slice(first, first + MOST_ARRAYS)
@@ -83,11 +84,11 @@ def concat(arrays: Sequence[Array], *, axis: int | None = 0) -> Array:
     return out
 
 
-def stack(arrays: Sequence[Array], *, axis: int = 0) -> Array:
-    """Arrays of one shape along a new axis, one launch for up to 32 of them."""
+def stack(arrays: Sequence[Array], *, axis: int = 0, out: Array | None = None) -> Array:
+    """Arrays of one shape along a new axis, likewise."""
     import cupy
 
-    return concat([cupy.expand_dims(array, axis) for array in arrays], axis=axis)
+    return concat([cupy.expand_dims(array, axis) for array in arrays], axis=axis, out=out)
 
 
 def _without(shape: Shape, axis: int) -> Shape:

@@ -260,16 +260,22 @@ class Recurrent(Layer):
         count = len(self.memory)
         slopes = self.slopes(tuple(kept[:count]), *kept[count:])
         self.cache["arriving"] = len(arriving)
-        inputs = (*arriving, *self.cache["here"], *slopes)
+        inputs = [*arriving, *self.cache["here"], *slopes]
         stretches: list[Memory] = []
         time = kept[0].shape[0]
+        if self.in_step:  # of all that was kept, h_(t-1) alone is read again
+            self.cache["kept"] = kept[:1]
+        del kept, slopes
         length = self.truncate or time
         for start in range(0, time, length)[::-1]:
             inside = [one[start : min(start + length, time), ...] for one in inputs]
             D, products = self.backend.scan(self._back, D, inside, reverse=True)
             stretches.insert(0, products)
             D = none if start else D
-        return self._products_back(*map(self._joined, zip(*stretches, strict=True))), D
+        del inputs, inside
+        joined = [self._joined(parts) for parts in zip(*stretches, strict=True)]
+        del stretches, products
+        return self._products_back(joined), D
 
     def _back(self, D: Memory, *seen: Array) -> tuple[Memory, Memory]:
         """A step of ``run_back``: D_(t-1), then dU_t and, where it differs, dP_t."""
@@ -283,11 +289,15 @@ class Recurrent(Layer):
         past = (by_U if past[0] is None else past[0] + by_U, *past[1:])
         return past if not here else self._chosen(here[0], past, D), products
 
-    def _products_back(self, dU: Array, dP: Array | None = None) -> Array | None:
-        """The gradients of all parameters, each from one product over all steps; returns dL/dZ."""
+    def _products_back(self, products: list[Array]) -> Array | None:
+        """The gradients of all parameters, each from one product over all steps; returns dL/dZ.
+
+        Args:
+            products: dU and, where it differs, dP of all steps; they are taken out of the list.
+        """
         xp, Z = self.xp, self.cache["Z"]
-        dU = side_by_side(xp, dU)
-        dP = dU if dP is None else side_by_side(xp, dP)
+        dU = side_by_side(xp, products.pop(0))
+        dP = side_by_side(xp, products.pop()) if products else dU
         self.grads["weight"] = product_over_rows(rows(xp, Z), dP, xp)
         self.grads["recurrent_weight"] = product_over_rows(rows(xp, self.cache["kept"][0]), dU, xp)
         if self.use_bias:
