@@ -75,6 +75,20 @@ class Ids(tuple):
     """The input shape of a layer that looks up integers from 0 to 4."""
 
 
+OVER_BLOCKS = [  # attention that goes by several blocks in a step, the last one smaller
+    pytest.param(
+        lambda: Sequential([Embedding(5, 2), MultiHeadAttention(1, causal=True)]),
+        Ids((520,)),
+        id="attention-over-blocks",
+    ),
+    pytest.param(
+        lambda: Masked([Embedding(5, 4), MultiHeadAttention(2)], padding=2),
+        Ids((300,)),
+        id="attention-over-blocks-masked",
+        marks=pytest.mark.slow_on_jax,  # where that many steps are no blocks
+    ),
+]
+
 LAYERS = [  # a new layer joins every contract by adding one line: how to make it, its input shape
     pytest.param(lambda: Dense(3), (4,), id="dense"),
     pytest.param(lambda: Dense(3, use_bias=False), (4,), id="dense-without-bias"),
@@ -174,6 +188,7 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
         id="recompute-twice",
     ),
     pytest.param(maze, (4,), id="nested"),
+    *OVER_BLOCKS,
 ]
 DRAWS = (Dropout, AlphaDropout, GaussianNoise)  # layers that draw random numbers in training
 OTHERWISE_IN_TRAINING = (*DRAWS, BatchNorm)  # whose training mode is not their prediction mode
@@ -189,6 +204,8 @@ def table(layers):
 
 
 each_layer = table(LAYERS)
+each_layer_over_blocks = table(OVER_BLOCKS)
+each_layer_of_few_numbers = table([row for row in LAYERS if row not in OVER_BLOCKS])
 each_layer_of_floats = table([row for row in LAYERS if not isinstance(row.values[1], Ids)])
 each_layer_of_two_modes = table([row for row in LAYERS if has_two_modes(row.values[0]())])
 each_layer_of_one_mode = table([row for row in LAYERS if not has_two_modes(row.values[0]())])
@@ -215,9 +232,10 @@ def draw(shape, seed=1):
 
 
 def run(network, x, delta=None, training=True):
-    """One forward and backward pass; everything that came out of it, on the host."""
+    """One forward and backward pass, as in a step; everything that came out of it, on the host."""
     backend = network.backend
-    out = network.forward(x, training)
+    with network.uninspected():
+        out = network.forward(x, training)
     if delta is None:
         delta = backend.asarray(draw(tuple(out.shape[1:]), seed=2)[: out.shape[0]], network.dtype)
     back = network.backward(delta)

@@ -13,9 +13,11 @@ from tests.layers.table import (
     draw,
     each_dtype,
     each_layer,
+    each_layer_of_few_numbers,
     each_layer_of_floats,
     each_layer_of_one_mode,
     each_layer_of_two_modes,
+    each_layer_over_blocks,
     first_run,
     host,
     kinds_of_state,
@@ -32,13 +34,36 @@ MISSING = {"numpy": ["bfloat16"], "array-api-strict": ["float16", "bfloat16"]}
 
 
 @pytest.mark.any_width
-@each_layer
+@each_layer_of_few_numbers
 def test_backward_matches_finite_differences(backend, make, input_shape):
     ids = draw(input_shape) if isinstance(input_shape, Ids) else None
     report = check_gradients(make(), input_shape, backend, x=ids)
     assert report.rows
     assert report.error < 1e-6
     assert not any(row.left_out for row in report.rows)
+
+
+@pytest.mark.any_width
+@each_layer_over_blocks
+def test_backward_matches_differences_along_a_line(backend, make, input_shape):
+    """As a step goes, in float64, where such differences are right to about 1e-9."""
+    rng, x = np.random.default_rng(0), draw(input_shape)
+    with backend.allow_float64():
+        network = build(make, input_shape, backend, "float64")
+        start = {name: rng.standard_normal(one.shape) for name, one in network.params.items()}
+        delta = draw(network.output_shape, seed=2)
+
+        def passes(moved):
+            network.params = {name: backend.asarray(one) for name, one in moved.items()}
+            return run(network, x)
+
+        slopes = passes(start)
+        for name, value in start.items():
+            way, ends = rng.standard_normal(value.shape), []
+            for h in (1e-5, -1e-5):
+                ends.append(np.sum(passes({**start, name: value + h * way})["output"] * delta))
+            wanted = (ends[0] - ends[1]) / 2e-5
+            np.testing.assert_allclose(np.sum(slopes[name] * way), wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.any_width

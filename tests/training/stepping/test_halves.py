@@ -9,8 +9,8 @@ from tests.layers.test_contract import MISSING, traced
 from xpnn import SGD, Dense, Identity, MixedPrecision, Network, make_train_step, mean_squared_error
 
 HALVES = ("float16", "bfloat16")
-WIDE = {*IN_FLOAT32, "running_mean", "running_variance"}
-"""Numbers for each feature or sample that are kept in float32: statistics of normalisations."""
+WIDE = {*IN_FLOAT32, "running_mean", "running_variance", "statistics"}
+"""Few numbers for each feature, sample or query, kept in float32: of normalisations, attention."""
 pytestmark = pytest.mark.width
 
 
