@@ -23,13 +23,17 @@ PIP  := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # The stamp file of the extra that a backend needs: "torch:cuda:0" needs torch, numpy needs none.
 comma := ,
+list   = $(subst $(comma), ,$(1))
 extra_of_cupy             := cuda$(CUDA)
 extra_of_torch            := torch
 extra_of_jax              := jax
 extra_of_array-api-strict := test
+# what is asked for beyond what the extra itself says
+release_of_torch = '$(TORCH)'
+release_of_jax   = '$(JAX)'
 library  = $(firstword $(subst :, ,$(1)))
 extras   = $(if $(filter numpy:numba,$(1)),fast,$(extra_of_$(call library,$(1))))
-stamps   = $(sort $(foreach spec,$(subst $(comma), ,$(1)),$(addprefix $(DONE),$(call extras,$(spec)))))
+stamps   = $(sort $(foreach spec,$(call list,$(1)),$(addprefix $(DONE),$(call extras,$(spec)))))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -83,14 +87,7 @@ $(DONE)venv:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(DONE)torch: pyproject.toml $(DONE)venv
-	$(PIP) '$(TORCH)' --editable '.[torch]'
-	@touch $@
-
-$(DONE)jax: pyproject.toml $(DONE)venv
-	$(PIP) '$(JAX)' --editable '.[jax]'
-	@touch $@
-
+# Several extras at once, as in .xpnn-docs,lint, are installed by one run of pip.
 $(DONE)%: pyproject.toml $(DONE)venv
-	$(PIP) --editable '.[$*]'
-	@touch $@
+	$(PIP) $(foreach extra,$(call list,$*),$(release_of_$(extra))) --editable '.[$*]'
+	@touch $(addprefix $(DONE),$(call list,$*)) $@

@@ -1,7 +1,8 @@
 """What holds for every test, the examples in docstrings too: its order, and a clean registry."""
 
+import gc
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -16,6 +17,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--networks", type=int, metavar="N", help="random networks to compare with PyTorch's"
     )
     parser.addoption("--networks-seed", type=int, default=0, metavar="SEED", help="the first one")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None]:
+    """Without garbage collection: tests by the thousand are no garbage, then and later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
