@@ -6,20 +6,22 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import gpu
+from benchmarks import gpu, peaks
 from benchmarks.__main__ import columns, measure, show
-from benchmarks.gpu_works import SMALL
+from benchmarks.gpu_works import SMALL, two_lstms
 from benchmarks.gpu_works import WORKS as GPU_WORKS
 from benchmarks.peers_column import ARCHITECTURES, make_trainer, register
 from benchmarks.works import WORKS, mlp, torch_run
 from tests.conftest import needs
 from xpnn import LSTM, Network
+from xpnn.backends.cupy.products import WORKSPACE
 
 ADAM = {"name": "adam", "lr": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
 SPECS = {
@@ -139,6 +141,71 @@ def test_what_a_step_launches_is_counted_without_running_it():
     assert step["flop"] == 3 * forward - 2 * 4 * 16 * 8  # no gradient of the inputs
     weights = sum((a + 1) * b for a, b in sizes)
     assert step["calls"]["adam"][1] >= 4 * 7 * weights  # four arrays read, three written
+
+
+# Peaks --------------------------------------------------------------------------------------------
+
+SQUARE = mlp([1024] * 4, batch=1024)
+"""A network whose arrays all are of one size, 4 MiB, but for biases and labels. At the highest
+moment, on the way back, there are 15: 3 weights, 6 slots, 1 of the inputs and 2 of hidden layers,
+and 3 on the way: a delta, the next one and a gradient, say."""
+SQUARES = {"TF32": 15, "bfloat16": 15.5}  # in half precision a float32 of the loss is higher
+
+
+@needs("torch")
+@pytest.mark.parametrize("precision", SQUARES)
+def test_torch_s_peak_is_counted_as_by_hand(precision):
+    assert peaks.torch_peak(SQUARE, precision) / 2**22 == pytest.approx(
+        SQUARES[precision], abs=0.02
+    )
+
+
+@needs("torch")
+def test_what_autograd_has_saved_is_alive():
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(), peaks._following() as storages:
+        x = torch.zeros(1024, requires_grad=True)
+        for saved in (False, True):
+            storages.most = 0
+            y = x.exp() if saved else x + 1
+            y = y + 1  # of the sum before nothing is saved, the power is
+            y = y + 1
+            assert storages.most == (4 if saved else 3) * 4096
+            del y
+
+
+@needs("torch")
+def test_an_lstm_takes_what_cudnn_reserves():
+    work = two_lstms(64, 64, 16, 32)
+    small, large = (
+        peaks.torch_peak(replace(work, batch=batch), "TF32") for batch in (work.batch, 64)
+    )
+    sequences = 32 * 16 * 64 * 4  # more: inputs, outputs, their delta, that of the inputs, reserved
+    assert large - small == pytest.approx((4 + 2 * peaks.RESERVED) * sequences, rel=0.01)
+
+
+@needs("cupy")
+def test_cupy_s_peak_is_counted_as_by_hand():
+    phases = peaks.cupy_peaks(SQUARE, "TF32")
+    used = {name: phase["used"] / 2**22 for name, phase in phases.items()}
+    # the first step watches what layers promise, with a delta in its hand; a graph has a buffer
+    assert used == pytest.approx({"first": 16, "rehearsed": 15, "captured": 16}, abs=0.05)
+    for phase in phases.values():
+        assert phase["alive"].total() - phase["used"] in (0, WORKSPACE)
+        assert phase["used"] <= phase["held"] < 1.3 * phase["used"]
+
+
+@needs("torch")
+def test_a_table_of_peaks(capsys, tmp_path):
+    chosen = ["--small", "--works", "MLP", "--precisions", "TF32", "--sides", "PyTorch"]
+    peaks.main([*chosen, "--json", str(tmp_path / "found.json")])
+    (found,) = json.loads((tmp_path / "found.json").read_text(encoding="utf-8")).values()
+    assert found["CuPy"] is None
+    assert f"| MLP, small, TF32 |  |  | {found['PyTorch'] / 1e9:.2f} |  |  |" in (
+        capsys.readouterr().out
+    )
 
 
 @needs("torch")
