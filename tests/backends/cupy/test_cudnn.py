@@ -3,6 +3,7 @@
 import gc
 import logging
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,20 @@ import pytest
 
 from tests.backends.test_convolution import CASES, all_three, by_loops
 from tests.conftest import needs
-from xpnn import Conv2D, Dense, Flatten, MaxPool2D, Network, get_backend
+from xpnn import (
+    Adam,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Embedding,
+    Flatten,
+    MaxPool2D,
+    Network,
+    Trainer,
+    TransformerBlock,
+    cross_entropy,
+    get_backend,
+)
 from xpnn.backends.cupy import cudnn as ours
 from xpnn.backends.cupy.backend import CupyBackend
 from xpnn.backends.portable.base import Backend as Base
@@ -394,3 +408,47 @@ def test_other_backends_miss_nothing(backend):
 def test_backends_of_one_gpu_share_plans(cudnn):
     plain, switched = get_backend("cupy"), get_backend("cupy", deterministic=True)
     assert plain._cudnn is switched._cudnn
+
+
+# Dropped as a whole ------------------------------------------------------------------------------
+
+
+def with_large_workspaces(cudnn):
+    """What its plans are asked for, by name; each wants a megabyte more than it says."""
+    plan, names = cudnn.plan, set()
+
+    def wanting(form):
+        names.add(form.name)
+        found = plan(form)
+        return None if found is None else replace(found, workspace=found.workspace + 2**20)
+
+    cudnn.plan = wanting
+    return names
+
+
+@pytest.mark.parametrize("compile", [None, False])
+def test_workspaces_of_cudnn_are_given_back(cupy_that_attends, compile):
+    """Of its convolutions and of its attention, in captured steps and kernel by kernel."""
+    import cupy
+
+    backend, pool = cupy_that_attends, cupy.get_default_memory_pool()
+    names = with_large_workspaces(backend._cudnn)
+
+    def run():
+        layers = [Embedding(12, 16), Conv1D(16, 3, padding="same"), TransformerBlock(16, 2)]
+        network = Network([*layers, Dense(12)], (6,), backend)
+        trainer = Trainer(network, cross_entropy, Adam(1e-3), precision="float16", compile=compile)
+        x, y = np.ones((4, 6), "i4"), np.zeros((4, 6), "i4")
+        for _ in range(4):
+            trainer.step(x, y)
+
+    run()
+    backend.free_memory()
+    used, total = pool.used_bytes(), pool.total_bytes()
+    free = cupy.cuda.runtime.memGetInfo()[0]
+    run()
+    assert pool.used_bytes() == used
+    backend.free_memory()
+    assert pool.total_bytes() == total
+    assert cupy.cuda.runtime.memGetInfo()[0] == free
+    assert names == {"conv_fprop", "conv_dgrad", "conv_wgrad", "sdpa", "sdpa_backward"}
