@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from xpnn.backends.numpy.binding import bind_each
-from xpnn.backends.numpy.fusion import bind_fused
+from xpnn.backends.numpy.loops.grouping import bind_fused
 
 WITH_NUMBA = pytest.mark.skipif(
     importlib.util.find_spec("numba") is None, reason="numba is not installed"

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from xpnn.backends.numpy.fusion import MOST_STRETCHES, FusionGroup
 from xpnn.backends.numpy.replay import Replayed
 
 
@@ -239,11 +238,3 @@ def test_ufuncs_that_are_not_elementwise(bind):
         for found, wanted in zip(replayed(matrix, v), step(matrix, v), strict=True):
             np.testing.assert_allclose(found, wanted)
     assert replayed.refusal is None
-
-
-def test_a_loop_runs_over_a_limited_number_of_arrays():
-    group, count = FusionGroup(), 0
-    while group.accepts(arrays := [np.zeros(2048) for _ in range(3)]):
-        group.add(arrays, None)
-        count += 1
-    assert count == MOST_STRETCHES // 3

@@ -1,6 +1,7 @@
 """Random programs, run eagerly and replayed: the recorder and the planner of memory under fire."""
 
 import warnings
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
@@ -8,9 +9,10 @@ from hypothesis import HealthCheck, example, given, settings
 
 from tests.backends.numpy.conftest import WITH_NUMBA
 from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
-from xpnn.backends.numpy import fusion
 from xpnn.backends.numpy.binding import bind_each
-from xpnn.backends.numpy.fusion import bind_fused
+from xpnn.backends.numpy.loops import running
+from xpnn.backends.numpy.loops.grouping import Group, bind_fused
+from xpnn.backends.numpy.loops.vector_math import vocabulary
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.errors import CompileWarning
 
@@ -80,24 +82,39 @@ def run(step, replayed):
             held = {key: array + 1 for key, array in held.items()}
 
 
-def interpreted(source):
-    """A fused loop as Python runs it: its lines are checked, numba is not asked."""
-    names = {"sqrt": np.sqrt, "maximum": np.maximum, "minimum": np.minimum}
+def as_it_is(function):
+    return function
+
+
+WORDS = vocabulary(as_it_is, as_it_is, as_it_is, as_it_is)
+
+
+def interpreted(source, types):
+    """A loop as Python runs it: its lines are checked, numba is not asked."""
+    names = dict(WORDS)
     exec(source, names)
     return names["loop"]
 
 
-def check_interpreted(*program):
+@contextmanager
+def in_python(per_block=3):
+    """Loops, of single calls, too, run by Python in blocks of a few items."""
     with (
-        patch.object(fusion, "_compiled", interpreted),
-        patch.object(fusion, "SMALL", 1),
-        patch.object(fusion, "FEWEST_CALLS", 1),
+        patch.object(running, "compiled", interpreted),
+        patch.object(running, "BLOCK", per_block),
+        patch.object(running, "FEWEST_ROWS", 1),
+        patch.object(Group, "pays", True),
     ):
+        yield
+
+
+def check_interpreted(*program):
+    with in_python():
         return check(*program, bind=bind_fused)
 
 
 def check_compiled(*program):
-    with patch.object(fusion, "SMALL", 1):
+    with patch.object(Group, "pays", True):
         return check(*program, bind=bind_fused)
 
 

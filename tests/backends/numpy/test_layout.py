@@ -5,6 +5,7 @@ import pytest
 
 from tests.backends.numpy.test_layers import assert_close, everything
 from xpnn import Adam, Dense, Network, ReLU, Trainer, cross_entropy
+from xpnn.backends.numpy.binding import bind_each
 from xpnn.backends.numpy.replay import Replayed
 
 BATCH, CLASSES = 64, 10
@@ -66,7 +67,8 @@ def test_whatever_is_done_with_them(bind, shape):
         x = rng.standard_normal((rows, 5)).astype(np.float32)
         assert_close(as_dict(replayed(x, w, b)), as_dict(many_uses(x, w, b)), str(shape))
     assert replayed.refusal is None
-    assert True in orders(replayed.units[0], shape)
+    if bind is bind_each:  # loops go over rows of any length
+        assert True in orders(replayed.units[0], shape)
 
 
 def as_dict(results):

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnn.backends.numpy import attention
 from xpnn.backends.numpy.binding import bind_each
-from xpnn.backends.numpy.fusion import bind_fused
+from xpnn.backends.numpy.loops.grouping import bind_fused
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.sliding import inside, part
@@ -35,9 +35,9 @@ _pool: ThreadPoolExecutor | None = None
 class NumpyBackend(Backend):
     """Arrays of NumPy, on the CPU.
 
-    Compiled training steps replay their NumPy calls. With ``"numpy:numba"``, runs of elementwise
-    calls among them become loops that numba compiles, which takes a second or more when training
-    begins; it needs the extra ``fast``.
+    Compiled training steps replay their NumPy calls. With ``"numpy:numba"``, all of them but
+    products become loops that numba compiles, which takes a second or more when training begins; it
+    needs the extra ``fast``.
     """
 
     name = "numpy"

@@ -13,10 +13,14 @@ import numpy as np
 
 from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.attention import attention, attention_gradients
+from xpnn.backends.numpy.layout import laid_by_columns
+from xpnn.backends.numpy.loops.loop import Loop, run_loop
+from xpnn.backends.numpy.loops.running import bound_loop
+from xpnn.backends.numpy.loops.steps import kind_of
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import as_equal_rows, lies_by_columns
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
-from xpnn.backends.recording.calls import Call, Slot, View, outer_first
+from xpnn.backends.recording.calls import Call, Memory, Slot, View, outer_first
 from xpnn.backends.recording.shapes import cast
 from xpnn.trees import getter, leaves, tree_map
 
@@ -148,7 +152,7 @@ class Binder:
 
     def operands(self, call: Call) -> list[np.ndarray]:
         """The arguments of a ufunc, numbers as 0-d arrays of the dtype that it computes in."""
-        kinds = [_kind(one) for one in call.arguments]
+        kinds = [kind_of(one) for one in call.arguments]
         if not any(kind is int or kind is float for kind in kinds):
             return [np.asarray(self.array(one)) for one in call.arguments]
         dtypes = call.function.resolve_dtypes((*kinds, None))
@@ -210,18 +214,9 @@ class Binder:
                 np.copyto(target, result)
 
 
-def bind_each(binder: Binder, calls: Sequence[Call]) -> list[Bound]:
-    """What to run for the calls of a tape, each by itself."""
-    return [bound for call in calls for bound in binder.bind(call)]
-
-
-def _kind(leaf: Any) -> Any:
-    """What decides how a ufunc treats an operand: a dtype, or int or float for Python numbers."""
-    if isinstance(leaf, Slot):
-        return leaf.kind
-    if isinstance(leaf, int | float) and not isinstance(leaf, bool):
-        return type(leaf)
-    return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
+def bind_each(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+    """The calls to bind, each by itself."""
+    return laid_by_columns(calls, kept)
 
 
 # Calls with a way of their own --------------------------------------------------------------------
@@ -313,6 +308,11 @@ def _into_targets(binder: Binder, call: Call) -> list[Bound]:
     return [partial(call.function, *arguments, out=[binder.array(one) for one in call.results])]
 
 
+def _loop(binder: Binder, call: Call) -> list[Bound]:
+    assert isinstance(call, Loop)
+    return bound_loop(call, binder.arrays, binder.numbers)
+
+
 SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.matmul: _matmul,
     cast: _cast,
@@ -323,4 +323,5 @@ SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.stack: _stack,
     attention: _into_targets,
     attention_gradients: _into_targets,
+    run_loop: _loop,
 }

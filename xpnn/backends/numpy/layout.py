@@ -19,7 +19,9 @@ FEW_COLUMNS = 16
 LONG = 512  # items of the rows of a product, and of the sums in it
 
 
-def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+def laid_by_columns(
+    calls: Sequence[Call], kept: set[Memory], few_columns: int = FEW_COLUMNS
+) -> list[Call]:
     """The same calls, with matrices of few columns turned, and results of large products.
 
     A matrix stays as it is where a call minds, or where an elementwise one walks through both it
@@ -28,6 +30,7 @@ def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     Args:
         calls: of a tape.
         kept: memory that is read after the calls.
+        few_columns: up to how many of them are turned.
     """
     shapes: dict[Memory, set[Shape | None]] = {}
     for view in (view for call in calls for view in call.views()):
@@ -35,7 +38,9 @@ def laid_by_columns(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     free = {view.memory for call in calls for view in call.writes()} - kept
     free = {memory for memory in free if len(shapes[memory]) == 1 and None not in shapes[memory]}
     free = free.difference(*map(_minded, calls))
-    paying = {view.memory for call in calls for view in call.writes() if _pays(call, view)}
+    paying = {
+        view.memory for call in calls for view in call.writes() if _pays(call, view, few_columns)
+    }
     together = connected([_walked_through(call) for call in calls])
     turned = (paying & free).difference(*together)
     turned = turned.union(*(group for group in together if group <= free and group & paying))
@@ -80,12 +85,12 @@ def _in_memory(view: View) -> Shape | None:
     return as_it_lies.get(view.strides)
 
 
-def _pays(call: Call, made: View) -> bool:
+def _pays(call: Call, made: View, few_columns: int) -> bool:
     """Whether what the call makes is of few columns, or is a large product."""
     if len(made.shape) != 2:
         return False
     rows, columns = made.shape
-    if columns <= FEW_COLUMNS and 2 * columns <= rows:
+    if columns <= few_columns and 2 * columns <= rows:
         return True
     inner = call.arguments[0].shape[-1] if call.function is np.matmul else 0
     return min(columns, inner) >= LONG

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.numpy.arena import Arena, Arrays, aligned_bytes, array_in
-from xpnn.backends.numpy.binding import Binder, Bound, bind_each
-from xpnn.backends.numpy.layout import laid_by_columns
+from xpnn.backends.numpy.binding import Binder, bind_each
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import Stretches, stretch_of
 from xpnn.backends.portable.compiled_step import CompiledStep
@@ -21,7 +20,7 @@ from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.stand_ins import address_of
 from xpnn.trees import Structure
 
-Bind = Callable[[Binder, Sequence[Call]], list[Bound]]
+Bind = Callable[[Sequence[Call], set[Memory]], list[Call]]
 
 
 class Replayed(CompiledStep):
@@ -36,7 +35,7 @@ class Replayed(CompiledStep):
         step: pure: what it returns depends on its arguments alone, and it changes nothing else.
         donate: positions of arguments whose arrays may be written over. The first results take the
             place of the donated arguments, in their order, and lie in the same memory.
-        bind: makes what is run of the calls of a tape.
+        bind: of the calls of a recording makes those to bind: each by itself, or loops of several.
         required: whether a step that cannot be replayed is a CompileError.
     """
 
@@ -72,12 +71,12 @@ class Program:
 
         recording = self.recording = Recording(step, self.form, self.leaves, donate)
         self.result_form, views = recording.result_form, recording.views
-        kept = recording.kept
-        calls = laid_by_columns(recording.calls, kept)
+        calls = bind(recording.calls, recording.kept)
         plan = recording.plan(calls, arena.blocks)
         arrays = Arrays(plan, self._fix(recording), arena)
         self._numbers = Numbers(recording.number_count)
-        self._calls = bind(Binder(arrays, self._numbers), calls)
+        binder = Binder(arrays, self._numbers)
+        self._calls = [bound for call in calls for bound in binder.bind(call)]
         self._settle(recording, arrays)
 
         self._donated = [(k, self.leaves[k]) for k in views if donated[k]]

@@ -60,6 +60,7 @@ class Call:
         method: "" for a function, else the method of a ufunc: "__call__" or "reduce".
         in_place: whether the results are memory that earlier calls have filled.
         returns_one: whether the function returns its result itself, not a tuple with it inside.
+        never_raises: whether no numbers in its arguments could end it with an error.
     """
 
     function: Any
@@ -69,6 +70,7 @@ class Call:
     results: list[Any]
     in_place: bool = False
     returns_one: bool = True
+    never_raises: bool = False
 
     def reads(self) -> list[View]:
         """All views among the arguments."""

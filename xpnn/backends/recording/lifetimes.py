@@ -69,7 +69,8 @@ SURE = {cast, np.concatenate, np.stack, np.matmul, np.reshape, np.where}
 
 def may_raise(call: Call) -> bool:
     """Whether numbers in its arguments could end the call with an error, as ids out of range do."""
-    return not (isinstance(call.function, np.ufunc) or call.function in SURE)
+    sure = isinstance(call.function, np.ufunc) or call.function in SURE
+    return not (sure or call.never_raises)
 
 
 def needed(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
@@ -184,7 +185,7 @@ class MemoryPlan:
             if memory not in self.inside:
                 ending.setdefault(number, []).append(memory)
         for number, call in enumerate(self.calls):
-            taken = None
+            taken: set[Memory] = set()
             for view in call.writes():
                 memory = self._outermost(view.memory)
                 if memory in self._block_of:
@@ -193,14 +194,16 @@ class MemoryPlan:
                     self._block_of[memory] = self._block_of[self.aliases[memory]]
                     self.aliased.add(memory)
                     continue
-                taken = self._operand_to_overwrite(number, call, view)
-                self._block_of[memory] = (
-                    self._block_of[taken] if taken else self._take(memory.nbytes)
-                )
-                if taken in self._successors:
-                    self._successors[memory] = self._successors[taken]
+                operand = self._operand_to_overwrite(number, call, view, taken)
+                if operand is None:
+                    self._block_of[memory] = self._take(memory.nbytes)
+                    continue
+                taken.add(operand)
+                self._block_of[memory] = self._block_of[operand]
+                if operand in self._successors:
+                    self._successors[memory] = self._successors[operand]
             for memory in ending.get(number, []):
-                if not (memory is taken or memory in self._fixed or memory in self._successors):
+                if not (memory in taken or memory in self._fixed or memory in self._successors):
                     self._give_back(memory)
 
     def _outermost(self, memory: Memory) -> Memory:
@@ -219,13 +222,16 @@ class MemoryPlan:
         last = self.last_use.get(old, -1)
         return last < number or (last == number and call.may_overwrite(old, view))
 
-    def _operand_to_overwrite(self, number: int, call: Call, view: View) -> Memory | None:
+    def _operand_to_overwrite(
+        self, number: int, call: Call, view: View, taken: set[Memory]
+    ) -> Memory | None:
         if view.memory in self.inside:
             return None
         for operand in call.reads():
             memory = operand.memory
             if (
                 self.last_use[memory] == number
+                and memory not in taken
                 and memory not in self.inside
                 and memory.nbytes == view.memory.nbytes
                 and call.may_overwrite(memory, view)

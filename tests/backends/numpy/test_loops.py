@@ -1,0 +1,308 @@
+"""Loops: what they hold, in how many sweeps over a row; what they make of ends and long sums."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+
+from tests.backends.numpy.conftest import WITH_NUMBA
+from xpnn.backends.numpy.loops import running
+from xpnn.backends.numpy.loops.grouping import bind_fused
+from xpnn.backends.numpy.loops.loop import Loop
+from xpnn.backends.numpy.replay import Replayed
+from xpnn.backends.recording.recording import Recording
+from xpnn.trees import Structure
+
+ULPS = 4  # as NumPy promises for its own
+
+
+def loops_of(step, *arguments, donate=()):
+    """The calls that are bound of a step: loops, and the names of all others."""
+    form = Structure(arguments)
+    recording = Recording(step, form, form.flatten(arguments), donate)
+    calls = bind_fused(recording.calls, recording.kept)
+    return [call if isinstance(call, Loop) else call.function.__name__ for call in calls]
+
+
+def draw(*shape, dtype=np.float32):
+    return np.random.default_rng(0).normal(size=shape).astype(dtype)
+
+
+def check(step, *arguments, rtol=2e-6, atol=1e-6):
+    """A step replayed in loops gives what it gives call by call."""
+    replayed = Replayed(step, bind=bind_fused, required=True)
+    for _ in range(2):
+        found = replayed(*arguments)
+        for one, wanted in zip(found, step(*arguments), strict=True):
+            assert one.dtype == wanted.dtype
+            np.testing.assert_allclose(one, wanted, rtol=rtol, atol=atol)
+    return replayed.units[0]
+
+
+# What stands in one loop --------------------------------------------------------------------------
+
+
+def softmax(x):
+    powers = np.exp(x - np.max(x, axis=-1, keepdims=True))
+    return powers / np.sum(powers, axis=-1, keepdims=True)
+
+
+def normalised(x, scale, shift):
+    less = x - np.mean(x, axis=-1, keepdims=True)
+    variance = np.mean(less * less, axis=-1, keepdims=True)
+    return less / np.sqrt(variance + 1e-5) * scale + shift
+
+
+def normalisation_back(x, root, delta, scale):
+    slope = delta * scale
+    mean = np.mean(slope, axis=-1, keepdims=True)
+    along = np.mean(slope * x, axis=-1, keepdims=True)
+    sums = np.sum(np.sum(delta * x, axis=0), axis=0), np.sum(np.sum(delta, axis=0), axis=0)
+    return (slope - mean - x * along) / root, *sums
+
+
+def cross_entropy(z, b, classes):
+    z = z + b
+    less = z - np.max(z, axis=-1, keepdims=True)
+    log = less - np.log(np.sum(np.exp(less), axis=-1, keepdims=True))
+    right = classes[:, None] == np.arange(z.shape[-1])
+    delta = (np.exp(log) - right.astype(z.dtype)) / 40
+    return np.sum(np.where(right, log, 0.0)) * -1.0, delta, np.sum(delta, axis=0)
+
+
+ONE_LOOP = {  # the step, its arguments, sweeps over a row
+    "softmax": (lambda x: (softmax(x),), [draw(8, 40, 64)], 3),
+    "softmax of sums along inner and outer axes": (
+        lambda x, mask, row: (softmax(x + mask + row),),
+        [draw(6, 40, 30), np.where(np.tri(40, 30), 0, -np.inf).astype("f4"), draw(6, 1, 30)],
+        3,
+    ),
+    "a normalisation": (
+        lambda x, a, b: (normalised(x, a, b),),
+        [draw(4, 30, 96), draw(96), draw(96)],
+        3,
+    ),
+    "its way back, with the gradients of its parameters": (
+        normalisation_back,
+        [draw(4, 30, 96), 1 + draw(4, 30, 1) ** 2, draw(4, 30, 96), draw(96)],
+        2,
+    ),
+    "cross-entropy with its delta and the gradient of a bias": (
+        cross_entropy,
+        [draw(40, 65), draw(65), np.arange(40) % 65],
+        3,
+    ),
+    "GELU": (
+        lambda x, b: ((x + b) / (1.0 + np.exp(-1.702 * (x + b))),),
+        [draw(40, 128), draw(128)],
+        1,
+    ),
+    "numbers of other dtypes": (
+        lambda x, n: (np.where((x > 0.5) & (n != 2), x.astype("f8"), n), x.astype("i4") + 0 * n),
+        [draw(70, 40), np.arange(40)],
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ONE_LOOP)
+@WITH_NUMBA
+def test_one_loop_does_it(name, dtype):
+    step, arguments, sweeps = ONE_LOOP[name]
+    arguments = [one.astype(dtype) if one.dtype.kind == "f" else one for one in arguments]
+    found = loops_of(step, *arguments)
+    (loop,) = [one for one in found if isinstance(one, Loop)]
+    assert len(loop.sweeps) == sweeps
+    with np.errstate(invalid="ignore"):
+        tolerance = 1e-5 if dtype == "float32" else 1e-12
+        check(step, *arguments, rtol=tolerance, atol=tolerance)
+
+
+def test_what_only_the_loop_reads_gets_no_memory():
+    (loop,) = loops_of(lambda x: softmax(x), draw(40, 64))
+    assert [view.shape for view in loop.results] == [(40, 64)]
+    assert [view.shape for view in loop.reads()] == [(40, 64)]
+
+
+def test_a_sum_joins_the_loop_that_stands_before_a_product():
+    def step(x, delta, z):
+        delta = delta * (z > 0).astype(delta.dtype)
+        return x.T @ delta, np.sum(delta, axis=0), delta @ x.T
+
+    loop, *products = loops_of(step, draw(60, 60), draw(60, 60), draw(60, 60))
+    assert products == ["matmul", "matmul"]
+    assert [view.shape for view in loop.results] == [(60, 60), (60,)]
+
+
+def test_whole_arrays_are_not_made_before_a_product():
+    """They would be kept in memory meanwhile."""
+
+    def step(x, w):
+        z = np.maximum(x * 2.0 + 1.0, 0.0)
+        product = z @ w
+        return product, (z > 0).astype("f4") * z - 1.0
+
+    found = loops_of(step, draw(60, 60), draw(60, 60))
+    assert [getattr(one, "function", one) == "matmul" for one in found] == [False, True, False]
+
+
+def test_a_call_that_reads_the_sums_of_a_loop_comes_after_it():
+    def step(x):
+        z = np.exp(x * 2.0) - 1.0
+        return z - np.sum(z, axis=0), z
+
+    first, *_ = loops_of(lambda x: (*step(x), np.tanh(x) * np.sum(x)), draw(60, 60))
+    assert isinstance(first, Loop)
+    check(step, draw(60, 60), atol=1e-4)
+
+
+# What may lie where -------------------------------------------------------------------------------
+
+
+@WITH_NUMBA
+def test_a_result_is_not_written_over_what_a_later_sweep_reads():
+    """x has the size of the result, and nobody reads it later; but the loop itself does."""
+
+    def step(given):
+        x = np.repeat(given, 2, axis=0)  # memory of the step's own
+        y = np.tanh(x - np.mean(x, axis=-1, keepdims=True))
+        return (y * np.sum(y, axis=-1, keepdims=True) + np.exp(np.flip(x, axis=0) * 0.1),)
+
+    check(step, draw(40, 64), rtol=1e-5, atol=1e-5)
+
+
+@WITH_NUMBA
+def test_two_results_do_not_take_the_same_place():
+    def step(x):
+        room = np.repeat(x, 2, axis=0)
+        return (room * 2.0 - 1.0) @ x.T, (np.exp(room) + room) @ x.T
+
+    check(step, draw(40, 64), rtol=1e-4, atol=1e-4)
+
+
+@WITH_NUMBA
+def test_what_is_written_in_place_is_read_first_and_last():
+    def step(x, row):
+        room = np.repeat(x, 2, axis=0)
+        total = np.sum(room, axis=-1, keepdims=True)
+        half = room[:, ::2] * 2.0
+        room += row
+        room *= total
+        room[:, ::2]
+        return room - np.max(room, axis=-1, keepdims=True), half
+
+    check(step, draw(40, 64), draw(64), rtol=1e-4, atol=1e-4)
+
+
+@WITH_NUMBA
+def test_donated_arrays_are_updated_in_place():
+    def step(held, g):
+        m = 0.9 * held["m"] + 0.1 * g
+        v = 0.99 * held["v"] + 0.01 * (g * g)
+        return {"w": held["w"] - 0.1 * m / (np.sqrt(v) + 1e-8), "m": m, "v": v}, g[:1, :1] * 2.0
+
+    held = {name: np.abs(draw(100, 50)) for name in ("w", "m", "v")}
+    wanted = {name: one.copy() for name, one in held.items()}
+    replayed = Replayed(step, donate=(0,), bind=bind_fused, required=True)
+    for k in range(3):
+        g = draw(100, 50) + k
+        own = dict(held)
+        held, _ = replayed(held, g)
+        wanted, _ = step(wanted, g)
+        for name in held:
+            assert held[name] is own[name]
+            np.testing.assert_array_equal(held[name], wanted[name])
+    assert len(replayed.units[0]._calls) == 2
+
+
+# Sums ---------------------------------------------------------------------------------------------
+
+
+@WITH_NUMBA
+@pytest.mark.parametrize("shape", [(300_001, 3), (1000, 4000), (3, 16_384), (70_000, 16)])
+def test_long_sums_keep_their_digits(shape):
+    def step(x):
+        y = x * 1.0 + 0.0
+        return np.sum(y, axis=0), np.sum(y, axis=1), np.sum(y)
+
+    tenth = np.full(shape, 0.1, np.float32)
+    replayed = Replayed(step, bind=bind_fused, required=True)
+    for _ in range(2):
+        for found, count in zip(replayed(tenth), (*shape, math.prod(shape)), strict=True):
+            np.testing.assert_allclose(
+                found, float(tenth[0, 0]) * count, rtol=3e-5
+            )  # as of NumPy, in test_binding.py
+
+
+@WITH_NUMBA
+def test_extremes_of_rows_pass_nan_on():
+    x = draw(50, 64)
+    x[3, 5], x[4, 0], x[5] = np.nan, np.inf, -np.inf
+
+    def step(x):
+        y = x * 2.0
+        return (
+            np.max(y, axis=1),
+            np.min(y, axis=1),
+            np.maximum(y, 0.5),
+            np.minimum(0.5, y),
+            np.sign(y),
+        )
+
+    check(step, x)
+
+
+# Functions ----------------------------------------------------------------------------------------
+
+EXACT = {name: getattr(mpmath, name) for name in ("exp", "expm1", "log", "log1p", "tanh")}
+
+
+def all_over(name, dtype, count=400):
+    """Numbers of every size at which the function is finite, and those at which it changes."""
+    info, rng = np.finfo(dtype), np.random.default_rng(1)
+    largest = math.log(float(info.max))
+    small = 2.0 ** rng.uniform(info.minexp - info.nmant, 2, count)
+    if name.startswith("log"):
+        near = (1 if name == "log" else 0) + rng.normal(size=count) * 1e-3
+        x = [small, 2.0 ** rng.uniform(-2, info.maxexp, count), near, rng.uniform(0.4, 2.5, count)]
+        x += [] if name == "log" else [-rng.uniform(0, 1, count)]
+    else:
+        lowest = {"exp": math.log(float(info.smallest_subnormal)), "tanh": -30, "expm1": -50}[name]
+        highest = 30 if name == "tanh" else largest
+        x = [small, -small, rng.uniform(lowest, highest, count), rng.normal(size=count)]
+        x += [np.arange(-20, 20) * math.log(2) / 2]
+    return np.concatenate(x).astype(dtype)
+
+
+@WITH_NUMBA
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", EXACT)
+def test_functions_are_as_accurate_as_numpys(name, dtype):
+    x = all_over(name, dtype)
+    run = running.vocabulary()[f"{name}_f{np.dtype(dtype).itemsize}"]
+    with mpmath.workprec(200):
+        for one in x:
+            exact = EXACT[name](mpmath.mpf(float(one)))
+            found, wanted = run(one), np.dtype(dtype).type(float(exact))
+            unit = mpmath.mpf(float(np.spacing(abs(wanted))))
+            assert abs(mpmath.mpf(float(found)) - exact) <= ULPS * unit, (one, found, wanted)
+
+
+@WITH_NUMBA
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", EXACT)
+def test_functions_at_their_ends(name, dtype):
+    info = np.finfo(dtype)
+    ends = [0.0, 1.0, info.smallest_subnormal, info.smallest_normal, info.max, np.inf, np.nan]
+    run = running.vocabulary()[f"{name}_f{np.dtype(dtype).itemsize}"]
+    for one in np.array([*ends, *(-end for end in ends)], dtype):
+        with np.errstate(all="ignore"):
+            wanted = getattr(np, name)(one)
+        found = np.dtype(dtype).type(run(one))
+        if np.isfinite(wanted):
+            np.testing.assert_array_max_ulp(found, wanted, ULPS)
+        else:
+            np.testing.assert_equal(found, wanted)
+        assert np.isnan(wanted) or np.signbit(found) == np.signbit(wanted)

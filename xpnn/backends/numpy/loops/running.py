@@ -1,0 +1,105 @@
+"""Loops compiled by numba, bound to their arrays."""
+
+import functools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.numpy.arena import Arrays
+from xpnn.backends.numpy.loops import vector_math
+from xpnn.backends.numpy.loops.loop import Loop
+from xpnn.backends.numpy.loops.steps import Step
+from xpnn.backends.numpy.loops.text import letter, written
+from xpnn.backends.numpy.numbers import Numbers
+
+Bound = Callable[[], Any]
+
+BLOCK = 32_768  # items that are gone over in one piece
+FEWEST_ROWS = 16  # in a block, so that its sums are few beside its items
+MOST_ROWS = 256  # in a block, so that its sums, one row after another, keep their digits
+
+
+def bound_loop(loop: Loop, arrays: Arrays, numbers: Numbers) -> list[Bound]:
+    """What runs a loop, and what adds up its partial sums."""
+    text = written(loop, arrays, numbers)
+    if text.is_flat:
+        per_block = BLOCK
+        blocks = -(-loop.rows * loop.columns // BLOCK)
+    else:
+        per_block = min(max(BLOCK // loop.columns, FEWEST_ROWS), MOST_ROWS)
+        blocks = -(-loop.rows // per_block)
+    sums, finish = _partial_sums(loop, arrays, text.sums, blocks)
+    scratch = [np.empty(loop.columns, one) for one in text.buffers]
+    arguments = [*text.arguments, *scratch, *sums]
+    run = compiled(text.source, tuple(map(_type_name, arguments)))
+    return [partial(run, 0, blocks, per_block, loop.rows, loop.columns, *arguments), *finish]
+
+
+def _partial_sums(
+    loop: Loop, arrays: Arrays, steps: Sequence[Step], blocks: int
+) -> tuple[list[np.ndarray], list[Bound]]:
+    """Room for the sums of each block, and what adds these up, in their order."""
+    rooms: list[np.ndarray] = []
+    finish: list[Bound] = []
+    for step in steps:
+        length = 1 if step.kind == "total" else loop.columns
+        out = arrays[step.view].reshape(length)
+        if blocks == 1:
+            rooms.append(out)
+            continue
+        sums = np.empty((blocks, length), out.dtype)
+        rooms.append(sums.reshape(-1))
+        finish.append(partial(np.add.reduce, sums, 0, None, out))
+    return rooms, finish
+
+
+def _type_name(argument: Any) -> str:
+    if isinstance(argument, np.ndarray):
+        return letter(argument.dtype)
+    return "step"
+
+
+@functools.lru_cache(maxsize=512)
+def compiled(source: str, types: tuple[str, ...]) -> Callable[..., None]:
+    """The function ``loop`` of a text for arguments of these types, compiled."""
+    import numba
+
+    names = dict(vocabulary())
+    exec(source, names)  # made in text.py, of names and operators alone
+    arrays = [
+        numba.uint64 if one == "step" else numba.from_dtype(np.dtype(one))[::1] for one in types
+    ]
+    signature = numba.void(*[numba.uint64] * 5, *arrays)
+    function = numba.njit(
+        signature, nogil=True, error_model="numpy", pipeline_class=_without_overlaps()
+    )(names["loop"])
+    return function.get_overload(function.signatures[0])
+
+
+@functools.cache
+def _without_overlaps() -> Any:
+    """A compiler to whom no array overlaps with another, as none does in a loop."""
+    from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+    class WithoutOverlaps(CompilerBase):  # type: ignore[misc]  # Any, as numba has no types
+        def define_pipelines(self) -> list[Any]:
+            self.state.flags.noalias = True
+            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+    return WithoutOverlaps
+
+
+@functools.cache
+def vocabulary() -> dict[str, Any]:
+    """The names in the text of a loop, functions compiled."""
+    import numba
+
+    inline = partial(numba.njit, forceinline=True, error_model="numpy")
+    return vector_math.vocabulary(
+        plain=inline(),
+        fused=inline(fastmath={"contract"}),
+        any_order=inline(fastmath={"reassoc"}),
+        without_nan=inline(fastmath={"nnan", "nsz"}),
+    )

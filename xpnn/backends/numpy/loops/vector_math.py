@@ -1,0 +1,194 @@
+"""exp, log, tanh and their like as plain arithmetic, which a compiler turns into vector code.
+
+Each is written once for float32 and float64, without a branch and without a table: a range that is
+small around 0, Taylor's series there, and powers of two put together from their bits. They are
+within 4 units in the last place over all numbers, as NumPy's own are, infinities, NaN and subnormal
+numbers included.
+
+They are compiled into the loops that call them, and run as plain Python, too.
+"""
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+Compiled = Callable[[Any], Any]
+
+LOG_2_AFTER_32_BITS = -4.2009150726810846e-11
+
+
+def polynomial(x: Any, coefficients: Any) -> Any:
+    """Horner's rule, the highest power first."""
+    total = coefficients[0]
+    for one in coefficients[1:]:
+        total = total * x + one
+    return total
+
+
+def functions(real: Any, compiled: Compiled) -> SimpleNamespace:
+    """The functions of this module for ``np.float32`` or ``np.float64``.
+
+    Args:
+        compiled: what is done to each function, such as ``numba.njit``.
+    """
+    info = np.finfo(real)
+    whole = np.dtype(f"i{info.bits // 8}").type
+    short = info.bits == 32
+    digits, bias = whole(info.nmant), real(info.maxexp - 1)
+    # of a whole number plus this, the last bits are those of the whole number
+    shift = real(1.5 * 2.0**info.nmant)
+    nothing, half, one, two = real(0), real(0.5), real(1), real(2)
+    infinity, nan, tiny = real(np.inf), real(np.nan), info.smallest_normal
+    # ln 2 in two parts, the first of so few digits that k times it is exact
+    cut_at = 2.0 ** (12 if short else 32)
+    high = real(round(math.log(2) * cut_at) / cut_at)
+    low = real(math.log(2) - float(high)) if short else real(LOG_2_AFTER_32_BITS)
+    inverse = real(1 / math.log(2))
+    # e^x is 0 below the first and infinite above the second; tanh is 1 from the third on
+    lowest, highest, flat = map(real, (-104, 89, 10) if short else (-746, 710, 20))
+    large = real(64)
+    exponential = tuple(real(1 / math.factorial(k)) for k in range(8 if short else 14, 1, -1))
+    logarithm = tuple(real(2 / k) for k in range(11 if short else 23, 2, -2))
+    growth_exponent = real(info.nmant + 2)
+    growth, root = real(2.0 ** (info.nmant + 2)), real(math.sqrt(0.5)).view(whole)
+
+    series = compiled(polynomial)
+    bits_of = compiled(lambda x: real(x).view(whole))
+    from_bits = compiled(lambda bits: whole(bits).view(real))
+
+    @compiled
+    def power_of_two(k: Any) -> Any:
+        return from_bits(bits_of(k + bias + shift) << digits)
+
+    @compiled
+    def scaled(y: Any, k: Any) -> Any:
+        """y 2^k in two steps, as the power by itself may be too large or too small."""
+        first = np.floor(k * half)
+        return y * power_of_two(first) * power_of_two(k - first)
+
+    @compiled
+    def reduced(x: Any) -> Any:
+        """k, and e^r - 1, of x = k ln 2 + r, r between -ln 2 / 2 and ln 2 / 2."""
+        k = np.floor(x * inverse + half)
+        r = (x - k * high) - k * low
+        return k, r + r * r * series(r, exponential)
+
+    @compiled
+    def exp(x: Any) -> Any:
+        """2^k e^r; 0 is not worked out, as products that small take a processor long."""
+        cut = x if x > lowest else nothing
+        cut = cut if cut < highest else highest
+        k, less = reduced(cut)
+        y = scaled(one + less, k)
+        y = y if x > lowest else nothing
+        return y if x == x else x
+
+    @compiled
+    def expm1(x: Any) -> Any:
+        """2^k (e^r - 1) + (2^k - 1), which keeps digits of a small x; 2^k e^r of a large one."""
+        cut = x if x > -flat * two else -flat * two
+        cut = cut if cut < highest else highest
+        k, less = reduced(cut)
+        power = power_of_two(k if k < large else large)
+        y = power * less + (power - one)
+        grown = scaled(one + less, k)
+        y = y if k < large else grown
+        return y if abs(x) > nothing else x
+
+    @compiled
+    def tanh(x: Any) -> Any:
+        """-t / (2 + t) of t = e^(-2 |x|) - 1."""
+        size = abs(x)
+        k, less = reduced(-two * (size if size < flat else flat))
+        power = power_of_two(k)
+        t = power * less + (power - one)
+        y = np.copysign(-t / (two + t), x)
+        return y if x == x else x
+
+    @compiled
+    def log(x: Any) -> Any:
+        """k ln 2 + log m of x = 2^k m, m between the root of 1/2 and that of 2.
+
+        With f = m - 1 and s = f / (2 + f), log m = 2 s + 2 s^3 / 3 + ..., where 2 s = f - s f.
+        """
+        small = x < tiny
+        bits = bits_of(x * growth if small else x)
+        exponent = whole(bits - root) >> digits
+        f = from_bits(bits - whole(exponent << digits)) - one
+        k = from_bits(exponent + bits_of(shift)) - shift
+        k = k - growth_exponent if small else k
+        s = f / (two + f)
+        z = s * s
+        square = half * f * f
+        y = k * high - ((square - (s * (square + z * series(z, logarithm)) + k * low)) - f)
+        end = -infinity if x == nothing else nan
+        y = y if x > nothing else end
+        return y if x != infinity else x
+
+    @compiled
+    def log1p(x: Any) -> Any:
+        """log of u = 1 + x, and what the sum has lost, (x - (u - 1)) / u."""
+        u = one + x
+        y = log(u)
+        lost = (x - (u - one)) / u
+        y = y + lost if abs(y) < infinity else y
+        return y if abs(x) > nothing else x
+
+    @compiled
+    def sign(x: Any) -> Any:
+        """1, -1, or x where it is neither above nor below 0."""
+        up = one if x > nothing else x
+        return -one if x < nothing else up
+
+    return SimpleNamespace(sign=sign, exp=exp, expm1=expm1, tanh=tanh, log=log, log1p=log1p)
+
+
+def larger(a: Any, b: Any) -> Any:
+    """NumPy's maximum: NaN if one of them is."""
+    return a if a > b or a != a else b
+
+
+def smaller(a: Any, b: Any) -> Any:
+    """NumPy's minimum: NaN if one of them is."""
+    return a if a < b or a != a else b
+
+
+def plus(total: Any, x: Any) -> Any:
+    """One more addend."""
+    return total + x
+
+
+def greater(a: Any, b: Any) -> Any:
+    """The greater of two numbers, none of them NaN."""
+    return a if a > b else b
+
+
+def lesser(a: Any, b: Any) -> Any:
+    """The lesser of two numbers, none of them NaN."""
+    return a if a < b else b
+
+
+def vocabulary(
+    plain: Compiled, fused: Compiled, any_order: Compiled, without_nan: Compiled
+) -> dict[str, Any]:
+    """All names that may stand in the text of a loop.
+
+    Args:
+        plain: compiles what rounds as it is written.
+        fused: compiles what may round a product and a sum once.
+        any_order: compiles additions that may be done in any order.
+        without_nan: compiles what never sees a NaN, nor minds the sign of 0.
+    """
+    names: dict[str, Any] = {"f4": np.float32, "f8": np.float64, "i4": np.int32, "i8": np.int64}
+    names |= {"u1": np.uint8, "u4": np.uint32, "inf": np.inf, "nan": np.nan, "sqrt": np.sqrt}
+    for letter in ("f4", "f8"):
+        for name, function in vars(functions(names[letter], fused)).items():
+            names[f"{name}_{letter}"] = function
+    return names | {
+        **{one.__name__: plain(one) for one in (larger, smaller)},
+        **{one.__name__: without_nan(one) for one in (greater, lesser)},
+        "plus": any_order(plus),
+    }
