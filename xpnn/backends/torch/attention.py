@@ -1,4 +1,8 @@
-"""Attention by PyTorch's own kernels for the CPU, which go block by block, too.
+"""Attention by PyTorch's own kernels, which go block by block, too.
+
+On CPUs that is one pair for all. On GPUs it is the flash pair in half precision, and the
+memory-efficient pair, in which a mask is added to the scores; which of them serve is asked of
+PyTorch, and so its switches hold (``torch.backends.cuda.enable_flash_sdp``).
 
 Where a query is sure of its key, what they find for its dS is a few roundings, not 0: they keep
 m + log l alone, see ``portable/attention.py``.
@@ -8,17 +12,42 @@ from typing import Any
 
 from xpnn.typing import Array
 
+FEATURES = 8  # of a head: the flash pair wants multiples of so many,
+MOST_FEATURES = 128  # and of more some GPUs have no gradients
+ALIGNED = 8  # numbers: at multiples of so many the rows of a mask begin, as PyTorch lays them out
+
+
+def pair(Q: Array, K: Array, V: Array, causal: bool, mask: Array | None) -> str | None:
+    """The name of the pair of kernels that serves these; None where there is none."""
+    from torch.backends import cuda
+
+    if Q.device.type == "cpu":
+        return "flash_attention_for_cpu"
+    if Q.device.type != "cuda" or 0 in Q.shape or 0 in K.shape or (causal and _longer(Q, K)):
+        return None
+    bias = _added(Q, K, mask)
+    asked = cuda.SDPAParams(*map(_in_rows, (Q, K, V)), bias, 0.0, causal and bias is None, False)
+    d = Q.shape[-1]
+    if d % FEATURES == 0 and d <= MOST_FEATURES and cuda.can_use_flash_attention(asked):
+        return "flash_attention"
+    return "efficient_attention" if cuda.can_use_efficient_attention(asked) else None
+
 
 def attention(
-    Q: Array, K: Array, V: Array, scale: float, causal: bool, mask: Array | None
+    Q: Array, K: Array, V: Array, scale: float, causal: bool, mask: Array | None, pair: str
 ) -> tuple[Array, Array]:
-    """``Backend.attention``; statistics are (batch, heads, time)."""
+    """``Backend.attention`` by a pair of kernels; statistics are (batch, heads, time or more)."""
     import torch
 
-    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    A, statistics = attend(
-        *map(_in_rows, (Q, K, V)), 0.0, causal, attn_mask=_added(Q, K, mask), scale=scale
-    )
+    given, bias = tuple(map(_in_rows, (Q, K, V))), _added(Q, K, mask)
+    attend: Any = getattr(torch.ops.aten, f"_scaled_dot_product_{pair}")
+    if pair == "flash_attention_for_cpu":
+        A, statistics = attend(*given, 0.0, causal, attn_mask=bias, scale=scale)
+    elif pair == "flash_attention":
+        A, statistics, *_ = attend(*given, 0.0, causal, scale=scale)
+    else:
+        A, statistics, *_ = attend(*given, bias, True, 0.0, causal, scale=scale)
+        A = _of_those_that_see(A, causal, mask)
     return A, statistics
 
 
@@ -32,14 +61,33 @@ def attention_gradients(
     scale: float,
     causal: bool,
     mask: Array | None,
+    pair: str,
 ) -> tuple[Array, Array, Array]:
-    """``Backend.attention_gradients``."""
+    """``Backend.attention_gradients``, of what ``attention`` has worked out by the same pair."""
     import torch
 
-    back: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    given = map(_in_rows, (dA, Q, K, V, A))
-    dQ, dK, dV = back(*given, statistics, 0.0, causal, attn_mask=_added(Q, K, mask), scale=scale)
-    return dQ, dK, dV
+    bias, dtype = _added(Q, K, mask), torch.uint64 if pair == "flash_attention" else torch.int64
+    back: Any = getattr(torch.ops.aten, f"_scaled_dot_product_{pair}_backward")
+    if pair == "efficient_attention":
+        dA = _of_those_that_see(dA, causal, mask)
+    dA, Q, K, V, A = map(_in_rows, (dA, Q, K, V, A))
+    if pair == "flash_attention_for_cpu":
+        dQ, dK, dV = back(dA, Q, K, V, A, statistics, 0.0, causal, attn_mask=bias, scale=scale)
+        return dQ, dK, dV
+    draws = Q.new_zeros(2, dtype=dtype), Q.new_zeros((), dtype=dtype)  # nothing is dropped
+    if pair == "flash_attention":
+        counts = None, None, Q.shape[2], K.shape[2]
+        found = back(dA, Q, K, V, A, statistics, *counts, 0.0, causal, *draws, scale=scale)
+    else:
+        wanted = [True, True, True, False]
+        given = dA, Q, K, V, bias, A, statistics, draws[1], draws[1]
+        found = back(*given, 0.0, wanted, causal, scale=scale)
+    return found[0], found[1], found[2]
+
+
+def _longer(Q: Array, K: Array) -> bool:
+    """Whether queries and keys are not as many: then kernels disagree on what causal is."""
+    return Q.shape[2] != K.shape[2]
 
 
 def _in_rows(x: Array) -> Array:
@@ -48,9 +96,27 @@ def _in_rows(x: Array) -> Array:
 
 
 def _added(Q: Array, K: Array, mask: Array | None) -> Array | None:
-    """What is added to the scores: -inf at keys that nobody sees, for all queries the same row."""
+    """What is added to the scores at keys that nobody sees, for all queries the same row."""
     if mask is None:
         return None
-    barred = Q.new_zeros((mask.shape[0], 1, 1, K.shape[2]))
-    barred = barred.masked_fill(~mask[:, None, None, :], float("-inf"))
-    return barred.expand(Q.shape[0], Q.shape[1], Q.shape[2], K.shape[2])
+    batch, length = mask.shape
+    room = Q.new_zeros((batch, 1, 1, -(-length // ALIGNED) * ALIGNED)).narrow(3, 0, length)
+    room.masked_fill_(
+        mask.reshape(batch, 1, 1, length).logical_not(), _barring(Q.dtype, Q.device.type)
+    )
+    return room.expand(Q.shape[0], Q.shape[1], Q.shape[2], K.shape[2])
+
+
+def _barring(dtype: Any, device_type: str) -> float:
+    """What bars a key: -inf on CPUs; on GPUs, where rows of these are NaN, half of the lowest."""
+    import torch
+
+    return float("-inf") if device_type == "cpu" else 0.5 * torch.finfo(dtype).min
+
+
+def _of_those_that_see(x: Array, causal: bool, mask: Array | None) -> Array:
+    """``x``, like Q, with zeros for queries that see no key at all."""
+    if mask is None:
+        return x
+    seen = mask.cumsum(dim=1) > 0 if causal else mask.any(dim=1, keepdim=True)
+    return x.where(seen.reshape(len(seen), 1, -1, 1), 0.0)

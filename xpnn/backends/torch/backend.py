@@ -46,7 +46,7 @@ class TorchBackend(Backend):
                 )
         super().__init__(device)
         if self.device.type != "cpu":
-            self.attention_from = 2048  # below, to keep all weights takes fewer calls
+            self.attention_from = 2048  # where no kernels serve: to keep all takes fewer calls
 
     def load_namespace(self) -> Namespace:
         import array_api_compat.torch as xp
@@ -250,6 +250,20 @@ class TorchBackend(Backend):
             return super().average_pool_gradient(delta, slides, count_padding)
         return dZ
 
+    def prefers_weights(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> bool:
+        if self.device.type != "cpu" and attention.pair(Q, K, V, causal, mask) is not None:
+            return False
+        return super().prefers_weights(Q, K, V, scale=scale, causal=causal, mask=mask)
+
     def attention(
         self,
         Q: Array,
@@ -260,9 +274,10 @@ class TorchBackend(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        if self.device.type != "cpu":
+        pair = attention.pair(Q, K, V, causal, mask)
+        if pair is None:
             return super().attention(Q, K, V, scale=scale, causal=causal, mask=mask)
-        return attention.attention(Q, K, V, scale, causal, mask)
+        return attention.attention(Q, K, V, scale, causal, mask, pair)
 
     def attention_gradients(
         self,
@@ -277,10 +292,10 @@ class TorchBackend(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        given = Q, K, V, A, statistics, dA
-        if self.device.type != "cpu":
+        given, pair = (Q, K, V, A, statistics, dA), attention.pair(Q, K, V, causal, mask)
+        if pair is None:
             return super().attention_gradients(*given, scale=scale, causal=causal, mask=mask)
-        return attention.attention_gradients(*given, scale, causal, mask)
+        return attention.attention_gradients(*given, scale, causal, mask, pair)
 
     def erfc(self, x: Array) -> Array:
         import torch
