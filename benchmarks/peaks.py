@@ -15,6 +15,9 @@ cuDNN's, which is taken to reserve six numbers for each unit and step: four gate
 sides are without the workspaces of cuBLAS and cuDNN, and PyTorch's without gaps between blocks.
 
 Each count has a process of its own, whose pools nobody has used before.
+
+``--cpu`` has three smaller works instead, that are run: on NumPy with what Python traces of its
+memory, on PyTorch's arrays with the same dispatch mode.
 """
 
 import argparse
@@ -22,6 +25,7 @@ import gc
 import json
 import multiprocessing
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,13 +33,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.gpu_works import SMALL, WORKS
-from benchmarks.works import RATE, Work
+from benchmarks.gpu_works import SMALL, WORKS, gpt
+from benchmarks.works import RATE, Work, mlp
 
 PRECISIONS = "TF32", "float16", "bfloat16"
 RELAXED = 2  # cudaStreamCaptureModeRelaxed
 RESERVED = 6
 """Numbers that cuDNN keeps of an LSTM for each unit, step and sample."""
+
+ON_CPU = {
+    "MLP 784-1024-1024-10, batch 128": mlp([784, 1024, 1024, 10], 128),
+    "Transformer, 2 blocks, width 128, 64 steps, batch 16": gpt(128, 4, 2, 64, 16, 96),
+    "Transformer, 2 blocks, width 128, 1,024 steps, batch 4": gpt(128, 4, 2, 1024, 4, 1024),
+}
 
 # CuPy ---------------------------------------------------------------------------------------------
 
@@ -286,6 +296,50 @@ def _with_lstm_of_cudnn(nn: Any) -> Any:
     return SimpleNamespace(**names | {"LSTM": LSTM})
 
 
+# On the host --------------------------------------------------------------------------------------
+
+
+def numpy_peaks(work: Work, compile: bool | None) -> tuple[int, int]:
+    """Bytes at the highest moment of a trainer's first step on NumPy, and of its third."""
+    most, imported = [], SMALL["GPT 6 blocks, small"]
+    for _ in _steps(imported, "numpy", compile):
+        pass  # modules, which are memory, too, are there then
+    tracemalloc.start()
+    for _ in _steps(work, "numpy", compile):
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.reset_peak()
+    tracemalloc.stop()
+    return most[0], most[2]
+
+
+def own_torch_peak(work: Work) -> int:
+    """Bytes at the highest moment of a trainer's third step on PyTorch's arrays, call by call."""
+    with _following() as storages:
+        for _ in _steps(work, "torch", False):
+            most, storages.most = storages.most, 0
+    return most
+
+
+def _steps(work: Work, backend: str, compile: bool | None) -> Iterator[None]:
+    """Three steps, one after another."""
+    from xpnn import Adam, Network, Trainer, cross_entropy
+
+    network = Network(work.layers(), work.input_shape, backend)
+    x, y = work.data()
+    x, y = network.asarray(x), network.backend.asarray(y, "int32")
+    trainer = Trainer(network, cross_entropy, Adam(RATE), compile=compile)
+    for _ in range(3):
+        trainer.step(x, y)
+        yield
+
+
+def on_cpu(title: str) -> list[int]:
+    """NumPy's first step and the third, the third call by call, PyTorch's arrays, torch.nn."""
+    work = ON_CPU[title]
+    replayed, (_, plain) = numpy_peaks(work, None), numpy_peaks(work, False)
+    return [*replayed, plain, own_torch_peak(work), torch_peak(work, "TF32")]
+
+
 # Both ---------------------------------------------------------------------------------------------
 
 
@@ -319,7 +373,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sides", default="CuPy,PyTorch", help="only one of the two")
     parser.add_argument("--alive", type=int, default=0, help="print so many that have most of it")
     parser.add_argument("--json", type=Path, help="a file for all numbers")
+    parser.add_argument("--cpu", action="store_true", help="three smaller works, run on the host")
     options = parser.parse_args(arguments)
+    if options.cpu:
+        print("| MB | numpy, first step | later | call by call | torch | PyTorch |")
+        print("|---|--:|--:|--:|--:|--:|")
+        for title in (one for one in ON_CPU if options.works in one):
+            with multiprocessing.Pool(1) as process:
+                sizes = process.apply(on_cpu, (title,))
+            cells = " | ".join(f"{size / 1e6:.1f}" for size in sizes)
+            print(f"| {title} | {cells} |", flush=True)
+        return
     found: dict[str, Any] = {}
     print("| | CuPy, in use, GB | CuPy's pools | PyTorch | in use / PyTorch | pools / PyTorch |")
     print("|---|--:|--:|--:|--:|--:|")

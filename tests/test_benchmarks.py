@@ -198,6 +198,17 @@ def test_cupy_s_peak_is_counted_as_by_hand():
 
 
 @needs("torch")
+def test_peaks_on_the_host_are_those_of_arrays():
+    """An eager step on NumPy takes what torch.nn does, but for what a sweep has in cache."""
+    first, replayed, plain, own, peer = peaks.on_cpu("MLP 784-1024-1024-10, batch 128")
+    weights = 4 * (784 * 1024 + 1024 * 1024 + 1024 * 10)
+    assert 4 * weights < peer < 4.3 * weights  # with two slots and the gradients
+    assert peer < plain < 1.1 * peer
+    assert peer < replayed < first
+    assert peer < own < peer + 4 * weights
+
+
+@needs("torch")
 def test_a_table_of_peaks(capsys, tmp_path):
     chosen = ["--small", "--works", "MLP", "--precisions", "TF32", "--sides", "PyTorch"]
     peaks.main([*chosen, "--json", str(tmp_path / "found.json")])
