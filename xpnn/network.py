@@ -12,6 +12,7 @@ from xpnn.backends import Backend, get_backend
 from xpnn.backends.advice import reword
 from xpnn.backends.portable.staging import is_mapped
 from xpnn.errors import AssignmentError, XpnnError
+from xpnn.initializers import zeros_for
 from xpnn.layers import Container, Layer, Sequential
 from xpnn.layers.containers import check_places
 from xpnn.layers.embedding import as_ids
@@ -31,6 +32,7 @@ BOUND = {
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
+ANY_NUMBER = 2**62
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -134,6 +136,14 @@ class Network(NamedValues, FixedAttributes):
         with network.backend.on_device():
             network.params = moved(self.params, network.params, network.backend)
             network.state = moved(self.state, network.state, network.backend)
+        return network
+
+    def blank_on(self, backend: Backend) -> Self:
+        """The same network on another backend, with zeros for all values: to be recorded there."""
+        network = object.__new__(type(self))
+        vars(network).update(self._own_attributes())
+        with zeros_for(ANY_NUMBER):
+            network._build_again(unbuilt_copy(self.root), backend)
         return network
 
     def _own_attributes(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.stepping.batch_weight import Weighed
+from xpnn.training.stepping.compiling import Compile
 from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.typing import Array, Loss, OptState
 
@@ -64,7 +65,7 @@ class TrainingState:
     precision: MixedPrecision | None = None
     accumulate: int = 1
     seed: int = 0
-    compile: bool | None = None
+    compile: Compile = None
 
     opt_state: OptState | None = None
     opt_state_of: str | None = None

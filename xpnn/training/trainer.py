@@ -27,7 +27,7 @@ from xpnn.training.loop import Loop
 from xpnn.training.measuring import measured
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
-from xpnn.training.stepping.compiling import why_not_compiled
+from xpnn.training.stepping.compiling import Compile, why_not_compiled
 from xpnn.training.stepping.memory import with_more_memory
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
@@ -73,7 +73,8 @@ class Trainer(KnownAttributes):
             on NumPy. None leaves it to the backend: JAX compiles always, NumPy where all parts come
             with xpnn; a step that it refuses then runs call by call, with a CompileWarning. With
             True that is a CompileError. Set it to False to stop inside of a layer, or to print
-            from it. ``trainer.compiled`` and ``repr(trainer)`` say what became of it.
+            from it. ``trainer.compiled`` and ``repr(trainer)`` say what became of it. "fused", on
+            CuPy, makes kernels of runs of its calls, with a CompileError for what that cannot do.
         precision: "float16" or "bfloat16", to compute in half precision beside float32 parameters;
             a ``MixedPrecision`` for more settings; None for the network's dtype throughout.
         accumulate: in how many parts a batch is gone through, one after another. Gradients are
@@ -121,7 +122,7 @@ class Trainer(KnownAttributes):
         callbacks: Sequence[Callback] = (),
         seed: int | None = None,
         log_every: int = 100,
-        compile: bool | None = None,
+        compile: Compile = None,
         precision: str | MixedPrecision | None = None,
         accumulate: int = 1,
     ):

@@ -90,6 +90,14 @@ def test_unasked_jax_warns_once_and_runs_call_by_call():
     assert_same(values(one), values(other))
 
 
+def test_fused_steps_are_for_backends_that_fuse():
+    network = Network([Dense(2)], (3,), "numpy")
+    with pytest.raises(CompileError, match="makes kernels for CUDA, and backend 'numpy' runs none"):
+        Trainer(network, mean_squared_error, Adam(), compile="fused")
+    with pytest.raises(ValueError, match="True, False, None or 'fused', got 'fast'"):
+        Trainer(network, mean_squared_error, Adam(), compile="fast")
+
+
 # What is no refusal -------------------------------------------------------------------------------
 
 

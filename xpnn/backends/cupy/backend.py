@@ -14,6 +14,7 @@ import numpy as np
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.cupy import attention, bfloat16, convolution, windows
 from xpnn.backends.cupy.cudnn import Cudnn, CudnnMissingError, opened
+from xpnn.backends.cupy.fusing import Fusing
 from xpnn.backends.cupy.graph import CapturedStep
 from xpnn.backends.cupy.kernels import (
     MOST_ARRAYS,
@@ -230,6 +231,16 @@ class CupyBackend(Backend):
     ) -> Callable[..., Any]:
         """A CUDA graph of the step, captured when it is called for the third time."""
         return CapturedStep(step, donate, held, required)
+
+    def compile_fused(
+        self,
+        step: Callable[..., Any],
+        recorded: Callable[[], Callable[..., Any]],
+        donate: Sequence[int] = (),
+    ) -> Callable[..., Any]:
+        """A CUDA graph of the step's program, run for the first time when it is called twice."""
+        fused = Fusing(recorded, frozenset(donate), self)
+        return CapturedStep(step, donate, required=True, fused=fused)
 
     def scan(
         self,

@@ -41,6 +41,7 @@ class CapturedStep(CompiledStep):
         held: positions of arguments that mostly are the same arrays from call to call: read where
             they lie, while others are copied into buffers.
         required: whether a step that cannot be captured is a CompileError.
+        fused: makes the step that is captured in place of the step itself, from its arguments.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class CapturedStep(CompiledStep):
         donate: Sequence[int] = (),
         held: Sequence[int] = (),
         required: bool = False,
+        fused: Callable[[tuple[Any, ...]], Any] | None = None,
     ):
         super().__init__(step, donate, required)
+        self.fused, self.asked = fused, True if fused is None else "fused"
+        self.rehearsed: dict[Any, Callable[..., Any]] = {}  # what is captured of these forms
         self.held = frozenset(held)
         self.seen: set[Any] = set()  # forms of arguments that have run kernel by kernel
-        self.rehearsed: set[Any] = set()  # and those that have done so where graphs are captured
 
     def make(self, arguments: tuple[Any, ...]) -> "Graph | None":
         """A graph of the step; where memory runs out, once more without all other graphs."""
@@ -61,7 +64,7 @@ class CapturedStep(CompiledStep):
         if key is None or key not in self.rehearsed:
             return None
         _give_back()
-        given = self.step, arguments, self.donate, self.held, self.context, key
+        given = self.rehearsed[key], arguments, self.donate, self.held, self.context, key
         try:
             return Graph(*given)
         except MemoryError:
@@ -81,8 +84,14 @@ class CapturedStep(CompiledStep):
             self.seen.add(key)
         else:
             _give_back()
-            results = self.context.rehearse(self.step, arguments)
-            self.rehearsed.add(key)
+            step = self.step
+            if self.fused is not None:
+                try:
+                    step, arguments = self.fused(arguments)
+                except NotCompilable as reason:
+                    self.refuse(reason)
+            results = self.context.rehearse(step, arguments)
+            self.rehearsed[key] = step
         return results
 
     @functools.cached_property
@@ -261,6 +270,11 @@ def count_launches(function: Callable[[], Any]) -> int:
     """
     function()
     graph, _ = CaptureContext().capture(function)
+    return nodes_of(graph)
+
+
+def nodes_of(graph: Any) -> int:
+    """How many kernels, copies and other nodes a CUDA graph has."""
     count = ctypes.c_size_t()
     driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     status = driver.cuGraphGetNodes(ctypes.c_void_p(graph.graph), None, ctypes.byref(count))

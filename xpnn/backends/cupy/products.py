@@ -67,9 +67,11 @@ class Products:
                 return own(a, b)
 
             cupy.ndarray.__matmul__ = product
+            _captured.append(self)
             try:
                 yield
             finally:
+                _captured.remove(self)
                 cupy.ndarray.__matmul__ = own
 
     def product(self, a: Array, b: Array) -> Array:
@@ -91,6 +93,30 @@ class Products:
             raise RuntimeError(f"{name} failed with status {status}")
 
 
+_captured: list[Products] = []  # that ``@`` goes to; one at most
+
+
+def multiply_into(a: Array, b: Array, out: Array) -> bool:
+    """``out[...] = a @ b``, without a copy, if cuBLAS is asked for such arrays here.
+
+    Args:
+        a, b: as for ``@``.
+        out: row by row, without gaps.
+    """
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+
+    if not (_is_multiplied(a, b) and out.flags.c_contiguous and out.dtype == a.dtype):
+        return False
+    for products in _captured:
+        if products.stream.ptr == cupy.cuda.get_current_stream().ptr:
+            _multiplied(a, b, products._multiply, out)
+            return True
+    handle = cupy.cuda.get_cublas_handle()
+    _multiplied(a, b, functools.partial(cublas.gemmStridedBatchedEx, handle), out)
+    return True
+
+
 def _is_multiplied(a: Array, b: Array) -> bool:
     """Whether these are matrices, or stacks of them, of one dtype that cuBLAS is asked for here."""
     return a.dtype == b.dtype and a.dtype.char in TYPES and min(a.ndim, b.ndim) >= 2
@@ -105,15 +131,17 @@ def product_of(a: Array, b: Array) -> Array:
     return _multiplied(a, b, functools.partial(cublas.gemmStridedBatchedEx, handle))
 
 
-def _multiplied(a: Array, b: Array, multiply: Callable[..., Any]) -> Array:
-    """``a @ b`` by ``multiply``, cublasGemmStridedBatchedEx without its handle."""
+def _multiplied(
+    a: Array, b: Array, multiply: Callable[..., Any], out: Array | None = None
+) -> Array:
+    """``a @ b`` by ``multiply``, cublasGemmStridedBatchedEx without its handle, into ``out``."""
     import cupy
 
     stacks = cupy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     (rows, inner), columns = a.shape[-2:], b.shape[-1]
     if inner != b.shape[-2]:
         raise ValueError(f"shapes {a.shape} and {b.shape} do not fit for a product")
-    out = cupy.empty((*stacks, rows, columns), a.dtype)
+    out = cupy.empty((*stacks, rows, columns), a.dtype) if out is None else out
     if out.size == 0 or inner == 0:
         out.fill(0)
         return out

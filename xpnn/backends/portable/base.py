@@ -233,6 +233,26 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
             wanted = self.compiles == "all" or (self.compiles == "known" and known)
         return self.compile(step, donate, held, required) if wanted else step
 
+    def compile_fused(
+        self,
+        step: Callable[..., Any],
+        recorded: Callable[[], Callable[..., Any]],
+        donate: Sequence[int] = (),
+    ) -> Callable[..., Any]:
+        """``step`` as one unit in which runs of calls are one kernel, where the backend makes such.
+
+        Args:
+            recorded: makes the same step on a ``Recorder`` for this backend.
+            donate: as for ``compiled``.
+
+        Raises:
+            CompileError: it does not, or, when it is called, the step cannot be recorded.
+        """
+        raise CompileError(
+            f"compile='fused' makes kernels for CUDA, and backend {self.name!r} runs none; write "
+            f"compile=True, or take backend='cupy'"
+        )
+
     def barrier(self, *arrays: Array) -> tuple[Array, ...]:
         """The same arrays, for a compiler others, and none of them there before all of them are.
 

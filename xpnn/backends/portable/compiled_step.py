@@ -46,6 +46,8 @@ class CompiledStep:
         required: whether a refusal is a CompileError rather than a warning.
     """
 
+    asked: bool | str = True  # how, where a unit is required
+
     def __init__(
         self, step: Callable[..., Any], donate: Sequence[int] = (), required: bool = False
     ):
@@ -89,8 +91,8 @@ class CompiledStep:
         what = str(reason).partition("\n")[0].rstrip(".")
         if self.required:
             raise CompileError(
-                f"compile=True asked for steps that are compiled, and this one cannot be: {what}; "
-                f"change that, or leave compile=True out"
+                f"compile={self.asked!r} asked for steps that are compiled, and this one cannot "
+                f"be: {what}; change that, or leave compile={self.asked!r} out"
             ) from reason
         self.refusal = what
         warnings.warn(

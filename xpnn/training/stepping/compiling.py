@@ -2,15 +2,31 @@
 
 from functools import partial
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from xpnn.backends import Backend
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.typing import Loss
 
+Compile: TypeAlias = bool | Literal["fused"] | None
+FUSED: Literal["fused"] = "fused"
+
+
+def check_compile(compile: Compile, backend: Backend) -> None:
+    """Raise CompileError where the backend does not fuse, ValueError for a word there is not."""
+    if isinstance(compile, str):
+        if compile != FUSED:
+            raise ValueError(f"compile is True, False, None or {FUSED!r}, got {compile!r}")
+        backend.compile_fused(_nothing, lambda: _nothing)
+
+
+def _nothing() -> None:
+    """A step that does nothing."""
+
 
 def why_not_compiled(
-    network: Network, loss: Loss, optimizer: Optimizer, compile: bool | None
+    network: Network, loss: Loss, optimizer: Optimizer, compile: Compile
 ) -> str | None:
     """Why training steps are not compiled, and what to write to have them compiled; None if so."""
     if compile is not None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from xpnn.backends.recording.text import Listing
@@ -21,7 +22,10 @@ class FlatStep:
         network: whose layers hold the parameters and the state.
         step: ``(params, state, opt_state, x, y, weight) -> (params, state, opt_state, value)``,
             whose value is handed on as it is.
-        finish: ``(step, donate) -> compiled``, which may write over the donated arguments.
+        finish: ``(step, donate, recorded) -> compiled``, which may write over the donated
+            arguments.
+        recorded: the network and the step once more, on a backend that records; None where nothing
+            is recorded there.
     """
 
     def __init__(
@@ -29,8 +33,9 @@ class FlatStep:
         network: Network,
         step: Callable[..., tuple[Params, State, OptState, Any]],
         finish: Callable[..., Callable[..., Any]],
+        recorded: Callable[[], tuple[Network, Callable[..., Any]]] | None = None,
     ):
-        self.network, self.step, self.finish = network, step, finish
+        self.network, self.step, self.finish, self.recorded = network, step, finish, recorded
         self._form: Structure | None = None  # of the optimizer's state
         self._opt_state: OptState | None = None
 
@@ -84,13 +89,18 @@ class FlatStep:
         own = [name for name, _, _ in (*network.param_refs, *network.state_refs)]
         return own + [".".join(map(str, path)) for path in self._form.paths]
 
+    def _recorded(self, form: Structure) -> Callable[..., Any]:
+        assert self.recorded is not None
+        return _on_a_list(*self.recorded(), form)
+
     def _settle(self, opt_state: OptState) -> None:
         """Find who holds which array; make the step anew if the slots have other names."""
         form = self._form
         if form is None or not form.matches(opt_state):
             form = Structure(opt_state)
             on_a_list = _on_a_list(self.network, self.step, form)
-            self.run, self._form = self.finish(on_a_list, donate=(0,)), form
+            recorded = None if self.recorded is None else partial(self._recorded, form)
+            self.run, self._form = self.finish(on_a_list, donate=(0,), recorded=recorded), form
         own = (*self.network.param_refs, *self.network.state_refs)
         self._refs = [(holder, key) for _, holder, key in own] + form.holders(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)

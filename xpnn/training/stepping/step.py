@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from xpnn.backends import Backend
+from xpnn.backends.recording.recorder import Recorder
 from xpnn.layers.promises import outputs_watched, promises_watched
 from xpnn.layers.regularization import make_regularization
 from xpnn.losses.outputs import outputs_for
@@ -14,7 +15,7 @@ from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
 from xpnn.training.stepping.accumulation import Accumulated, Gradients
 from xpnn.training.stepping.batch_weight import Weighed, weighed
-from xpnn.training.stepping.compiling import own_part, parts_of
+from xpnn.training.stepping.compiling import FUSED, Compile, check_compile, own_part, parts_of
 from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
 from xpnn.training.stepping.loss_form import check_loss, value_and_delta
@@ -68,14 +69,22 @@ def make_flat_step(
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     accumulate: int,
-    compile: bool | None,
+    compile: Compile,
 ) -> FlatStep:
     """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``.
 
     It returns the value and what it weighs in a mean over batches.
     """
-    step = _make_step(network, loss, optimizer, precision, accumulate)
-    return FlatStep(network, step, partial(_compiled, network, loss, optimizer, precision, compile))
+    check_compile(compile, network.backend)
+    parts = loss, optimizer, precision
+    step = _make_step(network, *parts, accumulate)
+    finish = partial(_compiled, network, *parts, compile)
+
+    def recorded() -> tuple[Network, Callable[..., Any]]:
+        twin = network.blank_on(Recorder(network.backend))
+        return twin, _make_step(twin, *parts, accumulate)
+
+    return FlatStep(network, step, finish, recorded if compile == FUSED else None)
 
 
 def _make_step(
@@ -128,14 +137,19 @@ def _compiled(
     loss: Loss,
     optimizer: Optimizer,
     precision: MixedPrecision | None,
-    compile: bool | None,
+    compile: Compile,
     step: Callable[..., Any],
     donate: tuple[int, ...],
+    recorded: Callable[[], Callable[..., Any]] | None = None,
 ) -> Callable[..., Any]:
     """The step compiled, on the network's device; half precision may overflow there."""
     backend = network.backend
     known = own_part(*parts_of(network, loss, optimizer)) is None
-    compiled = backend.compiled(step, donate, wanted=compile, known=known)
+    if recorded is not None:
+        compiled = backend.compile_fused(step, recorded, donate)
+    else:
+        wanted = None if compile is None else bool(compile)
+        compiled = backend.compiled(step, donate, wanted=wanted, known=known)
     if precision is None and isinstance(backend.on_device(), nullcontext):
         return compiled
 
@@ -216,7 +230,7 @@ def make_eval_step(
 
 
 def make_weighing_eval_step(
-    network: Network, loss: Loss, metrics: tuple[Any, ...], compile: bool | None
+    network: Network, loss: Loss, metrics: tuple[Any, ...], compile: Compile
 ) -> Callable[..., Any]:
     """The same step; in place of the value, it and what it weighs in a mean over batches."""
     step = _make_eval_step(network, loss, metrics)
@@ -250,8 +264,9 @@ def _compiled_eval(
     network: Network,
     loss: Loss,
     metrics: tuple[Any, ...],
-    compile: bool | None,
+    compile: Compile,
     step: Callable[..., Any],
 ) -> Callable[..., Any]:
     known = own_part(*network.all_layers, loss, *metrics) is None
-    return network.backend.compiled(step, held=(0, 1), wanted=compile, known=known)
+    wanted = None if compile is None else bool(compile)
+    return network.backend.compiled(step, held=(0, 1), wanted=wanted, known=known)

@@ -1,0 +1,191 @@
+"""A fused step is the step itself, up to the order of sums: of every layer, optimizer and loss."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
+from tests.backends.numpy.test_fuzz import assert_same
+from tests.backends.numpy.test_layers import MORE, draw, small_network
+from tests.conftest import needs
+from tests.layers.table import each_layer
+from tests.losses.table import each_loss
+from tests.optimizers.table import each_optimizer
+from xpnn import CompileError, Trainer, cross_entropy, get_backend, mean_squared_error
+from xpnn.backends.cupy.fusing import Fusing
+from xpnn.backends.cupy.graph import nodes_of
+from xpnn.backends.recording.calls import NotRecordable
+from xpnn.layers import LSTM, Dense, Embedding, Flatten, LayerNorm, ReLU, TransformerBlock
+from xpnn.network import Network
+from xpnn.optimizers import Adam
+from xpnn.trees import Structure, tree_map
+
+pytestmark = needs("cupy")
+
+CLOSE = {"rtol": 2e-5, "atol": 3e-6}  # a few units of float32, grown over five steps
+
+
+@pytest.fixture(scope="module")
+def backend():
+    pytest.importorskip("cupy", reason="it runs on CuPy's arrays")
+    return get_backend("cupy")
+
+
+def everything(trainer):
+    """All arrays that a step has left, on the host."""
+    found = {"params": trainer.network.params, "state": trainer.network.state}
+    found |= {"opt_state": trainer.opt_state}
+    return tree_map(lambda one: np.asarray(trainer.network.backend.to_numpy(one)), found)
+
+
+def check(network, loss, make_optimizer, batches, **options):
+    """Train on the same batches, fused and call by call; the fused trainer."""
+    trainers = [
+        Trainer(network.to("cupy"), loss, make_optimizer(), compile=choice, **options)
+        for choice in ("fused", False)
+    ]
+    for x, y in batches:
+        found, wanted = (float(trainer.step(x, y)) for trainer in trainers)
+        np.testing.assert_allclose(found, wanted, **CLOSE)
+        pair = map(everything, trainers)
+        for one, other in zip(*(Structure(one).flatten(one) for one in pair), strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_allclose(one, other, **CLOSE)
+    assert len(trainers[0]._train_step._compiled.units) == len({len(x) for x, _ in batches})
+    return trainers[0]
+
+
+def batches_of(shape, targets):
+    return [
+        (draw(shape, size, seed), draw(targets, size, seed + 10)) for seed, size in enumerate(SIZES)
+    ]
+
+
+SIZES = (4, 4, 3, 4, 3, 4, 3)  # each of them three times, and then captured
+
+
+@each_layer
+def test_layer(make, input_shape, backend):
+    network = Network([make(), Flatten(), Dense(2)], input_shape, "numpy", seed=1)
+    batches = batches_of(input_shape, (2,))
+    check(network, mean_squared_error, lambda: Adam(0.01, epsilon=1e-2), batches)
+
+
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE)
+@each_optimizer
+def test_optimizer(case, more, backend):
+    check(small_network(), mean_squared_error, lambda: case.make(**more()), batches_of((4,), (3,)))
+
+
+@each_loss
+def test_loss(case, backend):
+    if case.predictions.__name__ == "shares":
+        pytest.skip("wants a network that ends in probabilities")
+    shape = case.shape[1:] or (1,)
+    network = Network([Dense(shape[-1])], shape, "numpy", seed=3)
+    drawn = [case.arrays("float32", seed) for seed in range(len(SIZES))]
+    if len(case.shape) == 1:
+        drawn = [(x[:, None], y[:, None]) for x, y in drawn]
+    batches = [(x[:size], y[:size]) for (x, y), size in zip(drawn, SIZES, strict=True)]
+    check(network, case.loss, lambda: Adam(0.01), batches)
+
+
+HALVES = {"rtol": 2e-3, "atol": 2e-3}  # a few units of float16, rounded at other places
+
+
+@pytest.mark.parametrize("options", [{"precision": "float16"}, {"accumulate": 2}], ids=str)
+def test_a_network_of_all_kinds(options, backend):
+    """Ids, attention, recurrence, norms and dropout, weighted, in float16 or in two parts."""
+    layers = [Embedding(12, 8), TransformerBlock(8, 2, causal=True, dropout=0.2), LayerNorm()]
+    network = Network([*layers, LSTM(6), Dense(4)], (5,), "numpy", seed=4)
+    rng = np.random.default_rng(0)
+    x, y, weight = rng.integers(0, 12, (6, 5)), rng.integers(0, 4, 6), rng.random(6)
+    close = HALVES if "precision" in options else CLOSE
+    trainers = [
+        Trainer(network.to("cupy"), cross_entropy, Adam(0.01), compile=choice, **options)
+        for choice in ("fused", False)
+    ]
+    for _ in range(5):
+        found, wanted = (float(trainer.step(x, y, weight)) for trainer in trainers)
+        np.testing.assert_allclose(found, wanted, **close)
+
+
+def small():
+    """A trainer of a fused MLP, and a batch."""
+    network = Network([Dense(16), ReLU(), Dense(10)], (12,), "cupy")
+    trainer = Trainer(network, cross_entropy, Adam(), compile="fused")
+    return trainer, np.ones((32, 12), np.float32), np.zeros(32, np.int64)
+
+
+def test_a_step_is_few_launches(backend):
+    trainer, x, y = small()
+    for _ in range(3):
+        trainer.step(x, y)
+    (graph,) = trainer._train_step._compiled.units
+    assert nodes_of(graph.graph) == 13
+
+
+def test_parameters_and_slots_lie_where_they_lay(backend):
+    """From the second step on, in which they are put side by side."""
+    trainer, x, y = small()
+    weights, places = trainer.network.params, []
+    for _ in range(6):
+        trainer.step(x, y)
+        weights, slots = trainer.network.params, trainer.opt_state["m"]
+        places.append([one.data.ptr for one in (*weights.values(), *slots.values())])
+    assert places[1:] == places[1:2] * 5
+    first, second, *_ = weights.values()
+    assert second.data.ptr - first.data.ptr in (first.nbytes, -second.nbytes)
+
+
+class Peeking(Dense):
+    def forward(self, x, training=False):
+        assert float(x.sum()) > 0
+        return super().forward(x, training)
+
+
+def test_what_reads_a_value_is_refused(backend):
+    network = Network([Peeking(3)], (4,), "cupy")
+    trainer = Trainer(network, mean_squared_error, Adam(), compile="fused")
+    x, y = np.ones((2, 4), np.float32), np.ones((2, 3), np.float32)
+    trainer.step(x, y)
+    before = trainer.network.numpy_arrays()
+    with pytest.raises(CompileError, match=r"compile='fused' asked .*'sum'"):
+        trainer.step(x, y)
+    after = trainer.network.numpy_arrays()
+    for name, one in before.items():
+        np.testing.assert_array_equal(one, after[name])
+
+
+def test_bfloat16_is_refused(backend):
+    pytest.importorskip("ml_dtypes", reason="bfloat16 takes it")
+    network = Network([Dense(3)], (4,), "cupy")
+    trainer = Trainer(network, mean_squared_error, Adam(), compile="fused", precision="bfloat16")
+    x, y = np.ones((2, 4), np.float32), np.ones((2, 3), np.float32)
+    trainer.step(x, y)
+    with pytest.raises(CompileError, match="has no bfloat16"):
+        trainer.step(x, y)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@given(*PROGRAMS)
+def test_random_programs(backend, lines, picks, extra):
+    """As NumPy runs them, twice in turn, parameters and slots written over."""
+    import cupy
+
+    step = make_step(lines, picks, extra)
+    arrays = [tree_map(np.asarray, arguments(seed)) for seed in (1, 2)]
+    held, number, *_ = arrays[0]
+    fusing = Fusing(lambda: step, frozenset((0, 1)), backend)
+    with np.errstate(all="ignore"):
+        try:
+            on_device = tree_map(cupy.asarray, arrays[0])
+            fused, on_device = fusing(on_device)
+        except NotRecordable:
+            return
+        there, count = on_device[:2]
+        for _, _, *more in arrays:
+            wanted = step(tree_map(np.copy, held), tree_map(np.copy, number), *more)
+            there, count, also = fused(there, count, *tree_map(cupy.asarray, more))
+            assert_same(tree_map(cupy.asnumpy, (there, count, also)), wanted)
+            held, number = wanted[:2]

@@ -1,0 +1,200 @@
+"""What becomes one kernel, and in which order kernels may run."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
+from tests.backends.recording.test_recording import record
+from xpnn.backends.recording.calls import NotRecordable, View
+from xpnn.backends.recording.groups import Grouping
+from xpnn.trees import leaves, tree_map
+
+KNOWN = {np.add, np.subtract, np.multiply, np.divide, np.exp, np.maximum, np.sqrt, np.greater}
+
+
+def known(call):
+    return call.function in KNOWN
+
+
+def grouped(step, *given):
+    return Grouping(record(step, *given), known)
+
+
+def kernels(step, *given):
+    """The names of the calls of each group, kernels in brackets."""
+    found = []
+    for group in grouped(step, *given).groups:
+        names = [call.function.__name__ for _, call in sorted(group.calls.items())]
+        found.append(names if group.walks else names[0])
+    return found
+
+
+ROWS = np.ones((12, 5))
+
+
+def softmax(x):
+    powers = np.exp(x - np.max(x, axis=-1, keepdims=True))
+    return powers / np.sum(powers, axis=-1, keepdims=True)
+
+
+def layer_norm_backward(delta, normal):
+    means = (np.sum(one, axis=-1, keepdims=True) / 5 for one in (delta, delta * normal))
+    first, second = means
+    return delta - first - normal * second, np.sum(delta * normal, axis=0), np.sum(delta, axis=0)
+
+
+def norm_behind_product(x, w):
+    y = x @ w + 1.0
+    return y - np.sum(y, axis=-1, keepdims=True), y.T @ x
+
+
+def read_turned(x):
+    """What is made of it lies turned, too: item for item."""
+    y = np.exp(x)
+    return y + 1.0, y.T * 2.0
+
+
+def met_by_itself_turned(x):
+    y = np.exp(x[:5])
+    return y + y.T
+
+
+def sums_that_lie_turned(x):
+    """Rows, and what is known of each of them, lie in another order than their axes are in."""
+    y = np.exp(np.transpose(x.reshape(3, 4, 5), (1, 0, 2)))
+    return y / np.sum(y, axis=-1, keepdims=True)
+
+
+def read_in_part(x):
+    y = np.exp(x)
+    return y + 1.0, y[1:] * 2.0
+
+
+def around_a_product(x):
+    """The last sum needs both the kernel and what waits for it."""
+    y = np.exp(x)
+    return y + (y @ np.ones((5, 5)) + 1.0)
+
+
+def columns_used(x):
+    return x - np.sum(np.exp(x), axis=0)
+
+
+def column_of_one_row_used(x):
+    y = np.exp(x[:1])
+    return y - np.sum(y, axis=0)
+
+
+def waiting_around(x):
+    """The first kernel waits for the second, once it takes the sum: so the product does, too."""
+    y = np.exp(x)
+    product = y @ np.ones((5, 5))
+    z = np.exp(x[0] + 1.0)
+    return y + z, product[0] * z
+
+
+def met_by_rows_of_another_length(x):
+    y = np.exp(x)
+    return y.reshape(6, 10) + np.sum(y, axis=-1)[:6, None]
+
+
+def everything_added_up(x):
+    return np.sum(np.exp(x))
+
+
+def of_other_rows(x):
+    y = np.exp(x)
+    return np.sum(y, axis=-1), np.sum(y.reshape(10, 6), axis=-1)
+
+
+GROUPS = {
+    softmax: [["maximum", "subtract", "exp", "add", "divide"]],
+    norm_behind_product: ["matmul", ["add", "add", "subtract"], "matmul"],
+    read_turned: [["exp", "add", "multiply"]],
+    met_by_itself_turned: [["exp"], ["add"]],
+    sums_that_lie_turned: [["exp", "add", "divide"]],
+    read_in_part: [["exp", "add"], ["multiply"]],
+    around_a_product: [["exp"], "matmul", ["add", "add"]],
+    columns_used: [["exp", "add"], ["subtract"]],
+    column_of_one_row_used: [["exp", "add"], ["subtract"]],
+    waiting_around: [["add", "exp"], ["exp", "add"], "matmul", ["multiply"]],
+    met_by_rows_of_another_length: [["exp", "add"], ["add"]],
+    everything_added_up: [["exp", "add"], "add"],
+    of_other_rows: [["exp", "add"], ["add"]],
+}
+
+
+@pytest.mark.parametrize("step", GROUPS, ids=lambda step: step.__name__)
+def test_what_is_one_kernel(step):
+    given = (ROWS, np.ones((5, 5))) if step is norm_behind_product else (ROWS,)
+    assert kernels(step, *given) == GROUPS[step]
+
+
+def test_a_norm_and_the_gradients_of_its_scale_are_one_kernel():
+    (one,) = kernels(layer_norm_backward, ROWS, ROWS)
+    assert len(one) == 10
+
+
+def test_two_sums_in_turn_are_one_and_a_short_one_is_additions():
+    x = np.ones((9, 3, 4))
+    assert kernels(lambda x: np.sum(np.sum(x, axis=0), axis=0), x) == [["add"]]
+    assert kernels(lambda x: np.sum(x.reshape(3, 9, 4), axis=0) * 2.0, x) == [
+        ["add", "add", "multiply"]
+    ]
+
+
+def test_a_part_that_is_written_over_is_refused():
+    def step(x):
+        held = np.exp(x)
+        part = held[1:]
+        part += 1.0
+        return held
+
+    with pytest.raises(NotRecordable, match="a part of an array"):
+        grouped(step, ROWS)
+
+
+def run(grouping, recording, given):
+    """The results of calls one after another, group after group, each into memory of its own."""
+    constants = grouping.constants.items()
+    room = {memory: np.array(one).reshape(-1).view(np.uint8) for memory, one in constants}
+
+    def array(view):
+        block = room.setdefault(view.memory, np.zeros(view.memory.nbytes, np.uint8))
+        return np.ndarray(view.shape, view.dtype, block, view.offset, view.strides)
+
+    def value(leaf):
+        return array(leaf) if isinstance(leaf, View) else leaf
+
+    for k, view in recording.views.items():
+        array(view)[...] = given[k]
+    done = set()
+    for group in grouping.groups:
+        assert group.before <= done
+        for _, call in sorted(group.calls.items()):
+            assert {one.memory for one in call.reads()} <= room.keys()
+            function = getattr(call.function, call.method) if call.method else call.function
+            made = function(*tree_map(value, call.arguments), **tree_map(value, call.options))
+            for mark, one in zip(call.results, leaves(made), strict=True):
+                if mark is not None:
+                    assert mark.memory not in room
+                    array(mark)[...] = one
+        done.add(group)
+    return [np.copy(value(one)) for one in grouping.results]
+
+
+@settings(deadline=None, max_examples=200)
+@given(*PROGRAMS)
+def test_groups_in_their_order_give_what_the_step_gives(lines, picks, extra):
+    step, arrays = make_step(lines, picks, extra), tree_map(np.asarray, arguments(1))
+    with np.errstate(all="ignore"):
+        try:
+            recording = record(step, *arrays)
+            grouping = Grouping(recording, known)
+        except NotRecordable:
+            return
+        given = recording.form.flatten(arrays)
+        wanted = recording.result_form.flatten((step(*tree_map(np.copy, arrays)),))
+        for one, other in zip(run(grouping, recording, given), wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,587 @@
+"""CUDA source of a group of calls: a loop over items, or over rows with sums along them.
+
+What a group makes for itself stays in registers: an item, or, of rows, as many items as a thread
+has of one. Half precision is worked out in float32, and rounded where it is cast or written. One
+warp goes through a row of up to 512 numbers, one block through a longer one; where no row is added
+up, warps go through stretches of it.
+
+Columns are added up by each thread over the rows that it sees, then by each block, and then, by a
+kernel of its own, over the blocks: always in the same order.
+"""
+
+import math
+import zlib
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.recording.calls import Call, Memory, View
+from xpnn.backends.recording.groups import Group, Walk
+from xpnn.backends.recording.shapes import cast
+from xpnn.typing import Shape
+
+TYPES = {
+    "?": "bool",
+    "b": "signed char",
+    "B": "unsigned char",
+    "h": "short",
+    "H": "unsigned short",
+    "i": "int",
+    "I": "unsigned int",
+    "l": "long long",
+    "L": "unsigned long long",
+    "q": "long long",
+    "Q": "unsigned long long",
+    "e": "__half",
+    "f": "float",
+    "d": "double",
+}
+FORMULAS = {
+    "add": "{} + {}",
+    "subtract": "{} - {}",
+    "multiply": "{} * {}",
+    "divide": "{} / {}",
+    "negative": "-{}",
+    "square": "{0} * {0}",
+    "reciprocal": "1 / {}",
+    "abs": "fabs({})",
+    "greater": "{} > {}",
+    "greater_equal": "{} >= {}",
+    "less": "{} < {}",
+    "less_equal": "{} <= {}",
+    "equal": "{} == {}",
+    "not_equal": "{} != {}",
+    "logical_and": "{} && {}",
+    "logical_or": "{} || {}",
+    "logical_not": "!{}",
+    "maximum": "xpnn_max({}, {})",
+    "minimum": "xpnn_min({}, {})",
+    "isfinite": "isfinite({})",
+    **{name: f"{name}({{}})" for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "floor")},
+    **{name: f"{name}({{}})" for name in ("sin", "cos", "erfc")},
+    "absolute": "fabs({})",
+    "power": "pow({}, {})",
+    "sign": "xpnn_sign({})",
+}
+OF_FLOATS = {"divide", "reciprocal", "abs", "absolute", "sign", "power", "square"}
+"""What these do with integers is not what the formula says."""
+
+PREAMBLE = """
+#include <cuda_fp16.h>
+
+template <typename T> __device__ T xpnn_add(T a, T b) { return a + b; }
+template <typename T> __device__ T xpnn_max(T a, T b) { return a > b || a != a ? a : b; }
+template <typename T> __device__ T xpnn_min(T a, T b) { return a < b || a != a ? a : b; }
+template <typename T> __device__ T xpnn_sign(T a) { return a != a ? a : T((a > 0) - (a < 0)); }
+
+template <typename T> __device__ T xpnn_over_warp(T value, T (*both)(T, T)) {
+    for (int other = 16; other; other /= 2)
+        value = both(value, __shfl_xor_sync(0xffffffffu, value, other));
+    return value;
+}
+
+template <typename T> __device__ T xpnn_over_warps(T value) {
+    __shared__ T of_warps[8][33];
+    of_warps[threadIdx.y][threadIdx.x] = value;
+    __syncthreads();
+    T total = 0;
+    for (int other = 0; other < 8; ++other) total += of_warps[other][threadIdx.x];
+    __syncthreads();
+    return total;
+}
+
+template <typename T> __device__ T xpnn_over_block(T value, T (*both)(T, T), T none) {
+    __shared__ T of_warps[32];
+    value = xpnn_over_warp(value, both);
+    if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = threadIdx.x % 32 < blockDim.x / 32 ? of_warps[threadIdx.x % 32] : none;
+    value = xpnn_over_warp(value, both);
+    __syncthreads();
+    return value;
+}
+"""
+SUMS: dict[Any, tuple[str, str]] = {
+    np.add: ("xpnn_add", "0"),
+    np.maximum: ("xpnn_max", "-INFINITY"),
+    np.minimum: ("xpnn_min", "INFINITY"),
+}
+WARP, WARPS, MOST_THREADS = 32, 8, 1024
+THREADS, BLOCKS = 256, 4096  # of a loop over items; so many blocks fill a GPU several times
+LONGEST_OF_WARP, EACH = 512, 8  # numbers of a row for one warp; for each thread of a block
+STRETCH = 128  # columns of a warp where no row is added up
+FILLED, ROWS_EACH = 1056, 4  # blocks that add up columns, and rows of each warp in them, at least
+
+
+def is_known(call: Call) -> bool:
+    """Whether a kernel can do what the call does."""
+    dtypes = {view.dtype.char for view in call.views()}
+    if not dtypes <= TYPES.keys():
+        return False
+    if call.function in (cast, np.where, np.reshape):
+        return not call.options
+    if call.method == "reduce":
+        return call.function in SUMS
+    name = name_of(call)
+    if name not in FORMULAS:
+        return False
+    floats = all(view.dtype.kind == "f" for view in call.views())
+    return floats or name not in OF_FLOATS
+
+
+def name_of(call: Call) -> str:
+    """By which formulas are found; ``erfc`` is a method of a backend."""
+    return getattr(call.function, "__name__", "")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The source of a group, and what it is called with.
+
+    Attributes:
+        source: of a function ``name(arrays, count)``.
+        given: the views whose first items it gets the addresses of.
+        made: those among them that it writes.
+        columns: the results that are sums of columns.
+        row: how many columns there are.
+        count: of items, or of rows.
+        count_is_int: whether it is counted in 32 bits.
+        threads: of a block, along both axes.
+        blocks: how many, along both axes.
+    """
+
+    name: str
+    source: str
+    given: tuple[View, ...]
+    made: tuple[View, ...]
+    columns: tuple[View, ...]
+    row: int
+    count: int
+    count_is_int: bool
+    threads: tuple[int, int]
+    blocks: tuple[int, int]
+
+    def views(self) -> tuple[View, ...]:
+        """What it reads and writes."""
+        return (*self.given, *self.columns)
+
+    def writes(self) -> tuple[View, ...]:
+        """What it writes, in the end."""
+        return (*self.made, *self.columns)
+
+
+def kernel_of(group: Group, kept: set[Memory], over: Container[Memory] = ()) -> Kernel:
+    """The kernel that a group is.
+
+    Args:
+        group: of walks.
+        kept: what others read of its results.
+        over: results that are written over what the kernel may read.
+    """
+    writer = _Rows(group, kept) if group.row else _Items(group, kept)
+    writer.restrict = "" if any(one in over for one in group.writes()) else "__restrict__ "
+    return writer.kernel()
+
+
+class _Items:
+    """Writes a loop over items."""
+
+    restrict = "__restrict__ "
+
+    def __init__(self, group: Group, kept: set[Memory]):
+        self.group, self.kept = group, kept
+        self.given: dict[tuple[Memory, int, str], str] = {}
+        self.views: list[View] = []
+        self.columns: list[View] = []
+        self.written: set[str] = set()
+        self.values: dict[Memory, str] = {}
+        self.loads: dict[tuple[str, str], str] = {}
+        self.lines: list[str] = []
+        self.count = 0
+        self.index = "int" if group.items < 2**30 else "long long"
+
+    def kernel(self) -> Kernel:
+        for walk in self.group.in_order():
+            self.lines.append(self.assigned(walk, self.formula(walk)))
+        for walk in self.group.in_order():  # behind all that is read: it may be written over
+            self.store(walk, "i")
+        body = [
+            f"const {self.index} step = gridDim.x * ({self.index})blockDim.x;",
+            f"const {self.index} first = blockIdx.x * ({self.index})blockDim.x + threadIdx.x;",
+            f"for ({self.index} i = first; i < count; i += step) {{",
+            *(f"    {line}" for line in self.lines),
+            "}",
+        ]
+        threads = 256
+        blocks = min(-(-self.group.items // threads), BLOCKS)
+        return self.finished("items", body, self.group.items, (threads, 1), (blocks, 1))
+
+    def finished(
+        self,
+        kind: str,
+        body: list[str],
+        count: int,
+        threads: tuple[int, int],
+        blocks: tuple[int, int],
+    ) -> Kernel:
+        parameters = [
+            f"{'' if name in self.written else 'const '}{TYPES[char]}* {self.restrict}{name}"
+            for (_, _, char), name in self.given.items()
+        ]
+        parameters += [
+            f"{register(view.dtype)}* __restrict__ sums{number}"
+            for number, view in enumerate(self.columns)
+        ]
+        inside = "\n".join(f"    {line}" for line in body)
+        text = f"({', '.join([*parameters, f'const {self.index} count'])}) {{\n{inside}\n}}\n"
+        name = f"xpnn_{kind}_{zlib.crc32(text.encode()):08x}"
+        source = f'{PREAMBLE}\nextern "C" __global__ void {name}{text}'
+        made = tuple(view for view in self.views if self.pointer(view) in self.written)
+        arrays = tuple(self.views), made, tuple(self.columns)
+        row, as_int = self.group.row or 1, self.index == "int"
+        return Kernel(name, source, *arrays, row, count, as_int, threads, blocks)
+
+    # Values -----------------------------------------------------------------------------------
+
+    def assigned(self, walk: Walk, formula: str) -> str:
+        """The line in which a walk's result gets its name."""
+        self.count += 1
+        name = self.values[walk.result.memory] = f"v{self.count}"
+        return f"const {register(walk.result.dtype)} {name} = {formula};"
+
+    def formula(self, walk: Walk) -> str:
+        """What a walk makes, of values and constants."""
+        call, result = walk.call, walk.result.dtype
+        if call.function is np.reshape:
+            return self.value(walk, walk.operands[0])
+        if call.function is cast:
+            return converted(self.value(walk, walk.operands[0]), walk.operands[0].dtype, result)
+        if call.function is np.where:
+            condition, *both = walk.operands
+            yes, no = (self.operand(walk, one, result) for one in both)
+            return f"{self.operand(walk, condition, np.dtype(bool))} ? {yes} : {no}"
+        dtypes = operand_dtypes(call)
+        given = [
+            self.operand(walk, one, dtype) for one, dtype in zip(walk.operands, dtypes, strict=True)
+        ]
+        return FORMULAS[name_of(call)].format(*given)
+
+    def operand(self, walk: Walk, one: Any, dtype: Any) -> str:
+        """An operand in the dtype that the call computes in."""
+        if not isinstance(one, View):
+            return literal(one, dtype)
+        value = self.value(walk, one)
+        same = register(one.dtype) == register(dtype)
+        return value if same else f"({converted(value, one.dtype, dtype)})"
+
+    def value(self, walk: Walk, view: View) -> str:
+        """The name of what a walk reads there."""
+        if view.memory in self.values:
+            return self.values[view.memory]
+        return self.loaded(self.pointer(view), offset(view, walk.shape, "i"), view.dtype)
+
+    def loaded(self, pointer: str, at: str, dtype: Any) -> str:
+        """The name of an item of an array, read once."""
+        if (pointer, at) not in self.loads:
+            self.count += 1
+            self.loads[pointer, at] = f"v{self.count}"
+            self.lines.append(f"const {register(dtype)} v{self.count} = {pointer}[{at}];")
+        return self.loads[pointer, at]
+
+    def pointer(self, view: View) -> str:
+        """The parameter that points at a view's first item."""
+        key = view.memory, view.offset, view.dtype.char
+        if key not in self.given:
+            self.given[key] = f"p{len(self.given)}"
+            self.views.append(view)
+        return self.given[key]
+
+    def store(self, walk: Walk, at: str) -> None:
+        """Write a result to memory, if others read it."""
+        if walk.result.memory in self.kept:
+            pointer = self.pointer(walk.result)
+            self.written.add(pointer)
+            self.lines.append(f"{pointer}[{at}] = {self.values[walk.result.memory]};")
+
+
+class _Rows(_Items):
+    """Writes a loop over rows: items in phases, with what is known of the whole row in between."""
+
+    def __init__(self, group: Group, kept: set[Memory]):
+        super().__init__(group, kept)
+        self.row, self.per_row = group.row or 1, group.per_row()
+        whole = any(walk.sums == "rows" for walk in group.walks.values())
+        self.width = self.row if whole else min(self.row, STRETCH)
+        self.by_warp = self.width <= LONGEST_OF_WARP
+        self.threads = WARP
+        while not self.by_warp and self.threads < MOST_THREADS and self.row > self.threads * EACH:
+            self.threads *= 2
+        self.each = -(-self.width // self.threads)
+        self.registers: list[str] = []
+        self.body: list[str] = []
+
+    def kernel(self) -> Kernel:
+        for walk in self.group.in_order():
+            if walk.sums == "rows":
+                self._add_sum(walk)
+            elif walk.sums == "columns":
+                self._add_columns(walk)
+            elif walk.result.memory in self.per_row:
+                self._add_row(walk)
+            else:
+                self._add_items(walk)
+        self._end_phase()
+        rows, side_by_side = self.group.items // self.row, WARPS if self.by_warp else 1
+        first, step = "blockIdx.x", "gridDim.x"
+        if self.by_warp:
+            first, step = f"{first} * {WARPS} + threadIdx.y", f"{step} * {WARPS}"
+        body = [
+            *self._zeros(),
+            f"for ({self.index} r = {first}; r < count; r += {step}) {{",
+            *(f"    {line}" for line in (*self.registers, *self.body)),
+            "}",
+            *self._ends(),
+        ]
+        stretches, most = -(-self.row // self.width), BLOCKS
+        if self.columns:
+            side_by_side, most = side_by_side * ROWS_EACH, max(FILLED // stretches, 1)
+        blocks = min(-(-rows // side_by_side), most), stretches
+        return self.finished(
+            "rows", body, rows, (self.threads, WARPS if self.by_warp else 1), blocks
+        )
+
+    # Sums of columns --------------------------------------------------------------------------
+
+    def _add_columns(self, walk: Walk) -> None:
+        kind, value = register(walk.result.dtype), self.value(walk, walk.operands[0])
+        self.lines.append(f"columns{len(self.columns)}[k] += ({kind}){value};")
+        self.columns.append(walk.result)
+
+    def _zeros(self) -> list[str]:
+        """What columns are added up in."""
+        return [
+            f"{register(view.dtype)} columns{number}[{self.each}] = {{}};"
+            for number, view in enumerate(self.columns)
+        ]
+
+    def _ends(self) -> list[str]:
+        """What is written of them when all rows have been seen: one row for each block."""
+        lines = []
+        for number, view in enumerate(self.columns):
+            total = f"columns{number}[k]"
+            if self.by_warp:
+                total = f"xpnn_over_warps({total})"
+            where = f"sums{number}[({self.index})blockIdx.x * {self.row} + j]"
+            lines += [
+                "#pragma unroll",
+                f"for (int k = 0; k < {self.each}; ++k) {{",
+                f"    const int j = {self._column()};",
+                f"    const {register(view.dtype)} total = {total};",
+                f"    if (threadIdx.y == 0 && {self._is_inside()}) {where} = total;",
+                "}",
+            ]
+        return lines
+
+    def _column(self) -> str:
+        start = f" + blockIdx.y * {self.width}" if self.width < self.row else ""
+        return f"threadIdx.x + k * {self.threads}{start}"
+
+    def _is_inside(self) -> str:
+        """Whether a thread has a column there; the last stretch may be shorter."""
+        inside = f"threadIdx.x + k * {self.threads} < {self.width}"
+        return inside if self.row % self.width == 0 else f"{inside} && j < {self.row}"
+
+    # Rows -------------------------------------------------------------------------------------
+
+    def _add_items(self, walk: Walk) -> None:
+        formula = self.formula(walk)
+        name = self.values[walk.result.memory] = self.kept_for_row(walk.result.dtype)
+        self.lines.append(f"{name} = {formula};")
+        self.store(walk, "i")
+
+    def _add_row(self, walk: Walk) -> None:
+        self._end_phase()
+        line = self.assigned(walk, self.formula(walk))
+        self.lines.append(line)
+        self._end_row(walk)
+
+    def _add_sum(self, walk: Walk) -> None:
+        both, none = SUMS[walk.call.function]
+        kind = register(walk.result.dtype)
+        value = self.value(walk, walk.operands[0])
+        self.count += 1
+        part = f"part{self.count}"
+        self.lines.append(f"{part} = {both}({part}, ({kind}){value});")
+        self.body.append(f"{kind} {part} = {none};")
+        self._end_phase()
+        over = f"xpnn_over_warp({part}, {both}<{kind}>)"
+        if not self.by_warp:
+            over = f"xpnn_over_block({part}, {both}<{kind}>, ({kind}){none})"
+        self.lines.append(self.assigned(walk, over))
+        self._end_row(walk)
+
+    def _end_row(self, walk: Walk) -> None:
+        """Lines that are done once for the row, and one of them stored."""
+        memory = walk.result.memory
+        self.body += self.lines
+        self.lines = []
+        if memory in self.kept:
+            pointer = self.pointer(walk.result)
+            self.written.add(pointer)
+            self.body.append(f"if (threadIdx.x == 0) {pointer}[r] = {self.values[memory]};")
+
+    def _end_phase(self) -> None:
+        """A loop over the items that a thread has of the row."""
+        if self.lines:
+            self.body += [
+                "#pragma unroll",
+                f"for (int k = 0; k < {self.each}; ++k) {{",
+                f"    const int j = {self._column()};",
+                f"    if ({self._is_inside()}) {{",
+                f"        const {self.index} i = r * {self.row} + j;",
+                *(f"        {line}" for line in self.lines),
+                "    }",
+                "}",
+            ]
+        self.lines = []
+
+    def kept_for_row(self, dtype: Any) -> str:
+        """A register for each item that a thread has of the row."""
+        self.count += 1
+        self.registers.append(f"{register(dtype)} v{self.count}[{self.each}];")
+        return f"v{self.count}[k]"
+
+    def value(self, walk: Walk, view: View) -> str:
+        if view.memory in self.values:
+            return self.values[view.memory]
+        pointer = self.pointer(view)
+        if not walk.sums and walk.items != self.group.items:
+            return self.loaded(pointer, offset(view, walk.shape, "r"), view.dtype)
+        if walk.row != self.row:
+            return self._loaded_items(pointer, offset(view, walk.shape, "i"), view.dtype)
+        rows = view._replace(shape=view.shape[:-1], strides=view.strides[:-1])
+        before, step = offset(rows, walk.shape[:-1], "r"), view.strides[-1] // view.dtype.itemsize
+        if not step:
+            return self._loaded_items(pointer, before, view.dtype)
+        at = f"{before} + j" if step == 1 else f"{before} + j * {step}"
+        return self._loaded_items(pointer, at.removeprefix("0 + "), view.dtype)
+
+    def _loaded_items(self, pointer: str, at: str, dtype: Any) -> str:
+        if (pointer, at) not in self.loads:
+            name = self.loads[pointer, at] = self.kept_for_row(dtype)
+            self.lines.append(f"{name} = {pointer}[{at}];")
+        return self.loads[pointer, at]
+
+
+def columns_kernel(dtypes: tuple[str, ...]) -> tuple[str, str]:
+    """The source and the name of the kernel that adds up the rows of several arrays.
+
+    It is called with ``(rows and target of each, number of rows, of columns)``, in blocks of 32
+    columns, one after another along the first axis and one array after another along the second.
+    """
+    parameters, cases = [], []
+    for number, char in enumerate(dtypes):
+        kind = register(np.dtype(char))
+        parameters += [f"const {kind}* rows{number}", f"{TYPES[char]}* target{number}"]
+        cases.append(
+            f"if (blockIdx.y == {number}) xpnn_columns(rows{number}, target{number}, count, row);"
+        )
+    name = f"xpnn_columns_{''.join(dtypes)}"
+    body = "\n    ".join(cases)
+    return (
+        f'{PREAMBLE}{COLUMNS}\nextern "C" __global__ void {name}'
+        f"({', '.join(parameters)}, const int count, const int row) {{\n    {body}\n}}\n",
+        name,
+    )
+
+
+COLUMNS = """
+template <typename T, typename U>
+__device__ void xpnn_columns(const T* rows, U* target, const int count, const int row) {
+    __shared__ T of_lanes[32][33];
+    const int j = blockIdx.x * 32 + threadIdx.x;
+    T total = 0;
+    if (j < row)
+        for (int r = threadIdx.y; r < count; r += 32) total += rows[(long long)r * row + j];
+    of_lanes[threadIdx.y][threadIdx.x] = total;
+    __syncthreads();
+    total = xpnn_over_warp(of_lanes[threadIdx.x][threadIdx.y], xpnn_add<T>);
+    const int column = blockIdx.x * 32 + threadIdx.y;
+    if (threadIdx.x == 0 && column < row) target[column] = total;
+}
+"""
+
+
+def operand_dtypes(call: Call) -> list[Any]:
+    """In which dtypes a ufunc reads its operands."""
+    if not isinstance(call.function, np.ufunc):
+        return [view.dtype for view in call.reads()]
+    kinds = [
+        type(one)
+        if type(one) in (int, float)
+        else np.asarray(one).dtype
+        if not isinstance(one, View)
+        else one.dtype
+        for one in call.arguments
+    ]
+    return list(call.function.resolve_dtypes((*kinds, None)))[: len(kinds)]
+
+
+def register(dtype: Any) -> str:
+    """The type in which a value of that dtype is worked with."""
+    return "float" if dtype.char == "e" else TYPES[dtype.char]
+
+
+def converted(value: str, given: Any, wanted: Any) -> str:
+    """A value of one dtype in another."""
+    if wanted.char == "?":
+        return f"{value} != 0"
+    if wanted.char == "e" and given.char != "e":
+        return f"__half2float(__float2half((float){value}))"
+    return f"({register(wanted)}){value}"
+
+
+def literal(value: Any, dtype: Any) -> str:
+    """A constant in CUDA."""
+    value = np.asarray(value).astype(dtype).item()
+    if dtype.kind == "b":
+        return str(value).lower()
+    if dtype.kind in "iu":
+        return f"({register(dtype)}){value}LL" if value >= 0 else f"({register(dtype)})({value}LL)"
+    suffix = "" if dtype.char == "d" else "f"
+    if math.isnan(value):
+        return f"({register(dtype)})NAN"
+    if math.isinf(value):
+        return f"({register(dtype)})({'-' if value < 0 else ''}INFINITY)"
+    text = repr(np.float32(value).item() if suffix else value)
+    text = text if {".", "e"} & set(text) else f"{text}.0"
+    return f"({text}{suffix})" if value < 0 else f"{text}{suffix}"
+
+
+def offset(view: View, shape: Shape, index: str) -> str:
+    """Where an item of a view lies, by its number in a domain of that shape, in items."""
+    size = view.dtype.itemsize
+    axes: list[
+        tuple[int, int]
+    ] = []  # length and distance, neighbours that go on in one step joined
+    for length, stride in zip(shape, view.strides, strict=True):
+        if length == 1:
+            continue
+        step = stride // size
+        if axes and axes[-1][1] == length * step:
+            axes[-1] = axes[-1][0] * length, step
+        else:
+            axes.append((length, step))
+    terms: list[str] = []
+    inner = 1
+    for number, (length, step) in reversed(list(enumerate(axes))):
+        if step:
+            place = index if inner == 1 else f"{index} / {inner}"
+            place = place if number == 0 else f"{place} % {length}"
+            terms.append(
+                f"({place}) * {step}" if step != 1 else f"({place})" if terms or number else place
+            )
+        inner *= length
+    return " + ".join(terms) or "0"

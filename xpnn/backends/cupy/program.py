@@ -1,0 +1,283 @@
+"""A recording as few launches: kernels that are generated, products by cuBLAS, all else as it is.
+
+What nobody reads any more goes back to CuPy's pool, in the order of the calls.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from types import MethodType
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.cupy.generated import Kernel, columns_kernel, is_known, kernel_of
+from xpnn.backends.cupy.kernels import concat, stack
+from xpnn.backends.cupy.products import multiply_into
+from xpnn.backends.portable.base import Backend
+from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
+from xpnn.backends.recording.groups import Group, Grouping
+from xpnn.backends.recording.recording import Recording
+from xpnn.backends.recording.shapes import cast
+from xpnn.trees import leaves, tree_map
+from xpnn.typing import Array
+
+
+class Program:
+    """What runs in place of a recorded step.
+
+    Args:
+        recording: made on a ``Recorder`` for the backend.
+        backend: on whose arrays it runs.
+
+    Raises:
+        NotRecordable: there is something in the recording that this cannot run.
+    """
+
+    def __init__(self, recording: Recording, backend: Backend):
+        self.recording, self.backend = recording, backend
+        if recording.slots:
+            raise NotRecordable("a number that changes is kept on the host")
+        grouping = Grouping(recording, is_known)
+        self.results = grouping.results
+        over = _written_over(grouping.groups, grouping.aliases)
+        self.steps: list[Kernel | Call] = [
+            kernel_of(group, grouping.shared, over.keys()) if group.walks else group.call
+            for group in grouping.groups
+        ]
+        given = {view.memory for view in recording.views.values()}
+        self._places = _places(self.steps, given) | {new: (old, 0) for new, old in over.items()}
+        self._dropped = _dropped(
+            self.steps, {one.memory for one in self.results if isinstance(one, View)}
+        )
+        with backend.on_device():
+            self._constants = {
+                memory: backend.from_numpy(array) for memory, array in grouping.constants.items()
+            }
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the step returns, parameters and slots written over."""
+        given = self.recording.form.flatten(arguments)
+        pointers = {memory: array.data for memory, array in self._constants.items()}
+        for k, view in self.recording.views.items():
+            pointers[view.memory] = given[k].data - view.offset
+        arrays = Arrays(pointers, self._places)
+        for step, dropped in zip(self.steps, self._dropped, strict=True):
+            if isinstance(step, Kernel):
+                _launch(step, arrays)
+            else:
+                _call(step, arrays, self.backend)
+            for memory in dropped:
+                pointers.pop(memory, None)
+        return self.recording.result_form.rebuild(self._in_place(arrays, given))[0]
+
+    def _in_place(self, arrays: "Arrays", given: list[Any]) -> list[Any]:
+        """The results, those that replace an argument where it lies."""
+        results = [arrays[one] if isinstance(one, View) else one for one in self.results]
+        for k, old in enumerate(self.recording.replaced):
+            if old is not None:
+                if results[k].data.ptr != given[old].data.ptr:
+                    given[old][...] = results[k]
+                results[k] = given[old]
+        return results
+
+
+class Arrays:
+    """The arrays of one run, by where they lie in a recording."""
+
+    def __init__(self, pointers: dict[Memory, Any], places: dict[Memory, tuple[Memory, int]]):
+        import cupy
+
+        self._cupy, self._pointers, self._places = cupy, pointers, places
+
+    def __getitem__(self, view: View) -> Array:
+        pointer = self._pointers[view.memory] + view.offset
+        return self._cupy.ndarray(view.shape, view.dtype, pointer, view.strides)
+
+    def __setitem__(self, view: View, array: Array) -> None:
+        """What a function has made; copied where it has a place, or does not lie as recorded."""
+        fits = array.dtype == view.dtype and _lies_alike(array, view)
+        if fits and view.memory not in self._places:
+            self._pointers[view.memory] = array.data
+        else:
+            self.make(view.memory)
+            self[view][...] = array
+
+    def make(self, memory: Memory) -> None:
+        """Bytes for what will lie there: its place in another memory, or memory of its own."""
+        if memory in self._places:
+            outer, start = self._places[memory]
+            if outer not in self._pointers:
+                self.make(outer)
+            self._pointers[memory] = self._pointers[outer] + start
+        else:
+            self._pointers[memory] = self._cupy.cuda.alloc(memory.nbytes)
+
+    def has_place(self, view: View, outer: Memory, start: int) -> bool:
+        """Whether it lies at that byte of another memory from the start."""
+        return self._places.get(view.memory) == (outer, start)
+
+    def address(self, view: View) -> int:
+        """Of the first item of a view."""
+        return int(self._pointers[view.memory].ptr) + view.offset
+
+
+def _lies_alike(array: Array, view: View) -> bool:
+    pairs = zip(view.shape, array.strides, view.strides, strict=True)
+    return all(length == 1 or one == other for length, one, other in pairs)
+
+
+def _written_over(groups: Sequence[Group], aliases: dict[Memory, Memory]) -> dict[Memory, Memory]:
+    """Which results are made where the argument lies that each takes the place of.
+
+    It has to be read for the last time by the kernel that makes the result, item over item, or
+    before it. A kernel that goes by rows reads some of them again when it has written others.
+    """
+    last = {memory: number for number, group in enumerate(groups) for memory in group.reads()}
+    found = {}
+    for number, group in enumerate(groups):
+        for result in group.writes() if group.walks and group.row is None else ():
+            old = aliases.get(result)
+            if old is None or last.get(old, -1) > number:
+                continue
+            if all(walk.reads_in_order(old) for walk in group.walks.values()):
+                found[result] = old
+    return found
+
+
+def _places(steps: Sequence[Kernel | Call], given: set[Memory]) -> dict[Memory, tuple[Memory, int]]:
+    """What is made to be put behind other arrays, and where it then lies: it is made there."""
+    places: dict[Memory, tuple[Memory, int]] = {}
+    made = {view.memory for step in steps for view in step.writes()} - given
+    for step in steps:
+        if isinstance(step, Kernel) or not step.stacks_along_first_axis():
+            continue
+        (joint,), start = step.results, 0
+        for piece in step.arguments[0]:
+            if isinstance(piece, View) and piece.is_whole and piece.memory in made - places.keys():
+                places[piece.memory] = joint.memory, start
+            start += piece.nbytes
+    return places
+
+
+def _dropped(steps: Sequence[Kernel | Call], kept: set[Memory]) -> list[list[Memory]]:
+    """For each step what nobody reads behind it."""
+    last = {view.memory: number for number, step in enumerate(steps) for view in step.views()}
+    dropped: list[list[Memory]] = [[] for _ in steps]
+    for memory, number in last.items():
+        if memory not in kept:
+            dropped[number].append(memory)
+    return dropped
+
+
+def _launch(kernel: Kernel, arrays: Arrays) -> None:
+    """A kernel, and what adds up its columns over its blocks."""
+    import cupy
+
+    for view in (*kernel.made, *kernel.columns):
+        arrays.make(view.memory)
+    count = np.int32(kernel.count) if kernel.count_is_int else np.int64(kernel.count)
+    addresses = [np.uint64(arrays.address(view)) for view in kernel.given]
+    shape = kernel.blocks[0], kernel.row
+    sums = [cupy.empty(shape, "d" if view.dtype.char == "d" else "f") for view in kernel.columns]
+    function = _compiled(kernel.source, kernel.name)
+    function(kernel.blocks, kernel.threads, (*addresses, *sums, count))
+    if sums:
+        source, name = columns_kernel(tuple(view.dtype.char for view in kernel.columns))
+        pairs = [
+            one
+            for rows, view in zip(sums, kernel.columns, strict=True)
+            for one in (rows, np.uint64(arrays.address(view)))
+        ]
+        blocks = -(-kernel.row // 32), len(sums)
+        _compiled(source, name)(blocks, (32, 32), (*pairs, *map(np.int32, shape)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(source: str, name: str) -> Any:
+    import cupy
+
+    return cupy.RawKernel(source, name, ("--std=c++14",))
+
+
+def _call(call: Call, arrays: Arrays, backend: Backend) -> None:
+    def value(leaf: Any) -> Any:
+        return arrays[leaf] if isinstance(leaf, View) else leaf
+
+    if call.function is np.matmul:
+        (view,) = call.results
+        arrays.make(view.memory)
+        a, b = map(value, call.arguments)
+        if multiply_into(a, b, arrays[view]):
+            return
+    if call.stacks_along_first_axis():
+        _join(call, arrays)
+        return
+    function = _function_of(call, backend)
+    made = function(*tree_map(value, call.arguments), **tree_map(value, call.options))
+    for mark, one in zip(call.results, leaves(made), strict=True):
+        if isinstance(mark, View):
+            arrays[mark] = one
+
+
+def _join(call: Call, arrays: Arrays) -> None:
+    """Arrays behind each other: those that do not lie there from the start are copied."""
+    (joint,), start, missing = call.results, 0, []
+    pieces = [piece for piece in call.arguments[0] if piece.nbytes]
+    for piece in pieces:
+        if not arrays.has_place(piece, joint.memory, start):
+            missing.append((start // joint.dtype.itemsize, arrays[piece].reshape(-1)))
+        start += piece.nbytes
+    if len(missing) == len(pieces):
+        arrays[joint] = concat([array for _, array in missing]).reshape(joint.shape)
+        return
+    whole = arrays[joint].reshape(-1)
+    for at, array in missing:
+        whole[at : at + array.size] = array
+
+
+def _function_of(call: Call, backend: Backend) -> Callable[..., Any]:
+    """What CuPy has for a call of NumPy's; a method of the backend is its own."""
+    import cupy
+
+    own: dict[Any, Callable[..., Any]] = {
+        np.matmul: operator.matmul,
+        np.concatenate: concat,
+        np.stack: stack,
+        cast: cupy.ndarray.astype,
+        operator.getitem: operator.getitem,
+    }
+    function = call.function
+    if call.method == "reduce":
+        return functools.partial(_reduced, backend, function)
+    if function in own:
+        return own[function]
+    if isinstance(function, MethodType | functools.partial):  # of the backend
+        is_scatter = getattr(function, "__name__", "") == "scatter_add"
+        return functools.partial(_scattered, function) if is_scatter else function
+    found: Callable[..., Any] | None = getattr(cupy, function.__name__, None)
+    if found is None:
+        raise NotRecordable(f"CuPy has no {function.__name__}")
+    return found
+
+
+def _scattered(scatter_add: Callable[..., Array], array: Array, *rest: Array) -> Array:
+    """Into a copy, as the array is read at every run."""
+    return scatter_add(array.copy(), *rest)
+
+
+def _reduced(backend: Backend, ufunc: Any, array: Array, **options: Any) -> Array:
+    """A sum or an extreme over some axes."""
+    import cupy
+
+    axis, keepdims = options.get("axis", 0), options.get("keepdims", False)
+    if ufunc is np.add and axis == tuple(range(array.ndim - 1)) and not keepdims:
+        total: Array = backend.sums(None, features=True)(array)
+        return total
+    names: dict[str, str] = {"maximum": "max", "minimum": "min", "multiply": "prod"}
+    names |= {"add": "sum", "logical_or": "any", "logical_and": "all"}
+    if ufunc.__name__ not in names:
+        raise NotRecordable(f"CuPy is not asked for reductions by {ufunc.__name__}")
+    if ufunc is np.add:
+        return backend.xp.sum(array, axis=axis, dtype=options.get("dtype"), keepdims=keepdims)
+    return getattr(cupy, names[ufunc.__name__])(array, axis=axis, keepdims=keepdims)

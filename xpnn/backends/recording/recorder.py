@@ -1,0 +1,188 @@
+"""A backend on which steps are recorded for another one, from shapes alone.
+
+What is written down are the calls of the portable forms, under NumPy's names, as NumPy's functions
+are those that stand-ins take. What the other backend has kernels of its own for, such as
+convolutions, is one call each of its own method.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.windows import Slide
+from xpnn.backends.recording.calls import NotRecordable
+from xpnn.backends.recording.shapes import blank
+from xpnn.backends.recording.stand_ins import Recorded
+from xpnn.backends.recording.tape import recordable
+from xpnn.typing import Array, Namespace, Shape
+
+
+class Recorder(Backend):
+    """Stands for ``target`` while a step of a network that is built on it is recorded.
+
+    Parameters of any size are joined: whoever runs the recording lets them lie side by side.
+    """
+
+    name = "recorder"
+    library = "numpy"
+    install = ""
+    array_type = "numpy:ndarray"
+    counters_on_device = True
+    joint_size = math.inf
+
+    def __init__(self, target: Backend):
+        super().__init__()
+        self.target = target
+        self.spec, self.deterministic = target.spec, target.deterministic
+        self.side_by_side, self.stacks = target.side_by_side, target.stacks
+        self.attention_from = target.attention_from
+
+    def load_namespace(self) -> Namespace:
+        import array_api_compat.numpy
+
+        return array_api_compat.numpy
+
+    @property
+    def positions_first(self) -> bool:
+        return self.target.positions_first
+
+    def dtype(self, name: str) -> Any:
+        if name == "bfloat16":
+            raise NotRecordable("NumPy, under whose names calls are recorded, has no bfloat16")
+        return super().dtype(name)
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, Recorded | np.ndarray)
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        return array
+
+    def joint_groups(self, arrays: Mapping[str, Array]) -> list[list[str]]:
+        """All of one group: in a recording joining costs nothing."""
+        return [list(arrays)] if arrays else []
+
+    # What the other backend has kernels for -------------------------------------------------------
+
+    def _own(self, name: str, result_of: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of the other backend, as one call, with the form of its result."""
+        return recordable(getattr(self.target, name), result_of)
+
+    def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
+        run = self._own("random_bits", lambda *_: blank(shape, np.uint32))
+        return run(seed, draw, shape)
+
+    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
+        run = self._own("random_mask", lambda *_: blank(shape, bool))
+        return run(keep, seed, draw, shape)
+
+    def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
+        run = self._own("scatter_add", lambda *_: blank(array.shape, array.dtype))
+        return run(array, indices, updates)
+
+    def erfc(self, x: Array) -> Array:
+        return self._own("erfc", lambda x: blank(x.shape, x.dtype))(x)
+
+    def convolve(
+        self,
+        Z: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        if self.positions_first:
+            return super().convolve(Z, W, slides, groups, bias)
+        shape = (Z.shape[0], *(one.positions for one in slides), W.shape[-1])
+        run = self._own("convolve", lambda *_: blank(shape, Z.dtype))
+        return run(Z, W, tuple(slides), groups, bias)
+
+    def convolve_input_gradient(
+        self,
+        delta: Array,
+        W: Array,
+        slides: Sequence[Slide],
+        groups: int = 1,
+        bias: Array | None = None,
+    ) -> Array:
+        if self.positions_first:
+            return super().convolve_input_gradient(delta, W, slides, groups, bias)
+        shape = (delta.shape[0], *(one.length for one in slides), W.shape[-2] * groups)
+        run = self._own("convolve_input_gradient", lambda *_: blank(shape, delta.dtype))
+        return run(delta, W, tuple(slides), groups, bias)
+
+    def convolve_kernel_gradient(
+        self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
+    ) -> Array:
+        if self.positions_first:
+            return super().convolve_kernel_gradient(Z, delta, slides, groups)
+        window = tuple(one.size for one in slides)
+        shape = (*window, Z.shape[-1] // groups, delta.shape[-1])
+        run = self._own("convolve_kernel_gradient", lambda *_: blank(shape, Z.dtype))
+        return run(Z, delta, tuple(slides), groups)
+
+    def attention(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array]:
+        def results(*_: Any) -> tuple[Array, Array]:
+            return _heads_side_by_side(Q), blank((*Q.shape[:3], 2), np.float32)
+
+        run = recordable(functools.partial(_attention, self.target), results)
+        return run(Q, K, V, scale, causal, mask)
+
+    def attention_gradients(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        A: Array,
+        statistics: Array,
+        dA: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        def results(*_: Any) -> tuple[Array, ...]:
+            return tuple(map(_heads_side_by_side, (Q, K, V)))
+
+        run = recordable(functools.partial(_attention_gradients, self.target), results)
+        return run(Q, K, V, A, statistics, dA, scale, causal, mask)
+
+
+def _attention(
+    target: Backend, Q: Array, K: Array, V: Array, scale: float, causal: bool, mask: Array | None
+) -> tuple[Array, Array]:
+    return target.attention(Q, K, V, scale=scale, causal=causal, mask=mask)
+
+
+def _attention_gradients(
+    target: Backend,
+    Q: Array,
+    K: Array,
+    V: Array,
+    A: Array,
+    statistics: Array,
+    dA: Array,
+    scale: float,
+    causal: bool,
+    mask: Array | None,
+) -> tuple[Array, Array, Array]:
+    given = Q, K, V, A, statistics, dA
+    return target.attention_gradients(*given, scale=scale, causal=causal, mask=mask)
+
+
+def _heads_side_by_side(x: Array) -> Array:
+    """An array like ``x`` whose features of all heads lie behind each other."""
+    batch, heads, time, d = x.shape
+    return blank((batch, heads, time, d), x.dtype, (0, 2, 1, 3))
