@@ -51,7 +51,7 @@ COLUMNS: dict[str, Maker] = {
 }
 ON_CPU = {"torch:cuda": "torch:cpu", "jax:gpu": "jax:cpu", "cuda": "cpu"}
 WARM = 4
-"""Steps before anything is measured: CuPy captures in the second one, PyTorch in the third."""
+"""Steps before anything is measured: CuPy and PyTorch capture in the third one."""
 
 
 def on_cpu(make: Maker) -> Maker:
