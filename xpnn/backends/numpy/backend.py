@@ -12,6 +12,7 @@ import numpy as np
 
 from xpnn.backends.numpy import attention
 from xpnn.backends.numpy.binding import bind_each
+from xpnn.backends.numpy.cores import all_cores
 from xpnn.backends.numpy.loops.grouping import bind_fused
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.portable.base import Backend
@@ -121,7 +122,8 @@ class NumpyBackend(Backend):
         required: bool = False,
     ) -> Callable[..., Any]:
         """The step's NumPy calls, recorded once and replayed in fixed memory."""
-        return Replayed(step, donate, self._bind, required)
+        cores = all_cores() if self._bind is bind_fused else None
+        return Replayed(step, donate, self._bind, required, cores)
 
     def overlaid(self, placed: Sequence[tuple[Array, int]], axis: int, length: int) -> Array:
         """Only the first array is filled up with zeros; the others are added where they lie."""

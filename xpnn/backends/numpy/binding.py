@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.attention import attention, attention_gradients
+from xpnn.backends.numpy.cores import Cores, Products
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.loops.loop import Loop, run_loop
 from xpnn.backends.numpy.loops.running import bound_loop
@@ -35,8 +36,9 @@ CACHED = 32_768  # items: an array of them stays in the cache while others go by
 class Binder:
     """Binds calls to their arrays and numbers."""
 
-    def __init__(self, arrays: Arrays, numbers: Numbers):
+    def __init__(self, arrays: Arrays, numbers: Numbers, cores: Cores | None = None):
         self.arrays, self.plan, self.numbers = arrays, arrays.plan, numbers
+        self.cores, self.products = cores, Products(cores)
         self._filled: dict[Any, np.ndarray] = {}
         self._scratch: dict[Any, np.ndarray] = {}
 
@@ -231,10 +233,10 @@ def _matmul(binder: Binder, call: Call) -> list[Bound] | None:
         a, out = a.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1])
     if a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype:
         if out.flags.c_contiguous:
-            return [partial(a.dot, b, out)]
+            return [binder.products.matrices(a, b, out)]
         if lies_by_columns(out):
-            return [partial(b.T.dot, a.T, out.T)]
-    return [partial(np.matmul, a, b, out=out)]
+            return [binder.products.matrices(b.T, a.T, out.T)]
+    return [binder.products.stack(a, b, out)]
 
 
 def _cast(binder: Binder, call: Call) -> list[Bound]:
@@ -310,7 +312,7 @@ def _into_targets(binder: Binder, call: Call) -> list[Bound]:
 
 def _loop(binder: Binder, call: Call) -> list[Bound]:
     assert isinstance(call, Loop)
-    return bound_loop(call, binder.arrays, binder.numbers)
+    return bound_loop(call, binder.arrays, binder.numbers, binder.cores)
 
 
 SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {

@@ -5,6 +5,7 @@ shape and no allocation is looked at again. It is what a CUDA graph is to a GPU.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 
 from xpnn.backends.numpy.arena import Arena, Arrays, aligned_bytes, array_in
 from xpnn.backends.numpy.binding import Binder, bind_each
+from xpnn.backends.numpy.cores import Cores, one_thread_a_product
+from xpnn.backends.numpy.loops.running import has_large_loops
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import Stretches, stretch_of
 from xpnn.backends.portable.compiled_step import CompiledStep
@@ -37,6 +40,8 @@ class Replayed(CompiledStep):
             place of the donated arguments, in their order, and lie in the same memory.
         bind: of the calls of a recording makes those to bind: each by itself, or loops of several.
         required: whether a step that cannot be replayed is a CompileError.
+        cores: on which large loops and products run in parts; None for the calling thread, and
+            what the library of NumPy's products does.
     """
 
     def __init__(
@@ -45,12 +50,13 @@ class Replayed(CompiledStep):
         donate: Sequence[int] = (),
         bind: Bind = bind_each,
         required: bool = False,
+        cores: Cores | None = None,
     ):
         super().__init__(step, donate, required)
-        self.bind, self.arena = bind, Arena()
+        self.bind, self.arena, self.cores = bind, Arena(), cores
 
     def make(self, arguments: tuple[Any, ...]) -> "Program":
-        return Program(self.step, arguments, self.donate, self.arena, self.bind)
+        return Program(self.step, arguments, self.donate, self.arena, self.bind, self.cores)
 
 
 class Program:
@@ -63,6 +69,7 @@ class Program:
         donate: frozenset[int],
         arena: Arena,
         bind: Bind,
+        cores: Cores | None = None,
     ):
         self.form = Structure(arguments)
         given = self.form.flatten(arguments)
@@ -75,8 +82,10 @@ class Program:
         plan = recording.plan(calls, arena.blocks)
         arrays = Arrays(plan, self._fix(recording), arena)
         self._numbers = Numbers(recording.number_count)
-        binder = Binder(arrays, self._numbers)
+        # without large loops, products are better done by the threads of their own library
+        binder = Binder(arrays, self._numbers, cores if has_large_loops(calls) else None)
         self._calls = [bound for call in calls for bound in binder.bind(call)]
+        self._alone = one_thread_a_product if binder.products.are_split else nullcontext
         self._settle(recording, arrays)
 
         self._donated = [(k, self.leaves[k]) for k in views if donated[k]]
@@ -164,8 +173,9 @@ class Program:
 
     def run(self) -> Any:
         """All calls in their order; the results, of which donated ones lie where they lay."""
-        for call in self._calls:
-            call()
+        with self._alone():
+            for call in self._calls:
+                call()
         results = self._returned.copy()
         for k, slot in self._counted:
             results[k] = self._numbers.values[slot]

@@ -12,6 +12,7 @@ from typing import Any
 from xpnn.backends.numpy.loops.steps import DEAR, Load, Step
 from xpnn.backends.recording.calls import Call, Memory, View
 
+DEAR_WORK = 8  # additions that exp, a division and their like take as long as
 CHEAP = 4  # operations, up to which something is worked out again
 
 
@@ -54,6 +55,12 @@ class Loop(Call):
             columns=columns,
             sweeps=sweeps_of(steps, stored),
         )
+
+    @property
+    def work(self) -> int:
+        """How many operations it takes, about."""
+        each = sum(DEAR_WORK if one.call.function in DEAR else 1 for one in self.steps)
+        return each * self.rows * self.columns
 
     def loads(self) -> list[Load]:
         """All of the steps."""
