@@ -15,6 +15,7 @@ from xpnn.backends.portable.convolution import over_parts
 from xpnn.backends.portable.windows import Slide
 from xpnn.backends.torch import attention, convolution, pooling
 from xpnn.backends.torch.compiling import TracedStep
+from xpnn.backends.torch.elementwise import in_float32
 from xpnn.errors import BackendUnavailable, Change, DataError
 from xpnn.numerics import HOST, LONGEST_SUM
 from xpnn.typing import Array, Namespace
@@ -185,6 +186,11 @@ class TorchBackend(Backend):
             return rule(self.xp if traced else HOST, *counters)
 
         return count
+
+    def elementwise(
+        self, rule: Callable[..., Any], donate: Sequence[int] = ()
+    ) -> Callable[..., Any]:
+        return in_float32(rule, self.xp)
 
     def compile(
         self,
