@@ -1,6 +1,5 @@
-"""Loops compiled by numba, bound to their arrays."""
+"""Loops bound to their arrays, in parts where they are large."""
 
-import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.cores import Cores, ranges
-from xpnn.backends.numpy.loops import vector_math
+from xpnn.backends.numpy.loops.compiling import compiled
 from xpnn.backends.numpy.loops.loop import Loop
 from xpnn.backends.numpy.loops.steps import Step
 from xpnn.backends.numpy.loops.text import letter, written
@@ -76,47 +75,3 @@ def _type_name(argument: Any) -> str:
     if isinstance(argument, np.ndarray):
         return letter(argument.dtype)
     return "step"
-
-
-@functools.lru_cache(maxsize=512)
-def compiled(source: str, types: tuple[str, ...]) -> Callable[..., None]:
-    """The function ``loop`` of a text for arguments of these types, compiled."""
-    import numba
-
-    names = dict(vocabulary())
-    exec(source, names)  # made in text.py, of names and operators alone
-    arrays = [
-        numba.uint64 if one == "step" else numba.from_dtype(np.dtype(one))[::1] for one in types
-    ]
-    signature = numba.void(*[numba.uint64] * 5, *arrays)
-    function = numba.njit(
-        signature, nogil=True, error_model="numpy", pipeline_class=_without_overlaps()
-    )(names["loop"])
-    return function.get_overload(function.signatures[0])
-
-
-@functools.cache
-def _without_overlaps() -> Any:
-    """A compiler to whom no array overlaps with another, as none does in a loop."""
-    from numba.core.compiler import CompilerBase, DefaultPassBuilder
-
-    class WithoutOverlaps(CompilerBase):  # type: ignore[misc]  # Any, as numba has no types
-        def define_pipelines(self) -> list[Any]:
-            self.state.flags.noalias = True
-            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
-
-    return WithoutOverlaps
-
-
-@functools.cache
-def vocabulary() -> dict[str, Any]:
-    """The names in the text of a loop, functions compiled."""
-    import numba
-
-    inline = partial(numba.njit, forceinline=True, error_model="numpy")
-    return vector_math.vocabulary(
-        plain=inline(),
-        fused=inline(fastmath={"contract"}),
-        any_order=inline(fastmath={"reassoc"}),
-        without_nan=inline(fastmath={"nnan", "nsz"}),
-    )

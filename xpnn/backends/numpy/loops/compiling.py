@@ -1,0 +1,138 @@
+"""Loops compiled by numba, and kept on the disk for the next process."""
+
+import functools
+import hashlib
+import os
+import pickle
+import stat
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.numpy.loops import vector_math
+
+Compiled = Callable[..., None]
+
+UNREADABLE = (  # what a pickle that was not written whole may raise
+    *(pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError),
+    *(AttributeError, ImportError, TypeError, MemoryError),
+)
+
+
+@functools.lru_cache(maxsize=512)
+def compiled(source: str, types: tuple[str, ...]) -> Compiled:
+    """The function ``loop`` of a text for arguments of these types, compiled.
+
+    Args:
+        source: the text.
+        types: of all arguments but the first five, "step" or the letters of an array's dtype.
+    """
+    path = _kept_text(source)
+    if path is not None:
+        try:
+            return _compiled(source, types, str(path), cache=True)
+        except UNREADABLE:
+            pass  # torn, or of other code: an error that has another reason comes again below
+    return _compiled(source, types, "<a loop>", cache=False)
+
+
+def _compiled(source: str, types: tuple[str, ...], path: str, cache: bool) -> Compiled:
+    import numba
+
+    names = {**vocabulary(), "__name__": __name__}  # numba asks a module of that name
+    exec(compile(source, path, "exec"), names)  # made in text.py, of names and operators alone
+    arrays = [
+        numba.uint64 if one == "step" else numba.from_dtype(np.dtype(one))[::1] for one in types
+    ]
+    signature = numba.void(*[numba.uint64] * 5, *arrays)
+    function = numba.njit(
+        signature,
+        cache=cache,
+        nogil=True,
+        error_model="numpy",
+        pipeline_class=_without_overlaps(),
+        no_cfunc_wrapper=True,
+        _nrt=False,  # no loop makes an array
+    )(names["loop"])
+    return function.get_overload(function.signatures[0])
+
+
+@functools.cache
+def _without_overlaps() -> Any:
+    """A compiler to whom no array overlaps with another, as none does in a loop."""
+    from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+    class WithoutOverlaps(CompilerBase):  # type: ignore[misc]  # Any, as numba has no types
+        def define_pipelines(self) -> list[Any]:
+            self.state.flags.noalias = True
+            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+    return WithoutOverlaps
+
+
+@functools.cache
+def vocabulary() -> dict[str, Any]:
+    """The names in the text of a loop; functions can be called from loops alone."""
+    import numba
+
+    alone = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+    inline = partial(numba.njit, forceinline=True, error_model="numpy", **alone)
+    return vector_math.vocabulary(
+        plain=inline(),
+        fused=inline(fastmath={"contract"}),
+        any_order=inline(fastmath={"reassoc"}),
+        without_nan=inline(fastmath={"nnan", "nsz"}),
+    )
+
+
+# What is kept -----------------------------------------------------------------------------------
+
+
+def _kept_text(source: str) -> Path | None:
+    """The file in which a text lies, beside which numba keeps what it made of it.
+
+    Its name tells the text and all code that it calls apart from others; numba looks at its own
+    version and at the processor. None where nothing can be kept.
+    """
+    folder = _folder()
+    if folder is None:
+        return None
+    path = folder / f"loop_{hashlib.sha256((_own_code() + source).encode()).hexdigest()[:32]}.py"
+    try:
+        if not path.exists():
+            with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+                file.write(source)
+            os.replace(file.name, path)
+    except OSError:
+        return None
+    return path
+
+
+@functools.cache
+def _own_code() -> str:
+    """The code that is compiled into loops, and what says how."""
+    return "".join(Path(one).read_text() for one in (vector_math.__file__, __file__))
+
+
+@functools.cache
+def _folder() -> Path | None:
+    """``xpnn-loops`` in NUMBA_CACHE_DIR, or in the user's folder for what can be made again.
+
+    What numba reads from there is run: so it has to belong to the user, and nobody else may write
+    there. None where there is no such folder, nor can be.
+    """
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = (Path(base) if base else Path.home() / ".cache") / "xpnn-loops"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        _own_code()
+    except (OSError, RuntimeError):  # RuntimeError: nobody knows where the home is
+        return None
+    mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) if hasattr(os, "getuid") else 0
+    return folder if mine and not others and os.access(folder, os.W_OK) else None
