@@ -58,6 +58,8 @@ class Summary:
         cache_bytes_per_sample: memory that the layers keep between forward and backward, for each
             sample of a batch.
         multiply_adds: of the forward pass of one sample.
+        batch: samples of the step whose peak was asked for, if one was; see ``Trainer.summary``.
+        peak_bytes: what that step takes at its highest moment, all of the above among it.
         missing: what is not installed and would make it faster, with the line to type, if anything.
     """
 
@@ -70,6 +72,8 @@ class Summary:
     cache_bytes_per_sample: int
     multiply_adds: int
     missing: str | None = None
+    batch: int | None = None
+    peak_bytes: int | None = None
 
     @property
     def frozen_params(self) -> int:
@@ -92,6 +96,8 @@ class Summary:
         if self.optimizer_bytes is not None:
             yield f"optimizer memory    {with_unit(self.optimizer_bytes)}"
         yield f"cached activations  {with_unit(self.cache_bytes_per_sample)} a sample"
+        if self.peak_bytes is not None:
+            yield f"peak of a step      {with_unit(self.peak_bytes)} at a batch of {self.batch:,}"
         if self.missing is not None:
             yield f"not installed       {self.missing}"
 

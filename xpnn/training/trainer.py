@@ -1,5 +1,6 @@
 """Trainer: epochs over batches, one pure step after another, callbacks at the seams."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.saving.model import FREE_SOME
+from xpnn.summary import Summary
 from xpnn.training.callbacks.hooks import Callback, CallbackList
 from xpnn.training.callbacks.progress import ProgressBar
 from xpnn.training.callbacks.shipped import History
@@ -29,6 +31,7 @@ from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile, why_not_compiled
 from xpnn.training.stepping.memory import with_more_memory
+from xpnn.training.stepping.peak import Ready, batch_of_zeros, peak_bytes
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
 from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
@@ -463,6 +466,46 @@ class Trainer(KnownAttributes):
             )
         tell_of_empty_means(empty)
         return found
+
+    @checked
+    def summary(self, batch: int | None = None) -> Summary:
+        """The table of the network, with the memory of its optimizer, and of a step.
+
+        Args:
+            batch: samples a step, to tell what the steps take at their highest moment, with the
+                loss, optimizer, precision, ``accumulate`` and ``compile`` of this trainer. Steps of
+                a copy on two batches of zeros say so, at most half as large; on JAX the step is
+                compiled and not taken. The data set that ``fit`` holds beside it is not in it.
+
+        Raises:
+            ShapeError: no step can be taken on so few samples.
+            OutOfMemory: a copy and its steps on few samples do not fit into the device's memory.
+
+        >>> from xpnn import Adam, Dense, Network, ReLU, Trainer, cross_entropy
+        >>> net = Network([Dense(512), ReLU(), Dense(10)], input_shape=(784,))
+        >>> trainer = Trainer(net, cross_entropy, Adam())
+        >>> trainer.summary(batch=4096).peak_bytes > trainer.summary(batch=1024).peak_bytes
+        True
+        """
+        found = self.network.summary(self.optimizer)
+        if batch is None:
+            return found
+        if batch < 1:
+            raise ValueError(f"batch counts the samples of a step, at least 1, got {batch}")
+        backend = self.network.backend
+        with self.network.at_rest(), backend.room_for("a copy and its steps", FEWER):
+            peak = peak_bytes(self._copy_of_step, backend, batch, self.accumulate)
+        return dataclasses.replace(found, batch=batch, peak_bytes=peak)
+
+    def _copy_of_step(self, size: int) -> Ready:
+        """A step of a copy of all that is trained, on a batch of zeros."""
+        copy = self.to(self.network.backend)
+        opt_state = copy.opt_state or copy.state.begin_opt_state()
+        x, y = batch_of_zeros(copy.network, copy.loss, size)
+        step = copy._train_step
+        step.arguments(opt_state, x, y)  # it is made when it knows the slots
+        taken = partial(step, opt_state, x, y), partial(step.arguments, opt_state, x, y)
+        return *taken, step.compiled
 
     @checked
     def predict(self, x: Any, *, batch_size: int = 256, probabilities: bool = False) -> Array:

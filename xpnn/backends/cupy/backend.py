@@ -4,8 +4,8 @@ import functools
 import importlib.metadata
 import logging
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,7 @@ from xpnn.backends.cupy.kernels import (
     side_by_side,
     stack,
 )
+from xpnn.backends.cupy.memory import device_followed
 from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summed
 from xpnn.backends.cupy.rows import KEPT_SCORES, Rows
 from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
@@ -432,6 +433,11 @@ class CupyBackend(Backend):
         import cupy
 
         return isinstance(error, cupy.cuda.memory.OutOfMemoryError | MemoryError)
+
+    @contextmanager
+    def memory_watched(self) -> Iterator[Callable[[], int]]:
+        with self.on_device(), device_followed() as peak:
+            yield peak
 
     def free_memory(self) -> None:
         import cupy

@@ -94,6 +94,10 @@ class CapturedStep(CompiledStep):
             self.rehearsed[key] = step
         return results
 
+    def try_out(self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]) -> None:
+        for _ in range(3):  # kernel by kernel, as a rehearsal, captured
+            take()
+
     @functools.cached_property
     def context(self) -> "CaptureContext":
         """Where the step is captured."""

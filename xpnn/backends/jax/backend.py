@@ -1,7 +1,7 @@
 """JAX: read-only arrays and compiled training steps."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -242,6 +242,17 @@ class JaxBackend(Backend):
 
     def ran_out_of_memory(self, error: BaseException) -> bool:
         return "RESOURCE_EXHAUSTED" in str(error) or super().ran_out_of_memory(error)
+
+    @contextmanager
+    def memory_watched(self) -> Iterator[Callable[[], int]]:
+        """Of steps that are not compiled: arrays that are there when it is asked."""
+        import jax
+
+        def used() -> int:
+            return sum(array.nbytes for array in jax.live_arrays())
+
+        before = used()
+        yield lambda: max(used() - before, 0)
 
     def free_memory(self) -> None:
         import jax

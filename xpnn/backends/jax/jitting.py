@@ -35,3 +35,37 @@ class JittedStep(CompiledStep):
             except self._refused as reason:
                 self.refuse(reason)
         return self.call_by_call(arguments)
+
+    def try_out(self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]) -> Any:
+        """Look at the shapes of arguments, which are enough; a step that is refused is taken."""
+        import jax
+
+        try:
+            if self.refusal is None:
+                jax.eval_shape(self.step, *arguments())
+        except self._refused as reason:
+            self.refuse(reason)
+        if self.refusal is None:
+            return jax.tree.map(jax.api_util.shaped_abstractify, arguments())
+        take()
+        return None
+
+    def planned_bytes(self, small: Any, large: Any, steps: float, last: int) -> int | None:
+        """What XLA says of the step, compiled for arguments of that size and not run."""
+        import jax
+
+        if small is None or large is None:
+            return None
+
+        def form(one: Any, other: Any) -> Any:
+            pairs = zip(one.shape, other.shape, strict=True)
+            shape = [last + round((last - first) * steps) for first, last in pairs]
+            return other.update(shape=shape)
+
+        found = self.lower(*jax.tree.map(form, small, large)).compile().memory_analysis()
+        return int(
+            found.argument_size_in_bytes
+            + found.output_size_in_bytes
+            - found.alias_size_in_bytes
+            + found.temp_size_in_bytes
+        )

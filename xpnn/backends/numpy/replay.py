@@ -19,6 +19,7 @@ from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import Stretches, stretch_of
 from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
+from xpnn.backends.recording.larger import carried_on
 from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.stand_ins import address_of
 from xpnn.trees import Structure
@@ -57,6 +58,25 @@ class Replayed(CompiledStep):
 
     def make(self, arguments: tuple[Any, ...]) -> "Program":
         return Program(self.step, arguments, self.donate, self.arena, self.bind, self.cores)
+
+    def try_out(
+        self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]
+    ) -> Recording | None:
+        take()
+        return self.units[0].recording if self.units else None
+
+    def planned_bytes(self, small: Any, large: Any, steps: float, last: int) -> int | None:
+        """What the plan for a larger batch has more, on top of what there was."""
+        found = small and large and carried_on(small, large, steps)
+        return last + self._bytes_of(found) - self._bytes_of(large) if found else None
+
+    def _bytes_of(self, recording: Recording) -> int:
+        """What is there when a replay begins: arguments, copies of some, and all blocks."""
+        blocks: list[Memory] = []
+        recording.plan(self.bind(recording.calls, recording.kept), blocks)
+        paths = recording.form.paths
+        lent = [one for k, one in recording.views.items() if paths[k][0] not in self.donate]
+        return sum(one.nbytes for one in (*recording.views.values(), *lent, *blocks))
 
 
 class Program:

@@ -86,6 +86,29 @@ class CompiledStep:
         """The step as it is written."""
         return self.step(*arguments)
 
+    def try_out(self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]) -> Any:
+        """Take the first steps, as far as their memory is not known without.
+
+        Args:
+            take: takes a step, which calls this function.
+            arguments: tells with which arguments.
+
+        Returns:
+            What ``planned_bytes`` wants to know of it, which holds no large arrays.
+        """
+        take()
+
+    def planned_bytes(self, small: Any, large: Any, steps: float, last: int) -> int | None:
+        """What a call takes at its peak once it is compiled, known before it runs; None if not.
+
+        Args:
+            small, large: what ``try_out`` returned for two batches.
+            steps: how far behind ``large`` the batch in question is, counted in what it takes from
+                ``small`` to it.
+            last: what the step took at most for ``large``, once it was compiled.
+        """
+        return None
+
     def refuse(self, reason: Exception) -> None:
         """Make no more units, and say why."""
         what = str(reason).partition("\n")[0].rstrip(".")

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from xpnn.errors import OutOfMemory, XpnnError
@@ -26,6 +27,33 @@ class DeviceMemory:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):
             return None
+
+    @contextmanager
+    def memory_watched(self) -> Iterator[Callable[[], int]]:
+        """A context that follows the memory of arrays.
+
+        It gives a function that tells how many bytes, of what was asked for inside of the context,
+        were in use at most since it was called last.
+
+        Portable: what Python's ``tracemalloc`` sees, which is what NumPy asks for, and all objects
+        of Python.
+        """
+        mine = not tracemalloc.is_tracing()
+        if mine:
+            tracemalloc.start()
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+
+        def peak() -> int:
+            _, most = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            return max(most - before, 0)
+
+        try:
+            yield peak
+        finally:
+            if mine:
+                tracemalloc.stop()
 
     @contextmanager
     def room_for(self, what: str, advice: str) -> Iterator[None]:

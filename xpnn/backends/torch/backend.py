@@ -16,6 +16,7 @@ from xpnn.backends.portable.windows import Slide
 from xpnn.backends.torch import attention, convolution, pooling
 from xpnn.backends.torch.compiling import TracedStep
 from xpnn.backends.torch.elementwise import in_float32
+from xpnn.backends.torch.memory import storages_followed
 from xpnn.errors import BackendUnavailable, Change, DataError
 from xpnn.numerics import HOST, LONGEST_SUM
 from xpnn.typing import Array, Namespace
@@ -325,6 +326,24 @@ class TorchBackend(Backend):
 
         on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
         return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+    @contextmanager
+    def memory_watched(self) -> Iterator[Callable[[], int]]:
+        import torch
+
+        if self.device.type != "cuda":
+            with storages_followed() as peak:
+                yield peak
+            return
+        before = torch.cuda.memory_allocated(self.device)
+
+        def most() -> int:
+            found = torch.cuda.max_memory_allocated(self.device) - before
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return max(int(found), 0)
+
+        torch.cuda.reset_peak_memory_stats(self.device)
+        yield most
 
     def free_memory(self) -> None:
         import torch

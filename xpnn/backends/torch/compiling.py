@@ -20,6 +20,10 @@ class TracedStep(CompiledStep):
     def make(self, arguments: tuple[Any, ...]) -> "CompiledGraph":
         return CompiledGraph(self.step, arguments, self.donate)
 
+    def try_out(self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]) -> None:
+        """Take the step call by call, as it is when it is traced: the graph takes less."""
+        self.call_by_call(arguments())
+
 
 def _traced(function: Callable[..., Any], tensors: list[Any]) -> Any:
     """The graph of what the function does with tensors.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.text import Listing
 from xpnn.network import Network
 from xpnn.trees import Structure
@@ -54,15 +55,20 @@ class FlatStep:
             holder[key] = next(left)
         return value
 
+    def arguments(self, opt_state: OptState, x: Array, y: Array) -> tuple[Any, ...]:
+        """What a step on a batch calls ``run`` with."""
+        self._settle(opt_state)
+        return [holder[key] for holder, key in self._refs], x, y, None
+
     @property
     def refusal(self) -> str | None:
         """Why the backend did not compile the step, if it was tried."""
-        return getattr(self._compiled, "refusal", None)
+        return getattr(self.compiled, "refusal", None)
 
     @property
     def program(self) -> Listing | None:
         """The calls of the step that was taken last, if it was recorded."""
-        units = getattr(self._compiled, "units", [])
+        units = getattr(self.compiled, "units", [])
         recording = getattr(units[0], "recording", None) if units else None
         if recording is None:
             return None
@@ -76,10 +82,11 @@ class FlatStep:
         )
 
     @property
-    def _compiled(self) -> Any:
-        """What the backend made of the step; there is nothing before the first one."""
+    def compiled(self) -> CompiledStep | None:
+        """What the backend made of the step, if it did; nothing before the first one."""
         run = getattr(self, "run", None)
-        return run and inspect.unwrap(run, stop=lambda one: hasattr(one, "refusal"))
+        found = run and inspect.unwrap(run, stop=lambda one: isinstance(one, CompiledStep))
+        return found if isinstance(found, CompiledStep) else None
 
     @property
     def _names(self) -> list[str]:
