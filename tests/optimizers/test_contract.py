@@ -106,6 +106,7 @@ def rosenbrock(w, z):
     return -2.0 * (1.0 - w) - 40.0 * w * (z - w * w), 20.0 * (z - w * w)
 
 
+@pytest.mark.any_width  # test_hyperparameters follows schedules in both
 @pytest.mark.parametrize(("slopes", "minimum"), [(parabola, 3.0), (rosenbrock, 1.0)])
 @each_optimizer
 def test_it_reaches_a_known_minimum(backend, case, slopes, minimum):
