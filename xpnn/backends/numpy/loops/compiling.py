@@ -17,6 +17,7 @@ from xpnn.backends.numpy.loops import vector_math
 
 Compiled = Callable[..., None]
 
+WIDE = '"prefer-vector-width"="512"'
 UNREADABLE = (  # what a pickle that was not written whole may raise
     *(pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError),
     *(AttributeError, ImportError, TypeError, MemoryError),
@@ -54,7 +55,7 @@ def _compiled(source: str, types: tuple[str, ...], path: str, cache: bool) -> Co
         cache=cache,
         nogil=True,
         error_model="numpy",
-        pipeline_class=_without_overlaps(),
+        pipeline_class=_compiler(),
         no_cfunc_wrapper=True,
         _nrt=False,  # no loop makes an array
     )(names["loop"])
@@ -62,16 +63,38 @@ def _compiled(source: str, types: tuple[str, ...], path: str, cache: bool) -> Co
 
 
 @functools.cache
-def _without_overlaps() -> Any:
-    """A compiler to whom no array overlaps with another, as none does in a loop."""
-    from numba.core.compiler import CompilerBase, DefaultPassBuilder
+def _compiler() -> Any:
+    """numba's compiler, told that no array overlaps with another, as none does in a loop.
 
-    class WithoutOverlaps(CompilerBase):  # type: ignore[misc]  # Any, as numba has no types
+    And that vectors may be as wide as the processor has them: for Intel's, LLVM takes half of that,
+    lest the clock slows down, which it has done anyway when OpenBLAS has multiplied.
+    """
+    from numba.core.compiler import CompilerBase, DefaultPassBuilder
+    from numba.core.compiler_machinery import register_pass
+    from numba.core.lowering import Lower
+    from numba.core.typed_passes import NativeLowering
+
+    class WideLower(Lower):  # type: ignore[misc]  # Any, as numba has no types, and so below
+        def lower_normal_function(self, fndesc: Any) -> None:
+            super().lower_normal_function(fndesc)
+            set.add(self.function.attributes, WIDE)  # llvmlite's own ``add`` does not know it
+
+    @register_pass(mutates_CFG=True, analysis_only=False)
+    class WideLowering(NativeLowering):  # type: ignore[misc]
+        _name = "wide_lowering"
+        lowering_class = WideLower
+
+    class Compiler(CompilerBase):  # type: ignore[misc]
         def define_pipelines(self) -> list[Any]:
             self.state.flags.noalias = True
-            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+            pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
+            names = [one for one, _ in pipeline.passes]
+            at = names.index(NativeLowering)
+            pipeline.passes[at] = WideLowering, pipeline.passes[at][1]
+            pipeline.finalize()
+            return [pipeline]
 
-    return WithoutOverlaps
+    return Compiler
 
 
 @functools.cache
