@@ -83,7 +83,8 @@ def test_jax_sums_run_by_run_what_a_gpu_would_add_in_any_order(rng, shape, indic
     array = rng.standard_normal(shape).astype(np.float32)
     updates = rng.standard_normal((len(indices), *shape[1:])).astype(np.float32)
     ids = np.asarray(indices, dtype=np.int32)
-    for add in (_add_in_order, jax.jit(_add_in_order)):
+    by_calls = [_add_in_order] if len(indices) < 10 else []  # each is compiled by itself
+    for add in (jax.jit(_add_in_order), *by_calls):
         found = np.asarray(add(*map(jax.numpy.asarray, (array, ids, updates))))
         np.testing.assert_allclose(found, in_order(array, ids, updates), rtol=1e-5, atol=1e-5)
 

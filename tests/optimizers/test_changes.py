@@ -70,6 +70,7 @@ def test_a_change_acts_at_the_next_step(backend, kind, options, changed, compile
         setattr(optimizer, name, value)
     found = trained(trainer, 3)
     # the same by an optimizer that was made so, and takes over what the first one left
+    backend = "numpy" if backend.name == "jax" else backend  # where JAX takes seconds, call by call
     other = trainer_of(kind(**{"rate": 0.05, **options}), backend, False)
     trained(other, 3)
     other.optimizer = kind(**{"rate": 0.05, **options, **changed})

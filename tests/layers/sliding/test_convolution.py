@@ -351,15 +351,19 @@ def geometries():
             assert padding != "same"
 
 
+def cut_and_folded(x, y, one, backend):
+    both = backend.compiled(lambda x, y: (cut(x, 1, one, backend), fold(y, 1, one, backend)))
+    with backend.allow_float64(), backend.on_device():
+        parts, back = both(backend.asarray(x), [backend.asarray(part) for part in y])
+        return [backend.to_numpy(part) for part in parts], backend.to_numpy(back)
+
+
 def test_cut_and_fold_are_transposes(backend, rng):
     """<cut(x), y> = <x, fold(y)>, whatever the geometry; and cut finds what the formula says."""
     for _, one in zip(range(25), geometries(), strict=False):
         x = rng.standard_normal((2, one.length, 3))
         y = rng.standard_normal((one.size, 2, one.positions, 3))
-        with backend.allow_float64(), backend.on_device():
-            parts = cut(backend.asarray(x), 1, one, backend)
-            back = fold([backend.asarray(part) for part in y], 1, one, backend)
-            parts, back = [backend.to_numpy(part) for part in parts], backend.to_numpy(back)
+        parts, back = cut_and_folded(x, y, one, backend)
         assert np.isclose(np.sum(np.stack(parts) * y), np.sum(x * back)), one
         for k, o in np.ndindex(one.size, one.positions):
             at = o * one.stride + k * one.dilation - one.low
