@@ -1,5 +1,8 @@
 """A fused step is the step itself, up to the order of sums: of every layer, optimizer and loss."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -51,7 +54,7 @@ def check(network, loss, make_optimizer, batches, **options):
         for one, other in zip(*(Structure(one).flatten(one) for one in pair), strict=True):
             assert one.dtype == other.dtype
             np.testing.assert_allclose(one, other, **CLOSE)
-    assert len(trainers[0]._train_step._compiled.units) == len({len(x) for x, _ in batches})
+    assert len(trainers[0]._train_step.compiled.units) == len({len(x) for x, _ in batches})
     return trainers[0]
 
 
@@ -121,7 +124,7 @@ def test_a_step_is_few_launches(backend):
     trainer, x, y = small()
     for _ in range(3):
         trainer.step(x, y)
-    (graph,) = trainer._train_step._compiled.units
+    (graph,) = trainer._train_step.compiled.units
     assert nodes_of(graph.graph) == 13
 
 
@@ -136,6 +139,23 @@ def test_parameters_and_slots_lie_where_they_lay(backend):
     assert places[1:] == places[1:2] * 5
     first, second, *_ = weights.values()
     assert second.data.ptr - first.data.ptr in (first.nbytes, -second.nbytes)
+
+
+def test_a_dropped_trainer_is_free_at_once(backend):
+    """Without a garbage collection, which the memory of a GPU does not call for."""
+    gc.collect()
+    gc.disable()
+    try:
+        trainer, x, y = small()
+        for _ in range(3):
+            trainer.step(x, y)
+        step = weakref.ref(trainer._train_step.compiled)
+        program = weakref.ref(next(iter(step().rehearsed.values())))
+        del trainer
+        assert step() is None
+        assert program() is None
+    finally:
+        gc.enable()
 
 
 class Peeking(Dense):

@@ -215,6 +215,22 @@ def test_a_part_of_an_argument_is_copied_not_joined():
     replays(step, [np.arange(4.0), np.arange(3.0)], 2.0, donate=(0,))
 
 
+def test_what_is_joined_twice_is_joined_once():
+    """Of arguments that lie behind each other already, in that order; not of others."""
+
+    def step(held, x):
+        a, b, c = held
+        first, same = np.concatenate([a, b, c]) * x, np.concatenate([a, b, c]) - x
+        part, other = np.concatenate([b, c]) + x, np.concatenate([c, b]) * x
+        total = first[0] + same[1] + part[2] + other[3]
+        return [a * 0.5 + total, b - same[4], c + part[0]], first * same
+
+    given = [np.arange(3.0), np.arange(2.0) + 5, np.arange(4.0) - 9], 2.0
+    calls = [call.function for call in record(step, *given, donate=(0,)).calls]
+    assert calls.count(np.concatenate) == 1
+    replays(step, *given, donate=(0,))
+
+
 def test_an_argument_is_joined_with_one_other_only():
     """It cannot lie beside two that want it in different joints."""
 

@@ -197,7 +197,8 @@ def _strides(x: Array) -> Shape | None:
         for count, stride, usual in zip(x.shape, x.strides, own, strict=True)
     )
     apart = all(stride > 0 and stride * itemsize % ALIGNMENT == 0 for stride in found[:3])
-    return found if apart and found[3] == 1 and x.data.ptr % ALIGNMENT == 0 else None
+    address = getattr(x.data, "ptr", 0)  # while a step is recorded there is none yet
+    return found if apart and found[3] == 1 and address % ALIGNMENT == 0 else None
 
 
 def _readable(x: Array) -> Array:

@@ -345,14 +345,31 @@ class CupyBackend(Backend):
         mask: Array | None = None,
     ) -> bool:
         if attention.is_half(Q):
-            given = Q, K, V, scale, causal, mask
-            if self._cudnn is not None and attention.serves(
-                *given, self._cudnn, self.deterministic
-            ):
+            if self._cudnn_attends(Q, K, V, scale, causal, mask):
                 return False
         elif Q.shape[0] * Q.shape[1] * Q.shape[2] * K.shape[2] > KEPT_SCORES:
             return False
         return super().prefers_weights(Q, K, V, scale=scale, causal=causal, mask=mask)
+
+    def statistics_shape(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> Shape:
+        served = self._cudnn_attends(Q, K, V, scale, causal, mask)
+        return (*Q.shape[:3], 1 if served else 2)
+
+    def _cudnn_attends(
+        self, Q: Array, K: Array, V: Array, scale: float, causal: bool, mask: Array | None
+    ) -> bool:
+        if not attention.is_half(Q) or self._cudnn is None:
+            return False
+        return attention.serves(Q, K, V, scale, causal, mask, self._cudnn, self.deterministic)
 
     def attention(
         self,

@@ -71,6 +71,11 @@ OF_FLOATS = {"divide", "reciprocal", "abs", "absolute", "sign", "power", "square
 PREAMBLE = """
 #include <cuda_fp16.h>
 
+#ifndef INFINITY  // which the compiler at run time does not know
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#endif
+
 template <typename T> __device__ T xpnn_add(T a, T b) { return a + b; }
 template <typename T> __device__ T xpnn_max(T a, T b) { return a > b || a != a ? a : b; }
 template <typename T> __device__ T xpnn_min(T a, T b) { return a < b || a != a ? a : b; }

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn.numerics import BARRED, widened
-from xpnn.typing import Array, Namespace
+from xpnn.typing import Array, Namespace, Shape
 
 BLOCK = 256  # queries and keys of one block: in float32, its scores are 256 KiB for each head
 MOST_BLOCKS = 8  # along each axis: compilers are given all of them, one after another
@@ -61,6 +61,23 @@ class Attention:
             Q, K, V, scale, causal, mask: as for ``attention``.
         """
         return max(Q.shape[2], K.shape[2]) < self.attention_from
+
+    def statistics_shape(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> Shape:
+        """The shape of the statistics that ``attention`` returns for these.
+
+        Args:
+            Q, K, V, scale, causal, mask: as for ``attention``.
+        """
+        return (*Q.shape[:3], 2)
 
     def attention(
         self,

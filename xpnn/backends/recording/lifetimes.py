@@ -20,7 +20,9 @@ from xpnn.backends.recording.shapes import cast
 from xpnn.trees import tree_map
 
 
-def join_arguments(calls: list[Call], donated: set[Memory]) -> dict[Memory, tuple[Memory, int]]:
+def join_arguments(
+    calls: list[Call], donated: set[Memory], returned: set[Memory]
+) -> dict[Memory, tuple[Memory, int]]:
     """Let arguments that the calls put behind each other lie behind each other from the start.
 
     Drops the calls that only do so, and moves all views of these arguments to the joint memory.
@@ -28,11 +30,14 @@ def join_arguments(calls: list[Call], donated: set[Memory]) -> dict[Memory, tupl
     Args:
         calls: of a tape; changed in place.
         donated: the memory of arguments, which may be put anywhere.
+        returned: the memory of results.
 
     Returns:
-        For each of the arguments its joint memory, and from which byte on it lies there.
+        For each of the arguments its joint memory, and from which byte on it lies there; the same
+        for what was made of arguments that are joined already.
     """
     moved: dict[Memory, tuple[Memory, int]] = {}
+    again: dict[Memory, tuple[Memory, int]] = {}
     joints: set[Call] = set()
     written = {view.memory for call in calls if call.in_place for view in call.writes()}
     for call in calls:
@@ -40,14 +45,21 @@ def join_arguments(calls: list[Call], donated: set[Memory]) -> dict[Memory, tupl
         memories = {piece.memory for piece in pieces if isinstance(piece, View) and piece.is_whole}
         if not len(memories) == len(pieces) > 0 or call.results[0].memory in written:
             continue
+        starts = [sum(piece.nbytes for piece in pieces[:k]) for k in range(len(pieces))]
+        joint = call.results[0].memory
         if memories <= donated and moved.keys().isdisjoint(memories):
-            start = 0
-            for piece in pieces:
-                moved[piece.memory] = call.results[0].memory, start
-                start += piece.nbytes
+            for piece, start in zip(pieces, starts, strict=True):
+                moved[piece.memory] = joint, start
             joints.add(call)
-    calls[:] = [relocated(call, moved) for call in calls if call not in joints]
-    return moved
+            continue
+        first = moved.get(next(iter(pieces)).memory)
+        behind = first and [(first[0], first[1] + start) for start in starts]
+        if joint not in returned and [moved.get(piece.memory) for piece in pieces] == behind:
+            assert first is not None
+            again[joint] = first  # they are behind each other already
+            joints.add(call)
+    calls[:] = [relocated(call, moved | again) for call in calls if call not in joints]
+    return moved | again
 
 
 def relocated(tree: Any, moved: dict[Memory, tuple[Memory, int]]) -> Any:

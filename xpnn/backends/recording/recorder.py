@@ -8,15 +8,17 @@ convolutions, is one call each of its own method.
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.windows import Slide
+from xpnn.backends.recording import shapes
 from xpnn.backends.recording.calls import NotRecordable
 from xpnn.backends.recording.shapes import blank
-from xpnn.backends.recording.stand_ins import Recorded
+from xpnn.backends.recording.stand_ins import Recorded, value_of
 from xpnn.backends.recording.tape import recordable
 from xpnn.typing import Array, Namespace, Shape
 
@@ -42,9 +44,10 @@ class Recorder(Backend):
         self.attention_from = target.attention_from
 
     def load_namespace(self) -> Namespace:
-        import array_api_compat.numpy
+        from array_api_compat import numpy as xp
 
-        return array_api_compat.numpy
+        laid = {"stack": _in_order(np.stack), "concat": _in_order(np.concatenate)}
+        return SimpleNamespace(**{**vars(xp), **laid})
 
     @property
     def positions_first(self) -> bool:
@@ -124,6 +127,22 @@ class Recorder(Backend):
         run = self._own("convolve_kernel_gradient", lambda *_: blank(shape, Z.dtype))
         return run(Z, delta, tuple(slides), groups)
 
+    def prefers_weights(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> bool:
+        """In half precision as the other backend does; else yes, as rows of weights are fused."""
+        options = {"scale": scale, "causal": causal, "mask": value_of(mask)}
+        if np.finfo(Q.dtype).bits < 32:
+            return self.target.prefers_weights(*map(value_of, (Q, K, V)), **options)
+        return super().prefers_weights(Q, K, V, **options)
+
     def attention(
         self,
         Q: Array,
@@ -134,8 +153,9 @@ class Recorder(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        def results(*_: Any) -> tuple[Array, Array]:
-            return _heads_side_by_side(Q), blank((*Q.shape[:3], 2), np.float32)
+        def results(Q: Array, K: Array, V: Array, *_: Any) -> tuple[Array, Array]:
+            shape = self.target.statistics_shape(Q, K, V, scale=scale, causal=causal, mask=mask)
+            return _heads_side_by_side(Q), blank(shape, np.result_type(Q.dtype, np.float32))
 
         run = recordable(functools.partial(_attention, self.target), results)
         return run(Q, K, V, scale, causal, mask)
@@ -158,6 +178,24 @@ class Recorder(Backend):
 
         run = recordable(functools.partial(_attention_gradients, self.target), results)
         return run(Q, K, V, A, statistics, dA, scale, causal, mask)
+
+
+def _in_order(function: Callable[..., Any]) -> Callable[..., Array]:
+    """``stack`` or ``concat``, whose result lies in the order of its axes, as CuPy's does."""
+
+    def result_of(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
+        made = shapes.result_of(function, "", (arrays,), {"axis": axis})
+        return blank(made.shape, made.dtype)
+
+    def joined(arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
+        for one in arrays:
+            if isinstance(one, Recorded):
+                form = functools.partial(result_of, axis=axis)
+                made: Array = one.tape.call(function, (arrays,), {"axis": axis}, result_of=form)
+                return made
+        return function(arrays, axis=axis)
+
+    return joined
 
 
 def _attention(

@@ -65,7 +65,8 @@ class Recording:
 
         views = {k: one.view for k, one in enumerate(stand_ins) if isinstance(one, Recorded)}
         mine = {views[k].memory for k in views if form.paths[k][0] in donate}
-        moved = join_arguments(tape.calls, mine)
+        returned = {one.memory for one in outputs if isinstance(one, View)}
+        moved = join_arguments(tape.calls, mine, returned)
         self.views, self.results = relocated(views, moved), relocated(outputs, moved)
         self.joints = list(dict.fromkeys(memory for memory, _ in moved.values()))
         self.kept = {

@@ -96,21 +96,24 @@ class FlatStep:
         own = [name for name, _, _ in (*network.param_refs, *network.state_refs)]
         return own + [".".join(map(str, path)) for path in self._form.paths]
 
-    def _recorded(self, form: Structure) -> Callable[..., Any]:
-        assert self.recorded is not None
-        return _on_a_list(*self.recorded(), form)
-
     def _settle(self, opt_state: OptState) -> None:
         """Find who holds which array; make the step anew if the slots have other names."""
         form = self._form
         if form is None or not form.matches(opt_state):
             form = Structure(opt_state)
             on_a_list = _on_a_list(self.network, self.step, form)
-            recorded = None if self.recorded is None else partial(self._recorded, form)
+            recorded = None if self.recorded is None else partial(_recorded, self.recorded, form)
             self.run, self._form = self.finish(on_a_list, donate=(0,), recorded=recorded), form
         own = (*self.network.param_refs, *self.network.state_refs)
         self._refs = [(holder, key) for _, holder, key in own] + form.holders(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
+
+
+def _recorded(
+    recorded: Callable[[], tuple[Network, Callable[..., Any]]], form: Structure
+) -> Callable[..., Any]:
+    """The step on a list, of the network that records; nothing here holds a ``FlatStep``."""
+    return _on_a_list(*recorded(), form)
 
 
 def _on_a_list(
