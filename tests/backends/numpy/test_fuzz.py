@@ -86,7 +86,7 @@ def as_it_is(function):
     return function
 
 
-WORDS = vocabulary(as_it_is, as_it_is, as_it_is, as_it_is)
+WORDS = vocabulary(as_it_is, as_it_is, as_it_is)
 
 
 def interpreted(source, types):

@@ -240,6 +240,7 @@ def test_long_sums_keep_their_digits(shape):
 def test_extremes_of_rows_pass_nan_on():
     x = draw(50, 64)
     x[3, 5], x[4, 0], x[5] = np.nan, np.inf, -np.inf
+    x[6, 1], x[7], x[8] = np.copysign(np.nan, -1), -np.abs(x[7]), 0.0
 
     def step(x):
         y = x * 2.0

@@ -108,7 +108,6 @@ def vocabulary() -> dict[str, Any]:
         plain=inline(),
         fused=inline(fastmath={"contract"}),
         any_order=inline(fastmath={"reassoc"}),
-        without_nan=inline(fastmath={"nnan", "nsz"}),
     )
 
 

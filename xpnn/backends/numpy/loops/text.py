@@ -31,11 +31,18 @@ from xpnn.backends.recording.shapes import cast
 from xpnn.backends.recording.stand_ins import address_of
 
 WRITTEN_OUT = (-1, 0, 0.5, 1, 2)  # constants that stand in the text; others are arguments
-STARTS = {"sum": "{}(0)", "maximum": "{}(-inf)", "minimum": "{}(inf)"}
-FOLD_LINES = {
-    "sum": ("{0} = plus({0}, {1})",),
-    "maximum": ("{0} = greater({0}, {1})", "{2} = plus({2}, {3}({1} != {1}))"),
-    "minimum": ("{0} = lesser({0}, {1})", "{2} = plus({2}, {3}({1} != {1}))"),
+FOLD_LINES = {  # what stands before a sweep, in it and behind it
+    "sum": ("{name} = {real}(0)", "{name} = plus({name}, {value})", None),
+    "maximum": (
+        "m{name} = low_rank_{real}({real}(nan))",
+        "m{name} = higher(m{name}, rank_{real}({value}))",
+        "{name} = of_rank_{real}(m{name})",
+    ),
+    "minimum": (
+        "m{name} = rank_{real}({real}(nan))",
+        "m{name} = lower(m{name}, low_rank_{real}({value}))",
+        "{name} = of_rank_{real}(m{name})",
+    ),
 }
 
 
@@ -151,9 +158,8 @@ class _Writer:
                 name = f"t{self.number_of[step]}"
                 if step.kind == "row":
                     lines.append(f"{name} = {self._formula(step, {})}")
-                elif FOLDS[step.call.function] != "sum":
-                    real = letter(step.view.dtype)
-                    lines.append(f"{name} = {name} if n{name} == 0 else {real}(nan)")
+                else:
+                    lines += self._fold_line(2, step)
                 if step in self.loop.stored:
                     lines.append(f"{self._item(step.view, step.place)} = {name}")
         return lines
@@ -169,8 +175,8 @@ class _Writer:
         for step in sweep.steps:
             lines += self._loads(step, names)
             if step.kind == "fold":
-                starts += self._fold_starts(step)
-                lines += self._fold_lines(step, names)
+                starts += self._fold_line(0, step)
+                lines += self._fold_line(1, step, self._formula(step, names))
             elif step.kind in ("column sum", "total"):
                 k, value = self.sums.index(step), self._formula(step, names)
                 total = step.kind == "total"
@@ -186,16 +192,11 @@ class _Writer:
             return lines
         return [*starts, "for j in range(columns):", *_indented(lines), *self._row_steps(number)]
 
-    def _fold_starts(self, step: Step) -> list[str]:
-        kind, real = FOLDS[step.call.function], letter(step.view.dtype)
-        name = f"t{self.number_of[step]}"
-        start = [f"{name} = {STARTS[kind].format(real)}"]
-        return start if kind == "sum" else [*start, f"n{name} = {real}(0)"]
-
-    def _fold_lines(self, step: Step, names: dict[Any, str]) -> list[str]:
-        kind, real = FOLDS[step.call.function], letter(step.view.dtype)
-        name, value = f"t{self.number_of[step]}", self._formula(step, names)
-        return [line.format(name, value, f"n{name}", real) for line in FOLD_LINES[kind]]
+    def _fold_line(self, place: int, step: Step, value: str = "") -> list[str]:
+        """The line of a sum or an extreme before its sweep, in it or behind it, if there is one."""
+        line = FOLD_LINES[FOLDS[step.call.function]][place]
+        name, real = f"t{self.number_of[step]}", letter(step.view.dtype)
+        return [line.format(name=name, real=real, value=value)] if line else []
 
     # Values ---------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ def functions(real: Any, compiled: Compiled) -> SimpleNamespace:
     info = np.finfo(real)
     whole = np.dtype(f"i{info.bits // 8}").type
     short = info.bits == 32
+    top, bottom = whole(np.iinfo(whole).max), whole(np.iinfo(whole).min)
+    last = whole(info.bits - 1)
     digits, bias = whole(info.nmant), real(info.maxexp - 1)
     # of a whole number plus this, the last bits are those of the whole number
     shift = real(1.5 * 2.0**info.nmant)
@@ -138,12 +140,40 @@ def functions(real: Any, compiled: Compiled) -> SimpleNamespace:
         return y if abs(x) > nothing else x
 
     @compiled
+    def turned(bits: Any) -> Any:
+        """The bits of a number as a whole number that grows with it, and back again."""
+        return whole(bits ^ ((bits >> last) & top))
+
+    @compiled
+    def rank(x: Any) -> Any:
+        """A whole number that grows with x, the highest of all for NaN.
+
+        Of whole numbers a compiler finds the largest in vectors, of others it does not.
+        """
+        of_number = turned(bits_of(x))
+        return of_number if x == x else top
+
+    @compiled
+    def low_rank(x: Any) -> Any:
+        """The same, but the lowest of all for NaN."""
+        of_number = turned(bits_of(x))
+        return of_number if x == x else bottom
+
+    @compiled
+    def of_rank(number: Any) -> Any:
+        """The number of that rank, or NaN."""
+        return from_bits(turned(number))
+
+    @compiled
     def sign(x: Any) -> Any:
         """1, -1, or x where it is neither above nor below 0."""
         up = one if x > nothing else x
         return -one if x < nothing else up
 
-    return SimpleNamespace(sign=sign, exp=exp, expm1=expm1, tanh=tanh, log=log, log1p=log1p)
+    ranks = {"rank": rank, "low_rank": low_rank, "of_rank": of_rank}
+    return SimpleNamespace(
+        **ranks, sign=sign, exp=exp, expm1=expm1, tanh=tanh, log=log, log1p=log1p
+    )
 
 
 def larger(a: Any, b: Any) -> Any:
@@ -161,26 +191,23 @@ def plus(total: Any, x: Any) -> Any:
     return total + x
 
 
-def greater(a: Any, b: Any) -> Any:
-    """The greater of two numbers, none of them NaN."""
+def higher(a: Any, b: Any) -> Any:
+    """The higher of two ranks."""
     return a if a > b else b
 
 
-def lesser(a: Any, b: Any) -> Any:
-    """The lesser of two numbers, none of them NaN."""
+def lower(a: Any, b: Any) -> Any:
+    """The lower of two ranks."""
     return a if a < b else b
 
 
-def vocabulary(
-    plain: Compiled, fused: Compiled, any_order: Compiled, without_nan: Compiled
-) -> dict[str, Any]:
+def vocabulary(plain: Compiled, fused: Compiled, any_order: Compiled) -> dict[str, Any]:
     """All names that may stand in the text of a loop.
 
     Args:
         plain: compiles what rounds as it is written.
         fused: compiles what may round a product and a sum once.
         any_order: compiles additions that may be done in any order.
-        without_nan: compiles what never sees a NaN, nor minds the sign of 0.
     """
     names: dict[str, Any] = {"f4": np.float32, "f8": np.float64, "i4": np.int32, "i8": np.int64}
     names |= {"u1": np.uint8, "u4": np.uint32, "inf": np.inf, "nan": np.nan, "sqrt": np.sqrt}
@@ -188,7 +215,6 @@ def vocabulary(
         for name, function in vars(functions(names[letter], fused)).items():
             names[f"{name}_{letter}"] = function
     return names | {
-        **{one.__name__: plain(one) for one in (larger, smaller)},
-        **{one.__name__: without_nan(one) for one in (greater, lesser)},
+        **{one.__name__: plain(one) for one in (larger, smaller, higher, lower)},
         "plus": any_order(plus),
     }
