@@ -1,13 +1,17 @@
 """Every layer, optimizer and loss: a replayed step is the step itself, up to the order of sums."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
+from tests.backends.numpy.conftest import WITH_NUMBA
+from tests.backends.numpy.test_fuzz import in_python
 from tests.layers.table import Ids, each_layer
 from tests.losses.table import each_loss
 from tests.optimizers.table import each_optimizer
 from xpnn import mean_squared_error
-from xpnn.layers import Dense, Dropout, Flatten, Tanh
+from xpnn.layers import Dense, Dropout, Flatten, GaussianNoise, Tanh
 from xpnn.network import Network
 from xpnn.optimizers import Adam, ClipByGlobalNorm, ClipByValue, Exponential
 from xpnn.training import Trainer
@@ -69,6 +73,28 @@ def test_layer(make, input_shape):
         for seed, size in enumerate(SIZES)
     ]
     check(network, mean_squared_error, lambda: Adam(0.01, epsilon=1e-2), batches)
+
+
+EXACT = {"rtol": 1e-12, "atol": 1e-13}
+
+
+@WITH_NUMBA
+@each_layer
+def test_layer_in_loops(make, input_shape):
+    """Of single calls, too, run by Python: in float64 to the last digits."""
+
+    def network():
+        layers = [make(), Flatten(), Dense(2)]
+        return Network(layers, input_shape, "numpy:numba", seed=1, dtype="float64")
+
+    wide = np.int64 if isinstance(input_shape, Ids) else np.float64
+    batches = [
+        (draw(input_shape, size, seed).astype(wide), draw((2,), size, seed + 10).astype("f8"))
+        for seed, size in enumerate(SIZES[:3])
+    ]
+    noise = isinstance(make(), GaussianNoise)  # which is drawn in float32, by its own log
+    with in_python(per_block=8), patch.dict(CLOSE, {} if noise else EXACT):
+        check(network, mean_squared_error, lambda: Adam(0.01, epsilon=1e-2), batches)
 
 
 def small_network():

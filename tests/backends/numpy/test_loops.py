@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.backends.numpy.conftest import WITH_NUMBA
+from xpnn import GELU, SGD, Dense, Network, Trainer, mean_squared_error
 from xpnn.backends.numpy.loops.compiling import compiled
 from xpnn.backends.numpy.loops.grouping import bind_fused
 from xpnn.backends.numpy.loops.loop import Loop
@@ -156,6 +157,44 @@ def test_a_call_that_reads_the_sums_of_a_loop_comes_after_it():
     first, *_ = loops_of(lambda x: (*step(x), np.tanh(x) * np.sum(x)), draw(60, 60))
     assert isinstance(first, Loop)
     check(step, draw(60, 60), atol=1e-4)
+
+
+def gates(x, b):
+    """As the gates of an LSTM."""
+    z = x + b
+    return np.tanh(z[0]) * z[1] + z[2] - z[3]
+
+
+def test_what_is_read_in_pieces_is_made_in_pieces():
+    (loop,) = loops_of(lambda x, b: (gates(x, b),), draw(4, 40, 50), draw(4, 1, 50))
+    assert [view.shape for view in loop.results] == [(40, 50)]
+
+    def across(x, b):
+        z = x + b
+        return np.tanh(z[0]) * 2.0, z[1:] * 2.0
+
+    assert loops_of(across, draw(4, 40, 50), draw(4, 1, 50))[0] == "add"
+
+
+@WITH_NUMBA
+@pytest.mark.parametrize("shape", [(4, 280, 50), (1, 280, 50), (4, 1, 50), (280, 1), (50,)])
+def test_pieces_meet_what_is_repeated(shape):
+    def step(x, b, w):
+        total = np.sum(x @ w, axis=0)
+        return gates(x, b), gates(np.subtract(b, x), 1.0), np.exp(total * 0.01) - total
+
+    check(step, draw(4, 280, 50), draw(*shape), draw(50, 50), rtol=1e-5, atol=1e-5)
+
+
+@WITH_NUMBA
+def test_gelu_is_one_loop_with_erfc_in_it():
+    network = Network([Dense(64), GELU(), Dense(1)], (8,), "numpy:numba")
+    trainer = Trainer(network, mean_squared_error, SGD(0.1), compile=True)
+    trainer.step(draw(128, 8), draw(128, 1))
+    (program,) = trainer._train_step.run.units
+    names = [getattr(getattr(call, "func", call), "__name__", "") for call in program._calls]
+    assert "exp" not in names
+    assert "erfc" not in names
 
 
 # What may lie where -------------------------------------------------------------------------------
