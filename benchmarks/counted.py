@@ -96,7 +96,7 @@ class Counts:
             if own or worth:
                 self._claimed += own
                 size = own * _moved(name, given, named, result, region)
-                item = next((one.dtype.itemsize for one in _arrays(result)), 4)
+                item = next((one.dtype.itemsize for one in _arrays((result, given))), 4)
                 self.launches[name] += own
                 self.moved[name] += size
                 self.flops[name] += worth
@@ -198,6 +198,7 @@ def _fusing(counts: Counts, fuse: Any) -> Callable[..., Any]:
 
 
 def _install_backend(counts: Counts) -> None:
+    from xpnn.backends.cupy import program
     from xpnn.backends.cupy.backend import CupyBackend
     from xpnn.backends.cupy.products import Products
 
@@ -219,6 +220,9 @@ def _install_backend(counts: Counts) -> None:
         counted = counts.wrapped(one, name, flops=_without_backend(of) if of else None)
         setattr(CupyBackend, name, counted)
     CupyBackend.elementwise = elementwise  # type: ignore[method-assign]
+    program.multiply_into = counts.wrapped(  # type: ignore[assignment]
+        program.multiply_into, "product", flops=lambda _, a, b, out: 2.0 * out.size * a.shape[-1]
+    )
     Products.product = counts.wrapped(  # type: ignore[method-assign]
         Products.product, "product", flops=lambda out, _, a, b: 2.0 * out.size * a.shape[-1]
     )
@@ -249,21 +253,32 @@ def _attended(queries: Any, keys: Any, *_: Any, causal: bool = False, **__: Any)
 # Steps and layers ---------------------------------------------------------------------------------
 
 
-def counted_step(counts: Counts, work: Work, precision: str | None) -> dict[str, Any]:
-    """A step in float32 with TF32, or in half precision."""
+def counted_step(counts: Counts, work: Work, precision: str | None, fused: bool) -> dict[str, Any]:
+    """A step in float32 with TF32, or in half precision; as it is written, or its kernels fused."""
     from xpnn import Adam, Network, cross_entropy, get_backend
+    from xpnn.backends.cupy.fusing import Fusing
+    from xpnn.backends.recording.recorder import Recorder
     from xpnn.training.stepping.precision import as_precision
     from xpnn.training.stepping.step import make_train_step
 
+    def step_of(network: Any) -> Callable[..., Any]:
+        options: dict[str, Any] = {"precision": half, "compile": False}
+        return make_train_step(network, cross_entropy, optimizer, **options)
+
     network = Network(work.layers(), work.input_shape, get_backend("cupy", tf32=True), seed=0)
     backend, optimizer, half = network.backend, Adam(RATE), as_precision(precision, network)
-    step = make_train_step(network, cross_entropy, optimizer, precision=half, compile=False)
     x, y = work.data()
     x = backend.asarray(x, "int32" if work.vocabulary else "float32")
     y = backend.asarray(y, "int32")
     scaling = (half.scaling,) if half else ()
     start = network.params, network.state, optimizer.init(network.params, backend, *scaling)
-    return captured(counts, backend, lambda own: step(*own, x, y)[:3], start)
+    if not fused:
+        return captured(counts, backend, lambda own: step_of(network)(*own, x, y)[:3], start)
+    twin = network.blank_on(Recorder(backend))
+    program, (*start, x, y) = Fusing(lambda: step_of(twin), frozenset((0, 1, 2)), backend)(
+        (*start, x, y)
+    )
+    return captured(counts, backend, lambda own: program(*own, x, y)[:3], start)
 
 
 def captured(
@@ -366,6 +381,7 @@ def main() -> None:
     parser.add_argument("--works", default="", help="only those whose title contains this")
     parser.add_argument("--precisions", default="TF32,float16", help="with commas")
     parser.add_argument("--small", action="store_true", help="with few units")
+    parser.add_argument("--fused", action="store_true", help='with compile="fused"')
     parser.add_argument("--layers", action="store_true", help="single layers instead")
     parser.add_argument("--calls", type=int, default=0, help="print so many calls of each")
     parser.add_argument("--json", default="", help="a file for all numbers; - prints nothing else")
@@ -384,7 +400,7 @@ def main() -> None:
             if options.layers:
                 result = counted_layer(counts, *one, dtype=half or "float32")
             else:
-                result = counted_step(counts, one, half)
+                result = counted_step(counts, one, half, options.fused)
             found[f"{title}, {precision}"] = result
             if not quiet:
                 print(row(f"{title}, {precision}", result), flush=True)

@@ -8,6 +8,7 @@ from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
 from tests.backends.recording.test_recording import record
 from xpnn.backends.recording.calls import NotRecordable, View
 from xpnn.backends.recording.groups import Grouping
+from xpnn.backends.recording.shapes import cast
 from xpnn.trees import leaves, tree_map
 
 KNOWN = {np.add, np.subtract, np.multiply, np.divide, np.exp, np.maximum, np.sqrt, np.greater}
@@ -142,6 +143,29 @@ def test_two_sums_in_turn_are_one_and_a_short_one_is_additions():
     assert kernels(lambda x: np.sum(x.reshape(3, 9, 4), axis=0) * 2.0, x) == [
         ["add", "add", "multiply"]
     ]
+
+
+def test_what_lies_between_kernels_is_narrow():
+    """Halves and booleans are cast by those who read them, not by those who make them."""
+
+    def step(x, w):
+        powers = np.exp(x)
+        positive, half = powers > 2.5, powers.astype(np.float16)
+        wide = half.astype(np.float32)
+        product = wide @ w
+        return product * positive.astype(np.float32), wide * product
+
+    given = np.ones((12, 12), np.float32), np.ones((12, 12), np.float32)
+    recording = record(step, *given)
+    grouping = Grouping(recording, lambda call: call.function in {*KNOWN, cast})
+    results = {one.memory for one in grouping.results}
+    kernels = [group for group in grouping.groups if group.walks]
+    made = [view for group in kernels for view in group.writes().values()]
+    between = [one.dtype for one in made if one.memory in grouping.shared - results]
+    assert sorted(map(str, between)) == ["bool", "float16", "float32"]  # the last for the product
+    found = run(grouping, recording, given)
+    for one, wanted in zip(found, step(*given), strict=True):
+        np.testing.assert_array_equal(one, wanted)
 
 
 def test_a_part_that_is_written_over_is_refused():

@@ -117,10 +117,6 @@ class Arrays:
         """Whether it lies at that byte of another memory from the start."""
         return self._places.get(view.memory) == (outer, start)
 
-    def address(self, view: View) -> int:
-        """Of the first item of a view."""
-        return int(self._pointers[view.memory].ptr) + view.offset
-
 
 def _lies_alike(array: Array, view: View) -> bool:
     pairs = zip(view.shape, array.strides, view.strides, strict=True)
@@ -177,18 +173,15 @@ def _launch(kernel: Kernel, arrays: Arrays) -> None:
     for view in (*kernel.made, *kernel.columns):
         arrays.make(view.memory)
     count = np.int32(kernel.count) if kernel.count_is_int else np.int64(kernel.count)
-    addresses = [np.uint64(arrays.address(view)) for view in kernel.given]
+    given = [arrays[view] for view in kernel.given]
     shape = kernel.blocks[0], kernel.row
     sums = [cupy.empty(shape, "d" if view.dtype.char == "d" else "f") for view in kernel.columns]
     function = _compiled(kernel.source, kernel.name)
-    function(kernel.blocks, kernel.threads, (*addresses, *sums, count))
+    function(kernel.blocks, kernel.threads, (*given, *sums, count))
     if sums:
         source, name = columns_kernel(tuple(view.dtype.char for view in kernel.columns))
-        pairs = [
-            one
-            for rows, view in zip(sums, kernel.columns, strict=True)
-            for one in (rows, np.uint64(arrays.address(view)))
-        ]
+        targets = [arrays[view] for view in kernel.columns]
+        pairs = [one for pair in zip(sums, targets, strict=True) for one in pair]
         blocks = -(-kernel.row // 32), len(sums)
         _compiled(source, name)(blocks, (32, 32), (*pairs, *map(np.int32, shape)))
 

@@ -319,9 +319,12 @@ class Grouping:
         ]
         self.aliases = {now.get(new, new): old for new, old in recording.aliases.items()}
         kept = {one.memory for one in self.results if isinstance(one, View)}
-        calls, self.constants = with_constants(additions(needed(sums_by_rows(calls), kept)))
+        calls, self.constants = with_constants(
+            widened_where_read(additions(needed(sums_by_rows(calls), kept)), kept)
+        )
         self._owner: dict[Memory, Group] = {}
         self._groups: dict[Group, None] = {}
+        self._widening: list[Group] = []  # casts in front of the call that reads them
         for number, call in enumerate(calls):
             self._add(number, call, walk_of(call, known))
         self._merge_readers()
@@ -360,10 +363,23 @@ class Grouping:
         self._groups[group] = None
         for view in call.writes():
             self._owner[view.memory] = group
-        if walk is not None:
-            for other in sorted(before, key=lambda one: one.first, reverse=True):
-                if other in self._groups:
-                    group = self._merged(other, group)
+        widening = list(self._widening)
+        self._widening.clear()
+        if is_widening(call):
+            self._widening += [*widening, group]
+            return
+        for cast_group in widening:  # they go with who reads them, or else with who made the rest
+            merged = self._merged(cast_group, group)
+            if merged is group and cast_group in self._groups:
+                self._join_makers(cast_group)
+            group = merged
+        self._join_makers(group)
+
+    def _join_makers(self, group: Group) -> None:
+        """Let a group be one with those whose results it reads, the latest first."""
+        for other in sorted(group.before, key=lambda one: one.first, reverse=True):
+            if other in self._groups:
+                group = self._merged(other, group)
 
     def _merge_readers(self) -> None:
         """Kernels that read the same, and of which neither waits for the other, as one."""
@@ -497,6 +513,39 @@ def _resummed(call: Call, makers: dict[Memory, Call], readers: dict[Memory, int]
         axes = tuple(range(len(source.shape) - 1))
         return [replace(call, arguments=(source,), options={**call.options, "axis": axes})]
     return [call]
+
+
+def widened_where_read(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+    """Casts to a wider dtype once for each call that reads the result.
+
+    So what lies in memory is what was cast: halves, booleans.
+    """
+    casts: dict[Memory, Call] = {}
+    found: list[Call] = []
+    for call in calls:
+        own: dict[Memory, Memory] = {}
+        for view in call.reads():
+            cast_call = casts.get(view.memory)
+            if cast_call is not None and view.memory not in own:
+                own[view.memory] = Memory(view.memory.nbytes)
+                found.append(_moved(cast_call, own))
+        call = _moved(call, own)
+        if is_widening(call) and call.results[0].memory not in kept:
+            casts[call.results[0].memory] = call
+        else:
+            found.append(call)
+    return found
+
+
+def is_widening(call: Call) -> bool:
+    """Whether it is a cast to a dtype of more bytes."""
+    if call.function is not cast or not isinstance(call.arguments[0], View):
+        return False
+    return call.arguments[0].dtype.itemsize < call.results[0].dtype.itemsize
+
+
+def _moved(call: Call, now: dict[Memory, Memory]) -> Call:
+    return call.with_views(lambda view: view._replace(memory=now.get(view.memory, view.memory)))
 
 
 def additions(calls: Sequence[Call]) -> list[Call]:
