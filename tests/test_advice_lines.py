@@ -153,10 +153,19 @@ def fitting(x):
     return Trainer(Network([Dense(3)], (3,)), xpnn.mean_squared_error, SGD(0.1)).fit(*x, **QUIET)
 
 
+def trained(**options):
+    trainer = Trainer(Network([Dense(3)], (3,)), xpnn.mean_squared_error, SGD(0.1), **options)
+    return trainer.step(X, X)
+
+
 LINES = {  # part of the message: what is wrong, and what it says to write
     "is open already; write get_backend(": (
         lambda _: get_backend(get_backend("numpy"), deterministic=True),
         lambda _: get_backend("numpy", deterministic=True, tf32=True),
+    ),
+    "write compile=True, or take backend='cupy'": (
+        lambda _: trained(compile="fused"),
+        lambda _: trained(compile=True),
     ),
     "leave compile=True out, or take another": (
         lambda _: compiled(True),
@@ -293,7 +302,7 @@ TRIED_BY = {  # part of the message: the file that tries what it says
     "higher_is_better=True": "training/callbacks/test_callbacks.py",
     "write def ": "test_attributes.py",
     "as DataLoader(dataset, batch_size=32) does": "training/intake/test_sources.py",
-    "change that, or leave compile=True out": "backends/test_compiled_step.py",
+    "asked for steps that are compiled, and this one": "backends/test_compiled_step.py",
     "jax.config.update('jax_enable_x64', True)": "backends/test_asarray.py",
 }
 ABOUT_CLASSES = [  # that a user has written, in words, or of what this machine lacks

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.layers.table import LAYERS, Ids, draw
-from xpnn import SGD, Dense, Layer, Network, Parallel, Residual, Sequential, Trainer
+from xpnn import SGD, Dense, Layer, Network, Parallel, Residual, Sequential, Softmax, Trainer
 from xpnn.errors import GradientError, ShapeError, XpnnError
 from xpnn.layers.promises import promises_watched
 from xpnn.losses import mean_squared_error
@@ -287,3 +287,9 @@ def test_layers_of_xpnn_keep_their_promises(make, shape):
             output = network.forward(x, training=True)
             network.backward(output, to_input=not isinstance(shape, Ids))
     assert not {"forward", "backward"} & {key for _, one in network.walk() for key in vars(one)}
+
+
+def test_shares_of_a_sample_that_is_one_number_are_refused():
+    """They would be shares of the batch."""
+    with pytest.raises(ShapeError, match=r"samples of shape \(\) have none; put a Dense in front"):
+        Network([Softmax()], ())

@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+from xpnn.errors import ShapeError
 from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.numerics import finite, sigmoid, softplus
-from xpnn.typing import Array, Namespace, Range
+from xpnn.typing import Array, Namespace, Range, Shape
 
 
 class Activation(Layer):
@@ -285,6 +286,14 @@ class Softmax(Layer):
     """
 
     gives = (0.0, 1.0)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if not input_shape:
+            raise ShapeError(
+                "Softmax shares out 1 over the last axis of a sample, and samples of shape () have "
+                "none; put a Dense in front of it, or read samples of shape (features,)"
+            )
+        return input_shape
 
     def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
         return {

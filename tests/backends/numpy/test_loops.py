@@ -149,6 +149,7 @@ def test_whole_arrays_are_not_made_before_a_product():
     assert [getattr(one, "function", one) == "matmul" for one in found] == [False, True, False]
 
 
+@WITH_NUMBA
 def test_a_call_that_reads_the_sums_of_a_loop_comes_after_it():
     def step(x):
         z = np.exp(x * 2.0) - 1.0

@@ -11,6 +11,7 @@ more; what lies between the two may lie there, too.
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def join_arguments(
         memories = {piece.memory for piece in pieces if isinstance(piece, View) and piece.is_whole}
         if not len(memories) == len(pieces) > 0 or call.results[0].memory in written:
             continue
-        starts = [sum(piece.nbytes for piece in pieces[:k]) for k in range(len(pieces))]
+        starts = [0, *accumulate(piece.nbytes for piece in pieces)][:-1]
         joint = call.results[0].memory
         if memories <= donated and moved.keys().isdisjoint(memories):
             for piece, start in zip(pieces, starts, strict=True):
