@@ -19,13 +19,13 @@ import numpy as np
 
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
 from xpnn.backends.recording.lifetimes import needed
+from xpnn.backends.recording.pieces import in_pieces
 from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.shapes import cast
 from xpnn.trees import tree_map
 from xpnn.typing import Shape
 
 MOST_CALLS, MOST_ARRAYS = 200, 48  # of one kernel
-FEW_TERMS = 8
 LONGEST_ROW = 16_384  # numbers: 16 in the registers of each of 1,024 threads
 ROW_SUMS = {np.add, np.maximum, np.minimum}
 
@@ -319,9 +319,8 @@ class Grouping:
         ]
         self.aliases = {now.get(new, new): old for new, old in recording.aliases.items()}
         kept = {one.memory for one in self.results if isinstance(one, View)}
-        calls, self.constants = with_constants(
-            widened_where_read(additions(needed(sums_by_rows(calls), kept)), kept)
-        )
+        calls = in_pieces(needed(sums_by_rows(calls), kept), kept, known)
+        calls, self.constants = with_constants(widened_where_read(calls, kept))
         self._owner: dict[Memory, Group] = {}
         self._groups: dict[Group, None] = {}
         self._widening: list[Group] = []  # casts in front of the call that reads them
@@ -546,41 +545,3 @@ def is_widening(call: Call) -> bool:
 
 def _moved(call: Call, now: dict[Memory, Memory]) -> Call:
     return call.with_views(lambda view: view._replace(memory=now.get(view.memory, view.memory)))
-
-
-def additions(calls: Sequence[Call]) -> list[Call]:
-    """Sums over a short first axis as additions, which go together with what is done to them."""
-    found: list[Call] = []
-    for call in calls:
-        array = call.arguments[0] if call.method == "reduce" else None
-        if (
-            isinstance(array, View)
-            and call.function is np.add
-            and call.options.get("axis", 0) == 0
-            and not call.options.get("keepdims")
-            and len(array.shape) > 1
-            and 1 < array.shape[0] <= FEW_TERMS
-            and array.dtype == call.results[0].dtype
-        ):
-            found += _added(array, call.results[0])
-        else:
-            found.append(call)
-    return found
-
-
-def _added(array: View, result: View) -> list[Call]:
-    """The sum over a short first axis, one array after another."""
-    step = array.strides[0]
-    terms = [
-        array._replace(
-            offset=array.offset + k * step, shape=array.shape[1:], strides=array.strides[1:]
-        )
-        for k in range(array.shape[0])
-    ]
-    calls, total = [], terms[0]
-    for number, term in enumerate(terms[1:], start=2):
-        last = number == len(terms)
-        made = result if last else result._replace(memory=Memory(result.memory.nbytes))
-        calls.append(Call(np.add, "__call__", (total, term), {}, [made]))
-        total = made
-    return calls

@@ -17,10 +17,10 @@ from typing import Any
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.loops.joined_sums import parts_of, with_joined_sums
 from xpnn.backends.numpy.loops.loop import Loop
-from xpnn.backends.numpy.loops.pieces import in_pieces
 from xpnn.backends.numpy.loops.places import Place, offset_of
-from xpnn.backends.numpy.loops.steps import Load, Number, Step, Walk, walk_of
+from xpnn.backends.numpy.loops.steps import FORMULAS, Load, Number, Step, Walk, walk_of
 from xpnn.backends.recording.calls import Call, Memory, Slot, View
+from xpnn.backends.recording.pieces import in_pieces
 from xpnn.trees import leaves
 
 LOOK_BACK = 16  # groups and calls that a call may pass by to join a group
@@ -40,7 +40,7 @@ def bind_fused(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
         kept: memory that is read before or after them.
     """
     calls = with_joined_sums(laid_by_columns(calls, kept, few_columns=0), kept)
-    calls = in_pieces(calls, kept)
+    calls = in_pieces(calls, kept, lambda call: call.function in FORMULAS)
     entries: list[Group | Call] = []
     for number, call in enumerate(calls):
         _put(entries, call, number)

@@ -1,34 +1,40 @@
 """Calls on a few arrays behind each other as calls on each of them, where readers take them apart.
 
 The gates of a recurrent layer are added up together and read one by one: as four calls they are
-part of the loop that reads them. So are sums of a few arrays, as additions.
+part of the loop or kernel that reads them. So are sums of a few arrays, as additions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from xpnn.backends.numpy.loops.steps import FORMULAS
 from xpnn.backends.recording.calls import Call, Memory, View
 
 MOST_PIECES = 8
 
 
-def in_pieces(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+def in_pieces(
+    calls: Sequence[Call], kept: set[Memory], is_fused: Callable[[Call], bool]
+) -> list[Call]:
     """The same calls, those in pieces that are read in pieces.
 
     Args:
         calls: of a recording.
         kept: memory that is read before or after them.
+        is_fused: whether an elementwise call can be part of a loop or kernel.
     """
+
+    def goes_item_by_item(call: Call) -> bool:
+        return call.method in ("", "__call__") and not call.options and is_fused(call)
+
     reads: dict[Memory, list[View]] = {}
     writes: dict[Memory, int] = {}
     walked = set()  # what elementwise calls read
     for call in calls:
         for view in call.reads():
             reads.setdefault(view.memory, []).append(view)
-            walked |= {view.memory} if _is_elementwise(call) else set()
+            walked |= {view.memory} if goes_item_by_item(call) else set()
         for view in call.writes():
             writes[view.memory] = writes.get(view.memory, 0) + 1
     pieces: dict[Memory, list[Memory]] = {}
@@ -43,12 +49,15 @@ def in_pieces(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     found: list[Call] = []
     for call in (one.with_views(moved) if pieces else one for one in calls):
         (out, *others) = call.results
-        if others or not isinstance(out, View) or not _may_be_cut(call):
+        if others or not isinstance(out, View):
             found.append(call)
         elif call.method == "reduce":
-            found += _additions(call) if out.memory in walked else [call]
+            short = _is_short_sum(call) and out.memory in walked
+            found += _additions(call) if short else [call]
         elif (
-            out.memory in reads
+            goes_item_by_item(call)
+            and _has_pieces(call)
+            and out.memory in reads
             and out.memory not in kept
             and writes[out.memory] == 1
             and all(_lies_in_one(view, out) for view in reads[out.memory])
@@ -61,19 +70,18 @@ def in_pieces(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     return found
 
 
-def _is_elementwise(call: Call) -> bool:
-    return call.function in FORMULAS and call.method in ("", "__call__") and not call.options
-
-
-def _may_be_cut(call: Call) -> bool:
-    """Whether it makes a few arrays behind each other item by item, or adds them up."""
+def _has_pieces(call: Call) -> bool:
+    """Whether what it makes are a few arrays behind each other."""
     (out,) = call.results
-    if _is_elementwise(call):
-        few = len(out.shape) > 1 and 2 <= out.shape[0] <= MOST_PIECES
-        return few and out.is_whole and out.nbytes > 0 and not call.in_place
-    if call.method != "reduce" or call.function is not np.add or type(call) is not Call:
+    few = len(out.shape) > 1 and 2 <= out.shape[0] <= MOST_PIECES
+    return few and out.is_whole and out.nbytes > 0 and not call.in_place
+
+
+def _is_short_sum(call: Call) -> bool:
+    """Whether it adds up a few arrays behind each other."""
+    if call.function is not np.add or type(call) is not Call:
         return False
-    (source,) = call.arguments
+    (source,), (out,) = call.arguments, call.results
     options = {"axis": 0, "dtype": None, "keepdims": False} | call.options
     return (
         isinstance(source, View)
@@ -81,7 +89,7 @@ def _may_be_cut(call: Call) -> bool:
         and len(source.shape) > 1
         and 2 <= source.shape[0] <= MOST_PIECES
         and source.dtype == out.dtype
-        and out.dtype.char in "fd"
+        and out.dtype.kind == "f"
     )
 
 
