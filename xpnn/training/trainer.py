@@ -165,7 +165,9 @@ class Trainer(KnownAttributes):
 
     @property
     def program(self) -> Listing:
-        """The array calls of the step that was taken last, as NumPy replays them: ``print`` it.
+        """The array calls of the step that was taken last, as it was recorded: ``print`` it.
+
+        NumPy's steps are, and those of CuPy with ``compile="fused"`` from the third of a shape on.
 
         Raises:
             CompileError: no step was recorded.
@@ -183,7 +185,8 @@ class Trainer(KnownAttributes):
             return f"steps run call by call: {reason}"
         if backend.name != "numpy":
             return (
-                f"{backend.name!r} compiles steps without writing them down; backend='numpy' does"
+                f"{backend.name!r} writes down no steps, but for those of CuPy with "
+                f"compile='fused', from the third of a shape on; backend='numpy' writes down each"
             )
         return "train on a batch first, as by trainer.step(x, y)"
 

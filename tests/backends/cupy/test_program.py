@@ -126,6 +126,7 @@ def test_a_step_is_few_launches(backend):
         trainer.step(x, y)
     (graph,) = trainer._train_step.compiled.units
     assert nodes_of(graph.graph) == 13
+    assert "a1 = x @ 0.dense.weight" in str(trainer.program)
 
 
 def test_parameters_and_slots_lie_where_they_lay(backend):

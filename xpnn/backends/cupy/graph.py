@@ -302,6 +302,7 @@ class Graph:
         import cupy
 
         self.form, self.context, self.form_key = Structure(arguments), context, key
+        self.recording = getattr(step, "recording", None)  # of a program, what it was made of
         given = self.form.flatten(arguments)
         numbers = [path[0] for path in self.form.paths]
         arrays = [isinstance(leaf, cupy.ndarray) for leaf in given]
