@@ -159,6 +159,114 @@ def test_a_dropped_trainer_is_free_at_once(backend):
         gc.enable()
 
 
+def replaced(network):
+    """One parameter is another array than before."""
+    _, holder, key = network.param_refs[0]
+    holder[key] = holder[key] * 2
+
+
+def turned(network):
+    """One lies with its axes in another order."""
+    import cupy
+
+    _, holder, key = network.param_refs[0]
+    holder[key] = cupy.asfortranarray(holder[key])
+
+
+def loaded(network):
+    network.load(network.numpy_arrays())
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("change", [replaced, turned, loaded])
+def test_parameters_may_be_other_arrays_before_any_step(change, before, backend):
+    """Not only those that the last step has left side by side."""
+    network = small_network()
+    trainers = [
+        Trainer(network.to("cupy"), mean_squared_error, Adam(0.01), compile=choice)
+        for choice in ("fused", False)
+    ]
+    x, y = draw((4,), 6, 0), draw((3,), 6, 1)
+    for number in range(5):
+        if number == before:
+            for trainer in trainers:
+                change(trainer.network)
+        found, wanted = (float(trainer.step(x, y)) for trainer in trainers)
+        np.testing.assert_allclose(found, wanted, **CLOSE)
+    pair = [Structure(one).flatten(one) for one in map(everything, trainers)]
+    for one, other in zip(*pair, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, **CLOSE)
+
+
+def test_inputs_may_lie_in_any_order(backend):
+    import cupy
+
+    trainer, x, y = small()
+    wanted, *_ = small()
+    wide = cupy.asarray(draw((24,), 32, 0))
+    for x in (wide[:, ::2], cupy.asfortranarray(wide[:, :12])):
+        for _ in range(4):
+            loss = float(wanted.step(cupy.ascontiguousarray(x), y))
+            assert float(trainer.step(x, y)) == pytest.approx(loss, rel=1e-6)
+
+
+def test_nothing_is_written_over_before_all_memory_is_had(backend):
+    """In a rehearsal, which may run out of it."""
+    import cupy
+
+    def step(held, x):
+        return held + 1.0, x @ x
+
+    given = held, _ = cupy.ones((3, 3), "f"), cupy.ones((3, 3), "f")
+    program = Fusing(lambda: step, frozenset((0,)), backend)(given)
+    first, second = program.steps
+    assert first.made
+    assert second.function is np.matmul
+
+    def nothing_left(size):
+        raise MemoryError
+
+    def no_room_for_the_product(size, left=[1]):  # noqa: B006
+        return memory.malloc(size) if left and left.pop() else nothing_left(size)
+
+    memory = cupy.get_default_memory_pool()
+    with pytest.raises(MemoryError), cupy.cuda.using_allocator(no_room_for_the_product):
+        program.rehearse(*given)
+    assert float(held.sum()) == 9
+    with pytest.raises(MemoryError), cupy.cuda.using_allocator(nothing_left):
+        program(*given)  # while it is captured nothing runs: so there it may be
+    assert float(held.sum()) == 18
+    program.rehearse(*given)
+    assert float(held.sum()) == 27
+
+
+def masked_sums(x, mask):
+    """Read item by item, and then once for the row."""
+    kept = x * mask
+    return kept, np.sum(kept, axis=-1, keepdims=True) * mask
+
+
+def softmax_with_columns(x, mask):
+    powers = np.exp(x - np.max(x, axis=-1, keepdims=True)) * mask
+    shares = powers / np.sum(powers, axis=-1, keepdims=True)
+    return shares, np.sum(shares * x, axis=0), np.sum(x, axis=0)
+
+
+@pytest.mark.parametrize("row", [1, 31, 33, 129, 512, 513, 4_097, 8_193])
+@pytest.mark.parametrize("step", [masked_sums, softmax_with_columns])
+def test_rows_of_any_length(step, row, backend):
+    """By a warp, or by a block of up to 1,024 threads; of rows fewer than warps, or more."""
+    import cupy
+
+    for rows in (3, 70):
+        x, mask = draw((row,), rows, 0), draw((1,), rows, 1) + 2
+        given = cupy.asarray(x), cupy.asarray(mask)
+        fused = Fusing(lambda: step, frozenset(), backend)(given)
+        for found, wanted in zip(fused(*given), step(x, mask), strict=True):
+            np.testing.assert_allclose(cupy.asnumpy(found), wanted, rtol=2e-5, atol=2e-5)
+
+
 class Peeking(Dense):
     def forward(self, x, training=False):
         assert float(x.sum()) > 0
@@ -201,10 +309,10 @@ def test_random_programs(backend, lines, picks, extra):
     with np.errstate(all="ignore"):
         try:
             on_device = tree_map(cupy.asarray, arrays[0])
-            fused, on_device = fusing(on_device)
+            fused = fusing(on_device)
         except NotRecordable:
             return
-        there, count = on_device[:2]
+        there, count = fused.arranged(on_device)[:2]
         for _, _, *more in arrays:
             wanted = step(tree_map(np.copy, held), tree_map(np.copy, number), *more)
             there, count, also = fused(there, count, *tree_map(cupy.asarray, more))

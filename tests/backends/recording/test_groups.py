@@ -109,7 +109,12 @@ def of_other_rows(x):
     return np.sum(y, axis=-1), np.sum(y.reshape(10, 6), axis=-1)
 
 
+def one_number_added_up(x):
+    return np.sum(np.exp(x[0, :1])) + 1.0
+
+
 GROUPS = {
+    one_number_added_up: [["exp", "add"], ["add"]],
     softmax: [["maximum", "subtract", "exp", "add", "divide"]],
     norm_behind_product: ["matmul", ["add", "add", "subtract"], "matmul"],
     read_turned: [["exp", "add", "multiply"]],
@@ -135,6 +140,15 @@ def test_what_is_one_kernel(step):
 def test_a_norm_and_the_gradients_of_its_scale_are_one_kernel():
     (one,) = kernels(layer_norm_backward, ROWS, ROWS)
     assert len(one) == 10
+
+
+def test_long_rows_are_gone_through_in_kernels_of_few_arrays():
+    """A row is held by the threads of one block, which have so many registers."""
+    long = np.ones((2, 16_000))
+    names = kernels(layer_norm_backward, long, long)
+    assert len(names) > 1
+    assert sum(map(len, names)) == 10
+    assert kernels(softmax, long) == GROUPS[softmax]
 
 
 def test_two_sums_in_turn_are_one_and_a_short_one_is_additions():

@@ -25,8 +25,8 @@ class Fusing:
     def __init__(self, recorded: Callable[[], Step], donate: frozenset[int], backend: Backend):
         self.recorded, self.donate, self.backend = recorded, donate, backend
 
-    def __call__(self, arguments: tuple[Any, ...]) -> tuple[Step, tuple[Any, ...]]:
-        """A program for arguments of that form, and the arguments where it wants them to lie.
+    def __call__(self, arguments: tuple[Any, ...]) -> Program:
+        """A program for arguments of that form.
 
         Raises:
             NotRecordable: there is something in the step that cannot be recorded.
@@ -35,21 +35,4 @@ class Fusing:
         given = form.flatten(arguments)
         blanks = [np.empty(one.shape, one.dtype) if hasattr(one, "dtype") else one for one in given]
         recording = Recording(self.recorded(), form, blanks, self.donate)
-        program = Program(recording, self.backend)
-        return program, form.rebuild(_side_by_side(recording, given))
-
-
-def _side_by_side(recording: Recording, given: list[Any]) -> list[Any]:
-    """The same arrays, those behind each other that the recording has so."""
-    import cupy
-
-    for joint in recording.joints:
-        parts = {k: view for k, view in recording.views.items() if view.memory is joint}
-        starts = {given[k].data.ptr - view.offset for k, view in parts.items()}
-        if len(starts) > 1:
-            memory = cupy.cuda.alloc(joint.nbytes)
-            for k, view in parts.items():
-                own = cupy.ndarray(view.shape, view.dtype, memory + view.offset)
-                own[...] = given[k]
-                given[k] = own
-    return given
+        return Program(recording, self.backend)

@@ -154,7 +154,7 @@ class Kernel:
         count: of items, or of rows.
         count_is_int: whether it is counted in 32 bits.
         threads: of a block, along both axes.
-        blocks: how many, along both axes.
+        blocks: how many, along both axes; along the second at most 65,535.
     """
 
     name: str
@@ -205,7 +205,7 @@ class _Items:
         self.loads: dict[tuple[str, str], str] = {}
         self.lines: list[str] = []
         self.count = 0
-        self.index = "int" if group.items < 2**30 else "long long"
+        self.index = "int" if _reach(group) < 2**30 else "long long"
 
     def kernel(self) -> Kernel:
         for walk in self.group.in_order():
@@ -219,9 +219,8 @@ class _Items:
             *(f"    {line}" for line in self.lines),
             "}",
         ]
-        threads = 256
-        blocks = min(-(-self.group.items // threads), BLOCKS)
-        return self.finished("items", body, self.group.items, (threads, 1), (blocks, 1))
+        blocks = min(-(-self.group.items // THREADS), BLOCKS)
+        return self.finished("items", body, self.group.items, (THREADS, 1), (blocks, 1))
 
     def finished(
         self,
@@ -242,7 +241,8 @@ class _Items:
         inside = "\n".join(f"    {line}" for line in body)
         text = f"({', '.join([*parameters, f'const {self.index} count'])}) {{\n{inside}\n}}\n"
         name = f"xpnn_{kind}_{zlib.crc32(text.encode()):08x}"
-        source = f'{PREAMBLE}\nextern "C" __global__ void {name}{text}'
+        bounds = f"__launch_bounds__({math.prod(threads)})"  # so that registers suffice for them
+        source = f'{PREAMBLE}\nextern "C" __global__ void {bounds} {name}{text}'
         made = tuple(view for view in self.views if self.pointer(view) in self.written)
         arrays = tuple(self.views), made, tuple(self.columns)
         row, as_int = self.group.row or 1, self.index == "int"
@@ -339,7 +339,7 @@ class _Rows(_Items):
                 self._add_items(walk)
         self._end_phase()
         rows, side_by_side = self.group.items // self.row, WARPS if self.by_warp else 1
-        first, step = "blockIdx.x", "gridDim.x"
+        first, step = "blockIdx.y", "gridDim.y"
         if self.by_warp:
             first, step = f"{first} * {WARPS} + threadIdx.y", f"{step} * {WARPS}"
         body = [
@@ -352,7 +352,7 @@ class _Rows(_Items):
         stretches, most = -(-self.row // self.width), BLOCKS
         if self.columns:
             side_by_side, most = side_by_side * ROWS_EACH, max(FILLED // stretches, 1)
-        blocks = min(-(-rows // side_by_side), most), stretches
+        blocks = stretches, min(-(-rows // side_by_side), most)
         return self.finished(
             "rows", body, rows, (self.threads, WARPS if self.by_warp else 1), blocks
         )
@@ -378,7 +378,7 @@ class _Rows(_Items):
             total = f"columns{number}[k]"
             if self.by_warp:
                 total = f"xpnn_over_warps({total})"
-            where = f"sums{number}[({self.index})blockIdx.x * {self.row} + j]"
+            where = f"sums{number}[({self.index})blockIdx.y * {self.row} + j]"
             lines += [
                 "#pragma unroll",
                 f"for (int k = 0; k < {self.each}; ++k) {{",
@@ -390,7 +390,7 @@ class _Rows(_Items):
         return lines
 
     def _column(self) -> str:
-        start = f" + blockIdx.y * {self.width}" if self.width < self.row else ""
+        start = f" + blockIdx.x * {self.width}" if self.width < self.row else ""
         return f"threadIdx.x + k * {self.threads}{start}"
 
     def _is_inside(self) -> str:
@@ -474,10 +474,17 @@ class _Rows(_Items):
         return self._loaded_items(pointer, at.removeprefix("0 + "), view.dtype)
 
     def _loaded_items(self, pointer: str, at: str, dtype: Any) -> str:
-        if (pointer, at) not in self.loads:
-            name = self.loads[pointer, at] = self.kept_for_row(dtype)
+        key = pointer, f"{at} for each k"  # as what is read once for a row has another name
+        if key not in self.loads:
+            name = self.loads[key] = self.kept_for_row(dtype)
             self.lines.append(f"{name} = {pointer}[{at}];")
-        return self.loads[pointer, at]
+        return self.loads[key]
+
+
+def _reach(group: Group) -> int:
+    """How many items lie between the first and the last that the group reads or writes."""
+    views = (view for call in group.calls.values() for view in call.views())
+    return max(group.items, *(view.memory.nbytes // view.dtype.itemsize for view in views))
 
 
 def columns_kernel(dtypes: tuple[str, ...]) -> tuple[str, str]:

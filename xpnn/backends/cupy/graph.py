@@ -41,7 +41,7 @@ class CapturedStep(CompiledStep):
         held: positions of arguments that mostly are the same arrays from call to call: read where
             they lie, while others are copied into buffers.
         required: whether a step that cannot be captured is a CompileError.
-        fused: makes the step that is captured in place of the step itself, from its arguments.
+        fused: makes the ``Program`` that is captured in place of the step, from its arguments.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CapturedStep(CompiledStep):
     ):
         super().__init__(step, donate, required)
         self.fused, self.asked = fused, True if fused is None else "fused"
-        self.rehearsed: dict[Any, Callable[..., Any]] = {}  # what is captured of these forms
+        self.rehearsed: dict[Any, Any] = {}  # the step or program that is captured, by forms
         self.held = frozenset(held)
         self.seen: set[Any] = set()  # forms of arguments that have run kernel by kernel
 
@@ -64,7 +64,10 @@ class CapturedStep(CompiledStep):
         if key is None or key not in self.rehearsed:
             return None
         _give_back()
-        given = self.rehearsed[key], arguments, self.donate, self.held, self.context, key
+        step = self.rehearsed[key]
+        if self.fused is not None:
+            arguments = step.arranged(arguments)
+        given = step, arguments, self.donate, self.held, self.context, key
         try:
             return Graph(*given)
         except MemoryError:
@@ -84,14 +87,16 @@ class CapturedStep(CompiledStep):
             self.seen.add(key)
         else:
             _give_back()
-            step = self.step
+            made: Any = self.step
+            run = self.step
             if self.fused is not None:
                 try:
-                    step, arguments = self.fused(arguments)
+                    made = self.fused(arguments)
                 except NotCompilable as reason:
                     self.refuse(reason)
-            results = self.context.rehearse(step, arguments)
-            self.rehearsed[key] = step
+                run, arguments = made.rehearse, made.arranged(arguments)
+            results = self.context.rehearse(run, arguments)
+            self.rehearsed[key] = made
         return results
 
     def try_out(self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]) -> None:

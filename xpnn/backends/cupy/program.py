@@ -5,9 +5,9 @@ What nobody reads any more goes back to CuPy's pool, in the order of the calls.
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from types import MethodType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.shapes import cast
 from xpnn.trees import leaves, tree_map
 from xpnn.typing import Array
+
+Places: TypeAlias = dict[Memory, tuple[Memory, int]]
+"""What is made at some byte of another memory."""
 
 
 class Program:
@@ -46,7 +49,10 @@ class Program:
             for group in grouping.groups
         ]
         given = {view.memory for view in recording.views.values()}
-        self._places = _places(self.steps, given) | {new: (old, 0) for new, old in over.items()}
+        places = _places(self.steps, given)
+        safe = over.keys() & _made_last(self.steps, over.keys())
+        self._places = places | {new: (old, 0) for new, old in over.items()}
+        self._safe_places = places | {new: (over[new], 0) for new in safe}
         self._dropped = _dropped(
             self.steps, {one.memory for one in self.results if isinstance(one, View)}
         )
@@ -54,14 +60,52 @@ class Program:
             self._constants = {
                 memory: backend.from_numpy(array) for memory, array in grouping.constants.items()
             }
+            for step in self.steps:
+                if isinstance(step, Kernel):
+                    _compile(step)
+
+    def arranged(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments where the program reads them: those that it has joined side by side.
+
+        Arrays that do not lie so, or not in the order of their axes, are copied.
+        """
+        import cupy
+
+        form, views = self.recording.form, self.recording.views
+        given = form.flatten(arguments)
+        for k in views:
+            if not given[k].flags.c_contiguous:
+                given[k] = given[k].copy()
+        for joint in self.recording.joints:
+            parts = {k: view for k, view in views.items() if view.memory is joint}
+            starts = {given[k].data.ptr - view.offset for k, view in parts.items()}
+            if len(starts) > 1:
+                memory = cupy.cuda.alloc(joint.nbytes)
+                for k, view in parts.items():
+                    own = cupy.ndarray(view.shape, view.dtype, memory + view.offset)
+                    own[...] = given[k]
+                    given[k] = own
+        arranged: tuple[Any, ...] = form.rebuild(given)
+        return arranged
 
     def __call__(self, *arguments: Any) -> Any:
-        """What the step returns, parameters and slots written over."""
+        """What the step returns, parameters and slots written over.
+
+        Args:
+            arguments: as ``arranged`` returns them.
+        """
+        return self._run(arguments, self._places)
+
+    def rehearse(self, *arguments: Any) -> Any:
+        """The same, but that nothing is written over before all memory is had that it takes."""
+        return self._run(arguments, self._safe_places)
+
+    def _run(self, arguments: tuple[Any, ...], places: "Places") -> Any:
         given = self.recording.form.flatten(arguments)
         pointers = {memory: array.data for memory, array in self._constants.items()}
         for k, view in self.recording.views.items():
             pointers[view.memory] = given[k].data - view.offset
-        arrays = Arrays(pointers, self._places)
+        arrays = Arrays(pointers, places)
         for step, dropped in zip(self.steps, self._dropped, strict=True):
             if isinstance(step, Kernel):
                 _launch(step, arrays)
@@ -85,7 +129,7 @@ class Program:
 class Arrays:
     """The arrays of one run, by where they lie in a recording."""
 
-    def __init__(self, pointers: dict[Memory, Any], places: dict[Memory, tuple[Memory, int]]):
+    def __init__(self, pointers: dict[Memory, Any], places: Places):
         import cupy
 
         self._cupy, self._pointers, self._places = cupy, pointers, places
@@ -141,9 +185,20 @@ def _written_over(groups: Sequence[Group], aliases: dict[Memory, Memory]) -> dic
     return found
 
 
-def _places(steps: Sequence[Kernel | Call], given: set[Memory]) -> dict[Memory, tuple[Memory, int]]:
+def _made_last(steps: Sequence[Kernel | Call], over: Container[Memory]) -> set[Memory]:
+    """What is made behind the last step that takes memory for something else than ``over``."""
+    made: set[Memory] = set()
+    for step in reversed(steps):
+        own = {view.memory for view in step.writes()}
+        if isinstance(step, Call) or step.columns or not all(memory in over for memory in own):
+            break
+        made |= own
+    return made
+
+
+def _places(steps: Sequence[Kernel | Call], given: set[Memory]) -> Places:
     """What is made to be put behind other arrays, and where it then lies: it is made there."""
-    places: dict[Memory, tuple[Memory, int]] = {}
+    places: Places = {}
     made = {view.memory for step in steps for view in step.writes()} - given
     for step in steps:
         if isinstance(step, Kernel) or not step.stacks_along_first_axis():
@@ -174,16 +229,27 @@ def _launch(kernel: Kernel, arrays: Arrays) -> None:
         arrays.make(view.memory)
     count = np.int32(kernel.count) if kernel.count_is_int else np.int64(kernel.count)
     given = [arrays[view] for view in kernel.given]
-    shape = kernel.blocks[0], kernel.row
+    shape = kernel.blocks[1], kernel.row
     sums = [cupy.empty(shape, "d" if view.dtype.char == "d" else "f") for view in kernel.columns]
     function = _compiled(kernel.source, kernel.name)
     function(kernel.blocks, kernel.threads, (*given, *sums, count))
     if sums:
-        source, name = columns_kernel(tuple(view.dtype.char for view in kernel.columns))
         targets = [arrays[view] for view in kernel.columns]
         pairs = [one for pair in zip(sums, targets, strict=True) for one in pair]
         blocks = -(-kernel.row // 32), len(sums)
-        _compiled(source, name)(blocks, (32, 32), (*pairs, *map(np.int32, shape)))
+        _compiled(*_adding_up(kernel))(blocks, (32, 32), (*pairs, *map(np.int32, shape)))
+
+
+def _adding_up(kernel: Kernel) -> tuple[str, str]:
+    """The source and the name of what adds up its columns."""
+    return columns_kernel(tuple(view.dtype.char for view in kernel.columns))
+
+
+def _compile(kernel: Kernel) -> None:
+    """So that it does not fail when others have run."""
+    _compiled(kernel.source, kernel.name).compile()
+    if kernel.columns:
+        _compiled(*_adding_up(kernel)).compile()
 
 
 @functools.lru_cache(maxsize=4096)

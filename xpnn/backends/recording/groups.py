@@ -25,8 +25,9 @@ from xpnn.backends.recording.shapes import cast
 from xpnn.trees import tree_map
 from xpnn.typing import Shape
 
-MOST_CALLS, MOST_ARRAYS = 200, 48  # of one kernel
+MOST_ARRAYS = 48  # of one kernel, what its calls make among them
 LONGEST_ROW = 16_384  # numbers: 16 in the registers of each of 1,024 threads
+MOST_NUMBERS = 80_000  # of one row in all arrays; about half of them are in registers at once
 ROW_SUMS = {np.add, np.maximum, np.minimum}
 
 
@@ -262,11 +263,13 @@ class Group:
             if walk.items != self.items and not (row and walk.items * row == self.items):
                 return None
         together = [*self.walks.values(), *walks]
-        if row and row > LONGEST_ROW and any(walk.sums == "rows" for walk in together):
+        views = [view for walk in together for view in walk.call.views()]
+        if len({view.memory for view in views}) > MOST_ARRAYS:
             return None
-        arrays = {view.memory for walk in together for view in walk.call.views()}
-        if len(together) > MOST_CALLS or len(arrays) > MOST_ARRAYS:
-            return None
+        if row and any(walk.sums == "rows" for walk in together):
+            whole = {view.memory for view in views if math.prod(view.shape) >= self.items}
+            if row > LONGEST_ROW or row * len(whole) > MOST_NUMBERS:
+                return None
         return row or 0
 
     def lies_right(self, walks: Iterable[Walk], row: int) -> bool:
@@ -290,7 +293,8 @@ def _under_same_item(view: View, reader: Walk, maker: Walk, items: int, row: int
     if reader.items != items:
         return _is_packed(view, reader.shape)
     rows = view._replace(shape=reader.shape[:-1], strides=view.strides[:-1])
-    return reader.row == row and view.strides[-1] == 0 and _is_packed(rows, rows.shape)
+    repeated = view.strides[-1:] == (0,)
+    return reader.row == row and repeated and _is_packed(rows, rows.shape)
 
 
 class Grouping:
