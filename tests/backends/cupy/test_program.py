@@ -253,8 +253,14 @@ def softmax_with_columns(x, mask):
     return shares, np.sum(shares * x, axis=0), np.sum(x, axis=0)
 
 
+def one_number(x, mask):
+    """A row of one, of which a number is made."""
+    one = np.sum(x[0, :1] * mask[0], axis=-1)
+    return one + mask[0, 0], one * x
+
+
 @pytest.mark.parametrize("row", [1, 31, 33, 129, 512, 513, 4_097, 8_193])
-@pytest.mark.parametrize("step", [masked_sums, softmax_with_columns])
+@pytest.mark.parametrize("step", [masked_sums, softmax_with_columns, one_number])
 def test_rows_of_any_length(step, row, backend):
     """By a warp, or by a block of up to 1,024 threads; of rows fewer than warps, or more."""
     import cupy

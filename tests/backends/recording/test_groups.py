@@ -114,7 +114,7 @@ def one_number_added_up(x):
 
 
 GROUPS = {
-    one_number_added_up: [["exp", "add"], ["add"]],
+    one_number_added_up: [["exp", "add", "add"]],
     softmax: [["maximum", "subtract", "exp", "add", "divide"]],
     norm_behind_product: ["matmul", ["add", "add", "subtract"], "matmul"],
     read_turned: [["exp", "add", "multiply"]],

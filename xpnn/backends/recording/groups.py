@@ -37,7 +37,7 @@ class Walk:
 
     Attributes:
         call: as recorded.
-        shape: of the domain, its axes in the order in which they lie in memory.
+        shape: of the domain, its axes in the order in which they lie in memory; one at least.
         operands: views of that shape, with strides of 0 where they are repeated, and constants.
         result: what is made, as a view of that shape; of a sum, of one number for each row or
             column.
@@ -64,7 +64,7 @@ class Walk:
     @property
     def row(self) -> int:
         """How long a row is."""
-        return self.shape[-1] if self.shape else 1
+        return self.shape[-1]
 
 
 def walk_of(call: Call, known: Callable[[Call], bool]) -> Walk | None:
@@ -82,7 +82,8 @@ def walk_of(call: Call, known: Callable[[Call], bool]) -> Walk | None:
     if call.function is np.reshape:
         shape = operands[0].shape
         result = result._replace(shape=shape, strides=_packed(shape, result))
-    shape = result.shape
+    shape = result.shape or (1,)  # a number is a row of one
+    result = _spread(result, shape)
     order = sorted(range(len(shape)), key=lambda axis: (-result.strides[axis], axis))
     result = _turned(result, order)
     if not _is_packed(result, result.shape) or result.nbytes != result.memory.nbytes:
@@ -293,8 +294,7 @@ def _under_same_item(view: View, reader: Walk, maker: Walk, items: int, row: int
     if reader.items != items:
         return _is_packed(view, reader.shape)
     rows = view._replace(shape=reader.shape[:-1], strides=view.strides[:-1])
-    repeated = view.strides[-1:] == (0,)
-    return reader.row == row and repeated and _is_packed(rows, rows.shape)
+    return reader.row == row and view.strides[-1] == 0 and _is_packed(rows, rows.shape)
 
 
 class Grouping:
