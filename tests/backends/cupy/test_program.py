@@ -292,6 +292,28 @@ def test_what_reads_a_value_is_refused(backend):
         np.testing.assert_array_equal(one, after[name])
 
 
+def test_what_cupy_has_not_is_refused_before_anything_runs(backend):
+    import cupy
+
+    fusing = Fusing(lambda: np.bitwise_or.reduce, frozenset(), backend)
+    with pytest.raises(NotRecordable, match="reductions by bitwise_or"):
+        fusing((cupy.ones((3, 2), "i"),))
+
+
+def test_constants_are_read_as_numbers(backend):
+    """In a kernel, in a product, and by a function of CuPy's."""
+    import cupy
+
+    def step(x):
+        return x * np.full((5, 3), 2, "f"), np.zeros((2, 5), "f") @ x, np.clip(x, np.array(0.5), 1)
+
+    x = draw((3,), 5, 0)
+    given = (cupy.asarray(x),)
+    fused = Fusing(lambda: step, frozenset(), backend)(given)
+    for found, wanted in zip(fused(*given), step(x), strict=True):
+        np.testing.assert_allclose(cupy.asnumpy(found), wanted, rtol=1e-6)
+
+
 def test_bfloat16_is_refused(backend):
     pytest.importorskip("ml_dtypes", reason="bfloat16 takes it")
     network = Network([Dense(3)], (4,), "cupy")

@@ -182,6 +182,17 @@ def test_what_lies_between_kernels_is_narrow():
         np.testing.assert_array_equal(one, wanted)
 
 
+def test_constants_of_one_number_take_no_more():
+    def step(x):
+        return x * np.full((12, 5), 3.0) + np.arange(5.0), np.matmul(np.zeros((2, 12)), x)
+
+    recording = record(step, ROWS)
+    grouping = Grouping(recording, known)
+    assert sorted(one.nbytes for one in grouping.constants.values()) == [8, 8, 40]
+    for one, wanted in zip(run(grouping, recording, [ROWS]), step(ROWS), strict=True):
+        np.testing.assert_array_equal(one, wanted)
+
+
 def test_a_part_that_is_written_over_is_refused():
     def step(x):
         held = np.exp(x)

@@ -19,6 +19,7 @@ from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
 from xpnn.backends.recording.groups import Group, Grouping
 from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.shapes import cast
+from xpnn.backends.recording.text import REDUCTIONS
 from xpnn.trees import leaves, tree_map
 from xpnn.typing import Array
 
@@ -60,9 +61,11 @@ class Program:
             self._constants = {
                 memory: backend.from_numpy(array) for memory, array in grouping.constants.items()
             }
-            for step in self.steps:
+            for step in self.steps:  # what is not to be had ends it here, before any has run
                 if isinstance(step, Kernel):
                     _compile(step)
+                else:
+                    _function_of(step, backend)
 
     def arranged(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments where the program reads them: those that it has joined side by side.
@@ -246,7 +249,7 @@ def _adding_up(kernel: Kernel) -> tuple[str, str]:
 
 
 def _compile(kernel: Kernel) -> None:
-    """So that it does not fail when others have run."""
+    """With what adds up its columns."""
     _compiled(kernel.source, kernel.name).compile()
     if kernel.columns:
         _compiled(*_adding_up(kernel)).compile()
@@ -308,6 +311,8 @@ def _function_of(call: Call, backend: Backend) -> Callable[..., Any]:
     }
     function = call.function
     if call.method == "reduce":
+        if function.__name__ not in REDUCTIONS:
+            raise NotRecordable(f"CuPy is not asked for reductions by {function.__name__}")
         return functools.partial(_reduced, backend, function)
     if function in own:
         return own[function]
@@ -333,10 +338,6 @@ def _reduced(backend: Backend, ufunc: Any, array: Array, **options: Any) -> Arra
     if ufunc is np.add and axis == tuple(range(array.ndim - 1)) and not keepdims:
         total: Array = backend.sums(None, features=True)(array)
         return total
-    names: dict[str, str] = {"maximum": "max", "minimum": "min", "multiply": "prod"}
-    names |= {"add": "sum", "logical_or": "any", "logical_and": "all"}
-    if ufunc.__name__ not in names:
-        raise NotRecordable(f"CuPy is not asked for reductions by {ufunc.__name__}")
     if ufunc is np.add:
         return backend.xp.sum(array, axis=axis, dtype=options.get("dtype"), keepdims=keepdims)
-    return getattr(cupy, names[ufunc.__name__])(array, axis=axis, keepdims=keepdims)
+    return getattr(cupy, REDUCTIONS[ufunc.__name__])(array, axis=axis, keepdims=keepdims)

@@ -445,18 +445,26 @@ def written_once(calls: Sequence[Call]) -> tuple[list[Call], dict[Memory, Memory
 
 
 def with_constants(calls: Sequence[Call]) -> tuple[list[Call], dict[Memory, np.ndarray]]:
-    """The same calls, of views in place of constant arrays; and what lies there."""
+    """The same calls, of views in place of constant arrays; and what lies there.
+
+    Of an array of one number, such as the zeros that rows are added to, there is that number.
+    """
     views: dict[Any, View] = {}
     arrays: dict[Memory, np.ndarray] = {}
 
     def change(leaf: Any) -> Any:
-        if not isinstance(leaf, np.ndarray) or not leaf.ndim:
+        if not isinstance(leaf, np.ndarray):
             return leaf
+        if not leaf.ndim:
+            return leaf[()]
         array = np.ascontiguousarray(leaf)
-        key = array.shape, array.dtype.char, array.tobytes()
+        strides = array.strides
+        if array.size and (array == array.flat[0]).all():
+            array, strides = array.reshape(-1)[:1], (0,) * leaf.ndim
+        key = leaf.shape, strides, array.dtype.char, array.tobytes()
         if key not in views:
             memory = Memory(array.nbytes)
-            views[key] = View(memory, 0, array.shape, array.strides, array.dtype)
+            views[key] = View(memory, 0, leaf.shape, strides, array.dtype)
             arrays[memory] = array
         return views[key]
 
