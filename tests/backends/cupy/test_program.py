@@ -279,13 +279,30 @@ class Peeking(Dense):
         return super().forward(x, training)
 
 
-def test_what_reads_a_value_is_refused(backend):
-    network = Network([Peeking(3)], (4,), "cupy")
+class CallingCupy(Dense):
+    def forward(self, x, training=False):
+        import cupy
+
+        return super().forward(cupy.tanh(x), training)
+
+
+class AskingForAPointer(Dense):
+    def forward(self, x, training=False):
+        assert x.data.ptr
+        return super().forward(x, training)
+
+
+REFUSED = {Peeking: "'sum'", CallingCupy: "CuPy's arrays .*TypeError", AskingForAPointer: "'data'"}
+
+
+@pytest.mark.parametrize("layer", REFUSED)
+def test_what_cannot_be_recorded_is_refused(layer, backend):
+    network = Network([layer(3)], (4,), "cupy")
     trainer = Trainer(network, mean_squared_error, Adam(), compile="fused")
     x, y = np.ones((2, 4), np.float32), np.ones((2, 3), np.float32)
     trainer.step(x, y)
     before = trainer.network.numpy_arrays()
-    with pytest.raises(CompileError, match=r"compile='fused' asked .*'sum'"):
+    with pytest.raises(CompileError, match=rf"compile='fused' asked .*{REFUSED[layer]}"):
         trainer.step(x, y)
     after = trainer.network.numpy_arrays()
     for name, one in before.items():

@@ -7,6 +7,7 @@ import numpy as np
 
 from xpnn.backends.cupy.program import Program
 from xpnn.backends.portable.base import Backend
+from xpnn.backends.recording.calls import NotRecordable
 from xpnn.backends.recording.recording import Recording
 from xpnn.trees import Structure
 
@@ -34,5 +35,12 @@ class Fusing:
         form = Structure(arguments)
         given = form.flatten(arguments)
         blanks = [np.empty(one.shape, one.dtype) if hasattr(one, "dtype") else one for one in given]
-        recording = Recording(self.recorded(), form, blanks, self.donate)
+        try:
+            recording = Recording(self.recorded(), form, blanks, self.donate)
+        except (TypeError, AttributeError) as error:
+            kind = type(error).__name__
+            raise NotRecordable(
+                f"what ran on CuPy's arrays does not take what stands for them while calls are "
+                f"recorded ({kind}: {error})"
+            ) from error
         return Program(recording, self.backend)

@@ -561,7 +561,8 @@ def literal(value: Any, dtype: Any) -> str:
     if dtype.kind == "b":
         return str(value).lower()
     if dtype.kind in "iu":
-        return f"({register(dtype)}){value}LL" if value >= 0 else f"({register(dtype)})({value}LL)"
+        suffix = "ULL" if dtype.kind == "u" else "LL"
+        return f"({register(dtype)})({value}{suffix})"
     suffix = "" if dtype.char == "d" else "f"
     if math.isnan(value):
         return f"({register(dtype)})NAN"
