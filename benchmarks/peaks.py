@@ -379,7 +379,7 @@ def main(arguments: list[str] | None = None) -> None:
         print("| MB | numpy, first step | later | call by call | torch | PyTorch |")
         print("|---|--:|--:|--:|--:|--:|")
         for title in (one for one in ON_CPU if options.works in one):
-            with multiprocessing.Pool(1) as process:
+            with multiprocessing.get_context("spawn").Pool(1) as process:
                 sizes = process.apply(on_cpu, (title,))
             cells = " | ".join(f"{size / 1e6:.1f}" for size in sizes)
             print(f"| {title} | {cells} |", flush=True)
@@ -390,7 +390,7 @@ def main(arguments: list[str] | None = None) -> None:
     for title in SMALL if options.small else WORKS:
         for precision in options.precisions.split(",") if options.works in title else ():
             name = f"{title}, {precision}"
-            with multiprocessing.Pool(1) as process:
+            with multiprocessing.get_context("spawn").Pool(1) as process:
                 phases, peer = process.apply(counted, (title, precision, options.sides))
             print(row(name, phases, peer), flush=True)
             for phase, one in (phases or {}).items() if options.alive else ():

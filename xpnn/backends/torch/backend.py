@@ -18,7 +18,7 @@ from xpnn.backends.torch.compiling import TracedStep
 from xpnn.backends.torch.elementwise import in_float32
 from xpnn.backends.torch.memory import storages_followed
 from xpnn.errors import BackendUnavailable, Change, DataError
-from xpnn.numerics import HOST, LONGEST_SUM
+from xpnn.numerics import HOST, LONGEST_SUM, widened
 from xpnn.typing import Array, Namespace
 
 WRITTEN = {"float32": "float", "int64": "long"}
@@ -226,7 +226,10 @@ class TorchBackend(Backend):
         groups: int = 1,
         bias: Array | None = None,
     ) -> Array:
-        dZ = convolution.input_gradient(delta, W, slides, groups, self)
+        dtype = delta.dtype
+        if self.on_host:  # some processors add up halves in halves
+            delta, W = widened(delta, self.xp), widened(W, self.xp)
+        dZ = convolution.input_gradient(delta, W, slides, groups, self).to(dtype)
         return dZ if bias is None else dZ + bias
 
     def convolve_kernel_gradient(
@@ -252,10 +255,11 @@ class TorchBackend(Backend):
     def average_pool_gradient(
         self, delta: Array, slides: Sequence[Slide], count_padding: bool = False
     ) -> Array:
-        dZ = pooling.average_pool_gradient(delta, slides, count_padding)
+        wide = widened(delta, self.xp)  # halves would be added up in halves
+        dZ = pooling.average_pool_gradient(wide, slides, count_padding)
         if dZ is None:
             return super().average_pool_gradient(delta, slides, count_padding)
-        return dZ
+        return dZ.to(delta.dtype)
 
     def prefers_weights(
         self,
