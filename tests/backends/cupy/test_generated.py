@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.backends.recording.test_recording import record
-from xpnn.backends.cupy.generated import is_known, kernel_of
+from xpnn.backends.cupy.formulas import is_known
+from xpnn.backends.cupy.generated import kernel_of
 from xpnn.backends.recording.groups import Grouping
 
 

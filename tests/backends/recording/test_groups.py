@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
 from tests.backends.recording.test_recording import record
-from xpnn.backends.recording.calls import NotRecordable, View
+from xpnn.backends.recording.calls import Memory, NotRecordable, View
 from xpnn.backends.recording.groups import Grouping
 from xpnn.backends.recording.shapes import cast
 from xpnn.trees import leaves, tree_map
@@ -191,6 +191,23 @@ def test_constants_of_one_number_take_no_more():
     assert sorted(one.nbytes for one in grouping.constants.values()) == [8, 8, 40]
     for one, wanted in zip(run(grouping, recording, [ROWS]), step(ROWS), strict=True):
         np.testing.assert_array_equal(one, wanted)
+
+
+def test_the_same_step_has_the_same_kernels(monkeypatch):
+    """Wherever its memory happens to lie: which readers of one size are joined is settled."""
+
+    def step(a, b, c):
+        made = [np.exp(one @ one) for one in (a, b, c)]
+        turned = [one.T for one in made]
+        pairs = [one + other for one in made for other in turned]
+        return *pairs, *(one * other for one in turned for other in (a, b, c))
+
+    given = [np.ones((12, 12)) for _ in range(3)]
+    found = set()
+    for seed in range(10):
+        monkeypatch.setattr(Memory, "__hash__", lambda self, seed=seed: hash((seed, id(self))))
+        found.add(str(kernels(step, *given)))
+    assert len(found) == 1
 
 
 def test_a_part_that_is_written_over_is_refused():

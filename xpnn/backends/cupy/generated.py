@@ -17,56 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.recording.calls import Call, Memory, View
+from xpnn.backends.cupy.formulas import (
+    FORMULAS,
+    SUMS,
+    TYPES,
+    converted,
+    literal,
+    name_of,
+    operand_dtypes,
+    register,
+)
+from xpnn.backends.recording.calls import Memory, View
 from xpnn.backends.recording.groups import Group, Walk
 from xpnn.backends.recording.shapes import cast
 from xpnn.typing import Shape
-
-TYPES = {
-    "?": "bool",
-    "b": "signed char",
-    "B": "unsigned char",
-    "h": "short",
-    "H": "unsigned short",
-    "i": "int",
-    "I": "unsigned int",
-    "l": "long long",
-    "L": "unsigned long long",
-    "q": "long long",
-    "Q": "unsigned long long",
-    "e": "__half",
-    "f": "float",
-    "d": "double",
-}
-FORMULAS = {
-    "add": "{} + {}",
-    "subtract": "{} - {}",
-    "multiply": "{} * {}",
-    "divide": "{} / {}",
-    "negative": "-{}",
-    "square": "{0} * {0}",
-    "reciprocal": "1 / {}",
-    "abs": "fabs({})",
-    "greater": "{} > {}",
-    "greater_equal": "{} >= {}",
-    "less": "{} < {}",
-    "less_equal": "{} <= {}",
-    "equal": "{} == {}",
-    "not_equal": "{} != {}",
-    "logical_and": "{} && {}",
-    "logical_or": "{} || {}",
-    "logical_not": "!{}",
-    "maximum": "xpnn_max({}, {})",
-    "minimum": "xpnn_min({}, {})",
-    "isfinite": "isfinite({})",
-    **{name: f"{name}({{}})" for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "floor")},
-    **{name: f"{name}({{}})" for name in ("sin", "cos", "erfc")},
-    "absolute": "fabs({})",
-    "power": "pow({}, {})",
-    "sign": "xpnn_sign({})",
-}
-OF_FLOATS = {"divide", "reciprocal", "abs", "absolute", "sign", "power", "square"}
-"""What these do with integers is not what the formula says."""
 
 PREAMBLE = """
 #include <cuda_fp16.h>
@@ -108,37 +72,11 @@ template <typename T> __device__ T xpnn_over_block(T value, T (*both)(T, T), T n
     return value;
 }
 """
-SUMS: dict[Any, tuple[str, str]] = {
-    np.add: ("xpnn_add", "0"),
-    np.maximum: ("xpnn_max", "-INFINITY"),
-    np.minimum: ("xpnn_min", "INFINITY"),
-}
 WARP, WARPS, MOST_THREADS = 32, 8, 1024
 THREADS, BLOCKS = 256, 4096  # of a loop over items; so many blocks fill a GPU several times
 LONGEST_OF_WARP, EACH = 512, 8  # numbers of a row for one warp; for each thread of a block
 STRETCH = 128  # columns of a warp where no row is added up
 FILLED, ROWS_EACH = 1056, 4  # blocks that add up columns, and rows of each warp in them, at least
-
-
-def is_known(call: Call) -> bool:
-    """Whether a kernel can do what the call does."""
-    dtypes = {view.dtype.char for view in call.views()}
-    if not dtypes <= TYPES.keys():
-        return False
-    if call.function in (cast, np.where, np.reshape):
-        return not call.options
-    if call.method == "reduce":
-        return call.function in SUMS
-    name = name_of(call)
-    if name not in FORMULAS:
-        return False
-    floats = all(view.dtype.kind == "f" for view in call.views())
-    return floats or name not in OF_FLOATS
-
-
-def name_of(call: Call) -> str:
-    """By which formulas are found; ``erfc`` is a method of a backend."""
-    return getattr(call.function, "__name__", "")
 
 
 @dataclass(frozen=True)
@@ -526,59 +464,10 @@ __device__ void xpnn_columns(const T* rows, U* target, const int count, const in
 """
 
 
-def operand_dtypes(call: Call) -> list[Any]:
-    """In which dtypes a ufunc reads its operands."""
-    if not isinstance(call.function, np.ufunc):
-        return [view.dtype for view in call.reads()]
-    kinds = [
-        type(one)
-        if type(one) in (int, float)
-        else np.asarray(one).dtype
-        if not isinstance(one, View)
-        else one.dtype
-        for one in call.arguments
-    ]
-    return list(call.function.resolve_dtypes((*kinds, None)))[: len(kinds)]
-
-
-def register(dtype: Any) -> str:
-    """The type in which a value of that dtype is worked with."""
-    return "float" if dtype.char == "e" else TYPES[dtype.char]
-
-
-def converted(value: str, given: Any, wanted: Any) -> str:
-    """A value of one dtype in another."""
-    if wanted.char == "?":
-        return f"{value} != 0"
-    if wanted.char == "e" and given.char != "e":
-        return f"__half2float(__float2half((float){value}))"
-    return f"({register(wanted)}){value}"
-
-
-def literal(value: Any, dtype: Any) -> str:
-    """A constant in CUDA."""
-    value = np.asarray(value).astype(dtype).item()
-    if dtype.kind == "b":
-        return str(value).lower()
-    if dtype.kind in "iu":
-        suffix = "ULL" if dtype.kind == "u" else "LL"
-        return f"({register(dtype)})({value}{suffix})"
-    suffix = "" if dtype.char == "d" else "f"
-    if math.isnan(value):
-        return f"({register(dtype)})NAN"
-    if math.isinf(value):
-        return f"({register(dtype)})({'-' if value < 0 else ''}INFINITY)"
-    text = repr(np.float32(value).item() if suffix else value)
-    text = text if {".", "e"} & set(text) else f"{text}.0"
-    return f"({text}{suffix})" if value < 0 else f"{text}{suffix}"
-
-
 def offset(view: View, shape: Shape, index: str) -> str:
     """Where an item of a view lies, by its number in a domain of that shape, in items."""
     size = view.dtype.itemsize
-    axes: list[
-        tuple[int, int]
-    ] = []  # length and distance, neighbours that go on in one step joined
+    axes: list[tuple[int, int]] = []  # lengths and distances; what goes on in one step is one
     for length, stride in zip(shape, view.strides, strict=True):
         if length == 1:
             continue

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xpnn.backends.cupy.generated import Kernel, columns_kernel, is_known, kernel_of
+from xpnn.backends.cupy.formulas import is_known
+from xpnn.backends.cupy.generated import Kernel, columns_kernel, kernel_of
 from xpnn.backends.cupy.kernels import concat, stack
 from xpnn.backends.cupy.products import multiply_into
 from xpnn.backends.portable.base import Backend

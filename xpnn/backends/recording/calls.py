@@ -41,8 +41,8 @@ class View(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether it is all of its memory, in the order of the axes."""
-        packed = _packed(self.shape, self.dtype.itemsize)
-        return self.nbytes == self.memory.nbytes and self.strides == packed
+        strides = packed(self.shape, self.dtype.itemsize)
+        return self.nbytes == self.memory.nbytes and self.strides == strides
 
 
 class Slot(NamedTuple):
@@ -124,7 +124,7 @@ class Call:
         )
 
 
-def _packed(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+def packed(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
     """The strides of an array that fills its memory in the order of its axes."""
     strides, step = [], itemsize
     for length in reversed(shape):

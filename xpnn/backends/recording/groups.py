@@ -12,21 +12,27 @@ but for what the kernel makes itself.
 import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
+from xpnn.backends.recording.calls import Call, Memory, View, packed
 from xpnn.backends.recording.lifetimes import needed
 from xpnn.backends.recording.pieces import in_pieces
 from xpnn.backends.recording.recording import Recording
+from xpnn.backends.recording.rewriting import (
+    LONGEST_ROW,
+    is_widening,
+    sums_by_rows,
+    widened_where_read,
+    with_constants,
+    written_once,
+)
 from xpnn.backends.recording.shapes import cast
-from xpnn.trees import tree_map
 from xpnn.typing import Shape
 
 MOST_ARRAYS = 48  # of one kernel, what its calls make among them
-LONGEST_ROW = 16_384  # numbers: 16 in the registers of each of 1,024 threads
 MOST_NUMBERS = 80_000  # of one row in all arrays; about half of them are in registers at once
 ROW_SUMS = {np.add, np.maximum, np.minimum}
 
@@ -81,7 +87,7 @@ def walk_of(call: Call, known: Callable[[Call], bool]) -> Walk | None:
         operands = operands[:1]
     if call.function is np.reshape:
         shape = operands[0].shape
-        result = result._replace(shape=shape, strides=_packed(shape, result))
+        result = result._replace(shape=shape, strides=packed(shape, result.dtype.itemsize))
     shape = result.shape or (1,)  # a number is a row of one
     result = _spread(result, shape)
     order = sorted(range(len(shape)), key=lambda axis: (-result.strides[axis], axis))
@@ -121,7 +127,7 @@ def _sum_along(call: Call, result: View) -> Walk | None:
         if len(domain) < len(shape):
             if not _is_packed(array, shape):
                 return None
-            array = array._replace(shape=domain, strides=_packed(domain, array))
+            array = array._replace(shape=domain, strides=packed(domain, array.dtype.itemsize))
         columns = result._replace(shape=domain[-1:], strides=(result.dtype.itemsize,))
         return Walk(call, domain, [array], columns, sums="columns")
     return None
@@ -142,17 +148,9 @@ def _turned(view: View, order: Sequence[int]) -> View:
     return view._replace(shape=shape, strides=strides)
 
 
-def _packed(shape: Shape, view: View) -> Shape:
-    strides, step = [], view.dtype.itemsize
-    for length in reversed(shape):
-        strides.append(step)
-        step *= length
-    return tuple(reversed(strides))
-
-
 def _is_packed(view: View, shape: Shape) -> bool:
     """Whether items lie behind each other, axis for axis."""
-    pairs = zip(shape, view.strides, _packed(shape, view), strict=True)
+    pairs = zip(shape, view.strides, packed(shape, view.dtype.itemsize), strict=True)
     return view.offset == 0 and all(n == 1 or has == wants for n, has, wants in pairs)
 
 
@@ -231,9 +229,10 @@ class Group:
         (call,) = self.calls.values()
         return call
 
-    def reads(self) -> set[Memory]:
-        """What it reads, its own results among it."""
-        return {view.memory for call in self.calls.values() for view in call.reads()}
+    def reads(self) -> list[Memory]:
+        """What it reads, its own results among it, in the order of the calls."""
+        calls = (self.calls[number] for number in sorted(self.calls))
+        return list(dict.fromkeys(view.memory for call in calls for view in call.reads()))
 
     def writes(self) -> dict[Memory, View]:
         """What it makes."""
@@ -414,146 +413,3 @@ class Grouping:
             for view in call.writes():
                 self._owner[view.memory] = large
         return large
-
-
-# Calls that are made to fit -----------------------------------------------------------------------
-
-
-def written_once(calls: Sequence[Call]) -> tuple[list[Call], dict[Memory, Memory]]:
-    """The same calls, each into memory of its own; and where what was written over lies then.
-
-    Raises:
-        NotRecordable: a part of an array is written over.
-    """
-    now: dict[Memory, Memory] = {}
-
-    def current(view: View) -> View:
-        return view._replace(memory=now.get(view.memory, view.memory))
-
-    found = []
-    for call in calls:
-        reads = call.with_views(current)
-        if not call.in_place:
-            found.append(reads)
-            continue
-        (target,) = call.results
-        if target.nbytes != target.memory.nbytes:
-            raise NotRecordable("a part of an array is written over")
-        now[target.memory] = Memory(target.memory.nbytes)
-        found.append(replace(reads, results=[current(target)], in_place=False))
-    return found, now
-
-
-def with_constants(calls: Sequence[Call]) -> tuple[list[Call], dict[Memory, np.ndarray]]:
-    """The same calls, of views in place of constant arrays; and what lies there.
-
-    Of an array of one number, such as the zeros that rows are added to, there is that number.
-    """
-    views: dict[Any, View] = {}
-    arrays: dict[Memory, np.ndarray] = {}
-
-    def change(leaf: Any) -> Any:
-        if not isinstance(leaf, np.ndarray):
-            return leaf
-        if not leaf.ndim:
-            return leaf[()]
-        array = np.ascontiguousarray(leaf)
-        strides = array.strides
-        if array.size and (array == array.flat[0]).all():
-            array, strides = array.reshape(-1)[:1], (0,) * leaf.ndim
-        key = leaf.shape, strides, array.dtype.char, array.tobytes()
-        if key not in views:
-            memory = Memory(array.nbytes)
-            views[key] = View(memory, 0, leaf.shape, strides, array.dtype)
-            arrays[memory] = array
-        return views[key]
-
-    changed = [
-        replace(
-            call, arguments=tree_map(change, call.arguments), options=tree_map(change, call.options)
-        )
-        for call in calls
-    ]
-    return changed, arrays
-
-
-def sums_by_rows(calls: Sequence[Call]) -> list[Call]:
-    """Sums of all numbers as sums of rows, and then of these; of two axes in turn as one sum."""
-    found: list[Call] = []
-    readers: dict[Memory, int] = {}
-    for call in calls:
-        for view in call.reads():
-            readers[view.memory] = readers.get(view.memory, 0) + 1
-    makers: dict[Memory, Call] = {}
-    for call in calls:
-        for one in _resummed(call, makers, readers):
-            found.append(one)
-            makers |= {view.memory: one for view in one.writes()}
-    return found
-
-
-def _resummed(call: Call, makers: dict[Memory, Call], readers: dict[Memory, int]) -> list[Call]:
-    if call.method != "reduce" or call.function is not np.add or call.in_place:
-        return [call]
-    (array,), (result,) = call.arguments, call.results
-    if not isinstance(array, View) or array.dtype.kind != "f" or array.dtype != result.dtype:
-        return [call]
-    axis = call.options.get("axis", 0)
-    if axis is None and len(array.shape) > 1 and array.shape[-1] <= LONGEST_ROW:
-        shape = *array.shape[:-1], 1
-        memory = Memory(math.prod(shape) * array.dtype.itemsize)
-        rows = View(memory, 0, shape, (), array.dtype)
-        rows = rows._replace(strides=_packed(shape, rows))
-        first = replace(
-            call, options={**call.options, "axis": -1, "keepdims": True}, results=[rows]
-        )
-        return [first, replace(call, arguments=(rows,))]
-    earlier = makers.get(array.memory)
-    if (
-        axis == 0
-        and len(array.shape) == 2
-        and earlier is not None
-        and earlier.method == "reduce"
-        and earlier.function is np.add
-        and earlier.options.get("axis", 0) == 0
-        and readers.get(array.memory) == 1
-        and earlier.arguments[0].shape[-1] == array.shape[-1]
-        and not call.options.get("keepdims")
-    ):
-        (source,) = earlier.arguments
-        axes = tuple(range(len(source.shape) - 1))
-        return [replace(call, arguments=(source,), options={**call.options, "axis": axes})]
-    return [call]
-
-
-def widened_where_read(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
-    """Casts to a wider dtype once for each call that reads the result.
-
-    So what lies in memory is what was cast: halves, booleans.
-    """
-    casts: dict[Memory, Call] = {}
-    found: list[Call] = []
-    for call in calls:
-        own: dict[Memory, Memory] = {}
-        for view in call.reads():
-            cast_call = casts.get(view.memory)
-            if cast_call is not None and view.memory not in own:
-                own[view.memory] = Memory(view.memory.nbytes)
-                found.append(_moved(cast_call, own))
-        call = _moved(call, own)
-        if is_widening(call) and call.results[0].memory not in kept:
-            casts[call.results[0].memory] = call
-        else:
-            found.append(call)
-    return found
-
-
-def is_widening(call: Call) -> bool:
-    """Whether it is a cast to a dtype of more bytes."""
-    if call.function is not cast or not isinstance(call.arguments[0], View):
-        return False
-    return call.arguments[0].dtype.itemsize < call.results[0].dtype.itemsize
-
-
-def _moved(call: Call, now: dict[Memory, Memory]) -> Call:
-    return call.with_views(lambda view: view._replace(memory=now.get(view.memory, view.memory)))

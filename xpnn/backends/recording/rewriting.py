@@ -1,0 +1,157 @@
+"""The calls of a recording as kernels want them.
+
+Each array is written once, constants lie in memory as all else does, sums go along rows or columns,
+and casts to wider numbers stand with those who read them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View, packed
+from xpnn.backends.recording.shapes import cast
+from xpnn.trees import tree_map
+
+LONGEST_ROW = 16_384  # numbers: 16 in the registers of each of 1,024 threads
+
+
+def written_once(calls: Sequence[Call]) -> tuple[list[Call], dict[Memory, Memory]]:
+    """The same calls, each into memory of its own; and where what was written over lies then.
+
+    Raises:
+        NotRecordable: a part of an array is written over.
+    """
+    now: dict[Memory, Memory] = {}
+
+    def current(view: View) -> View:
+        return view._replace(memory=now.get(view.memory, view.memory))
+
+    found = []
+    for call in calls:
+        reads = call.with_views(current)
+        if not call.in_place:
+            found.append(reads)
+            continue
+        (target,) = call.results
+        if target.nbytes != target.memory.nbytes:
+            raise NotRecordable("a part of an array is written over")
+        now[target.memory] = Memory(target.memory.nbytes)
+        found.append(replace(reads, results=[current(target)], in_place=False))
+    return found, now
+
+
+def with_constants(calls: Sequence[Call]) -> tuple[list[Call], dict[Memory, np.ndarray]]:
+    """The same calls, of views in place of constant arrays; and what lies there.
+
+    Of an array of one number, such as the zeros that rows are added to, there is that number.
+    """
+    views: dict[Any, View] = {}
+    arrays: dict[Memory, np.ndarray] = {}
+
+    def change(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        if not leaf.ndim:
+            return leaf[()]
+        array = np.ascontiguousarray(leaf)
+        strides = array.strides
+        if array.size and (array == array.flat[0]).all():
+            array, strides = array.reshape(-1)[:1], (0,) * leaf.ndim
+        key = leaf.shape, strides, array.dtype.char, array.tobytes()
+        if key not in views:
+            memory = Memory(array.nbytes)
+            views[key] = View(memory, 0, leaf.shape, strides, array.dtype)
+            arrays[memory] = array
+        return views[key]
+
+    changed = [
+        replace(
+            call, arguments=tree_map(change, call.arguments), options=tree_map(change, call.options)
+        )
+        for call in calls
+    ]
+    return changed, arrays
+
+
+def sums_by_rows(calls: Sequence[Call]) -> list[Call]:
+    """Sums of all numbers as sums of rows, and then of these; of two axes in turn as one sum."""
+    found: list[Call] = []
+    readers: dict[Memory, int] = {}
+    for call in calls:
+        for view in call.reads():
+            readers[view.memory] = readers.get(view.memory, 0) + 1
+    makers: dict[Memory, Call] = {}
+    for call in calls:
+        for one in _resummed(call, makers, readers):
+            found.append(one)
+            makers |= {view.memory: one for view in one.writes()}
+    return found
+
+
+def _resummed(call: Call, makers: dict[Memory, Call], readers: dict[Memory, int]) -> list[Call]:
+    if call.method != "reduce" or call.function is not np.add or call.in_place:
+        return [call]
+    (array,), (result,) = call.arguments, call.results
+    if not isinstance(array, View) or array.dtype.kind != "f" or array.dtype != result.dtype:
+        return [call]
+    axis = call.options.get("axis", 0)
+    if axis is None and len(array.shape) > 1 and array.shape[-1] <= LONGEST_ROW:
+        shape = *array.shape[:-1], 1
+        memory = Memory(math.prod(shape) * array.dtype.itemsize)
+        rows = View(memory, 0, shape, packed(shape, array.dtype.itemsize), array.dtype)
+        first = replace(
+            call, options={**call.options, "axis": -1, "keepdims": True}, results=[rows]
+        )
+        return [first, replace(call, arguments=(rows,))]
+    earlier = makers.get(array.memory)
+    if (
+        axis == 0
+        and len(array.shape) == 2
+        and earlier is not None
+        and earlier.method == "reduce"
+        and earlier.function is np.add
+        and earlier.options.get("axis", 0) == 0
+        and readers.get(array.memory) == 1
+        and earlier.arguments[0].shape[-1] == array.shape[-1]
+        and not call.options.get("keepdims")
+    ):
+        (source,) = earlier.arguments
+        axes = tuple(range(len(source.shape) - 1))
+        return [replace(call, arguments=(source,), options={**call.options, "axis": axes})]
+    return [call]
+
+
+def widened_where_read(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+    """Casts to a wider dtype once for each call that reads the result.
+
+    So what lies in memory is what was cast: halves, booleans.
+    """
+    casts: dict[Memory, Call] = {}
+    found: list[Call] = []
+    for call in calls:
+        own: dict[Memory, Memory] = {}
+        for view in call.reads():
+            cast_call = casts.get(view.memory)
+            if cast_call is not None and view.memory not in own:
+                own[view.memory] = Memory(view.memory.nbytes)
+                found.append(_moved(cast_call, own))
+        call = _moved(call, own)
+        if is_widening(call) and call.results[0].memory not in kept:
+            casts[call.results[0].memory] = call
+        else:
+            found.append(call)
+    return found
+
+
+def is_widening(call: Call) -> bool:
+    """Whether it is a cast to a dtype of more bytes."""
+    if call.function is not cast or not isinstance(call.arguments[0], View):
+        return False
+    return call.arguments[0].dtype.itemsize < call.results[0].dtype.itemsize
+
+
+def _moved(call: Call, now: dict[Memory, Memory]) -> Call:
+    return call.with_views(lambda view: view._replace(memory=now.get(view.memory, view.memory)))
