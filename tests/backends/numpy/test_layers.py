@@ -11,7 +11,8 @@ from tests.layers.table import Ids, each_layer
 from tests.losses.table import each_loss
 from tests.optimizers.table import each_optimizer
 from xpnn import mean_squared_error
-from xpnn.layers import Dense, Dropout, Flatten, GaussianNoise, Tanh
+from xpnn.backends.numpy import backend
+from xpnn.layers import LSTM, Dense, Dropout, Flatten, GaussianNoise, Tanh
 from xpnn.network import Network
 from xpnn.optimizers import Adam, ClipByGlobalNorm, ClipByValue, Exponential
 from xpnn.training import Trainer
@@ -73,6 +74,12 @@ def test_layer(make, input_shape):
         for seed, size in enumerate(SIZES)
     ]
     check(network, mean_squared_error, lambda: Adam(0.01, epsilon=1e-2), batches)
+
+
+def test_sweeps_that_would_go_by_blocks_are_recorded_as_a_whole():
+    """An LSTM's first memory is a constant beside arrays of the recording."""
+    with patch.object(backend, "BLOCK", 4):
+        test_layer(lambda: LSTM(5), (3, 4))
 
 
 EXACT = {"rtol": 1e-12, "atol": 1e-13}

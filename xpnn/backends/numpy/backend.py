@@ -19,7 +19,7 @@ from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.sliding import inside, part
 from xpnn.backends.portable.sums import with_sums_by_blocks
 from xpnn.backends.recording.shapes import blank
-from xpnn.backends.recording.stand_ins import Recorded, value_of
+from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, value_of
 from xpnn.backends.recording.tape import recordable
 from xpnn.errors import BackendUnavailable, Change, DataError
 from xpnn.numerics import LONGEST_SUM
@@ -224,8 +224,10 @@ def _is_full(argument: Any) -> bool:
 
 
 def _same_layout(arguments: Sequence[Any]) -> bool:
-    """Whether the arrays can be read as flat runs of one length."""
+    """Whether the arrays can be read as flat runs of one length; of a recording none can."""
     full = [a for a in arguments if _is_full(a)]
+    if any(isinstance(a, Recorded | RecordedNumber) for a in arguments):
+        return False
     return all(a.shape == full[0].shape and a.flags.c_contiguous for a in full)
 
 
