@@ -18,7 +18,7 @@ def cupy_that_attends():
     backend._cudnn = Cudnn(cudnn, backend.device.id)
     backend._cudnn.attends = True
     shape, strides = (1, 1, 8, 8), ((64, 8, 8, 1),) * 5
-    back = Pass("sdpa_backward", shape, shape, strides, 1.0, False, "float16", False)
+    back = Pass("sdpa_backward", shape, shape, strides, 1.0, False, False, "float16", False)
     if backend._cudnn.plan(back) is None:
         pytest.skip("this cuDNN works no gradients of attention out")
     backend._cudnn.plan.cache_clear()

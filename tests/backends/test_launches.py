@@ -133,14 +133,25 @@ def test_a_layer_launches_no_more_than_that(rng, count, name):
     assert_launches(rng, count, make(), *rest)
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True}])
-@pytest.mark.parametrize(
-    ("attends", "forward", "backward"), [(True, (4, 2), (11, 4)), (False, None, (22, 8))]
-)
+# the same in half precision, in a training step: its options, whether it is masked, by its weights
+# and by cuDNN
+IN_HALVES = {
+    "MultiHeadAttention, float16": ({}, False, ((15, 4), (22, 8)), ((5, 2), (12, 4))),
+    "MultiHeadAttention, causal, float16": (
+        *({"causal": True}, False),
+        *(((16, 4), (22, 8)), ((5, 2), (12, 4))),
+    ),
+    "MultiHeadAttention, masked, float16": ({}, True, ((19, 4), (22, 8)), ((15, 2), (26, 4))),
+}
+
+
+@pytest.mark.parametrize("attends", [False, True])
+@pytest.mark.parametrize("name", IN_HALVES)
 def test_attention_in_half_precision_launches_no_more_than_that(
-    rng, count, monkeypatch, cupy_that_attends, options, attends, forward, backward
+    rng, count, monkeypatch, cupy_that_attends, name, attends
 ):
-    """In a training step, beside one operation of cuDNN's each way, or by all of its weights."""
+    options, masked, *both = IN_HALVES[name]
+    forward, backward = both[attends]
     asked, cudnn = [], cupy_that_attends._cudnn
     monkeypatch.setattr(cudnn, "attends", attends)
     monkeypatch.setattr(cudnn, "run", lambda plan, arrays: asked.append(plan))
@@ -148,9 +159,13 @@ def test_attention_in_half_precision_launches_no_more_than_that(
     network = Network([layer], (6, 16), cupy_that_attends, dtype="float16", seed=0)
     layer.inspected, root = False, network.root
     x, delta = (network.asarray(rng.standard_normal((4, 6, 16))) for _ in range(2))
-    assert count(lambda: root.forward(x, True)) == (forward or (16 if options else 15, 4))
+    if masked:
+        layer.cache["mask"] = network.backend.asarray(rng.random((4, 6)) < 0.5)
+    launches, products = count(lambda: root.forward(x, True))
+    assert (launches + attends, products) == forward  # an operation of cuDNN's is asked for alone
     root.forward(x, True)  # what a captured forward has kept was never worked out
-    assert count(lambda: root.backward(delta)) == backward
+    launches, products = count(lambda: root.backward(delta))
+    assert (launches + attends, products) == backward
     assert len(asked) == (5 if attends else 0)  # each is counted in two calls
 
 
@@ -179,6 +194,8 @@ def test_the_page_lists_these():
     rows = {name: numbers for name, (_, _, *numbers) in LAYERS.items()}
     for name, (_, _, *both) in SLIDING.items():
         rows[name], rows[f"{name}, without cuDNN"] = both
+    for name, (_, _, *both) in IN_HALVES.items():
+        rows[name], rows[f"{name}, by cuDNN"] = both
     for name, numbers in rows.items():
         assert f"| {name} | {listed(numbers)} |\n" in page
 

@@ -15,6 +15,7 @@ from xpnn import (
     Embedding,
     Flatten,
     LearnedPositions,
+    Masked,
     MixedPrecision,
     MultiHeadAttention,
     Network,
@@ -79,6 +80,10 @@ CASES = {
     "across": Case(5, 12, d=16),
     "one query": Case(1, 9, d=8),
     "long, causal": Case(300, d=64, causal=True),
+    "masked": Case(8, d=8, seen=(slice(0, 5), slice(0, 8))),
+    "masked here and there": Case(37, d=16, heads=3, seen=(slice(1, None, 3), slice(4, 30))),
+    "across, masked": Case(5, 12, d=16, seen=(slice(3, 9), slice(0, None, 2))),
+    "a sequence without keys": Case(9, d=8, seen=(slice(0, 0), slice(0, 4))),
 }
 SERVED = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -90,8 +95,13 @@ def test_it_serves_halves(place, rng, refusals, monkeypatch, case, dtype):
         monkeypatch.setattr(Base, name, None)
     arrays = in_half(case, rng, dtype)
     Q, K, V, _ = given = [place.asarray(one, dtype) for one in arrays]
-    assert not place.prefers_weights(Q, K, V, **case.options())
-    assert_near(both_ways(place, case, given), by_the_formula(case, *arrays), ROUNDINGS[dtype])
+    assert not place.prefers_weights(Q, K, V, **case.options(), mask=case.mask())
+    found, wanted = both_ways(place, case, given), by_the_formula(case, *arrays)
+    assert_near(found, wanted, ROUNDINGS[dtype])
+    for one, right in zip(found, wanted, strict=True):
+        nothing = ~right.any(axis=-1)  # of what sees no key, and of what nobody sees
+        assert case.seen is None or not one[nothing].any()
+    assert place._cudnn.plan.cache_info().currsize == 2
     assert not refusals()
 
 
@@ -134,7 +144,10 @@ NOT_SERVED = {
     "odd heads": (Case(8, d=4), "float16", 2**-9),
     "too wide heads": (Case(8, d=136), "float16", 2**-9),
     "one of each": (Case(1, d=8), "float16", 2**-9),
-    "masked": (Case(8, d=8, seen=(slice(0, 5), slice(0, 0))), "float16", 2**-9),
+    "masked, causal": (
+        Case(8, d=8, causal=True, seen=(slice(0, 5), slice(0, 0))),
+        *("float16", 2**-9),
+    ),
 }
 
 
@@ -206,21 +219,28 @@ def test_where_bits_have_to_be_the_same_it_is_told_so(place, rng, monkeypatch):
     assert told == [False, True]
 
 
-def test_it_can_be_captured(place, rng):
-    case = Case(20, d=16, causal=True)
-    arrays = case.arrays(rng, "float16")
+@pytest.mark.parametrize("dtype", ROUNDINGS)
+@pytest.mark.parametrize("name", ["wide heads, causal", "masked here and there"])
+def test_it_can_be_captured(place, rng, name, dtype):
+    """With another mask each time, as a graph is replayed with what lies in its arguments then."""
+    case, rounding = CASES[name], ROUNDINGS[dtype]
+    arrays = in_half(case, rng, dtype)
 
-    def step(Q, K, V, dA):
-        A, statistics = place.attention(Q, K, V, **case.options())
-        return A, *place.attention_gradients(Q, K, V, A, statistics, dA, **case.options())
+    def step(Q, K, V, dA, mask):
+        options = case.options() | {"mask": mask}
+        A, statistics = place.attention(Q, K, V, **options)
+        return A, *place.attention_gradients(Q, K, V, A, statistics, dA, **options)
 
     compiled = place.compiled(step, wanted=True)
     with place.on_device():
-        for scale in (1, 1, 1, 2):
-            given = [(scale * one).astype("float16") for one in arrays]
-            found = compiled(*map(place.asarray, given))
+        for k in range(4):
+            given = [one if k < 3 else (2 * one).astype(one.dtype) for one in arrays]
+            if case.seen is not None:
+                case = replace(case, seen=(slice(k, None, 2), slice(3 * k)))
+            mask = None if case.seen is None else place.asarray(case.mask())
+            found = compiled(*(place.asarray(one, dtype) for one in given), mask)
             found = [place.to_numpy(one).astype(float) for one in found]
-            assert_near(found, by_the_formula(case, *given), 2**-9)
+            assert_near(found, by_the_formula(case, *given), rounding)
     assert len(compiled.context.plans) == 2
 
 
@@ -264,12 +284,19 @@ def test_the_curve_of_a_causal_transformer_is_that_of_float32(
     assert not refusals()
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "rotate": True}])
-def test_a_layer_learns_by_it_what_it_learns_by_its_weights(place, rng, monkeypatch, options):
+@pytest.mark.parametrize(
+    ("options", "masked"),
+    [({}, False), ({}, True), ({"causal": True}, False), ({"causal": True, "rotate": True}, False)],
+)
+def test_a_layer_learns_by_it_what_it_learns_by_its_weights(
+    place, rng, monkeypatch, options, masked
+):
     from tests.layers.oracles import passes
 
-    network = Network([MultiHeadAttention(2, **options)], (12, 16), place, dtype="float16")
-    x, delta = (rng.standard_normal((3, 12, 16)).astype(np.float16) for _ in range(2))
+    layer, (x, delta) = MultiHeadAttention(2, **options), rng.standard_normal((2, 3, 12, 16))
+    if masked:
+        layer, x[0, 7:], x[1, ::2], x[2] = Masked([layer]), 0, 0, 0
+    network = Network([layer], (12, 16), place, dtype="float16")
     found = passes(network, x, delta)
     assert place._cudnn.plan.cache_info().currsize == 2
     monkeypatch.setattr(place._cudnn, "attends", False)

@@ -4,8 +4,10 @@ cuDNN takes (batch, heads, time, d) with strides of any order, as long as the d 
 lie side by side. Sums are in float32; of each query it keeps ``m + log l`` in float32, m and l as
 in ``portable/attention.py``. Where a query is sure of its key, its dS is a few roundings, not 0.
 
-Each function returns None for what cuDNN does not do, and for what was never tried: other dtypes,
-masks, heads of more than 128 features, and what it refuses itself.
+A mask of keys becomes a length for each sequence (``portable/packing.py``), which cuDNN knows.
+
+``serves`` is False for what cuDNN does not do, and for what was never tried: other dtypes, masks
+where queries see no later keys, heads of more than 128 features, and what it refuses itself.
 """
 
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn.backends.cupy.cudnn import ALIGNMENT, Cudnn, Plan
+from xpnn.backends.portable.packing import Packing
 from xpnn.typing import Array, Shape
 
 HALVES = "float16", "bfloat16"
@@ -31,6 +34,7 @@ class Pass:
         strides: of Q, K and V; backward of A and dA, too; in numbers.
         scale: what the scores are multiplied with.
         causal: whether query i sees no key behind key i.
+        padded: whether each sequence has a length of its own.
     """
 
     name: str
@@ -39,13 +43,15 @@ class Pass:
     strides: tuple[Shape, ...]
     scale: float
     causal: bool
+    padded: bool
     dtype: str
     deterministic: bool
     exact: bool = False
 
     def lay_out(self, graph: Any, dtype: Any, wide: Any) -> list[Any]:
         """The tensors of Q, K, V, A and statistics; backward of Q, K, V, A, dA, statistics and
-        the gradients of the first three.
+        the gradients of the first three. Where padded, how many queries and keys each sequence has
+        stand in front, (batch,) int32.
         """
         batch, heads, time, _ = self.queries
         shapes = self.queries, self.keys, self.keys, self.queries, self.queries
@@ -54,13 +60,21 @@ class Pass:
             for name, shape, strides in zip("QKVAD", shapes, self.strides, strict=False)
         ]
         options = {"attn_scale": self.scale, "use_causal_mask": self.causal}
+        lengths = []
+        if self.padded:
+            one_each = {"dim": [batch, 1, 1, 1], "stride": [1, 1, 1, 1]}
+            lengths = [
+                graph.tensor(name=name, data_type=type(wide).INT32, **one_each) for name in "qk"
+            ]
+            options |= {"use_padding_mask": True}
+            options |= zip(("seq_len_q", "seq_len_kv"), lengths, strict=True)
         of_queries = {"dim": [batch, heads, time, 1], "stride": [heads * time, time, 1, 1]}
         if self.name == "sdpa":
             q, k, v = given
             A, statistics = graph.sdpa(q=q, k=k, v=v, generate_stats=True, **options)
             statistics.set_output(True).set_data_type(wide)
             statistics.set_dim(of_queries["dim"]).set_stride(of_queries["stride"])
-            return [*given, _as_result(A, self.queries, dtype), statistics]
+            return [*lengths, *given, _as_result(A, self.queries, dtype), statistics]
         q, k, v, o, dO = given
         statistics = graph.tensor(name="statistics", data_type=wide, **of_queries)
         found = graph.sdpa_backward(
@@ -76,7 +90,7 @@ class Pass:
         results = [
             _as_result(one, shape, dtype) for one, shape in zip(found, shapes[:3], strict=True)
         ]
-        return [*given, statistics, *results]
+        return [*lengths, *given, statistics, *results]
 
 
 def serves(
@@ -90,7 +104,8 @@ def serves(
     deterministic: bool,
 ) -> bool:
     """Whether cuDNN works attention out for these, forward."""
-    return _planned("sdpa", [Q, K, V], scale, causal, mask, cudnn, deterministic) is not None
+    padded = mask is not None
+    return _planned("sdpa", [Q, K, V], scale, causal, padded, cudnn, deterministic) is not None
 
 
 def attention(
@@ -99,19 +114,21 @@ def attention(
     V: Array,
     scale: float,
     causal: bool,
-    mask: Array | None,
+    packing: Packing | None,
     cudnn: Cudnn,
     deterministic: bool,
-) -> tuple[Array, Array] | None:
-    """``Backend.attention``; statistics are (batch, heads, time, 1)."""
+) -> tuple[Array, Array]:
+    """``Backend.attention`` where cuDNN serves; statistics are (batch, heads, time, 1)."""
     import cupy
 
-    plan = _planned("sdpa", [Q, K, V], scale, causal, mask, cudnn, deterministic)
-    if plan is None:
-        return None
+    if packing is not None:
+        K, V = map(packing.packed, (K, V))
+    given = [Q, K, V]
+    plan = _planned("sdpa", given, scale, causal, packing is not None, cudnn, deterministic)
+    assert plan is not None
     A, statistics = _empty(Q.shape, Q.dtype), cupy.empty((*Q.shape[:3], 1), "float32")
-    cudnn.run(plan, [*map(_readable, (Q, K, V)), A, statistics])
-    return A, statistics
+    cudnn.run(plan, [*_lengths(packing), *map(_readable, given), A, statistics])
+    return A if packing is None else packing.answered(A), statistics
 
 
 def attention_gradients(
@@ -123,17 +140,23 @@ def attention_gradients(
     dA: Array,
     scale: float,
     causal: bool,
-    mask: Array | None,
+    packing: Packing | None,
     cudnn: Cudnn,
     deterministic: bool,
 ) -> tuple[Array, Array, Array] | None:
-    """``Backend.attention_gradients``, of what ``attention`` has worked out."""
+    """``Backend.attention_gradients``, of what ``attention`` has worked out; None if refused."""
+    if packing is not None:
+        K, V, dA = packing.packed(K), packing.packed(V), packing.answered(dA)
     given = [Q, K, V, A, dA]
-    plan = _planned("sdpa_backward", given, scale, causal, mask, cudnn, deterministic)
+    plan = _planned(
+        "sdpa_backward", given, scale, causal, packing is not None, cudnn, deterministic
+    )
     if plan is None:
         return None
     dQ, dK, dV = (_empty(one.shape, one.dtype) for one in (Q, K, V))
-    cudnn.run(plan, [*map(_readable, given), statistics, dQ, dK, dV])
+    cudnn.run(plan, [*_lengths(packing), *map(_readable, given), statistics, dQ, dK, dV])
+    if packing is not None:
+        dK, dV = map(packing.unpacked, (dK, dV))
     return dQ, dK, dV
 
 
@@ -147,7 +170,7 @@ def _planned(
     arrays: Sequence[Array],
     scale: float,
     causal: bool,
-    mask: Array | None,
+    padded: bool,
     cudnn: Cudnn,
     deterministic: bool,
 ) -> Plan | None:
@@ -157,16 +180,23 @@ def _planned(
         cudnn.attends
         and dtype in HALVES
         and all(one.dtype.name == dtype and one.size for one in arrays)
-        and mask is None
+        and not (causal and padded)
         and Q.shape[3] % FEATURES == 0
         and Q.shape[3] <= MOST_FEATURES
         and (time == length or not causal)
         and max(time, length) > 1  # it has no gradients of one query and one key
     ):
         return None
-    strides = tuple(_strides(one) or _own_strides(one.shape) for one in arrays)
+    strides = [_strides(one) or _own_strides(one.shape) for one in arrays]
+    if padded:
+        strides[1:3] = [_own_strides(K.shape)] * 2  # as they lie once they are packed
     scale = float(scale)  # cuDNN takes no other number for it
-    return cudnn.plan(Pass(name, Q.shape, K.shape, strides, scale, causal, dtype, deterministic))
+    form = Q.shape, K.shape, tuple(strides), scale, causal, padded, dtype, deterministic
+    return cudnn.plan(Pass(name, *form))
+
+
+def _lengths(packing: Packing | None) -> list[Array]:
+    return [] if packing is None else [packing.queries, packing.keys]
 
 
 # How arrays lie -----------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy.switches import add_in_order, with_tf32
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
+from xpnn.backends.portable.packing import Packer, Packing
 from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
 from xpnn.backends.portable.windows import Slide
@@ -65,6 +66,7 @@ class CupyBackend(Backend):
         super().__init__(device)
         self._softmax = Softmax(self.xp)
         self._rows = Rows(self.xp, self.elementwise, self.sums, self._softmax)
+        self._packer = Packer(self)
 
     def load_namespace(self) -> Namespace:
         import array_api_compat.cupy
@@ -371,6 +373,9 @@ class CupyBackend(Backend):
             return False
         return attention.serves(Q, K, V, scale, causal, mask, self._cudnn, self.deterministic)
 
+    def _packing(self, mask: Array | None, Q: Array) -> Packing | None:
+        return None if mask is None else self._packer.packing(mask, Q.shape[2])
+
     def attention(
         self,
         Q: Array,
@@ -381,11 +386,10 @@ class CupyBackend(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        if attention.is_half(Q) and self._cudnn is not None:
-            given = Q, K, V, scale, causal, mask
-            found = attention.attention(*given, self._cudnn, self.deterministic)
-            if found is not None:
-                return found
+        if self._cudnn_attends(Q, K, V, scale, causal, mask):
+            assert self._cudnn is not None
+            given = Q, K, V, scale, causal, self._packing(mask, Q)
+            return attention.attention(*given, self._cudnn, self.deterministic)
         return self._rows.attention(Q, K, V, scale, causal, mask)
 
     def attention_gradients(
@@ -403,7 +407,7 @@ class CupyBackend(Backend):
     ) -> tuple[Array, Array, Array]:
         if statistics.shape[-1] == 1:  # cuDNN's
             assert self._cudnn is not None
-            given = Q, K, V, A, statistics, dA, scale, causal, mask
+            given = Q, K, V, A, statistics, dA, scale, causal, self._packing(mask, Q)
             found = attention.attention_gradients(*given, self._cudnn, self.deterministic)
             if found is not None:
                 return found
