@@ -257,7 +257,6 @@ def counted_step(counts: Counts, work: Work, precision: str | None, fused: bool)
     """A step in float32 with TF32, or in half precision; as it is written, or its kernels fused."""
     from xpnn import Adam, Network, cross_entropy, get_backend
     from xpnn.backends.cupy.fusing import Fusing
-    from xpnn.backends.recording.recorder import Recorder
     from xpnn.training.stepping.precision import as_precision
     from xpnn.training.stepping.step import make_train_step
 
@@ -274,10 +273,10 @@ def counted_step(counts: Counts, work: Work, precision: str | None, fused: bool)
     start = network.params, network.state, optimizer.init(network.params, backend, *scaling)
     if not fused:
         return captured(counts, backend, lambda own: step_of(network)(*own, x, y)[:3], start)
-    twin = network.blank_on(Recorder(backend))
-    program, (*start, x, y) = Fusing(lambda: step_of(twin), frozenset((0, 1, 2)), backend)(
-        (*start, x, y)
-    )
+    program = Fusing(
+        lambda recorder: step_of(network.blank_on(recorder)), frozenset((0, 1, 2)), backend
+    )((*start, x, y))
+    *start, x, y = program.arranged((*start, x, y))
     return captured(counts, backend, lambda own: program(*own, x, y)[:3], start)
 
 

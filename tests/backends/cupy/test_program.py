@@ -18,6 +18,7 @@ from xpnn import CompileError, Trainer, cross_entropy, get_backend, mean_squared
 from xpnn.backends.cupy.fusing import Fusing
 from xpnn.backends.cupy.graph import nodes_of
 from xpnn.backends.recording.calls import NotRecordable
+from xpnn.backends.recording.recorder import Recorder
 from xpnn.layers import LSTM, Dense, Embedding, Flatten, LayerNorm, ReLU, TransformerBlock
 from xpnn.network import Network
 from xpnn.optimizers import Adam
@@ -93,17 +94,23 @@ def test_loss(case, backend):
     check(network, case.loss, lambda: Adam(0.01), batches)
 
 
-HALVES = {"rtol": 2e-3, "atol": 2e-3}  # a few units of float16, rounded at other places
+HALVES = {  # a few units of them, rounded at other places
+    "float16": {"rtol": 2e-3, "atol": 2e-3},
+    "bfloat16": {"rtol": 1e-2, "atol": 1e-2},
+}
+OPTIONS = [{"precision": "float16"}, {"precision": "bfloat16"}, {"accumulate": 2}]
 
 
-@pytest.mark.parametrize("options", [{"precision": "float16"}, {"accumulate": 2}], ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_network_of_all_kinds(options, backend):
-    """Ids, attention, recurrence, norms and dropout, weighted, in float16 or in two parts."""
+    """Ids, attention, recurrence, norms and dropout, weighted, in halves or in two parts."""
+    if "bfloat16" in options.values():
+        pytest.importorskip("ml_dtypes", reason="bfloat16 takes it")
     layers = [Embedding(12, 8), TransformerBlock(8, 2, causal=True, dropout=0.2), LayerNorm()]
     network = Network([*layers, LSTM(6), Dense(4)], (5,), "numpy", seed=4)
     rng = np.random.default_rng(0)
     x, y, weight = rng.integers(0, 12, (6, 5)), rng.integers(0, 4, 6), rng.random(6)
-    close = HALVES if "precision" in options else CLOSE
+    close = HALVES.get(options.get("precision"), CLOSE)
     trainers = [
         Trainer(network.to("cupy"), cross_entropy, Adam(0.01), compile=choice, **options)
         for choice in ("fused", False)
@@ -219,7 +226,7 @@ def test_nothing_is_written_over_before_all_memory_is_had(backend):
         return held + 1.0, x @ x
 
     given = held, _ = cupy.ones((3, 3), "f"), cupy.ones((3, 3), "f")
-    program = Fusing(lambda: step, frozenset((0,)), backend)(given)
+    program = Fusing(lambda _: step, frozenset((0,)), backend)(given)
     first, second = program.steps
     assert first.made
     assert second.function is np.matmul
@@ -268,7 +275,7 @@ def test_rows_of_any_length(step, row, backend):
     for rows in (3, 70):
         x, mask = draw((row,), rows, 0), draw((1,), rows, 1) + 2
         given = cupy.asarray(x), cupy.asarray(mask)
-        fused = Fusing(lambda: step, frozenset(), backend)(given)
+        fused = Fusing(lambda _: step, frozenset(), backend)(given)
         for found, wanted in zip(fused(*given), step(x, mask), strict=True):
             np.testing.assert_allclose(cupy.asnumpy(found), wanted, rtol=2e-5, atol=2e-5)
 
@@ -312,7 +319,7 @@ def test_what_cannot_be_recorded_is_refused(layer, backend):
 def test_what_cupy_has_not_is_refused_before_anything_runs(backend):
     import cupy
 
-    fusing = Fusing(lambda: np.bitwise_or.reduce, frozenset(), backend)
+    fusing = Fusing(lambda _: np.bitwise_or.reduce, frozenset(), backend)
     with pytest.raises(NotRecordable, match="reductions by bitwise_or"):
         fusing((cupy.ones((3, 2), "i"),))
 
@@ -326,19 +333,40 @@ def test_constants_are_read_as_numbers(backend):
 
     x = draw((3,), 5, 0)
     given = (cupy.asarray(x),)
-    fused = Fusing(lambda: step, frozenset(), backend)(given)
+    fused = Fusing(lambda _: step, frozenset(), backend)(given)
     for found, wanted in zip(fused(*given), step(x), strict=True):
         np.testing.assert_allclose(cupy.asnumpy(found), wanted, rtol=1e-6)
 
 
-def test_bfloat16_is_refused(backend):
+def halves(x):
+    scaled = 0.1 * x + 3.0
+    return scaled, np.sum(scaled * scaled, axis=-1, keepdims=True), np.max(x, axis=0), x @ x.T
+
+
+def test_bfloat16_is_rounded_where_it_is_written(backend):
+    """In kernels it is float32, as it is in a product; in memory it is bfloat16."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 takes it")
+    import cupy
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 70)).astype(ml_dtypes.bfloat16)
+    given = (backend.asarray(x, "bfloat16"),)
+    program = Fusing(lambda _: halves, frozenset(), backend)(given)
+    assert {view.dtype.name for step in program.steps for view in step.views()} == {"bfloat16"}
+    for found, wanted in zip(program(*given), halves(x.astype(np.float32)), strict=True):
+        found = cupy.asnumpy(found)
+        assert found.dtype == x.dtype
+        np.testing.assert_allclose(found.astype("f"), wanted, rtol=2.0**-8, atol=1e-6)
+
+
+def test_one_step_is_in_one_half_precision(backend):
     pytest.importorskip("ml_dtypes", reason="bfloat16 takes it")
-    network = Network([Dense(3)], (4,), "cupy")
-    trainer = Trainer(network, mean_squared_error, Adam(), compile="fused", precision="bfloat16")
-    x, y = np.ones((2, 4), np.float32), np.ones((2, 3), np.float32)
-    trainer.step(x, y)
-    with pytest.raises(CompileError, match="has no bfloat16"):
-        trainer.step(x, y)
+    given = [backend.asarray([1.0], dtype) for dtype in ("float16", "bfloat16")]
+    with pytest.raises(NotRecordable, match="float16 and bfloat16 are in one step"):
+        Fusing(lambda _: max, frozenset(), backend)(tuple(given))
+    recorder = Recorder(backend)
+    assert recorder.xp.finfo(np.float16).max == 65504
+    assert recorder.xp.finfo(recorder.dtype("bfloat16")).max > 3e38
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
@@ -350,7 +378,7 @@ def test_random_programs(backend, lines, picks, extra):
     step = make_step(lines, picks, extra)
     arrays = [tree_map(np.asarray, arguments(seed)) for seed in (1, 2)]
     held, number, *_ = arrays[0]
-    fusing = Fusing(lambda: step, frozenset((0, 1)), backend)
+    fusing = Fusing(lambda _: step, frozenset((0, 1)), backend)
     with np.errstate(all="ignore"):
         try:
             on_device = tree_map(cupy.asarray, arrays[0])

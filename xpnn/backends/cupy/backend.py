@@ -238,7 +238,7 @@ class CupyBackend(Backend):
     def compile_fused(
         self,
         step: Callable[..., Any],
-        recorded: Callable[[], Callable[..., Any]],
+        recorded: Callable[[Backend], Callable[..., Any]],
         donate: Sequence[int] = (),
     ) -> Callable[..., Any]:
         """A CUDA graph of the step's program, run for the first time when it is called twice."""

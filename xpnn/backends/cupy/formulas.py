@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.recording.calls import Call, View
-from xpnn.backends.recording.shapes import cast
+from xpnn.backends.recording.shapes import cast, is_float
 
 TYPES = {
     "?": "bool",
@@ -21,9 +21,15 @@ TYPES = {
     "q": "long long",
     "Q": "unsigned long long",
     "e": "__half",
+    "E": "__nv_bfloat16",
     "f": "float",
     "d": "double",
 }
+NARROWED = {
+    "e": "__half2float(__float2half((float){}))",
+    "E": "__bfloat162float(__float2bfloat16((float){}))",
+}
+"""How half precision is rounded; it is worked with in float32."""
 FORMULAS = {
     "add": "{} + {}",
     "subtract": "{} - {}",
@@ -73,7 +79,7 @@ def is_known(call: Call) -> bool:
     name = name_of(call)
     if name not in FORMULAS:
         return False
-    floats = all(view.dtype.kind == "f" for view in call.views())
+    floats = all(is_float(view.dtype) for view in call.views())
     return floats or name not in OF_FLOATS
 
 
@@ -99,15 +105,15 @@ def operand_dtypes(call: Call) -> list[Any]:
 
 def register(dtype: Any) -> str:
     """The type in which a value of that dtype is worked with."""
-    return "float" if dtype.char == "e" else TYPES[dtype.char]
+    return "float" if dtype.char in NARROWED else TYPES[dtype.char]
 
 
 def converted(value: str, given: Any, wanted: Any) -> str:
     """A value of one dtype in another."""
     if wanted.char == "?":
         return f"{value} != 0"
-    if wanted.char == "e" and given.char != "e":
-        return f"__half2float(__float2half((float){value}))"
+    if wanted.char in NARROWED and given != wanted:
+        return NARROWED[wanted.char].format(value)
     return f"({register(wanted)}){value}"
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from xpnn.backends.cupy.program import Program
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.recording.calls import NotRecordable
+from xpnn.backends.recording.recorder import Recorder
 from xpnn.backends.recording.recording import Recording
 from xpnn.trees import Structure
 
@@ -18,12 +17,14 @@ class Fusing:
     """Makes programs of a step.
 
     Args:
-        recorded: makes the step on a ``Recorder`` for the backend.
+        recorded: makes the step on the ``Recorder`` that it is given.
         donate: positions of arguments that are written over.
         backend: on whose arrays the programs run.
     """
 
-    def __init__(self, recorded: Callable[[], Step], donate: frozenset[int], backend: Backend):
+    def __init__(
+        self, recorded: Callable[[Backend], Step], donate: frozenset[int], backend: Backend
+    ):
         self.recorded, self.donate, self.backend = recorded, donate, backend
 
     def __call__(self, arguments: tuple[Any, ...]) -> Program:
@@ -34,13 +35,16 @@ class Fusing:
         """
         form = Structure(arguments)
         given = form.flatten(arguments)
-        blanks = [np.empty(one.shape, one.dtype) if hasattr(one, "dtype") else one for one in given]
+        recorder = Recorder(self.backend)
+        blanks = [recorder.blank_for(one) if hasattr(one, "dtype") else one for one in given]
         try:
-            recording = Recording(self.recorded(), form, blanks, self.donate)
+            recording = Recording(self.recorded(recorder), form, blanks, self.donate)
         except (TypeError, AttributeError) as error:
             kind = type(error).__name__
             raise NotRecordable(
                 f"what ran on CuPy's arrays does not take what stands for them while calls are "
                 f"recorded ({kind}: {error})"
             ) from error
+        if recorder.half == "bfloat16":
+            recording.rename_dtype(recorder.dtype("bfloat16"), self.backend.dtype("bfloat16"))
         return Program(recording, self.backend)

@@ -19,6 +19,7 @@ import numpy as np
 
 from xpnn.backends.cupy.formulas import (
     FORMULAS,
+    NARROWED,
     SUMS,
     TYPES,
     converted,
@@ -34,6 +35,7 @@ from xpnn.typing import Shape
 
 PREAMBLE = """
 #include <cuda_fp16.h>
+#include <cuda_bf16.h>
 
 #ifndef INFINITY  // which the compiler at run time does not know
 #define INFINITY __int_as_float(0x7f800000)
@@ -433,7 +435,7 @@ def columns_kernel(dtypes: tuple[str, ...]) -> tuple[str, str]:
     """
     parameters, cases = [], []
     for number, char in enumerate(dtypes):
-        kind = register(np.dtype(char))
+        kind = "float" if char in NARROWED else TYPES[char]
         parameters += [f"const {kind}* rows{number}", f"{TYPES[char]}* target{number}"]
         cases.append(
             f"if (blockIdx.y == {number}) xpnn_columns(rows{number}, target{number}, count, row);"

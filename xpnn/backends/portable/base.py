@@ -236,13 +236,13 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
     def compile_fused(
         self,
         step: Callable[..., Any],
-        recorded: Callable[[], Callable[..., Any]],
+        recorded: Callable[["Backend"], Callable[..., Any]],
         donate: Sequence[int] = (),
     ) -> Callable[..., Any]:
         """``step`` as one unit in which runs of calls are one kernel, where the backend makes such.
 
         Args:
-            recorded: makes the same step on a ``Recorder`` for this backend.
+            recorded: makes the same step on the ``Recorder`` that it is given.
             donate: as for ``compiled``.
 
         Raises:

@@ -86,12 +86,12 @@ class Call:
 
     def with_views(self, change: Callable[[View], View]) -> "Call":
         """The same call of other views."""
+        return self.with_leaves(lambda leaf: change(leaf) if isinstance(leaf, View) else leaf)
 
-        def changed(leaf: Any) -> Any:
-            return change(leaf) if isinstance(leaf, View) else leaf
-
+    def with_leaves(self, change: Callable[[Any], Any]) -> "Call":
+        """The same call of other views, numbers and constants."""
         fields = ("arguments", "options", "results")
-        return replace(self, **{name: tree_map(changed, getattr(self, name)) for name in fields})
+        return replace(self, **{name: tree_map(change, getattr(self, name)) for name in fields})
 
     @property
     def is_elementwise(self) -> bool:

@@ -29,7 +29,7 @@ from xpnn.backends.recording.rewriting import (
     with_constants,
     written_once,
 )
-from xpnn.backends.recording.shapes import cast
+from xpnn.backends.recording.shapes import cast, is_float
 from xpnn.typing import Shape
 
 MOST_ARRAYS = 48  # of one kernel, what its calls make among them
@@ -109,7 +109,7 @@ def _sum_along(call: Call, result: View) -> Walk | None:
     last, shape = len(array.shape) - 1, array.shape
     axis = tuple(range(len(shape))) if axis is None else axis
     axes = sorted(one % len(shape) for one in (axis if isinstance(axis, tuple) else (axis,)))
-    if array.dtype.kind != "f" or (dtype is not None and np.dtype(dtype) != result.dtype):
+    if not is_float(array.dtype) or (dtype is not None and np.dtype(dtype) != result.dtype):
         return None
     if axes == [last] and shape[-1] <= LONGEST_ROW:
         rows = result._replace(shape=shape[:-1], strides=result.strides[:last])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.recording.calls import Call, Memory, View
+from xpnn.backends.recording.shapes import is_float
 
 MOST_PIECES = 8
 
@@ -89,7 +90,7 @@ def _is_short_sum(call: Call) -> bool:
         and len(source.shape) > 1
         and 2 <= source.shape[0] <= MOST_PIECES
         and source.dtype == out.dtype
-        and out.dtype.kind == "f"
+        and is_float(out.dtype)
     )
 
 

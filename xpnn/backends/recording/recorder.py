@@ -3,6 +3,10 @@
 What is written down are the calls of the portable forms, under NumPy's names, as NumPy's functions
 are those that stand-ins take. What the other backend has kernels of its own for, such as
 convolutions, is one call each of its own method.
+
+NumPy has no bfloat16. A step in it is written down in float16, whose numbers go with float32 and
+with Python's in the same way, under the limits of bfloat16; ``Recording.rename_dtype`` then gives
+it its name.
 """
 
 import functools
@@ -21,12 +25,18 @@ from xpnn.backends.recording.shapes import blank
 from xpnn.backends.recording.stand_ins import Recorded, value_of
 from xpnn.backends.recording.tape import recordable
 from xpnn.typing import Array, Namespace, Shape
+from xpnn.weak_methods import without_holding
+
+HALVES = "float16", "bfloat16"
 
 
 class Recorder(Backend):
     """Stands for ``target`` while a step of a network that is built on it is recorded.
 
     Parameters of any size are joined: whoever runs the recording lets them lie side by side.
+
+    Attributes:
+        half: the name of the half precision that was asked for, if any was.
     """
 
     name = "recorder"
@@ -38,7 +48,7 @@ class Recorder(Backend):
 
     def __init__(self, target: Backend):
         super().__init__()
-        self.target = target
+        self.target, self.half = target, ""
         self.spec, self.deterministic = target.spec, target.deterministic
         self.side_by_side, self.stacks = target.side_by_side, target.stacks
         self.attention_from = target.attention_from
@@ -47,16 +57,34 @@ class Recorder(Backend):
         from array_api_compat import numpy as xp
 
         laid = {"stack": _in_order(np.stack), "concat": _in_order(np.concatenate)}
-        return SimpleNamespace(**{**vars(xp), **laid})
+        return SimpleNamespace(**{**vars(xp), **laid, "finfo": without_holding(self._finfo)})
 
     @property
     def positions_first(self) -> bool:
         return self.target.positions_first
 
     def dtype(self, name: str) -> Any:
-        if name == "bfloat16":
-            raise NotRecordable("NumPy, under whose names calls are recorded, has no bfloat16")
-        return super().dtype(name)
+        if name not in HALVES:
+            return super().dtype(name)
+        if self.half not in ("", name):
+            raise NotRecordable("float16 and bfloat16 are in one step")
+        self.half = name
+        return np.dtype(np.float16)
+
+    def _finfo(self, dtype: Any, /) -> Any:
+        """The limits of a dtype; of float16 those of what it stands for."""
+        if self.half == "bfloat16" and np.dtype(dtype) == np.float16:
+            return self.target.xp.finfo(self.target.dtype("bfloat16"))
+        return np.finfo(dtype)
+
+    def blank_for(self, array: Array) -> np.ndarray:
+        """What stands for an array of the other backend.
+
+        Raises:
+            NotRecordable: it is of the other half precision than the step.
+        """
+        name = array.dtype.name
+        return blank(array.shape, self.dtype(name) if name in HALVES else array.dtype)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, Recorded | np.ndarray)

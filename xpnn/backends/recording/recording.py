@@ -86,6 +86,21 @@ class Recording:
             {view.memory for k, view in self.views.items() if form.paths[k][0] in donate}
         )
 
+    def rename_dtype(self, recorded: np.dtype[Any], dtype: Any) -> None:
+        """Let all that was recorded in one dtype be in another one, of as many bytes."""
+
+        def renamed(leaf: Any) -> Any:
+            if isinstance(leaf, View):
+                return leaf._replace(dtype=dtype) if leaf.dtype == recorded else leaf
+            if isinstance(leaf, np.ndarray | np.generic):
+                return leaf.astype(dtype) if leaf.dtype == recorded else leaf
+            is_dtype = isinstance(leaf, np.dtype) or leaf is recorded.type
+            return dtype if is_dtype and leaf == recorded else leaf
+
+        self.calls = [call.with_leaves(renamed) for call in self.calls]
+        self.views = {k: renamed(view) for k, view in self.views.items()}
+        self.results = [renamed(one) for one in self.results]
+
     def plan(self, calls: Sequence[Call], blocks: list[Memory]) -> MemoryPlan:
         """A block for each array of these calls, which may be the recording's own, rewritten."""
         fixed = {view.memory for view in self.views.values()}

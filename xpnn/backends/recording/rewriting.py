@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View, packed
-from xpnn.backends.recording.shapes import cast
+from xpnn.backends.recording.shapes import cast, is_float
 from xpnn.trees import tree_map
 
 LONGEST_ROW = 16_384  # numbers: 16 in the registers of each of 1,024 threads
@@ -95,7 +95,7 @@ def _resummed(call: Call, makers: dict[Memory, Call], readers: dict[Memory, int]
     if call.method != "reduce" or call.function is not np.add or call.in_place:
         return [call]
     (array,), (result,) = call.arguments, call.results
-    if not isinstance(array, View) or array.dtype.kind != "f" or array.dtype != result.dtype:
+    if not isinstance(array, View) or not is_float(array.dtype) or array.dtype != result.dtype:
         return [call]
     axis = call.options.get("axis", 0)
     if axis is None and len(array.shape) > 1 and array.shape[-1] <= LONGEST_ROW:

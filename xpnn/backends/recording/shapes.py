@@ -18,6 +18,11 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from xpnn.typing import Shape
 
 
+def is_float(dtype: Any) -> bool:
+    """Whether it is a float; NumPy counts bfloat16 among what it does not know."""
+    return bool(dtype.kind == "f" or dtype.name == "bfloat16")
+
+
 def blank(shape: Sequence[int], dtype: Any, order: Sequence[int] | None = None) -> np.ndarray:
     """An array without gaps whose axes lie in that order, the outermost first.
 

@@ -18,7 +18,7 @@ def check_compile(compile: Compile, backend: Backend) -> None:
     if isinstance(compile, str):
         if compile != FUSED:
             raise ValueError(f"compile is True, False, None or {FUSED!r}, got {compile!r}")
-        backend.compile_fused(_nothing, lambda: _nothing)
+        backend.compile_fused(_nothing, lambda _: _nothing)
 
 
 def _nothing() -> None:

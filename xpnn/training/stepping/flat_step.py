@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from xpnn.backends import Backend
 from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.text import Listing
 from xpnn.network import Network
@@ -25,8 +26,8 @@ class FlatStep:
             whose value is handed on as it is.
         finish: ``(step, donate, recorded) -> compiled``, which may write over the donated
             arguments.
-        recorded: the network and the step once more, on a backend that records; None where nothing
-            is recorded there.
+        recorded: the network and the step once more, on the backend that it is given, which
+            records; None where nothing is recorded.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class FlatStep:
         network: Network,
         step: Callable[..., tuple[Params, State, OptState, Any]],
         finish: Callable[..., Callable[..., Any]],
-        recorded: Callable[[], tuple[Network, Callable[..., Any]]] | None = None,
+        recorded: Callable[[Backend], tuple[Network, Callable[..., Any]]] | None = None,
     ):
         self.network, self.step, self.finish, self.recorded = network, step, finish, recorded
         self._form: Structure | None = None  # of the optimizer's state
@@ -110,10 +111,12 @@ class FlatStep:
 
 
 def _recorded(
-    recorded: Callable[[], tuple[Network, Callable[..., Any]]], form: Structure
+    recorded: Callable[[Backend], tuple[Network, Callable[..., Any]]],
+    form: Structure,
+    recorder: Backend,
 ) -> Callable[..., Any]:
     """The step on a list, of the network that records; nothing here holds a ``FlatStep``."""
-    return _on_a_list(*recorded(), form)
+    return _on_a_list(*recorded(recorder), form)
 
 
 def _on_a_list(

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.backends.recording.recorder import Recorder
 from xpnn.layers.promises import outputs_watched, promises_watched
 from xpnn.layers.regularization import make_regularization
 from xpnn.losses.outputs import outputs_for
@@ -80,8 +79,8 @@ def make_flat_step(
     step = _make_step(network, *parts, accumulate)
     finish = partial(_compiled, network, *parts, compile)
 
-    def recorded() -> tuple[Network, Callable[..., Any]]:
-        twin = network.blank_on(Recorder(network.backend))
+    def recorded(recorder: Backend) -> tuple[Network, Callable[..., Any]]:
+        twin = network.blank_on(recorder)
         return twin, _make_step(twin, *parts, accumulate)
 
     return FlatStep(network, step, finish, recorded if compile == FUSED else None)
@@ -140,7 +139,7 @@ def _compiled(
     compile: Compile,
     step: Callable[..., Any],
     donate: tuple[int, ...],
-    recorded: Callable[[], Callable[..., Any]] | None = None,
+    recorded: Callable[[Backend], Callable[..., Any]] | None = None,
 ) -> Callable[..., Any]:
     """The step compiled, on the network's device; half precision may overflow there."""
     backend = network.backend
