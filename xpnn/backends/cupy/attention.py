@@ -15,12 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn.backends.cupy.cudnn import ALIGNMENT, Cudnn, Plan
+from xpnn.backends.portable.attention import HALVES, suits_cudnn
 from xpnn.backends.portable.packing import Packing
 from xpnn.typing import Array, Shape
-
-HALVES = "float16", "bfloat16"
-FEATURES = 8  # of a head: multiples of so many, which are 16 bytes,
-MOST_FEATURES = 128  # and at most so many, by what the gradients are for on every GPU
 
 
 @dataclass(frozen=True)
@@ -174,24 +171,14 @@ def _planned(
     cudnn: Cudnn,
     deterministic: bool,
 ) -> Plan | None:
-    Q, K, *_ = arrays
-    dtype, time, length = Q.dtype.name, Q.shape[2], K.shape[2]
-    if not (
-        cudnn.attends
-        and dtype in HALVES
-        and all(one.dtype.name == dtype and one.size for one in arrays)
-        and not (causal and padded)
-        and Q.shape[3] % FEATURES == 0
-        and Q.shape[3] <= MOST_FEATURES
-        and (time == length or not causal)
-        and max(time, length) > 1  # it has no gradients of one query and one key
-    ):
+    if not cudnn.attends or not suits_cudnn(arrays, causal, padded):
         return None
+    Q, K, *_ = arrays
     strides = [_strides(one) or _own_strides(one.shape) for one in arrays]
     if padded:
         strides[1:3] = [_own_strides(K.shape)] * 2  # as they lie once they are packed
     scale = float(scale)  # cuDNN takes no other number for it
-    form = Q.shape, K.shape, tuple(strides), scale, causal, padded, dtype, deterministic
+    form = Q.shape, K.shape, tuple(strides), scale, causal, padded, Q.dtype.name, deterministic
     return cudnn.plan(Pass(name, *form))
 
 

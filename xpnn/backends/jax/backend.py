@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.jax import convolution
+from xpnn.backends.jax import attention, convolution
 from xpnn.backends.jax.jitting import JittedStep
+from xpnn.backends.portable.attention import suits_cudnn
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
 from xpnn.backends.portable.convolution import over_parts
+from xpnn.backends.portable.packing import Packer, Packing
 from xpnn.backends.portable.windows import Slide
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace
@@ -31,6 +33,10 @@ class JaxBackend(Backend):
     compiles = "all"
     attention_from = 512  # measured on a CPU
     positions_first = False
+
+    def __init__(self, device: str | None = None):
+        super().__init__(device)
+        self._packer = Packer(self)
 
     def load_namespace(self) -> Namespace:
         import jax.numpy
@@ -228,6 +234,63 @@ class JaxBackend(Backend):
         if not self.on_host:
             return gradient(Z, delta)
         return over_parts(gradient, Z, delta, convolution.MOST_ROWS, self.xp)
+
+    def prefers_weights(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> bool:
+        if self._cudnn_attends(Q, K, V, causal, mask):
+            return False
+        return super().prefers_weights(Q, K, V, scale=scale, causal=causal, mask=mask)
+
+    def _cudnn_attends(
+        self, Q: Array, K: Array, V: Array, causal: bool, mask: Array | None
+    ) -> bool:
+        """Not where sums have to have one order, as JAX does not hand that on."""
+        if self.deterministic or not suits_cudnn([Q, K, V], causal, mask is not None):
+            return False
+        return attention.has_cudnn(self.device)
+
+    def _packing(self, mask: Array | None, Q: Array) -> Packing | None:
+        return None if mask is None else self._packer.packing(mask, Q.shape[2])
+
+    def attention(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Any]:
+        if not self._cudnn_attends(Q, K, V, causal, mask):
+            return super().attention(Q, K, V, scale=scale, causal=causal, mask=mask)
+        return attention.attention(Q, K, V, scale, causal, self._packing(mask, Q))
+
+    def attention_gradients(
+        self,
+        Q: Array,
+        K: Array,
+        V: Array,
+        A: Array,
+        statistics: Any,
+        dA: Array,
+        *,
+        scale: float,
+        causal: bool = False,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        if not self._cudnn_attends(Q, K, V, causal, mask):
+            given = Q, K, V, A, statistics, dA
+            return super().attention_gradients(*given, scale=scale, causal=causal, mask=mask)
+        return attention.attention_gradients(statistics, dA, self._packing(mask, Q))
 
     def erfc(self, x: Array) -> Array:
         import jax

@@ -22,7 +22,7 @@ as the others add nothing to an l of 1, would so get a dS of a few roundings whe
 of dQ, and its share of dK, are left out.
 """  # noqa: E501
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,10 @@ from xpnn.typing import Array, Namespace, Shape
 
 BLOCK = 256  # queries and keys of one block: in float32, its scores are 256 KiB for each head
 MOST_BLOCKS = 8  # along each axis: compilers are given all of them, one after another
+
+HALVES = "float16", "bfloat16"  # the dtypes that cuDNN has attention for
+FEATURES = 8  # of a head, for cuDNN: multiples of so many, which are 16 bytes,
+MOST_FEATURES = 128  # and at most so many, by what its gradients are for on every GPU
 
 
 class Attention:
@@ -74,6 +78,8 @@ class Attention:
     ) -> Shape:
         """The shape of the statistics that ``attention`` returns for these.
 
+        A step that is recorded for another backend asks for it, as nothing runs then.
+
         Args:
             Q, K, V, scale, causal, mask: as for ``attention``.
         """
@@ -108,7 +114,7 @@ class Attention:
         Returns:
             A, like Q, and statistics: what ``attention_gradients`` of the same backend needs to
             know of each query, in at least float32; here (batch, heads, time, 2), the maximum of
-            its scores and the sum of their powers.
+            its scores and the sum of their powers. By cuDNN on JAX, a function that knows it.
         """
         blocks = Blocks.of(self.xp, self.device, Q, K, causal, mask)
         return attend(self.xp, Q, K, V, scale, blocks)
@@ -207,6 +213,29 @@ class Blocks:
             return later
         unseen = self.unseen[..., columns]
         return unseen if later is None else unseen | later
+
+
+def suits_cudnn(arrays: Sequence[Array], causal: bool, masked: bool) -> bool:
+    """Whether cuDNN has attention for these, on a GPU for which it has any.
+
+    It knows how many keys a sequence has, not which are seen: that ``portable/packing.py`` turns
+    a mask into, where queries see later keys.
+
+    Args:
+        arrays: Q, K and V first.
+        causal: as for ``attention``.
+        masked: whether there is a mask.
+    """
+    Q, K, *_ = arrays
+    dtype, time, length = Q.dtype.name, Q.shape[2], K.shape[2]
+    return (
+        dtype in HALVES
+        and all(one.dtype.name == dtype and one.size for one in arrays)
+        and not (causal and (masked or time != length))
+        and Q.shape[3] % FEATURES == 0
+        and Q.shape[3] <= MOST_FEATURES
+        and max(time, length) > 1  # it has no gradients of one query and one key
+    )
 
 
 def cut(start: int, stop: int, size: int) -> Iterator[slice]:
