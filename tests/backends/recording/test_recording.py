@@ -7,7 +7,6 @@ import pytest
 
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.recording.calls import Memory, NotRecordable, Slot, View
-from xpnn.backends.recording.lifetimes import FreeBlocks
 from xpnn.backends.recording.recording import Recording
 from xpnn.trees import Structure, leaves, tree_map
 
@@ -59,13 +58,12 @@ def test_calls_that_nobody_reads_are_left_out():
     assert len(calls) == 7  # beside these a difference, a count and a sum
 
 
-def test_a_plan_has_blocks_and_no_bytes(monkeypatch):
-    """x w, over which its square is written; the slope; and the sum, a single number."""
+def test_a_plan_has_a_block_and_no_bytes():
+    """Of x w, over which its square is written; the slope; and the sum, a single number."""
     recording, blocks = record(learn, *GIVEN, donate=(0,)), []
-    monkeypatch.setattr(np, "empty", None)
     plan = recording.plan(recording.calls, blocks)
-    assert [type(one) for one in blocks] == [Memory] * 3
-    assert sorted(one.nbytes for one in blocks) == [8, 8 * 4 * 3, 8 * 5 * 3]
+    assert [type(one) for one in blocks] == [Memory]
+    assert blocks[0].nbytes == sum(-(-n // 64) * 64 for n in (8, 8 * 4 * 3, 8 * 5 * 3))
     for call in recording.calls:
         for view in call.views():
             lies = plan.in_block(view)
@@ -240,13 +238,3 @@ def test_an_argument_is_joined_with_one_other_only():
         return [a + first[0], b + second[-1], c * 0.5], first * second
 
     replays(step, [np.arange(3.0), np.arange(3.0) + 5, np.arange(3.0) - 9], 2.0, donate=(0,))
-
-
-def test_of_free_blocks_the_smallest_that_fits_is_taken_and_of_these_the_last():
-    small, first, last, large = blocks = [Memory(n) for n in (8, 20, 20, 90)]
-    free = FreeBlocks(blocks)
-    assert free.take(10, 40) is last
-    assert free.take(10, 40) is first
-    assert free.take(10, 40) is None  # the large one would be wasted
-    free.give(last)
-    assert [free.take(1, 100) for _ in range(4)] == [small, last, large, None]

@@ -3,20 +3,20 @@
 The plan wants as few bytes as possible, and as few copies. Blocks have a size and nothing else:
 what they are made of is for a backend to say.
 
-Arrays that are never needed at one time share memory. An elementwise call writes over an operand
-that nobody reads again. What is only made to become part of a stack is made in its place there, and
-a result that replaces a donated argument is made on top of it, once nobody reads the argument any
-more; what lies between the two may lie there, too.
+Arrays that are never needed at one time share memory (``packing.py``). An elementwise call writes
+over an operand that nobody reads again. What is only made to become part of a stack is made in its
+place there, and a result that replaces a donated argument is made on top of it, once nobody reads
+the argument any more; what lies between the two may lie there, too.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from xpnn.backends.recording.calls import Call, Memory, View
+from xpnn.backends.recording.packing import packed_into
 from xpnn.backends.recording.shapes import cast
 from xpnn.trees import tree_map
 
@@ -105,12 +105,14 @@ def needed(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
 class MemoryPlan:
     """A block for each memory of a tape, and at which byte of it the memory begins.
 
+    What is made over what it reads has one place with that, which is there as long as one of them.
+
     Args:
         calls: of the tape.
         fixed: the memory of arrays that were passed in, each a block by itself.
         kept: memory that is read after the last call.
         aliases: for a result, the donated argument in whose memory it should be made.
-        blocks: to use again, all of them free; those that the plan wants beside them are added.
+        blocks: to use again, all of them free; one that the plan wants beside them is added.
 
     Attributes:
         aliased: the results that are made there.
@@ -124,18 +126,19 @@ class MemoryPlan:
         aliases: dict[Memory, Memory],
         blocks: list[Memory],
     ):
-        self.calls, self.aliases, self.blocks = calls, aliases, blocks
-        self._block_of = {memory: memory for memory in fixed}
+        self.calls, self.aliases = calls, aliases
+        self._place_of = {memory: memory for memory in fixed}
         self.inside: dict[Memory, tuple[Memory, int]] = {}
         self.aliased: set[Memory] = set()
         self.last_use = dict.fromkeys(kept, len(calls))
-        self._fixed, self._free = fixed, FreeBlocks(blocks)
+        self._fixed = fixed
         # of what lies in the memory of a donated argument: the result that will be made there
         self._successors = {old: result for result, old in aliases.items()}
         self._sure_from = max((k + 1 for k, call in enumerate(calls) if may_raise(call)), default=0)
         self._find_uses()
         self._find_parts_of_stacks()
         self._assign()
+        self._at = packed_into(blocks, self._lives())
 
     def in_block(self, view: View) -> View:
         """The same array as a view of the block that it lies in."""
@@ -143,7 +146,9 @@ class MemoryPlan:
         while memory in self.inside:
             memory, start = self.inside[memory]
             offset += start
-        return view._replace(memory=self._block_of[memory], offset=offset)
+        place = self._place_of[memory]
+        block, start = self._at.get(place, (place, 0))
+        return view._replace(memory=block, offset=start + offset)
 
     def made_in_place(self, call: Call, piece: View, start: int) -> bool:
         """Whether a piece of a stack already lies where the stack wants it, at byte ``start``."""
@@ -193,31 +198,37 @@ class MemoryPlan:
                 start += piece.nbytes
 
     def _assign(self) -> None:
-        ending: dict[int, list[Memory]] = {}
-        for memory, number in self.last_use.items():
-            if memory not in self.inside:
-                ending.setdefault(number, []).append(memory)
         for number, call in enumerate(self.calls):
             taken: set[Memory] = set()
             for view in call.writes():
                 memory = self._outermost(view.memory)
-                if memory in self._block_of:
+                if memory in self._place_of:
                     continue
                 if memory in self.aliases and self._may_alias(number, call, view):
-                    self._block_of[memory] = self._block_of[self.aliases[memory]]
+                    self._place_of[memory] = self._place_of[self.aliases[memory]]
                     self.aliased.add(memory)
                     continue
                 operand = self._operand_to_overwrite(number, call, view, taken)
                 if operand is None:
-                    self._block_of[memory] = self._take(memory.nbytes)
+                    self._place_of[memory] = Memory(memory.nbytes)
                     continue
                 taken.add(operand)
-                self._block_of[memory] = self._block_of[operand]
+                self._place_of[memory] = self._place_of[operand]
                 if operand in self._successors:
                     self._successors[memory] = self._successors[operand]
-            for memory in ending.get(number, []):
-                if not (memory in taken or memory in self._fixed or memory in self._successors):
-                    self._give_back(memory)
+
+    def _lives(self) -> list[tuple[Memory, int, int]]:
+        """Each place that is no argument's, from the first call that writes there on."""
+        lives: dict[Memory, tuple[Memory, int, int]] = {}
+        for number, call in enumerate(self.calls):
+            for view in call.writes():
+                memory = self._outermost(view.memory)
+                place = self._place_of[memory]
+                if place in self._fixed:
+                    continue
+                _, first, last = lives.get(place, (place, number, number))
+                lives[place] = place, first, max(last, self.last_use[memory])
+        return list(lives.values())
 
     def _outermost(self, memory: Memory) -> Memory:
         while memory in self.inside:
@@ -266,43 +277,3 @@ class MemoryPlan:
             return False
         views = [view for view in self.calls[until].writes() if view.memory is successor]
         return last < until or all(self.calls[until].may_overwrite(other, view) for view in views)
-
-    def _take(self, nbytes: int) -> Memory:
-        """The smallest free block that is large enough and not wastefully so, or a new one."""
-        found = self._free.take(nbytes, 2 * nbytes + 64)
-        if found is None:
-            found = Memory(nbytes)
-            self.blocks.append(found)
-        return found
-
-    def _give_back(self, memory: Memory) -> None:
-        if memory in self._block_of:
-            self._free.give(self._block_of[memory])
-
-
-class FreeBlocks:
-    """Blocks that nothing lies in, by their sizes."""
-
-    def __init__(self, blocks: Iterable[Memory]):
-        self._sizes: list[int] = []  # in order, each once
-        self._of_size: dict[int, list[Memory]] = {}
-        for block in blocks:
-            self.give(block)
-
-    def give(self, block: Memory) -> None:
-        """Keep a block for later."""
-        if block.nbytes not in self._of_size:
-            insort(self._sizes, block.nbytes)
-        self._of_size.setdefault(block.nbytes, []).append(block)
-
-    def take(self, least: int, most: int) -> Memory | None:
-        """Of the smallest blocks between these sizes the one that came last; None without any."""
-        at = bisect_left(self._sizes, least)
-        if at == len(self._sizes) or self._sizes[at] > most:
-            return None
-        size = self._sizes[at]
-        alike = self._of_size[size]
-        block = alike.pop()
-        if not alike:
-            del self._sizes[at], self._of_size[size]
-        return block
