@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.cupy import attention, bfloat16, convolution, windows
+from xpnn.backends.cupy.accesses import tell
 from xpnn.backends.cupy.cudnn import Cudnn, CudnnMissingError, opened
 from xpnn.backends.cupy.fusing import Fusing
 from xpnn.backends.cupy.graph import CapturedStep
@@ -166,6 +167,25 @@ class CupyBackend(Backend):
 
         with self.on_device():
             return copied_in_pieces(array) if array.nbytes > PIECE else cupy.asarray(array)
+
+    def from_others(self, array: np.ndarray) -> Array:
+        """``from_numpy``; from pinned memory CuPy would copy later, when its owner has written."""
+        import cupy
+
+        made = self.from_numpy(array)
+        if cupy.cuda.pinned_memory.is_memory_pinned(array.ctypes.data):
+            tell("a copy from pinned memory", [array], [made])
+            cupy.cuda.get_current_stream().synchronize()
+        return made
+
+    def for_all_threads(self, array: np.ndarray) -> Array:
+        """``from_numpy``, and there: other threads may work on other streams."""
+        import cupy
+
+        made = self.from_numpy(array)
+        with self.on_device():
+            cupy.cuda.get_current_stream().synchronize()
+        return made
 
     def shares_memory(self, one: Array, other: Array) -> bool:
         import cupy

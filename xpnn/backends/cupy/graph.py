@@ -10,10 +10,11 @@ import functools
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from xpnn.backends.cupy.accesses import listeners, tell
 from xpnn.backends.cupy.cudnn import Plan, keeping_plans
 from xpnn.backends.cupy.products import Products
 from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable, successors
@@ -24,6 +25,7 @@ logger = logging.getLogger("xpnn")
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 FORBIDDEN = range(900, 909)  # cudaErrorStreamCaptureUnsupported to ...CaptureWrongThread
 IN_WORDS = "stream is capturing", "during stream capture"  # what CuPy itself forbids
+LOADED = "an argument, put where a graph reads it"
 RELAXED = 2  # cudaStreamCaptureModeRelaxed: the pool may ask for memory meanwhile
 
 
@@ -83,6 +85,7 @@ class CapturedStep(CompiledStep):
             return super().call_by_call(arguments)
         key = _form_key(arguments)
         if key is None or key not in self.seen:
+            _tell("a step", arguments, self.donate)
             results = super().call_by_call(arguments)
             self.seen.add(key)
         else:
@@ -95,7 +98,7 @@ class CapturedStep(CompiledStep):
                 except NotCompilable as reason:
                     self.refuse(reason)
                 run, arguments = made.rehearse, made.arranged(arguments)
-            results = self.context.rehearse(run, arguments)
+            results = self.context.rehearse(run, arguments, self.donate)
             self.rehearsed[key] = made
         return results
 
@@ -123,6 +126,13 @@ def _give_back() -> None:
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()
+
+
+def _tell(what: str, arguments: tuple[Any, ...], donate: Container[int]) -> None:
+    """Say that the current stream reads all arguments, and writes over donated ones."""
+    if listeners:
+        donated = [one for number, one in enumerate(arguments) if number in donate]
+        tell(what, leaves(arguments), leaves(donated))
 
 
 def _form_key(arguments: tuple[Any, ...]) -> Any:
@@ -167,23 +177,14 @@ class CaptureContext:
         weakref.finalize(graph, self._kept.pop, id(graph), None).atexit = False
         return arrays
 
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        import cupy
-
-        outside = cupy.cuda.get_current_stream()
-        self.stream.wait_event(outside.record())
-        try:
-            with self.stream, self.products.instead_of_cupy():
-                yield
-        finally:
-            outside.wait_event(self.stream.record())
-
-    def rehearse(self, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def rehearse(
+        self, step: Callable[..., Any], arguments: tuple[Any, ...], donate: Container[int] = ()
+    ) -> Any:
         """What the step returns when it is called here, so that cuBLAS has loaded its kernels.
 
         It has a pool of its own, out of which new results are copied, as a small one keeps all of
-        the block that it was cut from.
+        the block that it was cut from. So the copies are not cut from those of CuPy's pool either
+        that are left of the step before: for another stream it has others.
         """
         import cupy
 
@@ -191,13 +192,21 @@ class CaptureContext:
         given = {one.data.mem.ptr for one in arrays}
 
         def kept(leaf: Any) -> Any:
-            is_new = isinstance(leaf, cupy.ndarray) and leaf.data.mem.ptr not in given
-            return leaf.copy() if is_new else leaf
+            if not isinstance(leaf, cupy.ndarray) or leaf.data.mem.ptr in given:
+                return leaf
+            copy = leaf.copy()
+            tell("a result of a rehearsal, copied", [leaf], [copy])
+            return copy
 
         self.trials.free_all_blocks()
-        with self._entered():
-            with cupy.cuda.using_allocator(self.trials.malloc):
-                results = step(*arguments)
+        with (
+            _on(self.stream),
+            self.products.instead_of_cupy(),
+            cupy.cuda.using_allocator(self.trials.malloc),
+        ):
+            _tell("a rehearsal", arguments, donate)
+            results = step(*arguments)
+        with _on(_beside(cupy.cuda.get_current_stream().ptr, cupy.cuda.Device().id)):
             results = tree_map(kept, results)
         self.trials.free_all_blocks()
         return results
@@ -210,8 +219,13 @@ class CaptureContext:
         """
         import cupy
 
-        own_pool = cupy.cuda.using_allocator(self.pool.malloc)
-        with self._entered(), own_pool, keeping_plans(self.plans), _refused_by_cuda():
+        with (
+            self.stream,
+            self.products.instead_of_cupy(),
+            cupy.cuda.using_allocator(self.pool.malloc),
+            keeping_plans(self.plans),
+            _refused_by_cuda(),
+        ):
             self.stream.begin_capture(RELAXED)
             try:
                 results = function()
@@ -228,6 +242,32 @@ class CaptureContext:
             self.stream.end_capture()
         except cupy.cuda.runtime.CUDARuntimeError:
             logger.debug("the stream was left by a failed capture", exc_info=True)
+
+
+@contextmanager
+def _on(stream: Any) -> Iterator[None]:
+    """A context in which work goes to that stream, in its turn between that of the one around."""
+    import cupy
+
+    outside = cupy.cuda.get_current_stream()
+    stream.wait_event(outside.record())
+    try:
+        with stream:
+            yield
+    finally:
+        outside.wait_event(stream.record())
+
+
+@functools.cache
+def _beside(stream: int, device: int) -> Any:
+    """A second stream for one of a device, by its address.
+
+    What CuPy's pool has for it is handed out in the order of that one alone. The stream of a
+    context will not do: when it is gone, another may have its address, and so its memory, at once.
+    """
+    import cupy
+
+    return cupy.cuda.Stream(non_blocking=True)
 
 
 def _emptied(kept: dict[int, list[Any]], pool: Any, trials: Any, device: Any) -> None:
@@ -314,11 +354,13 @@ class Graph:
         self._arrays = [k for k, is_array in enumerate(arrays) if is_array]
         self._constants = [k for k, is_array in enumerate(arrays) if not is_array]
         self._held = {k for k in self._arrays if numbers[k] in held}
+        self._donated = [k for k in self._arrays if numbers[k] in donate]
         self.leaves = list(given)
         for k in self._arrays:
             own = numbers[k] in donate and given[k].flags.c_contiguous
             if not own and k not in self._held:
                 self.leaves[k] = cupy.array(given[k], order="C")
+                tell(LOADED, [given[k]], [self.leaves[k]])
         self._addresses = {k: self.leaves[k].data.ptr for k in self._arrays}
         self._memory = {self.leaves[k].data.mem.ptr for k in self._arrays}
         self.graph, results = context.capture(lambda: self._captured(step, donate))
@@ -378,6 +420,7 @@ class Graph:
             if not self._lies_there(k, given[k])
         ]
         for k, one in moved:
+            tell(LOADED, [one], [own[k]])
             own[k][...] = one
         return True
 
@@ -392,7 +435,15 @@ class Graph:
         results = self.results.copy()
         for k in self._fresh:  # before the launch: if there is no memory for them, nothing happened
             results[k] = cupy.empty_like(results[k])
+        if listeners:
+            written = [self.leaves[k] for k in self._donated]
+            tell("a graph", self.leaves, [*written, *(self.results[k] for k in self._fresh)])
         self.graph.launch()
-        for k in self._fresh:
-            results[k][...] = self.results[k]
+        self._copied_out(results)
         return self.result_form.rebuild(results)[0]
+
+    def _copied_out(self, results: list[Any]) -> None:
+        """Fill new results from where the graph has written them."""
+        for k in self._fresh:
+            tell("a result, copied out of a graph", [self.results[k]], [results[k]])
+            results[k][...] = self.results[k]

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from xpnn.backends.cupy.accesses import listeners, tell
 from xpnn.backends.cupy.formulas import is_known
 from xpnn.backends.cupy.generated import Kernel, columns_kernel, kernel_of
 from xpnn.backends.cupy.kernels import concat, stack
@@ -29,7 +30,7 @@ Places: TypeAlias = dict[Memory, tuple[Memory, int]]
 
 
 class Program:
-    """What runs in place of a recorded step.
+    """What runs in place of a recorded step, all of it on CuPy's current stream.
 
     Args:
         recording: made on a ``Recorder`` for the backend.
@@ -115,6 +116,8 @@ class Program:
                 _launch(step, arrays)
             else:
                 _call(step, arrays, self.backend)
+            if listeners:
+                _tell(step, arrays)
             for memory in dropped:
                 pointers.pop(memory, None)
         return self.recording.result_form.rebuild(self._in_place(arrays, given))[0]
@@ -223,6 +226,11 @@ def _dropped(steps: Sequence[Kernel | Call], kept: set[Memory]) -> list[list[Mem
         if memory not in kept:
             dropped[number].append(memory)
     return dropped
+
+
+def _tell(step: Kernel | Call, arrays: Arrays) -> None:
+    name = step.name if isinstance(step, Kernel) else step.function.__name__
+    tell(name, [arrays[view] for view in step.views()], [arrays[view] for view in step.writes()])
 
 
 def _launch(kernel: Kernel, arrays: Arrays) -> None:

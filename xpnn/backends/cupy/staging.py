@@ -15,13 +15,18 @@ Three things must not happen, and an event stands before each:
   the computing stream, where memory is free again as soon as the host lets go of it, and only that
   stream's order protects its last reader. So the copying stream waits for all that the computing
   stream was asked to do up to then.
+
+A copy that nobody waits for any more, as a run was stopped or the data set dropped, is waited for
+before its memory, on either side, goes back to CuPy's pools.
 """
 
 import math
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from xpnn.backends.cupy.accesses import HOST, tell
 from xpnn.backends.portable.staging import Parts, Rows, Staging, batch_shape, copy_rows, native
 from xpnn.typing import Array
 
@@ -51,6 +56,7 @@ class CupyStaging(Staging):
             self.copying = cupy.cuda.Stream(non_blocking=True)
             self.slots = [PinnedSlot() for _ in range(SLOTS)]
             self.allocated = cupy.cuda.Event(disable_timing=True)
+        weakref.finalize(self, _end, self.copying).atexit = False
 
     def send(self, parts: Parts, rows: Rows = None) -> Sent:
         import cupy
@@ -65,13 +71,17 @@ class CupyStaging(Staging):
         self.slots.append(slot)
         with self.backend.on_device():
             slot.copied.synchronize()
-            for k, one in on_host.items():
-                arrays[k] = cupy.empty(batch_shape(one, rows), native(one.dtype))
+            gathered = {}
+            for k, one in on_host.items():  # all before the first copy: reading a file may fail
+                gathered[k] = slot.array(k, batch_shape(one, rows), native(one.dtype))
+                tell("rows of a batch, gathered", writes=[gathered[k]], on=HOST)
+                copy_rows(one, rows, gathered[k])
+            for k, pinned in gathered.items():
+                arrays[k] = cupy.empty(pinned.shape, pinned.dtype)
             self.allocated.record(cupy.cuda.get_current_stream())
             self.copying.wait_event(self.allocated)
-            for k, one in on_host.items():
-                pinned = slot.array(k, arrays[k].shape, arrays[k].dtype)
-                copy_rows(one, rows, pinned)
+            for k, pinned in gathered.items():
+                tell("the copy of a batch", [pinned], [arrays[k]], on=self.copying)
                 arrays[k].data.copy_from_host_async(pinned.ctypes.data, pinned.nbytes, self.copying)
             slot.copied.record(self.copying)
         return Sent(tuple(arrays), slot.copied)
@@ -82,10 +92,16 @@ class CupyStaging(Staging):
         if sent.copied is not None:
             # recorded anew since, it stands behind a later copy of the same stream: late, not wrong
             cupy.cuda.get_current_stream().wait_event(sent.copied)
+        tell("a batch, handed over", sent.arrays)
         return sent.arrays
 
     def close(self) -> None:
         self.copying.synchronize()
+
+
+def _end(copying: Any) -> None:
+    """Wait for the last copies: pinned memory that is let go of may be written to at once."""
+    copying.synchronize()
 
 
 class PinnedSlot:

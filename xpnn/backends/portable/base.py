@@ -328,13 +328,13 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
     def indices(self, count: int) -> Array:
         """0, 1, ... count - 1 as int32, made on the device only once."""
         if count not in self._indices:
-            self._indices[count] = self.from_numpy(np.arange(count, dtype=np.int32))
+            self._indices[count] = self.for_all_threads(np.arange(count, dtype=np.int32))
         return self._indices[count]
 
     def constant(self, values: tuple[float, ...], dtype: str = "float32") -> Array:
         """Numbers that never change as an array; copied to the device only once."""
         if (values, dtype) not in self._constants:
-            self._constants[values, dtype] = self.from_numpy(np.asarray(values, dtype=dtype))
+            self._constants[values, dtype] = self.for_all_threads(np.asarray(values, dtype=dtype))
         return self._constants[values, dtype]
 
     def describe(self) -> str:

@@ -93,6 +93,10 @@ class Boundary:
         """``from_numpy``, of an array that its owner may write into once it was handed over."""
         return self.from_numpy(array)
 
+    def for_all_threads(self, array: np.ndarray) -> Array:
+        """``from_numpy``, of an array that every thread may read from now on."""
+        return self.from_numpy(array)
+
     def to_numpy(self, array: Array) -> np.ndarray:
         """The values on the host, bfloat16 as float32; waits for the device."""
         return in_plain_floats(np.asarray(self.to_host(array)))
