@@ -14,6 +14,7 @@ from xpnn.backends.numpy.loops import running
 from xpnn.backends.numpy.loops.grouping import Group, bind_fused
 from xpnn.backends.numpy.loops.vector_math import vocabulary
 from xpnn.backends.numpy.replay import Replayed
+from xpnn.backends.recording import joins
 from xpnn.errors import CompileWarning
 
 
@@ -47,6 +48,7 @@ def turned(tree):
     return tree
 
 
+@patch.object(joins, "LEAST_RUN", 1)
 def check(lines, picks, extra, bind=bind_each):
     step = make_step(lines, picks, extra)
     replayed = Replayed(step, donate=(0, 1), bind=bind)
@@ -140,6 +142,9 @@ def test_random_program(lines, picks, extra):
 
 @fuzzed(200)
 @given(*PROGRAMS)
+@example(
+    [("add", 0, 0, 0), ("add", 0, 0, 0), ("slice", 0, 0, 0), ("add", 0, 0, 0)], (0,) * 6, [0]
+)  # one row is read of four that are made
 def test_random_program_with_loops(lines, picks, extra):
     check_interpreted(lines, picks, extra)
 

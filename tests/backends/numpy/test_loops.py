@@ -137,6 +137,38 @@ def test_a_sum_joins_the_loop_that_stands_before_a_product():
     assert [view.shape for view in loop.results] == [(60, 60), (60,)]
 
 
+def relu_with_bias(s, b, delta):
+    """Of images (height, width, batch, 4), biases repeated along the batch; both ways."""
+    z = np.maximum(np.reshape(s, (72, 40)) + np.tile(b, 10), 0.0)
+    z = np.transpose(np.reshape(z, (8, 9, 10, 4)), (2, 0, 1, 3))
+    slope = (z > 0).astype(s.dtype) * np.transpose(delta, (2, 0, 1, 3))
+    sums = np.sum(np.reshape(np.transpose(slope, (1, 2, 0, 3)), (72, 10, 4)), axis=0)
+    return z, slope, np.sum(sums, axis=0)
+
+
+def pooled(x):
+    """Of pairs of rows the larger one, and which it was."""
+    first, second = x[0::2], x[1::2]
+    return np.maximum(first, second), second > first
+
+
+WIDE = {  # the step, its arguments, columns of the loop, where the last axis has four
+    "bias and slope": (relu_with_bias, [draw(8, 9, 10, 4), draw(4), draw(8, 9, 10, 4)], 40),
+    "pooling": (pooled, [draw(80, 128, 4)], 512),
+    "nothing but items": (lambda x: (np.exp(x) + 1.0 - x,), [draw(100, 40, 4)], 2000),
+    "rows of four": (lambda x: (softmax(x) + x,), [draw(500, 4)], 4),
+}
+
+
+@WITH_NUMBA
+@pytest.mark.parametrize("name", WIDE)
+def test_loops_go_over_long_rows(name):
+    step, arguments, columns = WIDE[name]
+    loops = [one for one in loops_of(step, *arguments) if isinstance(one, Loop)]
+    assert [loop.columns for loop in loops] == [columns]
+    check(step, *arguments, rtol=1e-5, atol=1e-5)
+
+
 def test_whole_arrays_are_not_made_before_a_product():
     """They would be kept in memory meanwhile."""
 

@@ -65,6 +65,46 @@ def test_a_stack_is_made_of_pieces_that_lie_in_it(bind):
     assert calls == ["add", "subtract"]
 
 
+def heads(x, w):
+    """Products of a stack, two of each, side by side in the order of rows."""
+    both = [np.transpose(x @ w, (1, 0, 2)), np.transpose(x @ -w, (1, 0, 2))]
+    return np.reshape(np.stack(both, axis=1), (5, 4 * 32))
+
+
+def windows(x):
+    """Every other row of two arrays, with zeros behind."""
+    rows = np.reshape(np.stack([x * x, x + x], axis=1), (6, 40))
+    return np.concatenate([rows, np.zeros((2, 40), np.float32)])
+
+
+MADE_IN_PLACE = {  # the step, its arguments, what is left to copy
+    "along another axis": (lambda x: np.concatenate([x * x, x + x], 1), [draw(3, 40)], 0),
+    "turned": (lambda x: np.reshape(np.transpose(x * x, (1, 0, 2)), (12, 40)), [draw(3, 4, 40)], 0),
+    "products, stacked and turned": (heads, [draw(2, 5, 6), draw(2, 6, 32)], 0),
+    "in turns, and zeros": (windows, [draw(3, 40)], 1),
+    "a piece twice": (lambda x: np.concatenate([x * x] * 2, 1), [draw(3, 40)], 1),
+    "short pieces": (lambda x: np.concatenate([x * x, x + x], 1), [draw(40, 3)], 1),
+    "an argument": (lambda x: np.concatenate([x, x + x], 1), [draw(3, 40)], 1),
+}
+
+
+@pytest.mark.parametrize("name", MADE_IN_PLACE)
+def test_what_is_joined_is_made_at_its_place(bind, name):
+    step, arguments, copies = MADE_IN_PLACE[name]
+    calls = bound(step, *arguments, bind=bind)
+    assert sum(one in ("copyto", "concatenate") for one in calls) == copies
+
+
+def test_a_piece_that_is_read_after_what_it_joined_was_changed_lies_by_itself(bind):
+    def step(x):
+        piece = x * x
+        both = np.concatenate([piece, x + x], axis=1)
+        both += 1
+        return np.stack([np.sum(both), np.sum(piece)])
+
+    bound(step, draw(3, 40), bind=bind)
+
+
 def test_a_number_beside_few_items_is_an_array(bind):
     replayed = Replayed(lambda x: x * 2.0, bind=bind)
     replayed(draw(3, 4))

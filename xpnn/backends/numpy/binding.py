@@ -22,6 +22,7 @@ from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import as_equal_rows, lies_by_columns
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
 from xpnn.backends.recording.calls import Call, Memory, Slot, View, outer_first
+from xpnn.backends.recording.joins import laid_as_joined
 from xpnn.backends.recording.shapes import cast
 from xpnn.trees import getter, leaves, tree_map
 
@@ -218,7 +219,7 @@ class Binder:
 
 def bind_each(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     """The calls to bind, each by itself."""
-    return laid_by_columns(calls, kept)
+    return laid_as_joined(laid_by_columns(calls, kept), kept)
 
 
 # Calls with a way of their own --------------------------------------------------------------------
@@ -241,14 +242,6 @@ def _matmul(binder: Binder, call: Call) -> list[Bound] | None:
 
 def _cast(binder: Binder, call: Call) -> list[Bound]:
     return [partial(np.copyto, binder.target(call), binder.array(call.arguments[0]), "unsafe")]
-
-
-def _reshape(binder: Binder, call: Call) -> list[Bound] | None:
-    """A reshape that had to copy."""
-    if call.options or len(call.arguments) > 2:
-        return None
-    source = binder.array(call.arguments[0])
-    return [partial(np.copyto, binder.target(call).reshape(source.shape), source)]
 
 
 def _take(binder: Binder, call: Call) -> list[Bound] | None:
@@ -274,34 +267,28 @@ def _where(binder: Binder, call: Call) -> list[Bound] | None:
     return [other, partial(np.copyto, out, yes, "same_kind", condition)]
 
 
-def _concatenate(binder: Binder, call: Call) -> list[Bound] | None:
-    return _joined(binder, call, expand=False)
-
-
-def _stack(binder: Binder, call: Call) -> list[Bound] | None:
-    return _joined(binder, call, expand=True)
-
-
-def _joined(binder: Binder, call: Call, expand: bool) -> list[Bound] | None:
+def _join(binder: Binder, call: Call) -> list[Bound] | None:
     """Pieces side by side, but for those that were made in their place."""
-    pieces, *axis = call.arguments
-    if set(call.options) - {"axis"}:
+    parts = call.placements()
+    left = [(piece, place) for piece, place in parts if not _in_place(binder, piece, place)]
+    if not parts:
         return None
-    where = axis[0] if axis else call.options.get("axis", 0)
-    out = binder.target(call)
-    arrays = [binder.array(piece) for piece in pieces]
-    if call.stacks_along_first_axis():
-        bound: list[Bound] = []
-        row = start = 0
-        for piece, array in zip(pieces, arrays, strict=True):
-            stop = row + (1 if expand else len(array))
-            if not (isinstance(piece, View) and binder.plan.made_in_place(call, piece, start)):
-                bound.append(partial(np.copyto, out[row, ...] if expand else out[row:stop], array))
-            row, start = stop, start + array.nbytes
-        return bound
-    if expand:
-        arrays = [np.expand_dims(array, where) for array in arrays]
-    return [partial(np.concatenate, arrays, where, out)]
+    if len(left) == len(parts) > 1 and not call.stacks_along_first_axis():
+        pieces, *axis = call.arguments
+        where = axis[0] if axis else call.options.get("axis", 0)
+        arrays = [binder.array(piece) for piece in pieces]
+        if call.function is np.stack:
+            arrays = [np.expand_dims(array, where) for array in arrays]
+        return [partial(np.concatenate, arrays, where, binder.target(call))]
+    return [
+        partial(np.copyto, binder.arrays[place], binder.array(piece))
+        for piece, place in left
+        if place.nbytes
+    ]
+
+
+def _in_place(binder: Binder, piece: Any, place: View) -> bool:
+    return isinstance(piece, View) and binder.plan.made_in_place(piece, place)
 
 
 def _into_targets(binder: Binder, call: Call) -> list[Bound]:
@@ -318,11 +305,11 @@ def _loop(binder: Binder, call: Call) -> list[Bound]:
 SPECIAL: dict[Any, Callable[[Binder, Call], list[Bound] | None]] = {
     np.matmul: _matmul,
     cast: _cast,
-    np.reshape: _reshape,
+    np.reshape: _join,
     np.take: _take,
     np.where: _where,
-    np.concatenate: _concatenate,
-    np.stack: _stack,
+    np.concatenate: _join,
+    np.stack: _join,
     attention: _into_targets,
     attention_gradients: _into_targets,
     run_loop: _loop,

@@ -38,6 +38,11 @@ class View(NamedTuple):
         """How many bytes its items take."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def without(self, axis: int) -> "View":
+        """The same without an axis, of which it has the first items."""
+        shape, strides = (one[:axis] + one[axis + 1 :] for one in (self.shape, self.strides))
+        return self._replace(shape=shape, strides=strides)
+
     @property
     def is_whole(self) -> bool:
         """Whether it is all of its memory, in the order of the axes."""
@@ -111,6 +116,30 @@ class Call:
             and one.nbytes == memory.nbytes
             for one in same
         )
+
+    def placements(self) -> list[tuple[Any, View]]:
+        """Of a call that copies arrays into one: each, and where it goes; of others nothing."""
+        if len(self.results) != 1 or not isinstance(self.results[0], View) or self.in_place:
+            return []
+        (result,) = self.results
+        if self.function is np.reshape:  # a call where it copies
+            source = self.arguments[0]
+            if not result.is_whole:
+                return []
+            strides = packed(source.shape, result.dtype.itemsize)
+            return [(source, result._replace(shape=source.shape, strides=strides))]
+        if self.function not in (np.stack, np.concatenate) or set(self.options) - {"axis"}:
+            return []
+        pieces, *others = self.arguments
+        axis = (others or [self.options.get("axis", 0)])[0] % len(result.shape)
+        step, at, found = result.strides[axis], 0, []
+        for piece in pieces:
+            length = 1 if self.function is np.stack else piece.shape[axis]
+            shape = (*result.shape[:axis], length, *result.shape[axis + 1 :])
+            place = result._replace(offset=result.offset + at * step, shape=shape)
+            found.append((piece, place.without(axis) if self.function is np.stack else place))
+            at += length
+        return found
 
     def stacks_along_first_axis(self) -> bool:
         """Whether the call puts arrays behind each other in one piece of memory."""

@@ -150,10 +150,9 @@ class MemoryPlan:
         block, start = self._at.get(place, (place, 0))
         return view._replace(memory=block, offset=start + offset)
 
-    def made_in_place(self, call: Call, piece: View, start: int) -> bool:
-        """Whether a piece of a stack already lies where the stack wants it, at byte ``start``."""
-        (stack,) = call.results
-        return self.inside.get(piece.memory) == (stack.memory, start)
+    def made_in_place(self, piece: View, place: View) -> bool:
+        """Whether a piece of what is joined already lies in its place."""
+        return self.inside.get(piece.memory) == (place.memory, place.offset)
 
     def outlives(self, memory: Memory, call: int) -> bool:
         """Whether what lies there is read by that call or a later one, or after all of them."""
@@ -175,27 +174,21 @@ class MemoryPlan:
             for view in call.writes()
         }
         for number, call in enumerate(self.calls):
-            if not call.stacks_along_first_axis():
-                continue
-            (stack,) = call.results
-            if written_last.get(stack.memory, 0) > number or stack.memory in self.aliases:
-                continue
-            start = 0
-            for piece in call.arguments[0]:  # views, and constants, which have to be copied
+            for piece, place in call.placements():  # constants among the pieces have to be copied
                 memory = piece.memory if isinstance(piece, View) else None
                 if (
                     memory is not None
-                    and piece.is_whole
-                    and piece.dtype == stack.dtype
+                    and _fills(piece, place)
+                    and place.memory not in self.aliases
                     and memory not in self._fixed
                     and memory not in self.aliases
                     and memory not in self.inside
                     and written_last.get(memory, 0) < number
+                    and min(written_last.get(place.memory, 0), self.last_use[memory]) <= number
                 ):
-                    self.inside[memory] = stack.memory, start
-                    last = max(self.last_use[memory], self.last_use[stack.memory])
-                    self.last_use[stack.memory] = last
-                start += piece.nbytes
+                    self.inside[memory] = place.memory, place.offset
+                    last = max(self.last_use[memory], self.last_use[place.memory])
+                    self.last_use[place.memory] = last
 
     def _assign(self) -> None:
         for number, call in enumerate(self.calls):
@@ -277,3 +270,22 @@ class MemoryPlan:
             return False
         views = [view for view in self.calls[until].writes() if view.memory is successor]
         return last < until or all(self.calls[until].may_overwrite(other, view) for view in views)
+
+
+def _fills(piece: View, place: View) -> bool:
+    """Whether all of a piece's memory could lie in its place, item over item."""
+    strides = [
+        (one, other)
+        for length, one, other in zip(piece.shape, piece.strides, place.strides, strict=True)
+        if length > 1
+    ]
+    size = piece.dtype.itemsize + sum(
+        (length - 1) * stride for length, stride in zip(piece.shape, piece.strides, strict=True)
+    )
+    return (
+        piece.offset == 0
+        and piece.dtype == place.dtype
+        and piece.nbytes > 0
+        and size == piece.memory.nbytes
+        and all(one == other for one, other in strides)
+    )

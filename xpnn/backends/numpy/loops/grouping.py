@@ -10,7 +10,6 @@ writes over. Sums may do so past any call, as they end with few numbers; what ma
 not, so that nothing is kept for long that is cheaply made later.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,8 @@ from xpnn.backends.numpy.loops.loop import Loop
 from xpnn.backends.numpy.loops.places import Place, offset_of
 from xpnn.backends.numpy.loops.steps import FORMULAS, Load, Number, Step, Walk, walk_of
 from xpnn.backends.recording.calls import Call, Memory, Slot, View
+from xpnn.backends.recording.joins import laid_as_joined
+from xpnn.backends.recording.lifetimes import needed
 from xpnn.backends.recording.pieces import in_pieces
 from xpnn.trees import leaves
 
@@ -29,6 +30,8 @@ MOST_ARRAYS = 40
 LONGEST_ROW = 16_384  # items: of longer rows sums would lose digits, and nothing stays in the cache
 LEAST_WORK = 4096  # below, calling a loop costs as much as it saves; so does compiling it
 CALL = 400  # items that NumPy works on in the time of one call
+MOST_COLUMNS = 2048  # in rows that were short
+FEW_BYTES = 256  # of sums of columns, for which a loop over a row is too short
 LEAST_PAIR = 16_384  # items for which two calls make a loop
 
 
@@ -41,12 +44,22 @@ def bind_fused(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     """
     calls = with_joined_sums(laid_by_columns(calls, kept, few_columns=0), kept)
     calls = in_pieces(calls, kept, lambda call: call.function in FORMULAS)
+    calls = laid_as_joined(needed(calls, kept), kept)  # not all pieces are
     entries: list[Group | Call] = []
-    for number, call in enumerate(calls):
-        _put(entries, call, number)
+    placed: list[Call] = []
+    for call in calls:
+        first, *others = parts_of(call)
+        few = others and call.results[0].nbytes <= FEW_BYTES
+        if few and _joins(entries, first, len(placed)):
+            placed.append(first)  # of more columns, which fill a vector
+        else:
+            others = [call]
+        for one in others:
+            _put(entries, one, len(placed))
+            placed.append(one)
     last_read: dict[Memory, dict[Any, int]] = {}
     owner = {call: entry for entry in entries if isinstance(entry, Group) for call in entry.calls}
-    for number, call in enumerate(calls):
+    for number, call in enumerate(placed):
         for view in call.reads():
             last_read.setdefault(view.memory, {})[owner.get(call, call)] = number
     found: list[Call] = []
@@ -67,23 +80,36 @@ def _put(entries: "list[Group | Call]", call: Call, number: int) -> None:
         entries.append(call)
         return
     _merge_sources(entries, call)
-    for entry in entries[: -LOOK_BACK - 1 : -1]:
-        if isinstance(entry, Group):
-            step = entry.step_for(walk)
-            if step is not None:
-                entry.add(step, number)
-                return
-        elif walk.folded is None and not _is_count(entry):
-            break
-        if _minds(entry, call):
-            break
-    group = Group(walk.rows, walk.columns)
+    if _joins(entries, call, number):
+        return
+    group = Group(walk.size, walk.usual_columns)
     step = group.step_for(walk)
     if step is None:
         entries.append(call)
     else:
         group.add(step, number)
         entries.append(group)
+
+
+def _joins(entries: "list[Group | Call]", call: Call, number: int) -> bool:
+    """Let a call join one of the groups, if there is one for it."""
+    walk = walk_of(call)
+    if walk is None:
+        return False
+    for at in range(len(entries) - 1, max(len(entries) - LOOK_BACK, 0) - 1, -1):
+        entry = entries[at]
+        if isinstance(entry, Group):
+            for group in (entry, entry.at(walk.usual_columns)):
+                step = group and group.step_for(walk)
+                if group and step:
+                    group.add(step, number)
+                    entries[at] = group
+                    return True
+        elif walk.folded is None and not _is_count(entry):
+            return False
+        if _minds(entry, call):
+            return False
+    return False
 
 
 def _merge_sources(entries: "list[Group | Call]", call: Call) -> None:
@@ -111,14 +137,11 @@ def _merge_sources(entries: "list[Group | Call]", call: Call) -> None:
 
 def _merged(one: Any, other: Any) -> "Group | None":
     """The steps of two groups as one; None if they do not fit."""
-    both = Group(one.rows, one.columns)
-    for group in (one, other):
-        for step in group.steps:
-            again = both.step_for(step.walk, alone=True)
-            if again is None:
-                return None
-            both.add(again, group.number_of(step))
-    return both
+    for columns in (one.columns, other.columns):
+        both = one.at(columns)
+        if both is not None and both.takes_all(other):
+            return both
+    return None
 
 
 def _is_count(call: "Group | Call") -> bool:
@@ -148,8 +171,8 @@ def memories(views: Sequence[View]) -> set[Memory]:
 class Group:
     """Calls that walk over the same rows and columns, while they grow into a loop."""
 
-    def __init__(self, rows: int, columns: int):
-        self.rows, self.columns = rows, columns
+    def __init__(self, size: int, columns: int):
+        self.rows, self.columns = size // columns, columns
         self.steps: list[Step] = []
         self.made: dict[Memory, Step] = {}
         self._numbers: dict[Step, int] = {}
@@ -176,9 +199,38 @@ class Group:
         made = self.made.keys()
         return not (made.isdisjoint(read | written) and self._read.isdisjoint(written))
 
-    def number_of(self, step: Step) -> int:
-        """That of its call."""
-        return self._numbers[step]
+    def at(self, columns: int) -> "Group | None":
+        """The same calls in other columns, as a group of its own; None if these do not fit."""
+        size = self.rows * self.columns
+        if size % columns:
+            return None
+        found = Group(size, columns)
+        return found if found.takes_all(self) else None
+
+    def takes_all(self, other: "Group") -> bool:
+        """Take the calls of another group, in their order; False as soon as one does not fit."""
+        for step in other.steps:
+            again = self.step_for(step.walk, alone=True)
+            if again is None:
+                return False
+            self.add(again, other._numbers[step])
+        return True
+
+    def _widened(self) -> "Group":
+        """The same calls in rows that are not short, if rows lie behind each other everywhere."""
+        most = MOST_COLUMNS // self.columns
+        places = {step.place for step in self.steps}
+        places |= {load.place for load in self._loads.values()}
+        for times in range(min([most, *(self._rows_behind(one) for one in places)]), 1, -1):
+            wide = self.at(times * self.columns) if self.rows % times == 0 else None
+            if wide is not None:
+                return wide
+        return self
+
+    def _rows_behind(self, place: Place) -> int:
+        """How many rows go on at the step of their columns."""
+        length, stride = place.lead[-1] if place.lead else (self.rows, 0)
+        return length if stride == self.columns * place.step else 1
 
     def step_for(self, walk: Walk, alone: bool = False) -> Step | None:
         """The call as a step of this group; None if it does not fit.
@@ -188,17 +240,22 @@ class Group:
         """
         if len(self.steps) >= MOST_STEPS or len(self._loads) + len(self.made) >= MOST_ARRAYS:
             return None
-        if walk.rows == self.rows and walk.columns == self.columns:
-            if walk.kind is None or (walk.kind == "fold" and self.columns > LONGEST_ROW):
+        if walk.size == self.rows * self.columns:
+            own = walk.at(self.columns)
+            if own is None or own.kind is None:
                 return None
-            step = self._step(walk, walk.kind, Place.of)
-        elif walk.folded is None and math.prod(walk.lengths) == self.rows:
-            step = self._step(walk, "row", Place.of_rows)
+            if own.kind == "fold" and self.columns > LONGEST_ROW:
+                return None
+            step = self._step(own, walk, own.kind, Place.of)
+        elif walk.folded is None and walk.size == self.rows:
+            step = self._step(walk, walk, "row", Place.of_rows)
         else:
             return None
         return step if step is not None and (alone or self._goes_with(step)) else None
 
-    def _step(self, walk: Walk, kind: str, place_of: Callable[..., Place]) -> Step | None:
+    def _step(
+        self, walk: Walk, whole: Walk, kind: str, place_of: Callable[..., Place]
+    ) -> Step | None:
         operands: list[Step | Load | Number] = []
         for (source, strides), dtype in zip(walk.operands, walk.dtypes, strict=True):
             if strides is None:
@@ -212,7 +269,7 @@ class Group:
             operands.append(made or load)
         (out,) = walk.call.results
         place = place_of(out.offset, walk.lengths, walk.out)
-        step = Step(walk, kind, operands, place)
+        step = Step(whole, kind, operands, place)
         return step if self._may_write(step) else None
 
     def _may_write(self, step: Step) -> bool:
@@ -253,13 +310,14 @@ class Group:
 
     def loop(self, kept: set[Memory], last_read: dict[Memory, dict[Any, int]]) -> Loop:
         """The loop, with the results that are read elsewhere."""
+        wide = self._widened()
 
         def is_read(step: Step) -> bool:
             readers = last_read.get(step.view.memory, {})
             return step.view.memory in kept or any(
-                reader is not self and number > self._numbers[step]
+                reader is not self and number > wide._numbers[step]
                 for reader, number in readers.items()
             )
 
-        stored = [step for step in self.made.values() if is_read(step)]
-        return Loop.of(self.steps, stored, self.rows, self.columns)
+        stored = [step for step in wide.made.values() if is_read(step)]
+        return Loop.of(wide.steps, stored, wide.rows, wide.columns)

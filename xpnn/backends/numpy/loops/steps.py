@@ -100,12 +100,38 @@ class Walk:
     folded: list[bool] | None = None
 
     @property
+    def size(self) -> int:
+        """How many items it meets."""
+        return math.prod(self.lengths)
+
+    @property
     def rows(self) -> int:
         return math.prod(self.lengths[:-1])
 
     @property
     def columns(self) -> int:
         return self.lengths[-1]
+
+    @property
+    def usual_columns(self) -> int:
+        """Its last axis, or of what is kept of a sum all axes that lie at its end."""
+        if self.folded is None or self.folded[-1]:
+            return self.columns
+        last = max(k for k, one in enumerate(self.folded) if one)
+        return math.prod(self.lengths[last + 1 :])
+
+    def at(self, columns: int) -> "Walk | None":
+        """The same walk with so many columns; None if they do not lie at one step everywhere."""
+        if columns == self.columns:
+            return self
+        strides = [self.out, *(one for _, one in self.operands if one is not None)]
+        found = _split(self.lengths, strides, self.folded, columns)
+        if found is None:
+            return None
+        lengths, (out, *others), folded = found
+        left = iter(others)
+        operands = [(one, None if s is None else next(left)) for one, s in self.operands]
+        return Walk(self.call, lengths, out, operands, self.dtypes, folded)
 
     @property
     def kind(self) -> str | None:
@@ -120,6 +146,33 @@ class Walk:
         if all(rows) and self.call.function is np.add:
             return "total" if last else "column sum"
         return None
+
+
+def _split(
+    lengths: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    folded: Sequence[bool] | None,
+    columns: int,
+) -> tuple[list[int], list[list[int]], list[bool] | None] | None:
+    """Axes as rows and one of so many columns; None if that cannot be.
+
+    Axes are (length, flag, strides in all arrays); those that go on at one step are joined first.
+    """
+    flags = folded or [False] * len(lengths)
+    axes: list[tuple[int, bool, list[int]]] = []
+    for length, flag, *steps in zip(lengths, flags, *strides, strict=True):
+        if axes and axes[-1][1:] == (flag, [length * one for one in steps]):
+            length *= axes.pop()[0]
+        axes.append((length, flag, steps))
+    *rows, (length, flag, steps) = axes
+    if length % columns:
+        return None
+    if length > columns:
+        rows.append((length // columns, flag, [columns * one for one in steps]))
+    axes = [*rows, (columns, flag, steps)]
+    own = [[one[2][k] for one in axes] for k in range(len(strides))]
+    lengths = [one[0] for one in axes]
+    return lengths, own, None if folded is None else [one[1] for one in axes]
 
 
 @dataclass(eq=False)
