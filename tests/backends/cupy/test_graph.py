@@ -181,6 +181,38 @@ def test_what_a_step_leaves_behind_is_not_held_twice(cupy, captured):
     assert totals[2] == totals[3] < 3 * size + little  # with a buffer for the input
 
 
+def test_what_goes_during_a_capture_does_not_wait_for_the_device(cupy, monkeypatch):
+    """CUDA forbids that then; garbage is left where it is, and a handle of cuBLAS is used again."""
+    from cupy_backends.cuda.libs import cublas
+
+    from xpnn.backends.cupy import products
+    from xpnn.backends.cupy.graph import CaptureContext
+
+    class Garbage:
+        def __init__(self):
+            self.itself = self
+
+    destroyed, x = [], cupy.ones((2, 2), "float32")
+    monkeypatch.setattr(cublas, "destroy", destroyed.append)
+    context, dropped = CaptureContext(), [CaptureContext()]
+    own = dropped[0].products.handle
+
+    def step():
+        dropped.clear()
+        left = weakref.ref(Garbage())
+        many = [[k] for k in range(3000)]  # enough for a collection
+        return x @ x, left() is not None and many
+
+    _, (_, is_left) = context.capture(step)
+    assert is_left
+    assert gc.isenabled()
+    assert not destroyed
+    idle = {*products._idle[cupy.cuda.Device().id]}
+    assert own in idle
+    assert context.products.handle not in idle
+    assert CaptureContext().products.handle in idle
+
+
 def test_donated_arrays_in_other_memory_are_read(cupy, captured, rng):
     step = captured(learn, donate=(0,))
     ours, theirs = start(cupy), start(cupy)

@@ -14,6 +14,7 @@ import math
 import sys
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -39,7 +40,11 @@ class Products:
         import cupy
         from cupy_backends.cuda.libs import cublas
 
-        self.stream, self.handle = stream, cublas.create()
+        idle = _idle[cupy.cuda.Device().id]
+        try:
+            self.stream, self.handle = stream, idle.pop()
+        except IndexError:
+            self.stream, self.handle = stream, cublas.create()
         self.workspace = cupy.cuda.alloc(WORKSPACE)
         major = cublas.getVersion(self.handle) // 10000
         name = f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}"
@@ -47,7 +52,7 @@ class Products:
         self._call("cublasSetStream_v2", ctypes.c_void_p(stream.ptr))
         workspace = ctypes.c_void_p(self.workspace.ptr), ctypes.c_size_t(WORKSPACE)
         self._call("cublasSetWorkspace_v2", *workspace)
-        weakref.finalize(self, cublas.destroy, self.handle).atexit = False
+        weakref.finalize(self, idle.append, self.handle).atexit = False
 
     @contextmanager
     def instead_of_cupy(self) -> Iterator[None]:
@@ -93,6 +98,9 @@ class Products:
             raise RuntimeError(f"{name} failed with status {status}")
 
 
+# Handles of cuBLAS that nobody uses any more, by devices. To destroy one would wait for the device,
+# which CUDA forbids as long as a stream is captured, in another thread for one.
+_idle: defaultdict[int, list[int]] = defaultdict(list)
 _captured: list[Products] = []  # that ``@`` goes to; one at most
 
 
