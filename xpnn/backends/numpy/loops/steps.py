@@ -115,7 +115,7 @@ class Walk:
     @property
     def usual_columns(self) -> int:
         """Its last axis, or of what is kept of a sum all axes that lie at its end."""
-        if self.folded is None or self.folded[-1]:
+        if self.folded is None or self.folded[-1] or not any(self.folded):
             return self.columns
         last = max(k for k, one in enumerate(self.folded) if one)
         return math.prod(self.lengths[last + 1 :])
