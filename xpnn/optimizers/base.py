@@ -1,7 +1,7 @@
 """Optimizer: walks the named parameters; a subclass writes one rule for one parameter."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from operator import attrgetter
 from typing import Any, ClassVar, NoReturn
@@ -226,7 +226,7 @@ class Optimizer(KnownAttributes):
                 [backend.join([held[name] for name in together]) for held in read]
                 for _, together in groups
             ]
-            counted, numbers = advance(opt_state, grads)
+            counted, numbers = advance(opt_state, [grad for _, grad, *_ in joint])
             values = [(numbers | limit)[name] for name in names]
             for (decay, together), columns in zip(groups, joint, strict=True):
                 shapes = [params[name].shape for name in together]
@@ -344,7 +344,7 @@ class Optimizer(KnownAttributes):
             return scaling.make_advance(rule, before, after, changing, backend)
         counted = backend.counting(rule, donate=range(len(after)))
 
-        def advance(opt_state: OptState, grads: Params) -> tuple[OptState, Numbers]:
+        def advance(opt_state: OptState, grads: Sequence[Array]) -> tuple[OptState, Numbers]:
             step, *numbers = counted(*(opt_state[name] for name in before))
             found = dict(zip(changing, numbers, strict=True))
             return {"step": step, **{name: found[name] for name in carried}}, found
@@ -354,13 +354,16 @@ class Optimizer(KnownAttributes):
     def _updated_together(
         self, params: Params, grads: Params, backend: Backend
     ) -> list[tuple[bool, list[str]]]:
-        """Whether they decay, and the names, of the parameters of each sweep: of one kind."""
+        """Whether they decay, and the names, of the parameters of each sweep: of one kind.
+
+        They are in the order of the parameters, as others join these in it, too.
+        """
         decaying = self.hyper["weight_decay"] != 0.0
         kinds: dict[tuple[Any, ...], dict[str, Array]] = {}
-        for name, grad in grads.items():
+        for name in (one for one in params if one in grads):
             param = params[name]
             decay = decaying and self.decays(name, param)
-            kinds.setdefault((decay, param.dtype, grad.dtype), {})[name] = param
+            kinds.setdefault((decay, param.dtype, grads[name].dtype), {})[name] = param
         return [
             (decay, names)
             for (decay, *_), alike in kinds.items()

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.typing import Array, Namespace, OptState, Params
+from xpnn.typing import Array, Namespace, OptState
 
 Numbers = dict[str, Any]
 """Counters, rates and the like by name: Python numbers, or 0-d arrays."""
 
-Advance = Callable[[OptState, Params], tuple[OptState, Numbers]]
+Advance = Callable[[OptState, Sequence[Array]], tuple[OptState, Numbers]]
 """``advance(opt_state, grads) -> (counters, numbers)``: what a step works out once.
 
 ``counters`` are those of the optimizer's state after the step, ``numbers`` what the sweeps over
@@ -121,7 +121,7 @@ class LossScaling:
 
         counted = backend.elementwise(loss_scaling)
 
-        def advance(opt_state: OptState, grads: Params) -> tuple[OptState, Numbers]:
+        def advance(opt_state: OptState, grads: Sequence[Array]) -> tuple[OptState, Numbers]:
             old = {**opt_state, FINITE: gradients_are_finite(grads, backend)}
             found = counted(*(old[name] for name in read))
             if not backend.counters_on_device:
@@ -133,7 +133,7 @@ class LossScaling:
         return advance
 
 
-def gradients_are_finite(grads: Params, backend: Backend) -> Array:
+def gradients_are_finite(grads: Sequence[Array], backend: Backend) -> Array:
     """Whether no number of any gradient is NaN or infinite: one 0-d boolean on the device.
 
     It is told from the sum of all in float32, in which no float16 could overflow. Numbers of 1e30
@@ -141,7 +141,7 @@ def gradients_are_finite(grads: Params, backend: Backend) -> Array:
     """
     xp = backend.xp
     total = xp.zeros((), dtype=xp.float32, device=backend.device)
-    for grad in grads.values():
+    for grad in grads:
         narrow = xp.finfo(grad.dtype).bits < 32
         total = total + (xp.sum(grad, dtype=xp.float32) if narrow else xp.sum(grad))
     return xp.isfinite(total)

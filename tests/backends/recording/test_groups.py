@@ -142,9 +142,17 @@ def test_a_norm_and_the_gradients_of_its_scale_are_one_kernel():
     assert len(one) == 10
 
 
+def softmax_of_much(x):
+    for _ in range(8):
+        x = np.sqrt(x) + 1.0
+    return softmax(x)
+
+
 def test_long_rows_are_gone_through_in_kernels_of_few_arrays():
-    """A row is held by the threads of one block, which have so many registers."""
+    """What waits for a sum of its row is held by the threads of one block; nothing else is."""
     long = np.ones((2, 16_000))
+    (one,) = kernels(softmax_of_much, long)
+    assert len(one) == 21
     names = kernels(layer_norm_backward, long, long)
     assert len(names) > 1
     assert sum(map(len, names)) == 10
@@ -180,6 +188,18 @@ def test_what_lies_between_kernels_is_narrow():
     found = run(grouping, recording, given)
     for one, wanted in zip(found, step(*given), strict=True):
         np.testing.assert_array_equal(one, wanted)
+
+
+def test_sums_of_columns_are_rounded_where_they_are_made():
+    """Not by a kernel behind; not if somebody reads them as they are."""
+
+    def step(x):
+        total, other = np.sum(x, axis=0), np.sum(x * x, axis=0)
+        return total.astype(np.float16), other.astype(np.float16), other
+
+    first, second = grouped(step, ROWS.astype("f")).groups
+    assert sorted(view.dtype.char for view in first.writes().values()) == ["e", "f", "f"]
+    assert [call.function for call in second.calls.values()] == [cast]
 
 
 def test_constants_of_one_number_take_no_more():

@@ -24,6 +24,7 @@ from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.rewriting import (
     LONGEST_ROW,
     is_widening,
+    rounded_where_summed,
     sums_by_rows,
     widened_where_read,
     with_constants,
@@ -33,7 +34,8 @@ from xpnn.backends.recording.shapes import cast, is_float
 from xpnn.typing import Shape
 
 MOST_ARRAYS = 48  # of one kernel, what its calls make among them
-MOST_NUMBERS = 80_000  # of one row in all arrays; about half of them are in registers at once
+MOST_NUMBERS = 40_960  # that wait for a sum of their row: in the registers of 1,024 threads
+MOST_WAITING = 12  # of one item, in the registers of a thread that has up to 16 items
 ROW_SUMS = {np.add, np.maximum, np.minimum}
 
 
@@ -109,7 +111,7 @@ def _sum_along(call: Call, result: View) -> Walk | None:
     last, shape = len(array.shape) - 1, array.shape
     axis = tuple(range(len(shape))) if axis is None else axis
     axes = sorted(one % len(shape) for one in (axis if isinstance(axis, tuple) else (axis,)))
-    if not is_float(array.dtype) or (dtype is not None and np.dtype(dtype) != result.dtype):
+    if not is_float(array.dtype) or not _is_rounded_once(dtype, result.dtype):
         return None
     if axes == [last] and shape[-1] <= LONGEST_ROW:
         rows = result._replace(shape=shape[:-1], strides=result.strides[:last])
@@ -131,6 +133,12 @@ def _sum_along(call: Call, result: View) -> Walk | None:
         columns = result._replace(shape=domain[-1:], strides=(result.dtype.itemsize,))
         return Walk(call, domain, [array], columns, sums="columns")
     return None
+
+
+def _is_rounded_once(dtype: Any, result: np.dtype[Any]) -> bool:
+    """Whether a sum in that dtype is what a kernel gives, which adds up halves in float32."""
+    is_half = is_float(result) and result.itemsize == 2
+    return dtype is None or np.dtype(dtype) == (np.float32 if is_half else result)
 
 
 def _spread(view: View, shape: Shape) -> View:
@@ -251,24 +259,24 @@ class Group:
             if row and (walk.sums == "rows" or walk.items != self.items)
         }
 
-    def takes(self, walks: Iterable[Walk]) -> int | None:
+    def takes(self, walks: dict[int, Walk]) -> int | None:
         """The length of rows with these walks among its own (0: none is added up), if they fit."""
-        walks, row = list(walks), self.row
-        for walk in walks:
+        row = self.row
+        for walk in walks.values():
             if walk.sums:
                 if walk.items != self.items or (row or walk.row) != walk.row:
                     return None
                 row = walk.row
-        for walk in walks:
+        for walk in walks.values():
             if walk.items != self.items and not (row and walk.items * row == self.items):
                 return None
-        together = [*self.walks.values(), *walks]
-        views = [view for walk in together for view in walk.call.views()]
+        together = self.walks | walks
+        views = [view for walk in together.values() for view in walk.call.views()]
         if len({view.memory for view in views}) > MOST_ARRAYS:
             return None
-        if row and any(walk.sums == "rows" for walk in together):
-            whole = {view.memory for view in views if math.prod(view.shape) >= self.items}
-            if row > LONGEST_ROW or row * len(whole) > MOST_NUMBERS:
+        if row and any(walk.sums == "rows" for walk in together.values()):
+            waiting = _most_waiting([together[number] for number in sorted(together)], self.items)
+            if row > LONGEST_ROW or waiting > MOST_WAITING or row * waiting > MOST_NUMBERS:
                 return None
         return row or 0
 
@@ -282,6 +290,26 @@ class Group:
                 if maker and not _under_same_item(view, walk, maker, self.items, row):
                     return False
         return True
+
+
+def _most_waiting(walks: Sequence[Walk], items: int) -> int:
+    """How many numbers of an item are there at once while a sum of its row is worked out.
+
+    Sums of columns are among them, as they are there from the first row to the last.
+    """
+    phase, seen, columns = 0, dict[Any, list[int]](), 0
+    for walk in walks:
+        columns += walk.sums == "columns"
+        if walk.items == items:
+            for view in walk.operands if walk.sums else (*walk.operands, walk.result):
+                if isinstance(view, View) and view.strides[-1]:
+                    seen.setdefault((view.memory, view.offset), []).append(phase)
+        phase += walk.sums == "rows" or walk.items != items
+    waiting = [0] * (phase + 1)
+    for phases in seen.values():
+        for one in range(phases[0], phases[-1]):
+            waiting[one] += 1
+    return max(waiting) + columns
 
 
 def _under_same_item(view: View, reader: Walk, maker: Walk, items: int, row: int) -> bool:
@@ -322,7 +350,8 @@ class Grouping:
         ]
         self.aliases = {now.get(new, new): old for new, old in recording.aliases.items()}
         kept = {one.memory for one in self.results if isinstance(one, View)}
-        calls = in_pieces(needed(sums_by_rows(calls), kept), kept, known)
+        calls = rounded_where_summed(needed(sums_by_rows(calls), kept), kept)
+        calls = in_pieces(calls, kept, known)
         calls, self.constants = with_constants(widened_where_read(calls, kept))
         self._owner: dict[Memory, Group] = {}
         self._groups: dict[Group, None] = {}
@@ -400,7 +429,7 @@ class Grouping:
         if one is other or not (one.walks and other.walks):
             return other
         large, small = (one, other) if one.items >= other.items else (other, one)
-        row = large.takes(small.walks.values())
+        row = large.takes(small.walks)
         if row is None or not large.lies_right(small.walks.values(), row):
             return other
         outside = (one.before | other.before) - {one, other}

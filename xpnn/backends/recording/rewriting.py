@@ -5,6 +5,7 @@ and casts to wider numbers stand with those who read them.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -122,6 +123,40 @@ def _resummed(call: Call, makers: dict[Memory, Call], readers: dict[Memory, int]
         axes = tuple(range(len(source.shape) - 1))
         return [replace(call, arguments=(source,), options={**call.options, "axis": axes})]
     return [call]
+
+
+def rounded_where_summed(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+    """Sums over the first axes whose only reader rounds them to half precision: as one call."""
+    readers = Counter(view.memory for call in calls for view in call.reads())
+    sums: dict[View, int] = {}
+    found: list[Call | None] = []
+    for call in calls:
+        source = call.arguments[0] if call.function is cast else None
+        (result, *_) = call.results
+        if (
+            isinstance(source, View)
+            and source in sums
+            and readers[source.memory] == 1
+            and source.memory not in kept
+        ):
+            number = sums[source]
+            if is_float(result.dtype) and result.dtype.itemsize == 2:
+                total = found[number]
+                assert total is not None
+                found[number] = None
+                call = replace(total, results=[result])
+        elif _adds_up_columns(call) and result.dtype == np.float32:
+            sums[result] = len(found)
+        found.append(call)
+    return [call for call in found if call is not None]
+
+
+def _adds_up_columns(call: Call) -> bool:
+    if call.method != "reduce" or call.function is not np.add or call.options.get("keepdims"):
+        return False
+    axis = call.options.get("axis", 0)
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    return axes == tuple(range(len(axes))) and len(axes) < len(call.arguments[0].shape)
 
 
 def widened_where_read(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
