@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tests.backends.numpy.conftest import WITH_NUMBA
-from xpnn.backends.numpy import cores
-from xpnn.backends.numpy.cores import Cores, Products, one_thread_a_product, ranges
+from xpnn.backends.numpy import openblas, products
+from xpnn.backends.numpy.cores import Cores, ranges
 from xpnn.backends.numpy.loops import running
 from xpnn.backends.numpy.loops.grouping import bind_fused
+from xpnn.backends.numpy.openblas import one_thread_a_product
+from xpnn.backends.numpy.products import BY_NUMPY, Products
 from xpnn.backends.numpy.replay import Replayed
 
 
@@ -22,7 +24,7 @@ def draw(*shape, dtype=np.float32):
 @pytest.fixture
 def three():
     """Three threads, for however little work."""
-    with patch.object(running, "LEAST_WORK", 1), patch.object(cores, "LEAST_PRODUCT", 1):
+    with patch.object(running, "LEAST_WORK", 1), patch.object(products, "LEAST_PRODUCT", 1):
         yield Cores(3)
 
 
@@ -41,7 +43,7 @@ class Library:
 
 @pytest.fixture
 def library():
-    with patch.object(cores, "_openblas", lambda: found), patch.object(cores, "_alone", 0):
+    with patch.object(openblas, "openblas", lambda: found), patch.object(openblas, "_alone", 0):
         found = Library(4)
         yield found
 
@@ -86,7 +88,7 @@ def test_products_in_parts(three, library, shape):
     rows, inner, columns = shape
     a, b = draw(rows, inner), draw(columns, inner).T
     out = np.empty((rows, columns), np.float32)
-    Products(three).matrices(a, b, out)()
+    Products(three, BY_NUMPY).matrices(a, b, out)()
     np.testing.assert_allclose(out, a @ b, rtol=1e-5, atol=1e-5)
 
 
@@ -156,7 +158,7 @@ def test_openblas_gets_its_threads_back_after_an_error(library):
 
 def test_who_wants_one_thread_of_openblas_gets_one(library, three):
     library.threads = 1
-    assert Products(three).cores is None
+    assert Products(three, BY_NUMPY).cores is None
 
 
 def test_ranges_are_all_of_it():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.numpy import attention
+from xpnn.backends.numpy import attention, products
 from xpnn.backends.numpy.binding import bind_each
 from xpnn.backends.numpy.cores import all_cores
 from xpnn.backends.numpy.loops.grouping import bind_fused
@@ -61,6 +61,12 @@ class NumpyBackend(Backend):
             raise BackendUnavailable("numba is not installed here; type: pip install numba")
         self.attention_from = 512  # below, all weights are faster: their softmax is one loop
         return None
+
+    def describe(self) -> str:
+        return ", ".join(filter(None, [super().describe(), products.described()]))
+
+    def missing(self) -> str | None:
+        return products.missing()
 
     def owns(self, array: Any) -> bool:
         if type(array) is np.ndarray:
@@ -123,7 +129,8 @@ class NumpyBackend(Backend):
     ) -> Callable[..., Any]:
         """The step's NumPy calls, recorded once and replayed in fixed memory."""
         cores = all_cores() if self._bind is bind_fused else None
-        return Replayed(step, donate, self._bind, required, cores)
+        multiply = products.multiplication(self.deterministic)
+        return Replayed(step, donate, self._bind, required, cores, multiply)
 
     def overlaid(self, placed: Sequence[tuple[Array, int]], axis: int, length: int) -> Array:
         """Only the first array is filled up with zeros; the others are added where they lie."""

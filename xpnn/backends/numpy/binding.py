@@ -13,13 +13,14 @@ import numpy as np
 
 from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.attention import attention, attention_gradients
-from xpnn.backends.numpy.cores import Cores, Products
+from xpnn.backends.numpy.cores import Cores
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.loops.loop import Loop, run_loop
 from xpnn.backends.numpy.loops.running import bound_loop
 from xpnn.backends.numpy.loops.steps import kind_of
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import as_equal_rows, lies_by_columns
+from xpnn.backends.numpy.products import BY_NUMPY, Multiply, Products
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
 from xpnn.backends.recording.calls import Call, Memory, Slot, View, outer_first
 from xpnn.backends.recording.joins import laid_as_joined
@@ -37,9 +38,15 @@ CACHED = 32_768  # items: an array of them stays in the cache while others go by
 class Binder:
     """Binds calls to their arrays and numbers."""
 
-    def __init__(self, arrays: Arrays, numbers: Numbers, cores: Cores | None = None):
+    def __init__(
+        self,
+        arrays: Arrays,
+        numbers: Numbers,
+        cores: Cores | None = None,
+        multiply: Multiply = BY_NUMPY,
+    ):
         self.arrays, self.plan, self.numbers = arrays, arrays.plan, numbers
-        self.cores, self.products = cores, Products(cores)
+        self.cores, self.products = cores, Products(cores, multiply)
         self._filled: dict[Any, np.ndarray] = {}
         self._scratch: dict[Any, np.ndarray] = {}
 

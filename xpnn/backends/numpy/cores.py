@@ -1,25 +1,19 @@
 """Threads for loops and products of replayed steps, the same ones for both.
 
 OpenBLAS's own threads wait for the next product in a loop that keeps their cores busy, so nothing
-else gets faster on several threads behind a product. Here products are cut into parts, too:
-OpenBLAS does each in the thread that calls it, and threads that wait sleep.
+else gets faster on several threads behind a product. So products are cut into parts, too
+(``products.py``): each is done in the thread that calls it, and threads that wait sleep.
 """
 
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
-
 Task = Callable[[], Any]
-
-LEAST_PRODUCT = 2_000_000  # operations of a part: 25 us; handing it over takes 10 to 30
 
 
 class Cores:
@@ -89,7 +83,12 @@ def all_cores() -> Cores | None:
     """The cores that this process may use, or ``NUMBA_NUM_THREADS`` of them; None if it is one."""
     import numba
 
-    count = numba.config.NUMBA_NUM_THREADS
+    return so_many_cores(numba.config.NUMBA_NUM_THREADS)
+
+
+@functools.cache
+def so_many_cores(count: int) -> Cores | None:
+    """The same ones for everybody who asks for that many; None if it is one."""
     return Cores(count) if count > 1 else None
 
 
@@ -97,97 +96,3 @@ def ranges(length: int, count: int) -> list[slice]:
     """So many stretches of about one length, one behind the other."""
     ends = [length * k // count for k in range(count + 1)]
     return [slice(start, stop) for start, stop in pairwise(ends) if stop > start]
-
-
-class Products:
-    """Matrix products, the large ones in parts on all cores.
-
-    Attributes:
-        are_split: whether any of them are.
-    """
-
-    def __init__(self, cores: Cores | None):
-        self.cores = cores if cores is not None and _openblas_threads() > 1 else None
-        self.are_split = False
-
-    def matrices(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Task:
-        """Of two matrices, into one that lies row by row: its rows or its columns in parts.
-
-        Parts go by ``matmul``, as ``dot`` makes copies of matrices that do not lie in one piece.
-        """
-        rows, columns = out.shape
-        count = self._parts(out.size * a.shape[1], max(rows, columns))
-        if count < 2:
-            return partial(a.dot, b, out)
-        if rows >= columns:
-            return self._split(
-                [partial(np.matmul, a[s], b, out=out[s]) for s in ranges(rows, count)]
-            )
-        return self._split(
-            [partial(np.matmul, a, b[:, s], out=out[:, s]) for s in ranges(columns, count)]
-        )
-
-    def stack(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Task:
-        """Of matrices in stacks of the same shape, parts of the stack."""
-        alike = a.ndim > 2 and a.shape[:-2] == b.shape[:-2] == out.shape[:-2]
-        count = self._parts(out.size * a.shape[-1], len(out)) if alike else 1
-        if count < 2:
-            return partial(np.matmul, a, b, out=out)
-        return self._split(
-            [partial(np.matmul, a[s], b[s], out=out[s]) for s in ranges(len(out), count)]
-        )
-
-    def _parts(self, products: int, length: int) -> int:
-        if self.cores is None:
-            return 1
-        return min(self.cores.count, 2 * products // LEAST_PRODUCT, length)
-
-    def _split(self, tasks: list[Task]) -> Task:
-        assert self.cores is not None
-        self.are_split = True
-        return partial(self.cores.run, tasks)
-
-
-# OpenBLAS ---------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _openblas() -> Any:
-    """What sets the threads of the OpenBLAS that NumPy has loaded; None without one."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    found = ThreadpoolController().select(internal_api="openblas").lib_controllers
-    if len(found) > 1:  # SciPy brings one of its own
-        found = [one for one in found if "numpy" in one.filepath]
-    return found[0] if len(found) == 1 else None
-
-
-def _openblas_threads() -> int:
-    library = _openblas()
-    return 1 if library is None else library.get_num_threads()
-
-
-_lock = threading.Lock()
-_alone = 0  # how many steps are running that want products done by the thread that calls
-_before = 1
-
-
-@contextmanager
-def one_thread_a_product() -> Iterator[None]:
-    """OpenBLAS does each product in the thread that calls it, until the last of these has ended."""
-    global _alone, _before
-    library = _openblas()
-    with _lock:
-        _alone += 1
-        if _alone == 1:
-            _before = library.get_num_threads()
-            library.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _lock:
-            _alone -= 1
-            if _alone == 0:
-                library.set_num_threads(_before)

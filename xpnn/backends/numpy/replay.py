@@ -13,10 +13,12 @@ import numpy as np
 
 from xpnn.backends.numpy.arena import Arena, Arrays, aligned_bytes, array_in
 from xpnn.backends.numpy.binding import Binder, bind_each
-from xpnn.backends.numpy.cores import Cores, one_thread_a_product
+from xpnn.backends.numpy.cores import Cores
 from xpnn.backends.numpy.loops.running import has_large_loops
 from xpnn.backends.numpy.numbers import Numbers
+from xpnn.backends.numpy.openblas import one_thread_a_product
 from xpnn.backends.numpy.orders import Stretches, stretch_of
+from xpnn.backends.numpy.products import BY_NUMPY, Multiply
 from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, Slot, View
 from xpnn.backends.recording.larger import carried_on
@@ -43,6 +45,7 @@ class Replayed(CompiledStep):
         required: whether a step that cannot be replayed is a CompileError.
         cores: on which large loops and products run in parts; None for the calling thread, and
             what the library of NumPy's products does.
+        multiply: what does the products.
     """
 
     def __init__(
@@ -52,12 +55,15 @@ class Replayed(CompiledStep):
         bind: Bind = bind_each,
         required: bool = False,
         cores: Cores | None = None,
+        multiply: Multiply = BY_NUMPY,
     ):
         super().__init__(step, donate, required)
-        self.bind, self.arena, self.cores = bind, Arena(), cores
+        self.bind, self.arena, self.cores, self.multiply = bind, Arena(), cores, multiply
 
     def make(self, arguments: tuple[Any, ...]) -> "Program":
-        return Program(self.step, arguments, self.donate, self.arena, self.bind, self.cores)
+        return Program(
+            *(self.step, arguments, self.donate, self.arena, self.bind, self.cores, self.multiply)
+        )
 
     def try_out(
         self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]
@@ -90,6 +96,7 @@ class Program:
         arena: Arena,
         bind: Bind,
         cores: Cores | None = None,
+        multiply: Multiply = BY_NUMPY,
     ):
         self.form = Structure(arguments)
         given = self.form.flatten(arguments)
@@ -103,7 +110,8 @@ class Program:
         arrays = Arrays(plan, self._fix(recording), arena)
         self._numbers = Numbers(recording.number_count)
         # without large loops, products are better done by the threads of their own library
-        binder = Binder(arrays, self._numbers, cores if has_large_loops(calls) else None)
+        cores = cores if has_large_loops(calls) else None
+        binder = Binder(arrays, self._numbers, cores, multiply)
         self._calls = [bound for call in calls for bound in binder.bind(call)]
         self._alone = one_thread_a_product if binder.products.are_split else nullcontext
         self._settle(recording, arrays)

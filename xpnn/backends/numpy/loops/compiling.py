@@ -4,7 +4,6 @@ import functools
 import hashlib
 import os
 import pickle
-import stat
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.numpy.kept import kept_folder
 from xpnn.backends.numpy.loops import vector_math
 
 Compiled = Callable[..., None]
@@ -142,19 +142,9 @@ def _own_code() -> str:
 
 @functools.cache
 def _folder() -> Path | None:
-    """``xpnn-loops`` in NUMBA_CACHE_DIR, or in the user's folder for what can be made again.
-
-    What numba reads from there is run: so it has to belong to the user, and nobody else may write
-    there. None where there is no such folder, nor can be.
-    """
-    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    """Where loops are kept; None where nothing can be, or the code that names them is not read."""
     try:
-        folder = (Path(base) if base else Path.home() / ".cache") / "xpnn-loops"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
         _own_code()
-    except (OSError, RuntimeError):  # RuntimeError: nobody knows where the home is
+    except OSError:
         return None
-    mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) if hasattr(os, "getuid") else 0
-    return folder if mine and not others and os.access(folder, os.W_OK) else None
+    return kept_folder("xpnn-loops")
