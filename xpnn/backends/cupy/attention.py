@@ -71,7 +71,12 @@ class Pass:
             A, statistics = graph.sdpa(q=q, k=k, v=v, generate_stats=True, **options)
             statistics.set_output(True).set_data_type(wide)
             statistics.set_dim(of_queries["dim"]).set_stride(of_queries["stride"])
-            return [*lengths, *given, _as_result(A, self.queries, dtype), statistics]
+            return [
+                *lengths,
+                *given,
+                _as_result(A, self.queries, _own_strides(self.queries), dtype),
+                statistics,
+            ]
         q, k, v, o, dO = given
         statistics = graph.tensor(name="statistics", data_type=wide, **of_queries)
         found = graph.sdpa_backward(
@@ -84,8 +89,11 @@ class Pass:
             use_deterministic_algorithm=self.deterministic,
             **options,
         )
+        is_joint = self.queries == self.keys
+        strides_of = _joint_strides if is_joint else _own_strides
         results = [
-            _as_result(one, shape, dtype) for one, shape in zip(found, shapes[:3], strict=True)
+            _as_result(one, shape, strides_of(shape), dtype)
+            for one, shape in zip(found, shapes[:3], strict=True)
         ]
         return [*lengths, *given, statistics, *results]
 
@@ -141,7 +149,10 @@ def attention_gradients(
     cudnn: Cudnn,
     deterministic: bool,
 ) -> tuple[Array, Array, Array] | None:
-    """``Backend.attention_gradients``, of what ``attention`` has worked out; None if refused."""
+    """``Backend.attention_gradients``, of what ``attention`` has worked out; None if refused.
+
+    Gradients of one shape lie side by side, (batch, time, 3, heads, d), as their layer joins them.
+    """
     if packing is not None:
         K, V, dA = packing.packed(K), packing.packed(V), packing.answered(dA)
     given = [Q, K, V, A, dA]
@@ -150,7 +161,10 @@ def attention_gradients(
     )
     if plan is None:
         return None
-    dQ, dK, dV = (_empty(one.shape, one.dtype) for one in (Q, K, V))
+    if Q.shape == K.shape:
+        dQ, dK, dV = _empty_side_by_side(Q.shape, Q.dtype)
+    else:
+        dQ, dK, dV = (_empty(one.shape, one.dtype) for one in (Q, K, V))
     cudnn.run(plan, [*_lengths(packing), *map(_readable, given), statistics, dQ, dK, dV])
     if packing is not None:
         dK, dV = map(packing.unpacked, (dK, dV))
@@ -206,6 +220,24 @@ def _empty(shape: Shape, dtype: Any) -> Array:
     return cupy.empty((batch, time, heads, d), dtype).transpose(0, 2, 1, 3)
 
 
+def _joint_strides(shape: Shape) -> Shape:
+    """Those of one of three that lie as (batch, time, 3, heads, d).
+
+    >>> _joint_strides((2, 3, 5, 8))
+    (360, 8, 72, 1)
+    """
+    _, heads, time, d = shape
+    return time * 3 * heads * d, d, 3 * heads * d, 1
+
+
+def _empty_side_by_side(shape: Shape, dtype: Any) -> list[Array]:
+    import cupy
+
+    batch, heads, time, d = shape
+    joint = cupy.empty((batch, time, 3, heads, d), dtype)
+    return [joint[:, :, k].transpose(0, 2, 1, 3) for k in range(3)]
+
+
 def _strides(x: Array) -> Shape | None:
     """How ``x`` lies, in numbers; None where cuDNN cannot read it so."""
     itemsize, own = x.dtype.itemsize, _own_strides(x.shape)
@@ -227,7 +259,7 @@ def _readable(x: Array) -> Array:
     return copy
 
 
-def _as_result(tensor: Any, shape: Shape, dtype: Any) -> Any:
+def _as_result(tensor: Any, shape: Shape, strides: Shape, dtype: Any) -> Any:
     tensor.set_output(True).set_data_type(dtype)
-    tensor.set_dim(list(shape)).set_stride(list(_own_strides(shape)))
+    tensor.set_dim(list(shape)).set_stride(list(strides))
     return tensor

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,10 +86,31 @@ def concat(arrays: Sequence[Array], *, axis: int | None = 0, out: Array | None =
 
 
 def stack(arrays: Sequence[Array], *, axis: int = 0, out: Array | None = None) -> Array:
-    """Arrays of one shape along a new axis, likewise."""
+    """Arrays of one shape along a new axis, likewise; those that lie so already as they are."""
     import cupy
 
+    found = _stacked_already(arrays, axis) if out is None else None
+    if found is not None:
+        return found
     return concat([cupy.expand_dims(array, axis) for array in arrays], axis=axis, out=out)
+
+
+def _stacked_already(arrays: Sequence[Array], axis: int) -> Array | None:
+    """The array without gaps of which these are the parts along an axis, if they are."""
+    import cupy
+
+    first = arrays[0]
+    form = first.shape, first.strides, first.dtype, first.data.mem
+    if any((one.shape, one.strides, one.dtype, one.data.mem) != form for one in arrays):
+        return None
+    at = axis % (first.ndim + 1)
+    steps = {other.data.ptr - one.data.ptr for one, other in pairwise(arrays)}
+    if len(steps) != 1 or not first.size:
+        return None
+    shape = (*first.shape[:at], len(arrays), *first.shape[at:])
+    strides = (*first.strides[:at], steps.pop(), *first.strides[at:])
+    found = cupy.ndarray(shape, first.dtype, first.data, strides)
+    return found if found.flags.c_contiguous else None
 
 
 def _without(shape: Shape, axis: int) -> Shape:

@@ -24,6 +24,7 @@ from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.rewriting import (
     LONGEST_ROW,
     is_widening,
+    joined_where_it_lies,
     rounded_where_summed,
     sums_by_rows,
     widened_where_read,
@@ -350,7 +351,8 @@ class Grouping:
         ]
         self.aliases = {now.get(new, new): old for new, old in recording.aliases.items()}
         kept = {one.memory for one in self.results if isinstance(one, View)}
-        calls = rounded_where_summed(needed(sums_by_rows(calls), kept), kept)
+        calls = needed(joined_where_it_lies(sums_by_rows(calls), kept), kept)
+        calls = rounded_where_summed(calls, kept)
         calls = in_pieces(calls, kept, known)
         calls, self.constants = with_constants(widened_where_read(calls, kept))
         self._owner: dict[Memory, Group] = {}

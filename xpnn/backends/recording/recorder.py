@@ -201,11 +201,21 @@ class Recorder(Backend):
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
+        given = Q, K, V, A, statistics, dA, scale, causal, mask
+        if Q.shape == K.shape == V.shape:
+            batch, heads, time, d = Q.shape
+            joint_shape = batch, time, 3, heads, d
+            joined = functools.partial(_joint_attention_gradients, self.target)
+            joint = recordable(joined, lambda *_: blank(joint_shape, Q.dtype))(*given)
+            dQ, dK, dV = (self.xp.permute_dims(joint[:, :, k], (0, 2, 1, 3)) for k in range(3))
+            return dQ, dK, dV
+
         def results(*_: Any) -> tuple[Array, ...]:
             return tuple(map(_heads_side_by_side, (Q, K, V)))
 
         run = recordable(functools.partial(_attention_gradients, self.target), results)
-        return run(Q, K, V, A, statistics, dA, scale, causal, mask)
+        found: tuple[Array, Array, Array] = run(*given)
+        return found
 
 
 def _in_order(function: Callable[..., Any]) -> Callable[..., Array]:
@@ -246,6 +256,14 @@ def _attention_gradients(
 ) -> tuple[Array, Array, Array]:
     given = Q, K, V, A, statistics, dA
     return target.attention_gradients(*given, scale=scale, causal=causal, mask=mask)
+
+
+def _joint_attention_gradients(target: Backend, *given: Any) -> Array:
+    """The gradients of Q, K and V side by side, (batch, time, 3, heads, d)."""
+    xp = target.xp
+    gradients = _attention_gradients(target, *given)
+    joint: Array = xp.stack([xp.permute_dims(one, (0, 2, 1, 3)) for one in gradients], axis=2)
+    return joint
 
 
 def _heads_side_by_side(x: Array) -> Array:

@@ -125,6 +125,32 @@ def _resummed(call: Call, makers: dict[Memory, Call], readers: dict[Memory, int]
     return [call]
 
 
+def joined_where_it_lies(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
+    """Without the calls that join what lies side by side in one memory already, or one array."""
+    found: list[Call] = []
+    moved: dict[Memory, Memory] = {}
+    for call in (_moved(call, moved) for call in calls):
+        source = _joined_already(call)
+        if source is None or call.results[0].memory in kept:
+            found.append(call)
+        else:
+            moved[call.results[0].memory] = source
+    return found
+
+
+def _joined_already(call: Call) -> Memory | None:
+    """The memory that holds, from its first byte to its last, what a call would join."""
+    if call.function not in (np.stack, np.concatenate):
+        return None
+    places = [(piece, place) for piece, place in call.placements() if place.nbytes]
+    sources = {getattr(piece, "memory", None) for piece, _ in places}
+    source = sources.pop() if len(sources) == 1 else None
+    if source is None or not call.results[0].is_whole:
+        return None
+    lies = all(place._replace(memory=source) == piece for piece, place in places)
+    return source if lies and source.nbytes == call.results[0].nbytes else None
+
+
 def rounded_where_summed(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     """Sums over the first axes whose only reader rounds them to half precision: as one call."""
     readers = Counter(view.memory for call in calls for view in call.reads())
