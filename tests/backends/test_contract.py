@@ -108,19 +108,19 @@ def test_constant(backend):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("length", [5, 70])  # CuPy stacks up to 32 at a time
+@pytest.mark.parametrize("length", [5, 70])  # CuPy copies 32 arrays at a time
 def test_scan_carries_from_step_to_step(backend, rng, reverse, compiled, length):
     x = rng.standard_normal((length, 2, 3)).astype(np.float32)
 
     def step(carry, now):
         (total,) = carry
-        return (0.5 * total + now,), (total, now)
+        return (0.5 * total + now,), (total, now, now[0, ...] > 0.0)
 
     def walk(start, x):
         return backend.scan(step, (start,), (x,), reverse)
 
     start = backend.zeros((2, 3), "float32")
-    (total,), (before, seen) = (backend.compiled(walk, known=True) if compiled else walk)(
+    (total,), (before, seen, above) = (backend.compiled(walk, known=True) if compiled else walk)(
         start, backend.asarray(x)
     )
     wanted, kept = np.zeros((2, 3)), [None] * length
@@ -129,6 +129,7 @@ def test_scan_carries_from_step_to_step(backend, rng, reverse, compiled, length)
         wanted = 0.5 * wanted + x[t]
     for array, right in zip(host(backend, total, before, seen), (wanted, kept, x), strict=True):
         np.testing.assert_allclose(array, right, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(host(backend, above)[0], x[:, 0] > 0)
 
 
 # scatter_add --------------------------------------------------------------------------------------

@@ -68,10 +68,10 @@ LAYERS = {
         (15, 4),
         (22, 8),
     ),
-    "LSTM, 4 steps": (lambda: LSTM(6), (4, 3), (25, 5), (26, 7)),
-    "LSTM, 8 steps": (lambda: LSTM(6), (8, 3), (37, 9), (42, 11)),
-    "GRU, 4 steps": (lambda: GRU(6), (4, 3), (22, 5), (37, 7)),
-    "SimpleRNN, 4 steps": (lambda: SimpleRNN(6), (4, 3), (15, 5), (21, 7)),
+    "LSTM, 4 steps": (lambda: LSTM(6), (4, 3), (18, 5), (25, 7)),
+    "LSTM, 8 steps": (lambda: LSTM(6), (8, 3), (31, 9), (41, 11)),
+    "GRU, 4 steps": (lambda: GRU(6), (4, 3), (17, 5), (34, 7)),
+    "SimpleRNN, 4 steps": (lambda: SimpleRNN(6), (4, 3), (13, 5), (21, 7)),
 }
 # the same of layers that slide a window, first with cuDNN, then without
 SLIDING = {

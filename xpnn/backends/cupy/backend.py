@@ -20,6 +20,7 @@ from xpnn.backends.cupy.graph import CapturedStep
 from xpnn.backends.cupy.kernels import (
     MOST_ARRAYS,
     concat,
+    put,
     random_bits,
     random_mask,
     side_by_side,
@@ -272,20 +273,24 @@ class CupyBackend(Backend):
         inputs: Sequence[Array],
         reverse: bool = False,
     ) -> tuple[Any, tuple[Array, ...]]:
-        """What is kept of some steps is stacked before the next ones: as many launches."""
+        """What is kept of a step is put where it belongs soon after, 32 arrays in one launch."""
         import cupy
 
         length, wholes = inputs[0].shape[0], list[Array]()
-        steps = range(length)[:: -1 if reverse else 1]
-        for start in range(0, length, MOST_ARRAYS):
-            kept, part = {}, steps[start : start + MOST_ARRAYS]
-            for t in part:
-                carry, kept[t] = step(carry, *(one[t, ...] for one in inputs))
-            if not start:
-                wholes = [cupy.empty((length, *one.shape), one.dtype) for one in kept[t]]
-            first, last = min(part), max(part)
-            for k, whole in enumerate(wholes):
-                stack([kept[t][k] for t in range(first, last + 1)], out=whole[first : last + 1])
+        waiting: dict[Any, list[tuple[Array, Array]]] = {}
+        for t in range(length)[:: -1 if reverse else 1]:
+            carry, kept = step(carry, *(one[t, ...] for one in inputs))
+            if not wholes:
+                wholes = [cupy.empty((length, *one.shape), one.dtype) for one in kept]
+                rows = [whole.reshape(length, -1) for whole in wholes]
+            for one, row in zip(kept, rows, strict=True):
+                alike = waiting.setdefault((one.size, one.dtype), [])
+                alike.append((one, row[t]))
+                if len(alike) == MOST_ARRAYS:
+                    put(*zip(*alike, strict=True))
+                    alike.clear()
+        for alike in filter(None, waiting.values()):
+            put(*zip(*alike, strict=True))
         return carry, tuple(wholes)
 
     def _reduced(

@@ -113,6 +113,29 @@ def _stacked_already(arrays: Sequence[Array], axis: int) -> Array | None:
     return found if found.flags.c_contiguous else None
 
 
+def put(arrays: Sequence[Array], rows: Sequence[Array]) -> None:
+    """Write up to 32 arrays of one size and dtype into as many rows, in one launch."""
+    import cupy
+
+    width = arrays[0].size
+    if width:
+        kernel = _put(len(arrays), index_type(arrays[0]))
+        flat = [cupy.ravel(array) for array in arrays]
+        kernel(*flat, width, *rows, size=len(arrays) * width)
+
+
+@functools.cache
+def _put(count: int, indices: str) -> Any:
+    """``count`` arrays of ``width`` items, each into a row of its own."""
+    import cupy
+
+    arrays, rows = (", ".join(f"raw T {one}{k}" for k in range(count)) for one in ("x", "row"))
+    cases = "".join(f"case {k}: row{k}[n] = x{k}[n]; break;\n" for k in range(count))
+    code = f"{indices} n = i % width;\nswitch (i / width) {{\n{cases}}}"
+    width = f"{'int32' if indices == 'int' else 'int64'} width"
+    return cupy.ElementwiseKernel(f"{arrays}, {width}", rows, code, f"xpnn_put_{count}")
+
+
 def _without(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 

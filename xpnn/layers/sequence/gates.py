@@ -11,7 +11,7 @@ from xpnn.typing import Array, Namespace
 
 def by_gate(xp: Namespace, W: Array, gates: int) -> Array:
     """(rows, gates * units) as (gates, rows, units)."""
-    W = xp.reshape(W, (W.shape[0], gates, -1))
+    W = xp.reshape(W, (W.shape[0], gates, W.shape[1] // gates))
     return xp.permute_dims(W, (1, 0, 2))
 
 
@@ -27,9 +27,3 @@ def transposed(xp: Namespace, W: Array, gates: int) -> Array:
 def rows(xp: Namespace, Z: Array) -> Array:
     """(time, batch, features) as (time * batch, features)."""
     return xp.reshape(Z, (-1, Z.shape[-1]))
-
-
-def side_by_side(xp: Namespace, S: Array) -> Array:
-    """(time, gates, batch, units) as (time * batch, gates * units), like columns of parameters."""
-    time, gates, batch, units = S.shape
-    return xp.reshape(xp.permute_dims(S, (0, 2, 1, 3)), (time * batch, gates * units))

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.initializers import Initializer, claim, glorot_uniform, orthogonal, zeros
 from xpnn.layers.base import Layer
-from xpnn.layers.sequence.gates import by_gate, rows, side_by_side, transposed
+from xpnn.layers.sequence.gates import by_gate, rows, transposed
 from xpnn.numerics import product_over_rows, sum_over
 from xpnn.typing import Array, Shape, State
 
@@ -90,16 +90,16 @@ class Recurrent(Layer):
     # What a kind of recurrent layer defines -----------------------------------------------------
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
-        """One step: the memory after it, and the arrays that ``slopes`` wants besides.
+        """One step: the memory after it, and what ``slopes`` wants beside h.
 
         ``P`` and ``U`` are (gates, batch, units).
         """
         raise NotImplementedError(f"{type(self).__name__} has to define step")
 
-    def slopes(self, before: Memory, *kept: Array) -> Memory:
+    def slopes(self, h: Array, *kept: Array) -> Memory:
         """What ``step_back`` reads, of all steps at once: (time, batch, units) each.
 
-        Given the memory before each step, and what ``step`` kept.
+        Given h after each step, and what ``step`` kept, which may be written over ``in_step``.
         """
         raise NotImplementedError(f"{type(self).__name__} has to define slopes")
 
@@ -107,8 +107,8 @@ class Recurrent(Layer):
         """Given dL/d(memory after the step) and the step's slopes.
 
         Returns:
-            dU_t, or (dU_t, dP_t) where they differ; and dL/d(memory before the step) but for the
-            way by U_t, None standing for zeros.
+            (dU_t,), or (dU_t, dP_t) where they differ, each (batch, gates * units); and
+            dL/d(memory before the step) but for the way by U_t, None standing for zeros.
         """
         raise NotImplementedError(f"{type(self).__name__} has to define step_back")
 
@@ -223,21 +223,21 @@ class Recurrent(Layer):
         here = [] if mask is None else [self._in_order(mask[:, :, None])]
         inputs = (xp.permute_dims(P, (1, 0, 2, 3)), *here)
         memory = self.empty_memory(Z.shape[1]) if initial is None else initial
-        final, (outputs, *kept) = self.backend.scan(self._forth, memory, inputs)
-        self.cache.update(Z=Z, here=here, kept=kept)
+        final, (h, *kept) = self.backend.scan(self._forth, memory, inputs)
+        first = None if initial is None else initial[0]
+        self.cache.update(Z=Z, here=here, first=first, h=h, kept=kept)
+        outputs = xp.where(here[0], h, xp.zeros_like(h)) if here else h
         return self._by_sample(outputs), final
 
     def _forth(self, memory: Memory, P: Array, *here: Array) -> tuple[Memory, Memory]:
-        """A step of ``run``: the memory after it, then the output and all that backward reads."""
+        """A step of ``run``: the memory after it, then h of it and what ``slopes`` wants."""
         U = memory[0] @ self.cache["R"]
         if "q" in self.cache:
             U += self.cache["q"]
         after, kept = self.step(P, U, *memory)
-        output = after[0]
         if here:
-            output = self.xp.where(here[0], output, self.xp.zeros_like(output))
             after = self._chosen(here[0], after, memory)
-        return after, (output, *memory, *kept)
+        return after, (after[0], *kept)
 
     def run_back(
         self, deltas: Array | None, final: Sequence[Array | None] = ()
@@ -252,20 +252,19 @@ class Recurrent(Layer):
             dL/dZ and dL/d(initial memory).
         """
         xp = self.xp
-        kept = self.cache["kept"]
+        h = self.cache["h"]
         arriving = [] if deltas is None else [self._in_order(deltas)]
-        none = (xp.zeros_like(kept[0][0, ...]),) * len(self.memory)
+        none = (xp.zeros_like(h[0, ...]),) * len(self.memory)
         D = tuple(b if a is None else a for a, b in zip_longest(final, none))
         self.cache["RT"] = transposed(xp, self.params["recurrent_weight"], self.gates)
-        count = len(self.memory)
-        slopes = self.slopes(tuple(kept[:count]), *kept[count:])
+        slopes = self.slopes(h, *self.cache["kept"])
+        if self.in_step:
+            self.cache["kept"] = []
         self.cache["arriving"] = len(arriving)
         inputs = [*arriving, *self.cache["here"], *slopes]
+        del slopes
         stretches: list[Memory] = []
-        time = kept[0].shape[0]
-        if self.in_step:  # of all that was kept, h_(t-1) alone is read again
-            self.cache["kept"] = kept[:1]
-        del kept, slopes
+        time = h.shape[0]
         length = self.truncate or time
         for start in range(0, time, length)[::-1]:
             inside = [one[start : min(start + length, time), ...] for one in inputs]
@@ -285,7 +284,7 @@ class Recurrent(Layer):
         if here:
             arrived = self._chosen(here[0], arrived, tuple(map(self.xp.zeros_like, D)))
         products, past = self.step_back(arrived, *slopes)
-        by_U = self.xp.sum(products[0] @ self.cache["RT"], axis=0)
+        by_U = self.xp.sum(by_gate(self.xp, products[0], self.gates) @ self.cache["RT"], axis=0)
         past = (by_U if past[0] is None else past[0] + by_U, *past[1:])
         return past if not here else self._chosen(here[0], past, D), products
 
@@ -295,11 +294,15 @@ class Recurrent(Layer):
         Args:
             products: dU and, where it differs, dP of all steps; they are taken out of the list.
         """
-        xp, Z = self.xp, self.cache["Z"]
-        dU = side_by_side(xp, products.pop(0))
-        dP = side_by_side(xp, products.pop()) if products else dU
+        xp, Z, first = self.xp, self.cache["Z"], self.cache["first"]
+        dU = rows(xp, products.pop(0))
+        dP = rows(xp, products.pop()) if products else dU
         self.grads["weight"] = product_over_rows(rows(xp, Z), dP, xp)
-        self.grads["recurrent_weight"] = product_over_rows(rows(xp, self.cache["kept"][0]), dU, xp)
+        h, batch = rows(xp, self.cache["h"][:-1, ...]), Z.shape[1]
+        dR = product_over_rows(h, dU[batch:, :], xp)
+        if first is not None:
+            dR = dR + product_over_rows(first, dU[:batch, :], xp)
+        self.grads["recurrent_weight"] = dR
         if self.use_bias:
             self.grads["bias"] = sum_over(dP, xp, axis=0)
         if "recurrent_bias" in self.params:

@@ -55,14 +55,13 @@ class SimpleRNN(Recurrent):
         return {"step": elementwise(self.rule), "slopes": elementwise(self.slope)}
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
-        h = self.fused["step"](P[0, ...], U[0, ...])
-        return (h,), (h,)
+        return (self.fused["step"](P[0, ...], U[0, ...]),), ()
 
-    def slopes(self, before: Memory, *kept: Array) -> Memory:
-        return (self.fused["slopes"](*kept),)
+    def slopes(self, h: Array, *kept: Array) -> Memory:
+        return (self.fused["slopes"](h),)
 
     def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
-        return ((D[0] * slopes[0])[None, ...],), (None,)
+        return (D[0] * slopes[0],), (None,)
 
 
 class LSTM(Recurrent):
@@ -108,10 +107,10 @@ class LSTM(Recurrent):
         i, f, g, o = gate(S_i, xp), gate(S_f, xp), xp.tanh(S_g), gate(S_o, xp)
         c = f * c + i * g
         squashed = xp.tanh(c)
-        return o * squashed, c, i, f, g, o, squashed
+        return o * squashed, c, i, g, o, squashed, f
 
     def slope_rule(
-        self, xp: Namespace, c: Array, i: Array, f: Array, g: Array, o: Array, squashed: Array
+        self, xp: Namespace, c: Array, i: Array, g: Array, o: Array, squashed: Array, f: Array
     ) -> tuple[Array, ...]:
         """a_c, a_i, a_f, a_g, a_o, from c_(t-1) and what ``rule`` kept."""
         a_c, a_g = o * (1.0 - squashed * squashed), i * (1.0 - g * g)
@@ -129,19 +128,22 @@ class LSTM(Recurrent):
         return {
             "step": elementwise(self.rule),
             "slopes": elementwise(self.slope_rule),
+            "slopes over": elementwise(self.slope_rule, range(5)),
             "step_back": elementwise(self.back_rule),
         }
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
-        h, c, *kept = self.fused["step"](*self._gates(P + U), memory[1])
-        return (h, c), tuple(kept)
+        before = memory[1]
+        h, c, *kept = self.fused["step"](*self._gates(P + U), before)
+        return (h, c), (before, *kept)
 
-    def slopes(self, before: Memory, *kept: Array) -> Memory:
-        return (kept[1], *self.fused["slopes"](before[1], *kept))
+    def slopes(self, h: Array, *kept: Array) -> Memory:
+        sweep = self.fused["slopes over" if self.in_step else "slopes"]
+        return (kept[-1], *sweep(*kept))
 
     def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
         *blocks, C = self.fused["step_back"](*D, *slopes)
-        return (self.xp.stack(blocks),), (None, C)
+        return (self.xp.concat(blocks, axis=1),), (None, C)
 
 
 class GRU(Recurrent):
@@ -182,10 +184,10 @@ class GRU(Recurrent):
         P_r, P_z, P_n, U_r, U_z, U_n, h = blocks_and_h
         r, z = gate(P_r + U_r, xp), gate(P_z + U_z, xp)
         n = xp.tanh(P_n + r * U_n)
-        return n + z * (h - n), r, z, n
+        return n + z * (h - n), n, r, z
 
     def slope_rule(
-        self, xp: Namespace, h: Array, r: Array, z: Array, n: Array, U_n: Array
+        self, xp: Namespace, h: Array, n: Array, U_n: Array, r: Array, z: Array
     ) -> tuple[Array, ...]:
         """a_n, a_r, a_z, from h_(t-1), U_n and what ``rule`` kept."""
         rest = 1.0 - z
@@ -203,20 +205,23 @@ class GRU(Recurrent):
         return {
             "step": elementwise(self.rule),
             "slopes": elementwise(self.slope_rule),
+            "slopes over": elementwise(self.slope_rule, range(3)),
             "step_back": elementwise(self.back_rule),
         }
 
     def step(self, P: Array, U: Array, *memory: Array) -> tuple[Memory, Memory]:
-        h, *kept = self.fused["step"](*self._gates(P), *self._gates(U), *memory)
-        return (h,), (*kept, U[2, ...])
+        h, n, r, z = self.fused["step"](*self._gates(P), *self._gates(U), *memory)
+        return (h,), (*memory, n, U[2, ...], r, z)
 
-    def slopes(self, before: Memory, *kept: Array) -> Memory:
-        return (*kept[:2], *self.fused["slopes"](*before, *kept))
+    def slopes(self, h: Array, *kept: Array) -> Memory:
+        sweep = self.fused["slopes over" if self.in_step else "slopes"]
+        return (*kept[3:], *sweep(*kept))
 
     def step_back(self, D: Memory, *slopes: Array) -> tuple[Memory, Sequence[Array | None]]:
         xp = self.xp
         dP_r, dP_z, dP_n, dU_n, past = self.fused["step_back"](*D, *slopes)
-        return (xp.stack([dP_r, dP_z, dU_n]), xp.stack([dP_r, dP_z, dP_n])), (past,)
+        dU = xp.concat([dP_r, dP_z, dU_n], axis=1)
+        return (dU, xp.concat([dP_r, dP_z, dP_n], axis=1)), (past,)
 
 
 class Bidirectional(Parallel):
