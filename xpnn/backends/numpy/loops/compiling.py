@@ -1,11 +1,13 @@
 """Loops compiled by numba, and kept on the disk for the next process."""
 
 import functools
+import gc
 import hashlib
 import os
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,25 @@ def compiled(source: str, types: tuple[str, ...]) -> Compiled:
         types: of all arguments but the first five, "step" or the letters of an array's dtype.
     """
     path = _kept_text(source)
-    if path is not None:
-        try:
-            return _compiled(source, types, str(path), cache=True)
-        except UNREADABLE:
-            pass  # torn, or of other code: an error that has another reason comes again below
-    return _compiled(source, types, "<a loop>", cache=False)
+    with _no_collections():
+        if path is not None:
+            try:
+                return _compiled(source, types, str(path), cache=True)
+            except UNREADABLE:
+                pass  # torn, or of other code: an error that has another reason comes again below
+        return _compiled(source, types, "<a loop>", cache=False)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Python does not look for garbage meanwhile, which takes a tenth of numba's time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _compiled(source: str, types: tuple[str, ...], path: str, cache: bool) -> Compiled:
@@ -57,6 +72,7 @@ def _compiled(source: str, types: tuple[str, ...], path: str, cache: bool) -> Co
         error_model="numpy",
         pipeline_class=_compiler(),
         no_cfunc_wrapper=True,
+        no_rewrites=True,
         _nrt=False,  # no loop makes an array
     )(names["loop"])
     return function.get_overload(function.signatures[0])

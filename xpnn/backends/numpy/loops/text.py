@@ -6,8 +6,9 @@
             for i in range(start, stop):        # rows
                 at = i * columns
                 for j in range(columns):        # one for each sweep
-                    t0 = a0[at + j] + v0[j]
-                    a1[at + j] = t0
+                    k = at + j
+                    t0 = a0[k] + v0[j]
+                    a1[k] = t0
 
 Shapes are arguments: one text, and what is compiled of it, serves arrays of all sizes. All arrays
 are handed over flat, from their first item to their last. Indices are unsigned, as numba would ask
@@ -130,16 +131,16 @@ class _Writer:
         ]
 
     def _rows(self, inner: list[str]) -> list[str]:
-        starts, ends = [], []
+        starts, ends, zeros = [], [], []
         for k, step in enumerate(self.sums):
             zero = f"{letter(step.view.dtype)}(0)"
             if step.kind == "total":
                 starts.append(f"s{k} = {zero}")
                 ends.append(f"q{k}[block] = s{k}")
             else:
-                starts += ["for j in range(columns):", f"    p{k}[sums + j] = {zero}"]
-        if any(step.kind == "column sum" for step in self.sums):
-            starts.insert(0, "sums = block * columns")
+                zeros.append(f"    p{k}[sums + j] = {zero}")
+        if zeros:
+            starts += ["sums = block * columns", "for j in range(columns):", *zeros]
         return [
             "for block in range(first, last):",
             "    start = block * per_block",
@@ -190,6 +191,7 @@ class _Writer:
         lines += [f"{self._item(step.view, step.place)} = {names[step]}" for step in sweep.stores]
         if self.is_flat:
             return lines
+        lines.insert(0, "k = at + j")
         return [*starts, "for j in range(columns):", *_indented(lines), *self._row_steps(number)]
 
     def _fold_line(self, place: int, step: Step, value: str = "") -> list[str]:
@@ -279,7 +281,7 @@ class _Writer:
         key = address_of(array), place._replace(offset=0), array.dtype
         if form == "cells":
             name = self._argument(key, "a", self._line_of(array, place))
-            return f"{name}[j]" if self.is_flat else f"{name}[at + j]"
+            return f"{name}[{'j' if self.is_flat else 'k'}]"
         if form == "row":
             return f"{self._argument(key, 'v', self._line_of(array, place))}[j]"
         if form == "column":
