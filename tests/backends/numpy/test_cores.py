@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.backends.numpy.conftest import WITH_NUMBA
-from xpnn.backends.numpy import openblas, products
+from xpnn.backends.numpy import openblas
 from xpnn.backends.numpy.cores import Cores, ranges
 from xpnn.backends.numpy.loops import running
 from xpnn.backends.numpy.loops.grouping import bind_fused
 from xpnn.backends.numpy.openblas import one_thread_a_product
-from xpnn.backends.numpy.products import BY_NUMPY, Products
+from xpnn.backends.numpy.products import BY_NUMPY, ByNumpy, Products
 from xpnn.backends.numpy.replay import Replayed
 
 
@@ -24,7 +24,7 @@ def draw(*shape, dtype=np.float32):
 @pytest.fixture
 def three():
     """Three threads, for however little work."""
-    with patch.object(running, "LEAST_WORK", 1), patch.object(products, "LEAST_PRODUCT", 1):
+    with patch.object(running, "LEAST_WORK", 1), patch.object(ByNumpy, "least", 1):
         yield Cores(3)
 
 

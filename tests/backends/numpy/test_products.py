@@ -148,7 +148,7 @@ def test_a_step_in_parts(library, way, count):
     given = whole_numbers((1200, 30), np.float64), whole_numbers((30, 50), np.float64, 1)
     always = Always(way)
     with (
-        patch.object(products, "LEAST_PRODUCT", 1),
+        patch.object(ByFastest, "least", 1),
         patch.object(products, "openblas_threads", lambda: count),
     ):
         replayed = Replayed(step, required=True, multiply=ByFastest(library, always))
@@ -163,7 +163,7 @@ def test_cores_are_as_many_as_openblas_has_threads():
     three, six = Cores(3), Cores(6)
 
     class Alone:
-        alone = True
+        alone, least = True, 1
 
     with patch.object(products, "openblas_threads", lambda: 3):
         assert Products(None, BY_NUMPY).cores is None  # OpenBLAS has threads of its own

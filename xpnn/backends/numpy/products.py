@@ -17,7 +17,6 @@ from xpnn.backends.numpy.kept import kept_folder
 from xpnn.backends.numpy.mkl import SWITCH, Mkl, how_it_lies, mkl, switched_off, why_not
 from xpnn.backends.numpy.openblas import one_thread_a_product, openblas, openblas_threads
 
-LEAST_PRODUCT = 2_000_000  # operations of a part: 25 us; handing it over takes 10 to 30
 LONGEST_TRIED = 1024  # rows, columns and addends of a product whose time is taken
 MOST_TRIED = 16  # matrices along each axis of a stack
 
@@ -26,6 +25,7 @@ class Multiply(Protocol):
     """What binds a product, of matrices or of stacks of them, to memory."""
 
     alone: bool  # whether each product is meant for the thread that calls
+    least: int  # operations of a part: 25 us; handing it over takes 10 to 30
 
     def matrices(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Task:
         """Of two matrices, into one that lies row by row in one piece."""
@@ -78,7 +78,7 @@ class Products:
         )
 
     def _parts(self, products: int, length: int) -> int:
-        return min(self._most, 2 * products // LEAST_PRODUCT, length)
+        return min(self._most, 2 * products // self.multiply.least, length)
 
     def _split(self, tasks: list[Task]) -> Task:
         assert self.cores is not None
@@ -92,7 +92,7 @@ class Products:
 class ByNumpy:
     """NumPy, by ``dot`` where that does, which asks less."""
 
-    name, alone = "NumPy", False
+    name, alone, least = "NumPy", False, 2_000_000
 
     def matrices(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Task:
         return partial(a.dot, b, out)
@@ -114,7 +114,7 @@ class ByFastest:
         fastest: what has been chosen.
     """
 
-    alone = True
+    alone, least = True, 4_000_000
 
     def __init__(self, library: Mkl, fastest: Fastest):
         self.library, self.fastest = library, fastest
