@@ -1,11 +1,14 @@
 """Random programs, run eagerly and replayed: the recorder and the planner of memory under fire."""
 
+import math
+import random
 import warnings
 from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
 from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from tests.backends.numpy.conftest import WITH_NUMBA
 from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
@@ -14,7 +17,8 @@ from xpnn.backends.numpy.loops import running
 from xpnn.backends.numpy.loops.grouping import Group, bind_fused
 from xpnn.backends.numpy.loops.vector_math import vocabulary
 from xpnn.backends.numpy.replay import Replayed
-from xpnn.backends.recording import joins
+from xpnn.backends.recording import joins, recording
+from xpnn.backends.recording.ordering import Ordering
 from xpnn.errors import CompileWarning
 
 
@@ -138,6 +142,36 @@ def fuzzed(examples):
 )  # a piece, later
 def test_random_program(lines, picks, extra):
     check(lines, picks, extra)
+
+
+@contextmanager
+def in_some_order(seed):
+    """Calls run in an order that is drawn among all in which they may run."""
+
+    def drawn(self):
+        rng, waits = random.Random(seed), self._waits
+        left, order = [len(before) for before in waits.before], []
+        ready = [number for number, count in enumerate(left) if not count]
+        while ready:
+            order.append(ready.pop(rng.randrange(len(ready))))
+            for number in waits.behind[order[-1]]:
+                left[number] -= 1
+                if not left[number]:
+                    ready.append(number)
+        return [self._calls[number] for number in order], 0.0
+
+    with (
+        patch.object(Ordering, "best", drawn),
+        patch.object(recording, "WORTHWHILE", math.inf),
+    ):
+        yield
+
+
+@fuzzed(120)
+@given(*PROGRAMS, st.integers(0, 99))
+def test_random_program_in_some_order(lines, picks, extra, seed):
+    with in_some_order(seed):
+        check(lines, picks, extra)
 
 
 @fuzzed(200)

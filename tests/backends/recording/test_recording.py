@@ -64,7 +64,7 @@ def test_a_plan_has_a_block_and_no_bytes():
     plan = recording.plan(recording.calls, blocks)
     assert [type(one) for one in blocks] == [Memory]
     assert blocks[0].nbytes == sum(-(-n // 64) * 64 for n in (8, 8 * 4 * 3, 8 * 5 * 3))
-    for call in recording.calls:
+    for call in plan.calls:
         for view in call.views():
             lies = plan.in_block(view)
             assert lies[2:] == view[2:]
@@ -93,7 +93,7 @@ def interpret(recording, given):
         array(view)[...] = given[k]
     for k, slot in recording.slots.items():
         numbers[slot.number] = given[k]
-    for call in recording.calls:
+    for call in plan.calls:
         function = getattr(call.function, call.method) if call.method else call.function
         made = function(*tree_map(value, call.arguments), **tree_map(value, call.options))
         if not (call.is_elementwise or call.stacks_along_first_axis()):

@@ -112,7 +112,7 @@ class Program:
         # without large loops, products are better done by the threads of their own library
         cores = cores if has_large_loops(calls) else None
         binder = Binder(arrays, self._numbers, cores, multiply)
-        self._calls = [bound for call in calls for bound in binder.bind(call)]
+        self._calls = [bound for call in plan.calls for bound in binder.bind(call)]
         self._alone = one_thread_a_product if binder.products.are_split else nullcontext
         self._settle(recording, arrays)
 

@@ -112,9 +112,9 @@ class MemoryPlan:
         fixed: the memory of arrays that were passed in, each a block by itself.
         kept: memory that is read after the last call.
         aliases: for a result, the donated argument in whose memory it should be made.
-        blocks: to use again, all of them free; one that the plan wants beside them is added.
 
     Attributes:
+        calls: as given, in the order for which it holds.
         aliased: the results that are made there.
     """
 
@@ -124,7 +124,6 @@ class MemoryPlan:
         fixed: set[Memory],
         kept: set[Memory],
         aliases: dict[Memory, Memory],
-        blocks: list[Memory],
     ):
         self.calls, self.aliases = calls, aliases
         self._place_of = {memory: memory for memory in fixed}
@@ -138,7 +137,30 @@ class MemoryPlan:
         self._find_uses()
         self._find_parts_of_stacks()
         self._assign()
-        self._at = packed_into(blocks, self._lives())
+        self._lives = self._find_lives()
+        self._at: dict[Memory, tuple[Memory, int]] = {}
+
+    @property
+    def highest(self) -> int:
+        """The most bytes that are needed at once, beside the arguments."""
+        change = np.zeros(len(self.calls) + 2, np.int64)
+        for place, first, last in self._lives:
+            change[first] += place.nbytes
+            change[last + 1] -= place.nbytes
+        return int(change.cumsum().max())
+
+    def pack(self, blocks: list[Memory]) -> None:
+        """Give each array its place in a block.
+
+        Args:
+            blocks: to use again, all of them free; one that the plan wants beside them is added.
+        """
+        self._at = packed_into(blocks, self._lives)
+
+    def lies_in(self, memory: Memory) -> Memory | None:
+        """The memory that it is made in as a part; None where that is an argument's."""
+        memory = self._outermost(memory)
+        return None if self._place_of[memory] in self._fixed else memory
 
     def in_block(self, view: View) -> View:
         """The same array as a view of the block that it lies in."""
@@ -210,7 +232,7 @@ class MemoryPlan:
                 if operand in self._successors:
                     self._successors[memory] = self._successors[operand]
 
-    def _lives(self) -> list[tuple[Memory, int, int]]:
+    def _find_lives(self) -> list[tuple[Memory, int, int]]:
         """Each place that is no argument's, from the first call that writes there on."""
         lives: dict[Memory, tuple[Memory, int, int]] = {}
         for number, call in enumerate(self.calls):
