@@ -8,9 +8,11 @@ import pytest
 
 from tests.backends.numpy.conftest import WITH_NUMBA
 from xpnn import GELU, SGD, Dense, Network, Trainer, mean_squared_error
+from xpnn.backends import get_backend
 from xpnn.backends.numpy.loops.compiling import compiled
 from xpnn.backends.numpy.loops.grouping import bind_fused
 from xpnn.backends.numpy.loops.loop import Loop
+from xpnn.backends.numpy.loops.rows import add_rows_in_loop
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.recording.recording import Recording
 from xpnn.trees import Structure
@@ -306,6 +308,30 @@ def test_long_sums_keep_their_digits(shape):
             np.testing.assert_allclose(
                 found, float(tenth[0, 0]) * count, rtol=3e-5
             )  # as of NumPy, in test_binding.py
+
+
+@WITH_NUMBA
+@pytest.mark.parametrize("shape", [(7, 5), (7,), (3, 2, 4)])
+def test_rows_are_added_in_one_loop(shape):
+    """As ``np.add.at`` does in float64, a run of 5,000 in blocks, rows from the end, too."""
+    ids = np.concatenate([np.random.default_rng(1).integers(0, shape[0], 60), np.full(5000, 1)])
+    updates, array = draw(len(ids), *shape[1:]), draw(*shape)
+    for chosen in (ids, ids - shape[0], ids[:0]):
+        wanted = array.astype("f8")
+        np.add.at(wanted, chosen, updates[: len(chosen)])
+        found = add_rows_in_loop(array, chosen, updates[: len(chosen)])
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
+    with pytest.raises(IndexError):
+        add_rows_in_loop(array, ids + 3, updates)
+
+
+@WITH_NUMBA
+def test_an_embedding_adds_its_rows_in_a_loop():
+    add = get_backend("numpy:numba").scatter_add
+    ids = np.array([2, 0, 2])
+    found = loops_of(lambda x, rows: add(x, ids, rows), draw(3, 4), draw(3, 4))
+    assert found == ["add_rows_in_loop"]
 
 
 @WITH_NUMBA

@@ -105,6 +105,18 @@ def test_a_piece_that_is_read_after_what_it_joined_was_changed_lies_by_itself(bi
     bound(step, draw(3, 40), bind=bind)
 
 
+@pytest.mark.parametrize("ids", [[2, 0, -1], [0, 1, 2]])
+def test_many_rows_are_taken_as_they_are(bind, ids):
+    """Rows from the end, too; an index out of range is an error as it is in NumPy."""
+    ids = np.array(ids * 100)
+    calls = bound(lambda x: np.take(x, ids, axis=0), draw(3, 64), bind=bind)
+    assert calls == ["_take_unbuffered"]
+    replayed = Replayed(lambda x, ids: np.take(x, ids, axis=0), bind=bind, required=True)
+    replayed(draw(3, 64), ids)
+    with pytest.raises(IndexError):
+        replayed(draw(3, 64), ids + 3)
+
+
 def test_a_number_beside_few_items_is_an_array(bind):
     replayed = Replayed(lambda x: x * 2.0, bind=bind)
     replayed(draw(3, 4))

@@ -32,6 +32,7 @@ Bound = Callable[[], Any]
 FEW = 1024  # items: a constant array of them is read faster than a number, in most calls
 FAST_WITH_NUMBERS = (np.floor_divide, np.power)  # which have ways of their own for a number
 FEW_TO_PUT = 4096  # items: up to so many, putmask takes half of the time of copyto
+LARGE_TAKE = 65_536  # bytes, for which a second look at the indices pays
 CACHED = 32_768  # items: an array of them stays in the cache while others go by
 
 
@@ -257,7 +258,18 @@ def _take(binder: Binder, call: Call) -> list[Bound] | None:
     if not isinstance(call.arguments[0], View | np.ndarray):
         return None
     array, indices = map(binder.array, call.arguments)
-    return [partial(array.take, indices, call.options["axis"], binder.target(call))]
+    axis, out = call.options["axis"], binder.target(call)
+    if out.nbytes < LARGE_TAKE:
+        return [partial(array.take, indices, axis, out)]
+    return [partial(_take_unbuffered, array, indices, axis, out)]
+
+
+def _take_unbuffered(array: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray) -> None:
+    """``take``, which fills memory of its own first where it has to look at each index."""
+    if indices.min() >= 0 and indices.max() < array.shape[axis]:
+        array.take(indices, axis, out, "clip")
+    else:
+        array.take(indices, axis, out)
 
 
 def _where(binder: Binder, call: Call) -> list[Bound] | None:

@@ -11,13 +11,16 @@ not, so that nothing is kept for long that is cheaply made later.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.loops.joined_sums import parts_of, with_joined_sums
 from xpnn.backends.numpy.loops.loop import Loop
 from xpnn.backends.numpy.loops.places import Place, offset_of
+from xpnn.backends.numpy.loops.rows import add_rows_in_loop
 from xpnn.backends.numpy.loops.steps import FORMULAS, Load, Number, Step, Walk, walk_of
+from xpnn.backends.numpy.rows import add_rows
 from xpnn.backends.recording.calls import Call, Memory, Slot, View
 from xpnn.backends.recording.joins import laid_as_joined
 from xpnn.backends.recording.lifetimes import needed
@@ -42,6 +45,10 @@ def bind_fused(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
         calls: of a recording.
         kept: memory that is read before or after them.
     """
+    calls = [
+        replace(call, function=add_rows_in_loop) if call.function is add_rows else call
+        for call in calls
+    ]
     calls = with_joined_sums(laid_by_columns(calls, kept, few_columns=0), kept)
     calls = in_pieces(calls, kept, lambda call: call.function in FORMULAS)
     calls = laid_as_joined(needed(calls, kept), kept)  # not all pieces are
