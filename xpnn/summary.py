@@ -6,7 +6,7 @@ real forward and backward leave behind.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -118,13 +118,13 @@ def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summa
     learned = {name: param for name, param in network.params.items() if name in trainable}
     with _untouched(network), backend.on_device():
         few, many = (_cached_bytes(network, batch) for batch in (2, 3))
-        grad_bytes = _memory((layer.grads for _, layer in network.walk()), backend)
+        grad_bytes = bytes_of((layer.grads for _, layer in network.walk()), backend)
     convolves = any(isinstance(layer, KernelLayer) for _, layer in network.walk())
     return Summary(
         rows=tuple(_rows(network.root)),
         params=_count([network.params]),
         trainable_params=_count([learned]),
-        param_bytes=_memory([network.params], backend),
+        param_bytes=bytes_of([network.params], backend),
         grad_bytes=grad_bytes,
         optimizer_bytes=None if optimizer is None else _slot_bytes(optimizer, network),
         cache_bytes_per_sample=many - few,
@@ -174,7 +174,7 @@ def _cached_bytes(network: "Network", batch: int) -> int:
         (batch, *network.input_shape), dtype=np.int32
     )  # also fit to look up embeddings
     output = network.forward(zeros, training=True)
-    cached = _memory((layer.cache for _, layer in network.walk()), network.backend)
+    cached = bytes_of((layer.cache for _, layer in network.walk()), network.backend)
     network.backward(network.backend.xp.zeros_like(output), to_input=False)
     return cached
 
@@ -189,7 +189,7 @@ def _slot_bytes(optimizer: "Optimizer", network: "Network") -> int:
         with backend.on_device():
             state = optimizer.init({name: param}, backend)
         slots = [value for value in state.values() if isinstance(value, dict)]
-        total += _memory(slots, backend)
+        total += bytes_of(slots, backend)
     return total
 
 
@@ -213,7 +213,7 @@ def _count(dicts: Iterable[Params]) -> int:
     return sum(math.prod(array.shape) for array in distinct.values())
 
 
-def _memory(dicts: Iterable[dict[str, Any]], backend: Backend) -> int:
+def bytes_of(dicts: Iterable[Mapping[str, Any]], backend: Backend) -> int:
     """The bytes behind all arrays; what several of them share counts once."""
     owners = {id(owner): owner for owner in map(_owner, _arrays(list(dicts)))}
     return sum(math.prod(one.shape) * _item_bytes(one, backend) for one in owners.values())

@@ -30,7 +30,7 @@ from xpnn.training.measuring import measured
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile, why_not_compiled
-from xpnn.training.stepping.memory import with_more_memory
+from xpnn.training.stepping.memory import Needs, with_more_memory
 from xpnn.training.stepping.peak import Ready, batch_of_zeros, peak_bytes
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
@@ -229,7 +229,8 @@ class Trainer(KnownAttributes):
         except Exception as error:
             reword(error, x=x, y=y)
             again = partial(self._train_step, opt_state)
-            found = with_more_memory(error, again, state.network, x, y, weight)
+            needs = Needs(state.network, opt_state, state.accumulate, self._peak)
+            found = with_more_memory(error, again, needs, x, y, weight)
         state.steps += 1
         return found
 
@@ -497,12 +498,19 @@ class Trainer(KnownAttributes):
             raise ValueError(f"batch counts the samples of a step, at least 1, got {batch}")
         backend = self.network.backend
         with self.network.at_rest(), backend.room_for("a copy and its steps", FEWER):
-            peak = peak_bytes(self._copy_of_step, backend, batch, self.accumulate)
+            peak = self._peak(batch, self.accumulate)
         return dataclasses.replace(found, batch=batch, peak_bytes=peak)
 
-    def _copy_of_step(self, size: int) -> Ready:
+    def _peak(self, batch: int, accumulate: int) -> int:
+        """The bytes of a step at its highest moment, in so many parts."""
+        copy = partial(self._copy_of_step, accumulate)
+        return peak_bytes(copy, self.network.backend, batch, accumulate)
+
+    def _copy_of_step(self, accumulate: int, size: int) -> Ready:
         """A step of a copy of all that is trained, on a batch of zeros."""
         copy = self.to(self.network.backend)
+        copy.accumulate = accumulate
+        copy._renew_steps()
         opt_state = copy.opt_state or copy.state.begin_opt_state()
         x, y = batch_of_zeros(copy.network, copy.loss, size)
         step = copy._train_step
