@@ -120,6 +120,17 @@ def test_a_network_of_all_kinds(options, backend):
         np.testing.assert_allclose(found, wanted, **close)
 
 
+def test_weights_of_attention_are_kept_up_to_some_number(backend, monkeypatch):
+    """Of more, attention is CuPy's own, by blocks of queries."""
+    monkeypatch.setattr("xpnn.backends.recording.recorder.KEPT_SCORES", 2 * 2 * 16**2)
+    monkeypatch.setattr("xpnn.backends.cupy.backend.KEPT_SCORES", 0)
+    network = Network([TransformerBlock(8, 2, causal=True), Dense(2)], (16, 8), "numpy", seed=5)
+    for size, own in ((2, False), (3, True)):
+        batches = [(draw((16, 8), size, seed), draw((16, 2), size, 9)) for seed in range(3)]
+        trainer = check(network, mean_squared_error, lambda: Adam(0.01, epsilon=1e-2), batches)
+        assert ("attention(" in str(trainer.program)) is own
+
+
 def small():
     """A trainer of a fused MLP, and a batch."""
     network = Network([Dense(16), ReLU(), Dense(10)], (12,), "cupy")
