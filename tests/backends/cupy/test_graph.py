@@ -10,7 +10,7 @@ import pytest
 from tests.backends.refusals import compile_warnings
 from tests.conftest import needs
 from xpnn.backends import get_backend
-from xpnn.backends.portable.compiled_step import NotCompilable
+from xpnn.backends.portable.compiled_step import MOST_UNITS, NotCompilable
 from xpnn.errors import CompileError, CompileWarning
 
 pytestmark = needs("cupy")
@@ -275,6 +275,20 @@ def test_graphs_that_are_not_used_again_are_freed(cupy, captured):
         known += [weakref.ref(graph) for graph in step.units]
     gc.collect()
     assert len({ref() for ref in known} - {None}) == len(step.units) == 2
+
+
+def test_as_many_forms_are_remembered_as_graphs(cupy, captured):
+    step = captured(lambda x: 2 * x)
+    for rows in range(1, MOST_UNITS + 3):
+        for _ in range(2):
+            step(cupy.ones((rows, 2)))
+    assert len(step.seen) == MOST_UNITS
+    for wanted in (0, 0, 1):  # the first form begins anew
+        assert len(step.units) == 0
+        step(cupy.ones((1, 2)))
+        assert len(step.units) == wanted
+    step(cupy.ones((MOST_UNITS + 2, 2)))  # the last one was rehearsed
+    assert len(step.units) == 2
 
 
 def test_what_cannot_be_captured_runs_kernel_by_kernel(cupy, captured):

@@ -144,7 +144,7 @@ def test_parameters_are_written_over_in_whatever_order_gradients_come(backend):
     trainer = Trainer(network, cross_entropy, Adam(), compile="fused", precision="float16")
     for _ in range(3):
         trainer.step(np.ones((2, 5, 8), np.float32), np.zeros((2, 5), np.int64))
-    (program,) = trainer._train_step.compiled.rehearsed.values()
+    (program,) = trainer._train_step.compiled.seen.values()
     given = {view.memory for view in program.recording.views.values()}
     for call in program.steps:
         if getattr(call, "function", None) is np.concatenate:
@@ -182,7 +182,7 @@ def test_a_dropped_trainer_is_free_at_once(backend):
         for _ in range(3):
             trainer.step(x, y)
         step = weakref.ref(trainer._train_step.compiled)
-        program = weakref.ref(next(iter(step().rehearsed.values())))
+        program = weakref.ref(next(iter(step().seen.values())))
         del trainer
         assert step() is None
         assert program() is None

@@ -18,7 +18,12 @@ from typing import Any
 from xpnn.backends.cupy.accesses import listeners, tell
 from xpnn.backends.cupy.cudnn import Plan, keeping_plans
 from xpnn.backends.cupy.products import Products
-from xpnn.backends.portable.compiled_step import CompiledStep, NotCompilable, successors
+from xpnn.backends.portable.compiled_step import (
+    MOST_UNITS,
+    CompiledStep,
+    NotCompilable,
+    successors,
+)
 from xpnn.trees import Structure, leaves, tree_map
 
 logger = logging.getLogger("xpnn")
@@ -57,17 +62,16 @@ class CapturedStep(CompiledStep):
     ):
         super().__init__(step, donate, required)
         self.fused, self.asked = fused, True if fused is None else "fused"
-        self.rehearsed: dict[Any, Any] = {}  # the step or program that is captured, by forms
         self.held = frozenset(held)
-        self.seen: set[Any] = set()  # forms of arguments that have run kernel by kernel
+        self.seen: dict[Any, Any] = {}  # forms, the last one last: the step or program to capture
 
     def make(self, arguments: tuple[Any, ...]) -> "Graph | None":
         """A graph of the step; where memory runs out, once more without all other graphs."""
         key = _form_key(arguments)
-        if key is None or key not in self.rehearsed:
+        step = self.seen.get(key)
+        if step is None:
             return None
         _give_back()
-        step = self.rehearsed[key]
         if self.fused is not None:
             arguments = step.arranged(arguments)
         given = step, arguments, self.donate, self.held, self.context, key
@@ -88,7 +92,7 @@ class CapturedStep(CompiledStep):
         if key is None or key not in self.seen:
             _tell("a step", arguments, self.donate)
             results = super().call_by_call(arguments)
-            self.seen.add(key)
+            self._note(key, None)
         else:
             _give_back()
             made: Any = self.step
@@ -100,8 +104,15 @@ class CapturedStep(CompiledStep):
                     self.refuse(reason)
                 run, arguments = made.rehearse, made.arranged(arguments)
             results = self.context.rehearse(run, arguments, self.donate)
-            self.rehearsed[key] = made
+            self._note(key, made)
         return results
+
+    def _note(self, key: Any, made: Any) -> None:
+        """A form has run, with what is to be captured, if it was rehearsed; few are remembered."""
+        self.seen.pop(key, None)
+        self.seen[key] = made
+        if len(self.seen) > MOST_UNITS:
+            del self.seen[next(iter(self.seen))]
 
     def try_out(self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]) -> None:
         for _ in range(3):  # kernel by kernel, as a rehearsal, captured
