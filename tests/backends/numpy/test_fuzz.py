@@ -167,7 +167,7 @@ def in_some_order(seed):
         yield
 
 
-@fuzzed(120)
+@fuzzed(60)
 @given(*PROGRAMS, st.integers(0, 99))
 def test_random_program_in_some_order(lines, picks, extra, seed):
     with in_some_order(seed):
