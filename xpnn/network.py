@@ -329,9 +329,26 @@ class Network(NamedValues, FixedAttributes):
         """The outputs for a batch of inputs, in prediction mode."""
         return self.forward(x)
 
-    def summary(self, optimizer: Any = None) -> Summary:
-        """A table of the layers: shapes, parameters, bytes and work; print it to read it."""
-        return summarize(self, optimizer)
+    def summary(self, optimizer: Any = None, batch: int | None = None) -> Summary:
+        """A table of the layers: shapes, parameters, bytes and work; print it to read it.
+
+        Args:
+            optimizer: the one that will train it, for the memory that its slots take.
+            batch: samples, to tell what ``forward`` and ``backward`` take at their highest moment:
+                parameters, state, inputs, what all layers keep, deltas and gradients. Both are
+                gone through with a copy and two batches of zeros, at most half as large. What a
+                training step takes, with loss and optimizer, says ``Trainer.summary(batch)``.
+
+        Raises:
+            ShapeError: nothing can be made of so few samples.
+            OutOfMemory: a copy and its passes on few samples do not fit into the device's memory.
+
+        >>> from xpnn import Dense, ReLU
+        >>> network = Network([Dense(512), ReLU(), Dense(10)], input_shape=(784,))
+        >>> network.summary(batch=4096).peak_bytes > network.summary(batch=1024).peak_bytes
+        True
+        """
+        return summarize(self, optimizer, batch)
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))

@@ -16,12 +16,14 @@ import numpy as np
 from xpnn.backends import Backend
 from xpnn.layers import Layer
 from xpnn.layers.sliding.convolution import KernelLayer
+from xpnn.peak import Ready, peak_bytes
 from xpnn.typing import Array, Params, Shape
 
 if TYPE_CHECKING:
     from xpnn.network import Network
     from xpnn.optimizers import Optimizer
 
+FEWER = "ask for a smaller batch, or make the network smaller"
 HEADINGS = ("layer", "output shape", "parameters", "multiply-adds")
 
 
@@ -58,8 +60,9 @@ class Summary:
         cache_bytes_per_sample: memory that the layers keep between forward and backward, for each
             sample of a batch.
         multiply_adds: of the forward pass of one sample.
-        batch: samples of the step whose peak was asked for, if one was; see ``Trainer.summary``.
-        peak_bytes: what that step takes at its highest moment, all of the above among it.
+        batch: samples of what the peak was asked for of, if it was.
+        peak_bytes: what that takes at its highest moment, with all of the above that it has.
+        peak_of: "forward and backward", or "a step" of ``Trainer.summary``.
         missing: what is not installed and would make it faster, with the line to type, if anything.
     """
 
@@ -74,6 +77,7 @@ class Summary:
     missing: str | None = None
     batch: int | None = None
     peak_bytes: int | None = None
+    peak_of: str = "forward and backward"
 
     @property
     def frozen_params(self) -> int:
@@ -97,17 +101,21 @@ class Summary:
             yield f"optimizer memory    {with_unit(self.optimizer_bytes)}"
         yield f"cached activations  {with_unit(self.cache_bytes_per_sample)} a sample"
         if self.peak_bytes is not None:
-            yield f"peak of a step      {with_unit(self.peak_bytes)} at a batch of {self.batch:,}"
+            peak = f"peak of {self.peak_of}"
+            yield f"{peak:<19} {with_unit(self.peak_bytes)} at a batch of {self.batch:,}"
         if self.missing is not None:
             yield f"not installed       {self.missing}"
 
 
-def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summary:
+def summarize(
+    network: "Network", optimizer: "Optimizer | None" = None, batch: int | None = None
+) -> Summary:
     """Look through ``network``, which is left as it was: counters, caches and gradients too.
 
     Args:
         network: any network.
         optimizer: the one that will train it, for the memory that its slots take.
+        batch: samples, to tell what ``forward`` and ``backward`` take at their highest moment.
     """
     if optimizer is not None and not hasattr(optimizer, "init"):
         raise TypeError(
@@ -130,7 +138,34 @@ def summarize(network: "Network", optimizer: "Optimizer | None" = None) -> Summa
         cache_bytes_per_sample=many - few,
         multiply_adds=network.root.multiply_adds(network.input_shape),
         missing=backend.missing() if convolves else None,
+        batch=batch,
+        peak_bytes=None if batch is None else _peak_bytes(network, batch),
     )
+
+
+def check_batch(batch: int) -> None:
+    """Refuse a batch of no samples."""
+    if batch < 1:
+        raise ValueError(f"batch counts the samples of a step, at least 1, got {batch}")
+
+
+def _peak_bytes(network: "Network", batch: int) -> int:
+    """The highest moment of ``forward`` and ``backward``, with parameters, state and inputs."""
+    check_batch(batch)
+    backend = network.backend
+
+    def copy(size: int) -> Ready:
+        twin, zeros = network.to(backend), np.zeros((size, *network.input_shape), np.int32)
+        x = twin.asarray(zeros)
+
+        def take() -> None:
+            twin.backward(backend.xp.zeros_like(twin.forward(x, training=True)), to_input=False)
+            twin.root.clear()
+
+        return take, lambda: (x,), None
+
+    with network.at_rest(), backend.room_for("a copy and its passes", FEWER):
+        return peak_bytes(copy, backend, batch)
 
 
 # Looking into the layers --------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from xpnn.metrics.base import tell_of_empty_means
 from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
+from xpnn.peak import Ready, peak_bytes
 from xpnn.saving.model import FREE_SOME
-from xpnn.summary import Summary
+from xpnn.summary import Summary, check_batch
 from xpnn.training.callbacks.hooks import Callback, CallbackList
 from xpnn.training.callbacks.progress import ProgressBar
 from xpnn.training.callbacks.shipped import History
@@ -31,10 +32,10 @@ from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile, why_not_compiled
 from xpnn.training.stepping.memory import Needs, with_more_memory
-from xpnn.training.stepping.peak import Ready, batch_of_zeros, peak_bytes
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
 from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
+from xpnn.training.stepping.zeros import batch_of_zeros
 from xpnn.typing import Array, Loss, OptState
 from xpnn.weak_methods import without_holding
 
@@ -494,12 +495,11 @@ class Trainer(KnownAttributes):
         found = self.network.summary(self.optimizer)
         if batch is None:
             return found
-        if batch < 1:
-            raise ValueError(f"batch counts the samples of a step, at least 1, got {batch}")
+        check_batch(batch)
         backend = self.network.backend
         with self.network.at_rest(), backend.room_for("a copy and its steps", FEWER):
             peak = self._peak(batch, self.accumulate)
-        return dataclasses.replace(found, batch=batch, peak_bytes=peak)
+        return dataclasses.replace(found, batch=batch, peak_bytes=peak, peak_of="a step")
 
     def _peak(self, batch: int, accumulate: int) -> int:
         """The bytes of a step at its highest moment, in so many parts."""

@@ -33,7 +33,7 @@ from xpnn import (
     mean_squared_error,
 )
 from xpnn.errors import OutOfMemory
-from xpnn.training.stepping.peak import carried_on, probed_sizes
+from xpnn.peak import carried_on, probed_sizes
 
 WITHIN = 0.15
 WITHIN_OF_GAPS = 0.25
@@ -179,6 +179,28 @@ def test_the_peak_is_that_of_a_training(backend, network, kind):
     has_gaps = (backend.name, kind) == ("cupy", "call by call")
     within = WITHIN_OF_GAPS if has_gaps else WITHIN
     assert told == pytest.approx(MEASURED[backend.name](network, kind, backend), rel=within)
+
+
+@pytest.mark.parametrize("name", ["MLP", "CNN", "GPT"])
+def test_a_network_tells_of_its_forward_and_backward(name):
+    def made():
+        layers, shape = NETWORKS[name]()
+        return Network(layers, shape, seed=1)
+
+    told, x = made().summary(batch=BATCH), np.zeros((BATCH, *made().input_shape), np.int32)
+    assert re.search(r"^peak of forward and backward \d.* at a batch of 112$", str(told), re.M)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        network = made()
+        x = network.asarray(x)
+        tracemalloc.reset_peak()
+        network.backward(np.zeros_like(network.forward(x, training=True)), to_input=False)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert told.peak_bytes == pytest.approx(most, rel=WITHIN)
+    assert network.summary().peak_bytes is None
 
 
 IN_A_PROCESS = """

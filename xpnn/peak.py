@@ -25,11 +25,6 @@ from typing import Any
 
 from xpnn.backends import Backend
 from xpnn.backends.portable.compiled_step import CompiledStep
-from xpnn.errors import DataError, ShapeError
-from xpnn.losses.outputs import outputs_of
-from xpnn.losses.targets import check_targets
-from xpnn.network import Network
-from xpnn.typing import Array, Loss
 
 LEAST = 2  # samples of a part: a norm over a single one has nothing to normalize
 MOMENTS = {"forward", "backward", "plan"}  # of a layer, and of a recording
@@ -125,6 +120,7 @@ def _tried(copy: Callable[[int], Ready], size: int, backend: Backend) -> tuple[A
     gc.collect()  # what lies in circles would be given back in the middle
     with backend.memory_watched() as peak:
         take, arguments, compiled = copy(size)
+        peak()  # from here on: what it took to make the copy is none of it
         with moments(peak) as found:
             if compiled is not None:
                 known = compiled.try_out(take, arguments)
@@ -155,33 +151,3 @@ def moments(peak: Callable[[], int]) -> Iterator[list[int]]:
     finally:
         sys.setprofile(before)
         found.append(peak())
-
-
-def batch_of_zeros(network: Network, loss: Loss, size: int) -> tuple[Array, Array]:
-    """Inputs and targets that a step can take."""
-    backend = network.backend
-    xp, floats = backend.xp, backend.dtype(network.dtype)
-    ids = network.root.takes == "integers"
-
-    def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-        return xp.zeros((size, *shape), dtype=dtype, device=backend.device)
-
-    x = zeros(network.input_shape, xp.int32 if ids else floats)
-    shape = network.output_shape
-    if _wants_classes(loss, network):
-        return x, zeros(shape[:-1], xp.int32)
-    return x, zeros(shape, floats)
-
-
-def _wants_classes(loss: Loss, network: Network) -> bool:
-    """Whether the loss takes class numbers; one of a user's that checks no targets may say so."""
-    if not hasattr(getattr(loss, "func", loss), "check_targets"):
-        return outputs_of(loss) == "class logits"
-    backend, shape = network.backend, network.output_shape
-    xp = backend.xp
-    classes = xp.zeros((LEAST, *shape[:-1]), dtype=xp.int32, device=backend.device)
-    try:
-        check_targets(loss, classes, shape, backend, values=False)
-    except (ShapeError, DataError):
-        return False
-    return True
