@@ -277,6 +277,7 @@ def counted_step(counts: Counts, work: Work, precision: str | None, fused: bool)
         lambda recorder: step_of(network.blank_on(recorder)), frozenset((0, 1, 2)), backend
     )((*start, x, y))
     *start, x, y = program.arranged((*start, x, y))
+    network.params, network.state = start[:2]  # so that those that lay elsewhere are free
     return captured(counts, backend, lambda own: program(*own, x, y)[:3], start)
 
 
@@ -292,6 +293,7 @@ def captured(
     from xpnn.backends.cupy.graph import CaptureContext
 
     backend.from_numpy = lambda array: cupy.empty(array.shape, array.dtype)
+    backend.for_all_threads = backend.from_numpy  # which would wait for its copy
     with backend.on_device():
         _, own = CaptureContext().capture(lambda: function(own))
         context = CaptureContext()

@@ -15,6 +15,7 @@ from tests.layers.table import each_layer
 from tests.losses.table import each_loss
 from tests.optimizers.table import each_optimizer
 from xpnn import CompileError, Trainer, cross_entropy, get_backend, mean_squared_error
+from xpnn.backends.cupy import program as program_module
 from xpnn.backends.cupy.fusing import Fusing
 from xpnn.backends.cupy.graph import nodes_of
 from xpnn.backends.recording.calls import NotRecordable
@@ -290,7 +291,7 @@ def one_number(x, mask):
     return one + mask[0, 0], one * x
 
 
-@pytest.mark.parametrize("row", [1, 31, 33, 129, 512, 513, 4_097, 8_193])
+@pytest.mark.parametrize("row", [1, 31, 33, 129, 256, 512, 513, 1_000, 4_097, 8_192, 8_193])
 @pytest.mark.parametrize("step", [masked_sums, softmax_with_columns, one_number])
 def test_rows_of_any_length(step, row, backend):
     """By a warp, or by a block of up to 1,024 threads; of rows fewer than warps, or more."""
@@ -302,6 +303,36 @@ def test_rows_of_any_length(step, row, backend):
         fused = Fusing(lambda _: step, frozenset(), backend)(given)
         for found, wanted in zip(fused(*given), step(x, mask), strict=True):
             np.testing.assert_allclose(cupy.asnumpy(found), wanted, rtol=2e-5, atol=2e-5)
+
+
+def of_all_kinds(x, y, column, row, number):
+    """Packs, one item for a pack, items that lie apart, and one for all."""
+    z = (x * row + column) * number
+    return z, z + y.T, np.where(z > 0, x, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("start", [0, 1], ids=["aligned", "not aligned"])
+def test_items_are_read_in_packs(start, dtype, backend, monkeypatch):
+    """Of 16 bytes; one by one where they do not begin at a multiple of that."""
+    import cupy
+
+    told, own = [], program_module._begin_with_packs
+    monkeypatch.setattr(
+        program_module, "_begin_with_packs", lambda *given: told.append(own(*given)) or told[-1]
+    )
+    rng = np.random.default_rng(0)
+    shapes = (128, 136), (136, 128), (128, 1), (136,), ()
+    given = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    on_device = [cupy.empty(x.size + start, dtype)[start:].reshape(x.shape) for x in given]
+    for x, there in zip(given, on_device, strict=True):
+        there[...] = cupy.asarray(x)
+    program = Fusing(lambda _: of_all_kinds, frozenset(), backend)(tuple(on_device))
+    assert [kernel.pack for kernel in program.steps] == [16 // np.dtype(dtype).itemsize]
+    near = {"rtol": 1e-2, "atol": 1e-2} if dtype == "float16" else {"rtol": 2e-6, "atol": 1e-6}
+    for found, wanted in zip(program(*on_device), of_all_kinds(*given), strict=True):
+        np.testing.assert_allclose(cupy.asnumpy(found), wanted, **near)
+    assert told == [start == 0]
 
 
 class Peeking(Dense):

@@ -118,7 +118,8 @@ def converted(value: str, given: Any, wanted: Any) -> str:
 
 
 def literal(value: Any, dtype: Any) -> str:
-    """A constant in CUDA."""
+    """A constant in CUDA; of half precision as it is worked with."""
+    dtype = np.dtype(np.float32) if dtype.char in NARROWED else dtype
     value = np.asarray(value).astype(dtype).item()
     if dtype.kind == "b":
         return str(value).lower()

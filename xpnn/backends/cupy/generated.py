@@ -1,15 +1,17 @@
 """CUDA source of a group of calls: a loop over items, or over rows with sums along them.
 
 What a group makes for itself stays in registers: an item, or, of rows, as many items as a thread
-has of one. Half precision is worked out in float32, and rounded where it is cast or written. One
-warp goes through a row of up to 512 numbers, one block through a longer one; where no row is added
-up, warps go through stretches of it.
+has of one. A thread reads and writes up to 16 bytes at once, a pack of items that lie behind each
+other; where these do not begin at such an address, one after another. Half precision is worked out
+in float32, and rounded where it is cast or written. One warp goes through a row of up to 512
+numbers, one block through a longer one; where no row is added up, warps go through stretches of it.
 
 Columns are added up by each thread over the rows that it sees, then by each block, and then, by a
 kernel of its own, over the blocks: always in the same order.
 """
 
 import math
+import re
 import zlib
 from collections.abc import Container
 from dataclasses import dataclass
@@ -28,10 +30,10 @@ from xpnn.backends.cupy.formulas import (
     operand_dtypes,
     register,
 )
+from xpnn.backends.cupy.offsets import is_same_in_packs, lies_in_packs, offset
 from xpnn.backends.recording.calls import Memory, View
 from xpnn.backends.recording.groups import Group, Walk
 from xpnn.backends.recording.shapes import cast
-from xpnn.typing import Shape
 
 PREAMBLE = """
 #include <cuda_fp16.h>
@@ -46,6 +48,22 @@ template <typename T> __device__ T xpnn_add(T a, T b) { return a + b; }
 template <typename T> __device__ T xpnn_max(T a, T b) { return a > b || a != a ? a : b; }
 template <typename T> __device__ T xpnn_min(T a, T b) { return a < b || a != a ? a : b; }
 template <typename T> __device__ T xpnn_sign(T a) { return a != a ? a : T((a > 0) - (a < 0)); }
+
+template <typename T, int N> struct alignas(sizeof(T) * N) xpnn_pack { T items[N]; };
+
+template <int N, typename T> __device__ xpnn_pack<T, N> xpnn_load(const T* from, bool aligned) {
+    if (aligned) return *reinterpret_cast<const xpnn_pack<T, N>*>(from);
+    xpnn_pack<T, N> pack;
+    for (int k = 0; k < N; ++k) pack.items[k] = from[k];
+    return pack;
+}
+
+template <int N, typename T>
+__device__ void xpnn_store(T* to, const xpnn_pack<T, N>& pack, bool aligned) {
+    if (aligned) *reinterpret_cast<xpnn_pack<T, N>*>(to) = pack;
+    else
+        for (int k = 0; k < N; ++k) to[k] = pack.items[k];
+}
 
 template <typename T> __device__ T xpnn_over_warp(T value, T (*both)(T, T)) {
     for (int other = 16; other; other /= 2)
@@ -75,9 +93,12 @@ template <typename T> __device__ T xpnn_over_block(T value, T (*both)(T, T), T n
 }
 """
 WARP, WARPS, MOST_THREADS = 32, 8, 1024
+AT_ONCE = 512  # threads of a multiprocessor, at least: each has up to 128 registers
 THREADS, BLOCKS = 256, 4096  # of a loop over items; so many blocks fill a GPU several times
 LONGEST_OF_WARP, EACH = 512, 8  # numbers of a row for one warp; for each thread of a block
-STRETCH = 128  # columns of a warp where no row is added up
+STRETCH = 4  # columns of a thread where no row is added up, or a pack of them
+PACK, MOST_PACKS = 16, 16  # bytes that a thread reads at once, and how often for one pack of items
+LEAST_PACKED = 1 << 14  # items of a domain: of fewer, there are too few threads
 FILLED, ROWS_EACH = 1056, 4  # blocks that add up columns, and rows of each warp in them, at least
 
 
@@ -86,13 +107,17 @@ class Kernel:
     """The source of a group, and what it is called with.
 
     Attributes:
-        source: of a function ``name(arrays, count)``.
+        source: of a function ``name(arrays, count)``; where there are packs,
+            ``name(arrays, count, aligned)``.
         given: the views whose first items it gets the addresses of.
         made: those among them that it writes.
         columns: the results that are sums of columns.
         row: how many columns there are.
         count: of items, or of rows.
         count_is_int: whether it is counted in 32 bits.
+        pack: how many items a thread reads and writes at once.
+        packed: the views among ``given`` of which it does; ``aligned`` says whether each begins at
+            a multiple of so many.
         threads: of a block, along both axes.
         blocks: how many, along both axes; along the second at most 65,535.
     """
@@ -105,6 +130,8 @@ class Kernel:
     row: int
     count: int
     count_is_int: bool
+    pack: int
+    packed: tuple[View, ...]
     threads: tuple[int, int]
     blocks: tuple[int, int]
 
@@ -143,7 +170,11 @@ class _Items:
         self.written: set[str] = set()
         self.values: dict[Memory, str] = {}
         self.loads: dict[tuple[str, str], str] = {}
+        self.head: list[str] = []  # what is done for a pack before its items, for each item, behind
         self.lines: list[str] = []
+        self.tail: list[str] = []
+        self.packed: set[str] = set()
+        self.pack = _pack(group, kept)
         self.count = 0
         self.index = "int" if _reach(group) < 2**30 else "long long"
 
@@ -151,16 +182,37 @@ class _Items:
         for walk in self.group.in_order():
             self.lines.append(self.assigned(walk, self.formula(walk)))
         for walk in self.group.in_order():  # behind all that is read: it may be written over
-            self.store(walk, "i")
+            self.store(walk)
+        index, first = self.index, "i0" if self.pack > 1 else "i"
+        threads = f"({index})blockDim.x{f' * {self.pack}' if self.pack > 1 else ''}"
+        start = f"(blockIdx.x * ({index})blockDim.x + threadIdx.x)"
+        start = f"{start} * {self.pack}" if self.pack > 1 else start
+        numbers = [f"const {index} i = i0 + e;"] if self._use("i") else []
         body = [
-            f"const {self.index} step = gridDim.x * ({self.index})blockDim.x;",
-            f"const {self.index} first = blockIdx.x * ({self.index})blockDim.x + threadIdx.x;",
-            f"for ({self.index} i = first; i < count; i += step) {{",
-            *(f"    {line}" for line in self.lines),
+            f"const {index} step = gridDim.x * {threads};",
+            f"for ({index} {first} = {start}; {first} < count; {first} += step) {{",
+            *(f"    {line}" for line in self.in_packs(numbers)),
             "}",
         ]
-        blocks = min(-(-self.group.items // THREADS), BLOCKS)
+        blocks = min(-(-self.group.items // (THREADS * self.pack)), BLOCKS)
         return self.finished("items", body, self.group.items, (THREADS, 1), (blocks, 1))
+
+    def _use(self, number: str) -> bool:
+        """Whether the lines of an item use a variable of that name."""
+        return any(re.search(rf"\b{number}\b", line) for line in self.lines)
+
+    def in_packs(self, numbers: list[str]) -> list[str]:
+        """What is done for a pack: the lines once for each item, whose numbers are said first."""
+        if self.pack == 1:
+            return self.lines
+        return [
+            *self.head,
+            "#pragma unroll",
+            f"for (int e = 0; e < {self.pack}; ++e) {{",
+            *(f"    {line}" for line in (*numbers, *self.lines)),
+            "}",
+            *self.tail,
+        ]
 
     def finished(
         self,
@@ -178,15 +230,21 @@ class _Items:
             f"{register(view.dtype)}* __restrict__ sums{number}"
             for number, view in enumerate(self.columns)
         ]
+        parameters.append(f"const {self.index} count")
+        if self.pack > 1:
+            parameters.append("const bool aligned")
         inside = "\n".join(f"    {line}" for line in body)
-        text = f"({', '.join([*parameters, f'const {self.index} count'])}) {{\n{inside}\n}}\n"
+        text = f"({', '.join(parameters)}) {{\n{inside}\n}}\n"
         name = f"xpnn_{kind}_{zlib.crc32(text.encode()):08x}"
-        bounds = f"__launch_bounds__({math.prod(threads)})"  # so that registers suffice for them
+        together = math.prod(threads)  # so that registers suffice for them, and for a few blocks
+        bounds = f"__launch_bounds__({together}, {max(AT_ONCE // together, 1)})"
         source = f'{PREAMBLE}\nextern "C" __global__ void {bounds} {name}{text}'
         made = tuple(view for view in self.views if self.pointer(view) in self.written)
         arrays = tuple(self.views), made, tuple(self.columns)
         row, as_int = self.group.row or 1, self.index == "int"
-        return Kernel(name, source, *arrays, row, count, as_int, threads, blocks)
+        packed = tuple(view for view in self.views if self.pointer(view) in self.packed)
+        packs = self.pack, packed
+        return Kernel(name, source, *arrays, row, count, as_int, *packs, threads, blocks)
 
     # Values -----------------------------------------------------------------------------------
 
@@ -225,14 +283,31 @@ class _Items:
         """The name of what a walk reads there."""
         if view.memory in self.values:
             return self.values[view.memory]
-        return self.loaded(self.pointer(view), offset(view, walk.shape, "i"), view.dtype)
+        pointer = self.pointer(view)
+        if self.pack > 1 and lies_in_packs(view, walk.shape, self.pack):
+            pack = self.loaded_pack(pointer, offset(view, walk.shape, "i0"))
+            return self.loaded(pack, "e", view.dtype)
+        if self.pack > 1 and is_same_in_packs(view, walk.shape, self.pack):
+            return self.loaded(pointer, offset(view, walk.shape, "i0"), view.dtype, self.head)
+        return self.loaded(pointer, offset(view, walk.shape, "i"), view.dtype)
 
-    def loaded(self, pointer: str, at: str, dtype: Any) -> str:
-        """The name of an item of an array, read once."""
+    def loaded(self, pointer: str, at: str, dtype: Any, lines: list[str] | None = None) -> str:
+        """The name of an item of an array, read once, in these lines or in those of each item."""
         if (pointer, at) not in self.loads:
             self.count += 1
             self.loads[pointer, at] = f"v{self.count}"
-            self.lines.append(f"const {register(dtype)} v{self.count} = {pointer}[{at}];")
+            lines = self.lines if lines is None else lines
+            lines.append(f"const {register(dtype)} v{self.count} = {pointer}[{at}];")
+        return self.loads[pointer, at]
+
+    def loaded_pack(self, pointer: str, at: str) -> str:
+        """The items of a pack that begins there, read at once."""
+        self.packed.add(pointer)
+        if (pointer, at) not in self.loads:
+            self.count += 1
+            self.loads[pointer, at] = f"pack{self.count}.items"
+            load = f"xpnn_load<{self.pack}>({pointer} + {at}, aligned)"
+            self.head.append(f"const auto pack{self.count} = {load};")
         return self.loads[pointer, at]
 
     def pointer(self, view: View) -> str:
@@ -243,12 +318,19 @@ class _Items:
             self.views.append(view)
         return self.given[key]
 
-    def store(self, walk: Walk, at: str) -> None:
+    def store(self, walk: Walk) -> None:
         """Write a result to memory, if others read it."""
-        if walk.result.memory in self.kept:
-            pointer = self.pointer(walk.result)
-            self.written.add(pointer)
-            self.lines.append(f"{pointer}[{at}] = {self.values[walk.result.memory]};")
+        if walk.result.memory not in self.kept:
+            return
+        pointer, value = self.pointer(walk.result), self.values[walk.result.memory]
+        self.written.add(pointer)
+        if self.pack == 1:
+            self.lines.append(f"{pointer}[i] = {value};")
+            return
+        self.packed.add(pointer)
+        self.head.append(f"xpnn_pack<{TYPES[walk.result.dtype.char]}, {self.pack}> of_{pointer};")
+        self.lines.append(f"of_{pointer}.items[e] = {value};")
+        self.tail.append(f"xpnn_store<{self.pack}>({pointer} + i0, of_{pointer}, aligned);")
 
 
 class _Rows(_Items):
@@ -258,12 +340,13 @@ class _Rows(_Items):
         super().__init__(group, kept)
         self.row, self.per_row = group.row or 1, group.per_row()
         whole = any(walk.sums == "rows" for walk in group.walks.values())
-        self.width = self.row if whole else min(self.row, STRETCH)
+        self.width = self.row if whole else min(self.row, WARP * max(STRETCH, self.pack))
         self.by_warp = self.width <= LONGEST_OF_WARP
         self.threads = WARP
-        while not self.by_warp and self.threads < MOST_THREADS and self.row > self.threads * EACH:
-            self.threads *= 2
-        self.each = -(-self.width // self.threads)
+        if not self.by_warp:
+            self.threads = min(-(-self.row // (WARP * EACH)) * WARP, MOST_THREADS)
+        self.packs = -(-self.width // (self.threads * self.pack))  # of a thread, of one row
+        self.each = self.packs * self.pack
         self.registers: list[str] = []
         self.body: list[str] = []
 
@@ -324,19 +407,24 @@ class _Rows(_Items):
                 f"for (int k = 0; k < {self.each}; ++k) {{",
                 f"    const int j = {self._column()};",
                 f"    const {register(view.dtype)} total = {total};",
-                f"    if (threadIdx.y == 0 && {self._is_inside()}) {where} = total;",
+                f"    if (threadIdx.y == 0 && {self._is_inside('j')}) {where} = total;",
                 "}",
             ]
         return lines
 
-    def _column(self) -> str:
+    def _column(self, pack: str = "") -> str:
+        """The column of the thread's k-th item of a row, or of the first of that pack."""
         start = f" + blockIdx.x * {self.width}" if self.width < self.row else ""
-        return f"threadIdx.x + k * {self.threads}{start}"
+        if self.pack == 1:
+            return f"threadIdx.x + {pack or 'k'} * {self.threads}{start}"
+        first = f"(threadIdx.x + {pack or f'k / {self.pack}'} * {self.threads}) * {self.pack}"
+        return f"{first}{'' if pack else f' + k % {self.pack}'}{start}"
 
-    def _is_inside(self) -> str:
+    def _is_inside(self, column: str) -> str:
         """Whether a thread has a column there; the last stretch may be shorter."""
-        inside = f"threadIdx.x + k * {self.threads} < {self.width}"
-        return inside if self.row % self.width == 0 else f"{inside} && j < {self.row}"
+        start = f" - (int)blockIdx.x * {self.width}" if self.width < self.row else ""
+        inside = f"{column}{start} < {self.width}"
+        return inside if self.row % self.width == 0 else f"{inside} && {column} < {self.row}"
 
     # Rows -------------------------------------------------------------------------------------
 
@@ -344,7 +432,7 @@ class _Rows(_Items):
         formula = self.formula(walk)
         name = self.values[walk.result.memory] = self.kept_for_row(walk.result.dtype)
         self.lines.append(f"{name} = {formula};")
-        self.store(walk, "i")
+        self.store(walk)
 
     def _add_row(self, walk: Walk) -> None:
         self._end_phase()
@@ -380,17 +468,25 @@ class _Rows(_Items):
     def _end_phase(self) -> None:
         """A loop over the items that a thread has of the row."""
         if self.lines:
+            each, zero = ("k", "") if self.pack == 1 else ("c", "0")
+            lines = self.in_packs(
+                [
+                    f"const int k = c * {self.pack} + e;",
+                    *(["const int j = j0 + e;"] if self._use("j") else []),
+                    *([f"const {self.index} i = i0 + e;"] if self._use("i") else []),
+                ]
+            )
             self.body += [
                 "#pragma unroll",
-                f"for (int k = 0; k < {self.each}; ++k) {{",
-                f"    const int j = {self._column()};",
-                f"    if ({self._is_inside()}) {{",
-                f"        const {self.index} i = r * {self.row} + j;",
-                *(f"        {line}" for line in self.lines),
+                f"for (int {each} = 0; {each} < {self.packs}; ++{each}) {{",
+                f"    const int j{zero} = {self._column(each)};",
+                f"    if ({self._is_inside(f'j{zero}')}) {{",
+                f"        const {self.index} i{zero} = r * {self.row} + j{zero};",
+                *(f"        {line}" for line in lines),
                 "    }",
                 "}",
             ]
-        self.lines = []
+        self.head, self.lines, self.tail = [], [], []
 
     def kept_for_row(self, dtype: Any) -> str:
         """A register for each item that a thread has of the row."""
@@ -404,14 +500,18 @@ class _Rows(_Items):
         pointer = self.pointer(view)
         if not walk.sums and walk.items != self.group.items:
             return self.loaded(pointer, offset(view, walk.shape, "r"), view.dtype)
+        in_packs = self.pack > 1 and lies_in_packs(view, walk.shape, self.pack)
+        zero = "0" if in_packs else ""
         if walk.row != self.row:
-            return self._loaded_items(pointer, offset(view, walk.shape, "i"), view.dtype)
-        rows = view._replace(shape=view.shape[:-1], strides=view.strides[:-1])
-        before, step = offset(rows, walk.shape[:-1], "r"), view.strides[-1] // view.dtype.itemsize
-        if not step:
-            return self._loaded_items(pointer, before, view.dtype)
-        at = f"{before} + j" if step == 1 else f"{before} + j * {step}"
-        return self._loaded_items(pointer, at.removeprefix("0 + "), view.dtype)
+            at = offset(view, walk.shape, f"i{zero}")
+        else:
+            rows = view._replace(shape=view.shape[:-1], strides=view.strides[:-1])
+            at, step = offset(rows, walk.shape[:-1], "r"), view.strides[-1] // view.dtype.itemsize
+            if step:
+                at = f"{at} + j{zero}{f' * {step}' if step > 1 else ''}".removeprefix("0 + ")
+        if in_packs:
+            return self._loaded_items(self.loaded_pack(pointer, at), "e", view.dtype)
+        return self._loaded_items(pointer, at, view.dtype)
 
     def _loaded_items(self, pointer: str, at: str, dtype: Any) -> str:
         key = pointer, f"{at} for each k"  # as what is read once for a row has another name
@@ -419,6 +519,29 @@ class _Rows(_Items):
             name = self.loads[key] = self.kept_for_row(dtype)
             self.lines.append(f"{name} = {pointer}[{at}];")
         return self.loads[key]
+
+
+def _pack(group: Group, kept: set[Memory]) -> int:
+    """How many items a thread reads and writes at once: of the widest dtype, 16 bytes."""
+    if group.items < LEAST_PACKED:
+        return 1
+    walks = [walk for walk in group.walks.values() if walk.items == group.items]
+    made = {walk.result.memory for walk in walks}
+    for pack in (8, 4, 2):
+        if (group.row or group.items) % pack or (group.row and group.row < WARP * pack):
+            continue
+        packed = {
+            (view.memory, view.offset): view.dtype.itemsize
+            for walk in walks
+            for view in walk.operands
+            if isinstance(view, View) and view.memory not in made
+            if lies_in_packs(view, walk.shape, pack)
+        }
+        stored = [walk.result for walk in walks if not walk.sums and walk.result.memory in kept]
+        packed |= {(view.memory, view.offset): view.dtype.itemsize for view in stored}
+        if packed and max(packed.values()) * pack <= PACK and len(packed) <= MOST_PACKS:
+            return pack
+    return 1
 
 
 def _reach(group: Group) -> int:
@@ -464,28 +587,3 @@ __device__ void xpnn_columns(const T* rows, U* target, const int count, const in
     if (threadIdx.x == 0 && column < row) target[column] = total;
 }
 """
-
-
-def offset(view: View, shape: Shape, index: str) -> str:
-    """Where an item of a view lies, by its number in a domain of that shape, in items."""
-    size = view.dtype.itemsize
-    axes: list[tuple[int, int]] = []  # lengths and distances; what goes on in one step is one
-    for length, stride in zip(shape, view.strides, strict=True):
-        if length == 1:
-            continue
-        step = stride // size
-        if axes and axes[-1][1] == length * step:
-            axes[-1] = axes[-1][0] * length, step
-        else:
-            axes.append((length, step))
-    terms: list[str] = []
-    inner = 1
-    for number, (length, step) in reversed(list(enumerate(axes))):
-        if step:
-            place = index if inner == 1 else f"{index} / {inner}"
-            place = place if number == 0 else f"{place} % {length}"
-            terms.append(
-                f"({place}) * {step}" if step != 1 else f"({place})" if terms or number else place
-            )
-        inner *= length
-    return " + ".join(terms) or "0"

@@ -244,12 +244,22 @@ def _launch(kernel: Kernel, arrays: Arrays) -> None:
     shape = kernel.blocks[1], kernel.row
     sums = [cupy.empty(shape, "d" if view.dtype.char == "d" else "f") for view in kernel.columns]
     function = _compiled(kernel.source, kernel.name)
-    function(kernel.blocks, kernel.threads, (*given, *sums, count))
+    counts = [count] if kernel.pack == 1 else [count, _begin_with_packs(kernel, arrays)]
+    function(kernel.blocks, kernel.threads, (*given, *sums, *counts))
     if sums:
         targets = [arrays[view] for view in kernel.columns]
         pairs = [one for pair in zip(sums, targets, strict=True) for one in pair]
         blocks = -(-kernel.row // 32), len(sums)
         _compiled(*_adding_up(kernel))(blocks, (32, 32), (*pairs, *map(np.int32, shape)))
+
+
+def _begin_with_packs(kernel: Kernel, arrays: Arrays) -> np.bool_:
+    """Whether what it reads in packs begins at addresses where it may."""
+    return np.bool_(
+        not any(
+            arrays[view].data.ptr % (kernel.pack * view.dtype.itemsize) for view in kernel.packed
+        )
+    )
 
 
 def _adding_up(kernel: Kernel) -> tuple[str, str]:
