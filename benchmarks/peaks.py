@@ -167,6 +167,7 @@ def _without_values(backend: Any) -> Any:
     import cupy
 
     backend.from_numpy = lambda array: cupy.empty(array.shape, array.dtype)
+    backend.for_all_threads = backend.from_numpy  # nor does it wait
     return backend
 
 
@@ -177,12 +178,14 @@ def _counted(phases: dict[str, dict[str, Any]], requests: Requests) -> Iterator[
 
     rehearse, capture = CaptureContext.rehearse, CaptureContext.capture
 
-    def rehearsed(self: Any, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def rehearsed(
+        self: Any, step: Callable[..., Any], arguments: tuple[Any, ...], *rest: Any
+    ) -> Any:
         def unrun(*given: Any) -> Any:
             return _unrun(self, lambda: step(*given))
 
         with requests.phase(phases["rehearsed"]):
-            return rehearse(self, unrun, arguments)
+            return rehearse(self, unrun, arguments, *rest)
 
     def captured(self: Any, function: Callable[[], Any]) -> tuple[Any, Any]:
         with requests.phase(phases["captured"]):
