@@ -23,7 +23,7 @@ from xpnn.backends.recording.recorder import Recorder
 from xpnn.layers import LSTM, Dense, Embedding, Flatten, LayerNorm, ReLU, TransformerBlock
 from xpnn.network import Network
 from xpnn.optimizers import Adam
-from xpnn.trees import Structure, tree_map
+from xpnn.trees import Structure, leaves, tree_map
 
 pytestmark = needs("cupy")
 
@@ -66,6 +66,7 @@ def batches_of(shape, targets):
     ]
 
 
+JOINS = np.stack, np.concatenate
 SIZES = (4, 4, 3, 4, 3, 4, 3)  # each of them three times, and then captured
 
 
@@ -333,6 +334,36 @@ def test_items_are_read_in_packs(start, dtype, backend, monkeypatch):
     for found, wanted in zip(program(*on_device), of_all_kinds(*given), strict=True):
         np.testing.assert_allclose(cupy.asnumpy(found), wanted, **near)
     assert told == [start == 0]
+
+
+def joined_behind_rows(x, w):
+    y = np.exp(x)
+    shares = y / np.sum(y, axis=-1, keepdims=True)
+    return np.concatenate([y + 1.0, shares], axis=1) @ w
+
+
+def joined_behind_items(x, w):
+    """The last piece is read by somebody else, too, of the second stack."""
+    y = np.exp(x)
+    z = y * 2.0
+    first = np.stack([y + 1.0, y - 1.0], axis=2)
+    return first[:, ::2, 0] @ w[:32], np.stack([y * 3.0, z], axis=1), z @ w[:64]
+
+
+@pytest.mark.parametrize("rows", [3, 300])
+@pytest.mark.parametrize(("step", "left"), [(joined_behind_rows, 0), (joined_behind_items, 1)])
+def test_what_is_made_to_be_joined_is_written_to_its_place(step, left, rows, backend):
+    """Along any axis, if nobody else reads it."""
+    import cupy
+
+    x, w = draw((64,), rows, 0), draw((5,), 128, 1)
+    given = cupy.asarray(x), cupy.asarray(w)
+    program = Fusing(lambda _: step, frozenset(), backend)(given)
+    joins = [one for one in program.steps if getattr(one, "function", None) in JOINS]
+    assert len(joins) == left
+    found, wanted = program(*given), step(x, w)
+    for one, other in zip(leaves([found]), leaves([wanted]), strict=True):
+        np.testing.assert_allclose(cupy.asnumpy(one), other, rtol=2e-5, atol=1e-5)
 
 
 class Peeking(Dense):

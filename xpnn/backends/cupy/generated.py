@@ -13,7 +13,7 @@ kernel of its own, over the blocks: always in the same order.
 import math
 import re
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,15 +144,22 @@ class Kernel:
         return (*self.made, *self.columns)
 
 
-def kernel_of(group: Group, kept: set[Memory], over: Container[Memory] = ()) -> Kernel:
+def kernel_of(
+    group: Group,
+    kept: set[Memory],
+    over: Container[Memory] = (),
+    laid: Mapping[Memory, View] | None = None,
+) -> Kernel:
     """The kernel that a group is.
 
     Args:
         group: of walks.
         kept: what others read of its results.
         over: results that are written over what the kernel may read.
+        laid: results that are written to other memory, and where.
     """
     writer = _Rows(group, kept) if group.row else _Items(group, kept)
+    writer.laid = laid or {}
     writer.restrict = "" if any(one in over for one in group.writes()) else "__restrict__ "
     return writer.kernel()
 
@@ -161,6 +168,7 @@ class _Items:
     """Writes a loop over items."""
 
     restrict = "__restrict__ "
+    laid: Mapping[Memory, View]
 
     def __init__(self, group: Group, kept: set[Memory]):
         self.group, self.kept = group, kept
@@ -322,15 +330,17 @@ class _Items:
         """Write a result to memory, if others read it."""
         if walk.result.memory not in self.kept:
             return
-        pointer, value = self.pointer(walk.result), self.values[walk.result.memory]
+        view = self.laid.get(walk.result.memory, walk.result)
+        pointer, value = self.pointer(view), self.values[walk.result.memory]
         self.written.add(pointer)
-        if self.pack == 1:
-            self.lines.append(f"{pointer}[i] = {value};")
+        if self.pack == 1 or not lies_in_packs(view, walk.shape, self.pack):
+            self.lines.append(f"{pointer}[{offset(view, walk.shape, 'i')}] = {value};")
             return
         self.packed.add(pointer)
         self.head.append(f"xpnn_pack<{TYPES[walk.result.dtype.char]}, {self.pack}> of_{pointer};")
         self.lines.append(f"of_{pointer}.items[e] = {value};")
-        self.tail.append(f"xpnn_store<{self.pack}>({pointer} + i0, of_{pointer}, aligned);")
+        at = f"{pointer} + {offset(view, walk.shape, 'i0')}"
+        self.tail.append(f"xpnn_store<{self.pack}>({at}, of_{pointer}, aligned);")
 
 
 class _Rows(_Items):

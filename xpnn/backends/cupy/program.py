@@ -46,12 +46,15 @@ class Program:
             raise NotRecordable("a number that changes is kept on the host")
         grouping = Grouping(recording, is_known)
         self.results = grouping.results
-        over = _written_over(grouping.groups, grouping.aliases)
-        self.steps: list[Kernel | Call] = [
-            kernel_of(group, grouping.shared, over.keys()) if group.walks else group.call
-            for group in grouping.groups
-        ]
         given = {view.memory for view in recording.views.values()}
+        given_or_kept = given | {one.memory for one in self.results if isinstance(one, View)}
+        over = _written_over(grouping.groups, grouping.aliases)
+        laid, joining = _laid_as_joined(grouping.groups, given_or_kept)
+        self.steps: list[Kernel | Call] = [
+            kernel_of(group, grouping.shared, over.keys(), laid) if group.walks else group.call
+            for group in grouping.groups
+            if group not in joining
+        ]
         places = _places(self.steps, given)
         safe = over.keys() & _made_last(self.steps, over.keys())
         self._places = places | {new: (old, 0) for new, old in over.items()}
@@ -155,7 +158,12 @@ class Arrays:
             self[view][...] = array
 
     def make(self, memory: Memory) -> None:
-        """Bytes for what will lie there: its place in another memory, or memory of its own."""
+        """Bytes for what will lie there: its place in another memory, or memory of its own.
+
+        They are there already where another part of them was made before.
+        """
+        if memory in self._pointers:
+            return
         if memory in self._places:
             outer, start = self._places[memory]
             if outer not in self._pointers:
@@ -190,6 +198,54 @@ def _written_over(groups: Sequence[Group], aliases: dict[Memory, Memory]) -> dic
             if all(walk.reads_in_order(old) for walk in group.walks.values()):
                 found[result] = old
     return found
+
+
+def _laid_as_joined(
+    groups: Sequence[Group], kept: set[Memory]
+) -> tuple[dict[Memory, View], set[Group]]:
+    """Where kernels write what is only made to be joined, but for first axes; who would join it.
+
+    Args:
+        kept: what is read before or behind all of them.
+    """
+    readers: dict[Memory, set[Group]] = {}
+    makers: dict[Memory, Group] = {}
+    for group in groups:
+        for memory in group.reads():
+            readers.setdefault(memory, set()).add(group)
+        makers |= dict.fromkeys(group.writes(), group)
+    laid: dict[Memory, View] = {}
+    joining = set()
+    for group in groups:
+        if group.walks or group.call.function not in (np.concatenate, np.stack):
+            continue
+        pairs = group.call.placements()
+        if group.call.stacks_along_first_axis() or not pairs or not pairs[0][1].memory.nbytes:
+            continue
+        pieces = [piece.memory for piece, _ in pairs if isinstance(piece, View)]
+        if len({*pieces}) == len(pairs) and all(
+            _is_laid(makers.get(piece.memory), *pair)
+            and piece.memory not in kept
+            and readers[piece.memory] <= {group, makers[piece.memory]}
+            for pair in pairs
+            for piece in pair[:1]
+        ):
+            laid |= {piece.memory: place for piece, place in pairs}
+            joining.add(group)
+    return laid, joining
+
+
+def _is_laid(maker: Group | None, piece: View, place: View) -> bool:
+    """Whether the kernel that makes an array can write it to its place instead, item by item."""
+    if maker is None or not piece.is_whole or piece.dtype != place.dtype:
+        return False
+    return any(
+        walk.result.memory is piece.memory
+        and not walk.sums
+        and walk.items == maker.items
+        and walk.shape == piece.shape
+        for walk in maker.walks.values()
+    )
 
 
 def _made_last(steps: Sequence[Kernel | Call], over: Container[Memory]) -> set[Memory]:
