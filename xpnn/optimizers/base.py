@@ -216,7 +216,7 @@ class Optimizer(KnownAttributes):
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
             self._check_state(opt_state, wanted)
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in slot_names}
-            groups = self._updated_together(params, grads, backend)
+            groups = self.updated_together(params, grads, backend)
             read, written = [params, grads, *slots.values()], [params, *slots.values()]
             limit: Numbers = {}
             if clip:
@@ -351,12 +351,13 @@ class Optimizer(KnownAttributes):
 
         return advance
 
-    def _updated_together(
+    def updated_together(
         self, params: Params, grads: Params, backend: Backend
     ) -> list[tuple[bool, list[str]]]:
         """Whether they decay, and the names, of the parameters of each sweep: of one kind.
 
-        They are in the order of the parameters, as others join these in it, too.
+        Args:
+            grads: of each parameter that is updated; only its dtype counts.
         """
         decaying = self.hyper["weight_decay"] != 0.0
         kinds: dict[tuple[Any, ...], dict[str, Array]] = {}

@@ -22,7 +22,7 @@ from xpnn.backends.recording.calls import NotRecordable
 from xpnn.backends.recording.recorder import Recorder
 from xpnn.layers import LSTM, Dense, Embedding, Flatten, LayerNorm, ReLU, TransformerBlock
 from xpnn.network import Network
-from xpnn.optimizers import Adam
+from xpnn.optimizers import Adam, AdamW, matrices_only
 from xpnn.trees import Structure, leaves, tree_map
 
 pytestmark = needs("cupy")
@@ -140,10 +140,11 @@ def small():
     return trainer, np.ones((32, 12), np.float32), np.zeros(32, np.int64)
 
 
-def test_parameters_are_written_over_in_whatever_order_gradients_come(backend):
+@pytest.mark.parametrize("optimizer", [Adam(), AdamW(decays=matrices_only)], ids=repr)
+def test_parameters_are_written_over_in_whatever_order_gradients_come(optimizer, backend):
     """They lie in one order for the copies in half precision and for the update."""
     network = Network([TransformerBlock(8, 2), Dense(4)], (5, 8), "cupy")
-    trainer = Trainer(network, cross_entropy, Adam(), compile="fused", precision="float16")
+    trainer = Trainer(network, cross_entropy, optimizer, compile="fused", precision="float16")
     for _ in range(3):
         trainer.step(np.ones((2, 5, 8), np.float32), np.zeros((2, 5), np.int64))
     (program,) = trainer._train_step.compiled.seen.values()

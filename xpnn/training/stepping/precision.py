@@ -1,5 +1,6 @@
 """Mixed precision: layers compute in half precision, what has to be exact stays in float32."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from xpnn.arguments import KnownAttributes
@@ -101,10 +102,18 @@ class MixedPrecision(KnownAttributes):
             return x
         return xp.astype(x, backend.dtype(self.dtype), copy=False)
 
-    def lent(self, params: Params, backend: Backend) -> Params:
-        """The copies that layers compute with; those of small ones are made together."""
+    def lent(
+        self, params: Params, backend: Backend, groups: Sequence[Sequence[str]] = ()
+    ) -> Params:
+        """The copies that layers compute with; those of each group of small ones are made together.
+
+        Args:
+            groups: names of parameters that are updated together, and so may lie side by side.
+        """
         lent: Params = {}
-        for names in backend.joint_groups(params):
+        grouped = {name for names in groups for name in names}
+        others = {name: param for name, param in params.items() if name not in grouped}
+        for names in (*groups, *backend.joint_groups(others)):
             joint = self.narrowed(backend.join([params[name] for name in names]), backend)
             shapes = [params[name].shape for name in names]
             lent |= zip(names, backend.split(joint, shapes), strict=True)

@@ -116,10 +116,12 @@ def _make_step(
     ) -> tuple[Params, State, OptState, Weighed]:
         x, y, weight = convert(x, y, weight)
         scale = None if scaling is None else opt_state["loss_scale"]
-        value, grads, after = gradients(
-            params if precision is None else precision.lent(params, backend),
-            *(state, x, y, weight, scale),
-        )
+        layered = params
+        if precision is not None:
+            updated = {name: params[name] for name in params if name in trainable}
+            groups = optimizer.updated_together(params, updated, backend)
+            layered = precision.lent(params, backend, [names for _, names in groups])
+        value, grads, after = gradients(layered, state, x, y, weight, scale)
         learned = {name: grad for name, grad in grads.items() if name in trainable}
         value, learned = penalize(value, params, learned, scale)
         params, new_opt_state = update(params, learned, opt_state)
