@@ -302,13 +302,13 @@ def _with_lstm_of_cudnn(nn: Any) -> Any:
 # On the host --------------------------------------------------------------------------------------
 
 
-def numpy_peaks(work: Work, compile: bool | None) -> tuple[int, int]:
+def numpy_peaks(work: Work, compile: bool | None, backend: str = "numpy") -> tuple[int, int]:
     """Bytes at the highest moment of a trainer's first step on NumPy, and of its third."""
-    most, imported = [], SMALL["GPT 6 blocks, small"]
-    for _ in _steps(imported, "numpy", compile):
-        pass  # modules, which are memory, too, are there then
+    most, before = [], work if backend == "numpy:numba" else SMALL["GPT 6 blocks, small"]
+    for _ in _steps(before, backend, compile):
+        pass  # modules, which are memory, too, and what numba compiles are there then
     tracemalloc.start()
-    for _ in _steps(work, "numpy", compile):
+    for _ in _steps(work, backend, compile):
         most.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.reset_peak()
     tracemalloc.stop()
@@ -337,10 +337,14 @@ def _steps(work: Work, backend: str, compile: bool | None) -> Iterator[None]:
 
 
 def on_cpu(title: str) -> list[int]:
-    """NumPy's first step and the third, the third call by call, PyTorch's arrays, torch.nn."""
+    """NumPy's first step and the third, the third call by call and in loops; two of PyTorch.
+
+    These are a trainer on its arrays, and torch.nn.
+    """
     work = ON_CPU[title]
     replayed, (_, plain) = numpy_peaks(work, None), numpy_peaks(work, False)
-    return [*replayed, plain, own_torch_peak(work), torch_peak(work, "TF32")]
+    _, in_loops = numpy_peaks(work, None, "numpy:numba")
+    return [*replayed, plain, in_loops, own_torch_peak(work), torch_peak(work, "TF32")]
 
 
 # Both ---------------------------------------------------------------------------------------------
@@ -379,8 +383,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cpu", action="store_true", help="three smaller works, run on the host")
     options = parser.parse_args(arguments)
     if options.cpu:
-        print("| MB | numpy, first step | later | call by call | torch | PyTorch |")
-        print("|---|--:|--:|--:|--:|--:|")
+        print("| MB | numpy, first step | later | call by call | numba | torch | PyTorch |")
+        print("|---|--:|--:|--:|--:|--:|--:|")
         for title in (one for one in ON_CPU if options.works in one):
             with multiprocessing.get_context("spawn").Pool(1) as process:
                 sizes = process.apply(on_cpu, (title,))
