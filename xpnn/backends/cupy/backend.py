@@ -31,7 +31,7 @@ from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summ
 from xpnn.backends.cupy.rows import KEPT_SCORES, Rows
 from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy.switches import add_in_order, with_tf32
-from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.base import Backend, MakeRecorded
 from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
 from xpnn.backends.portable.packing import Packer, Packing
 from xpnn.backends.portable.random_words import mask_limit
@@ -259,7 +259,7 @@ class CupyBackend(Backend):
     def compile_fused(
         self,
         step: Callable[..., Any],
-        recorded: Callable[[Backend], Callable[..., Any]],
+        recorded: MakeRecorded,
         donate: Sequence[int] = (),
     ) -> Callable[..., Any]:
         """A CUDA graph of the step's program, run for the first time when it is called twice."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnn.backends.cupy.program import Program
-from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.base import Backend, MakeRecorded
 from xpnn.backends.recording.calls import NotRecordable
 from xpnn.backends.recording.recorder import Recorder
 from xpnn.backends.recording.recording import Recording
@@ -22,9 +22,7 @@ class Fusing:
         backend: on whose arrays the programs run.
     """
 
-    def __init__(
-        self, recorded: Callable[[Backend], Step], donate: frozenset[int], backend: Backend
-    ):
+    def __init__(self, recorded: MakeRecorded, donate: frozenset[int], backend: Backend):
         self.recorded, self.donate, self.backend = recorded, donate, backend
 
     def __call__(self, arguments: tuple[Any, ...]) -> Program:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from xpnn.numerics import HOST, erfc_by_chebyshev
 from xpnn.typing import Array, Namespace, Shape
 
 OPEN_GROUPS = 16  # of small parameters; all of them are looked at for each parameter
+
+
+MakeRecorded: TypeAlias = Callable[["Backend"], Callable[..., Any]]
+"""Makes a step once more, on the backend that it is given, which records."""
 
 
 class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceMemory, Boundary):
@@ -236,7 +240,7 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
     def compile_fused(
         self,
         step: Callable[..., Any],
-        recorded: Callable[["Backend"], Callable[..., Any]],
+        recorded: MakeRecorded,
         donate: Sequence[int] = (),
     ) -> Callable[..., Any]:
         """``step`` as one unit in which runs of calls are one kernel, where the backend makes such.
