@@ -92,6 +92,7 @@ def reread(network, ids):
 # The past -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_on_jax  # below, greedy writing goes by the past there
 @each_body
 def test_the_past_says_what_reading_all_again_says(backend, body):
     network = build(body, backend)
@@ -102,6 +103,7 @@ def test_the_past_says_what_reading_all_again_says(backend, body):
         np.testing.assert_allclose(scores, wanted[:, length - 1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_padding_is_skipped_as_in_reading_all_again(backend):
     """Also where a text begins with padding, so that its first positions see nothing."""
     block = TransformerBlock(WIDTH, 2, causal=True, rotate=True)

@@ -86,6 +86,7 @@ def twins(make, backend):
     return plain, other
 
 
+@pytest.mark.slow_on_jax  # call by call; trained, it is the same below
 @each_network
 def test_gradients_are_those_without_it(backend, make):
     plain, other = twins(make, backend)

@@ -151,9 +151,9 @@ MEASURED = {"numpy": traced, "array-api-strict": traced, "torch": profiled, "cup
 
 CASES = [
     *((network, kind) for network in NETWORKS for kind in ("Adam", "call by call")),
-    *(("MLP", "SGD"), ("CNN", "SGD")),
-    *(("CNN", "float16"), ("LSTM", "float16"), ("GPT", "float16")),
-    *(("MLP", "accumulate"), ("CNN", "accumulate"), ("GPT", "accumulate")),
+    ("MLP", "SGD"),
+    *(("CNN", "float16"), ("GPT", "float16")),
+    *(("MLP", "accumulate"), ("CNN", "accumulate")),
 ]
 
 
@@ -161,6 +161,10 @@ CASES = [
 def test_the_peak_is_that_of_a_training(backend, network, kind):
     if backend.name == "jax":
         pytest.skip("JAX tells nothing of its memory on CPUs; below, a process of its own does")
+    if backend.spec == "numpy:numba" and kind != "Adam":
+        pytest.skip(
+            "its arrays are those of a step on NumPy but for the loops, which Adam's rows show"
+        )
     if backend.compiles == "none" and kind == "call by call":
         pytest.skip("it compiles no steps unless asked to, so this is Adam's row")
     if backend.name == "array-api-strict" and kind == "float16":
