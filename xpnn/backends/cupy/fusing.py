@@ -1,6 +1,5 @@
 """A step, recorded and made a program of few kernels, for arguments of one form."""
 
-from collections.abc import Callable
 from typing import Any
 
 from xpnn.backends.cupy.program import Program
@@ -9,8 +8,6 @@ from xpnn.backends.recording.calls import NotRecordable
 from xpnn.backends.recording.recorder import Recorder
 from xpnn.backends.recording.recording import Recording
 from xpnn.trees import Structure
-
-Step = Callable[..., Any]
 
 
 class Fusing:
