@@ -6,12 +6,16 @@ import pytest
 from tests.backends.recording.test_recording import record
 from xpnn.backends.cupy.formulas import is_known
 from xpnn.backends.cupy.generated import kernel_of
+from xpnn.backends.cupy.program import _laid_as_joined as laid_as_joined
 from xpnn.backends.recording.groups import Grouping
 
 
 def kernels_of(step, *given):
     grouping = Grouping(record(step, *given), is_known)
-    return [kernel_of(group, grouping.shared) for group in grouping.groups if group.walks]
+    laid, _ = laid_as_joined(grouping.groups, set())
+    return [
+        kernel_of(group, grouping.shared, laid=laid) for group in grouping.groups if group.walks
+    ]
 
 
 def softmax_with_columns(x):
@@ -53,3 +57,16 @@ def test_places_are_counted_as_far_as_they_reach(rows, index):
     (kernel,) = kernels_of(first_column, np.empty((rows, 2**14), np.float16))
     assert f"for ({index} i0 = " in kernel.source
     assert kernel.count == rows
+
+
+def joined(x, w):
+    return np.concatenate([x + 1.0, x * 2.0], axis=1) @ w
+
+
+@pytest.mark.parametrize(("columns", "index"), [(2**12, "int"), (2**13, "long long")])
+def test_places_are_counted_as_far_as_what_is_joined_reaches(columns, index):
+    """Written to its place in an array of more items than 32 bits count."""
+    given = np.empty((2**16, columns), np.float16), np.empty((2 * columns, 1), np.float16)
+    (kernel,) = kernels_of(joined, *given)
+    assert {view.memory.nbytes for view in kernel.made} == {2 * given[0].nbytes}
+    assert f"for ({index} i0 = " in kernel.source

@@ -307,6 +307,23 @@ def test_rows_of_any_length(step, row, backend):
             np.testing.assert_allclose(cupy.asnumpy(found), wanted, rtol=2e-5, atol=2e-5)
 
 
+def mirrored(x, y):
+    z = x[:, ::-1] * y
+    return np.sum(z, axis=-1), np.sum(z[:, ::-1] * x, axis=0)
+
+
+@pytest.mark.parametrize("rows", [3, 130])
+def test_rows_are_read_backwards(rows, backend):
+    import cupy
+
+    x, y = draw((136,), rows, 0), draw((136,), rows, 1)
+    given = cupy.asarray(x), cupy.asarray(y)
+    program = Fusing(lambda _: mirrored, frozenset(), backend)(given)
+    assert not [one for one in program.steps if not hasattr(one, "source")]
+    for found, wanted in zip(program(*given), mirrored(x, y), strict=True):
+        np.testing.assert_allclose(cupy.asnumpy(found), wanted, rtol=2e-5, atol=2e-5)
+
+
 def of_all_kinds(x, y, column, row, number):
     """Packs, one item for a pack, items that lie apart, and one for all."""
     z = (x * row + column) * number

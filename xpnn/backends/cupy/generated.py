@@ -158,8 +158,7 @@ def kernel_of(
         over: results that are written over what the kernel may read.
         laid: results that are written to other memory, and where.
     """
-    writer = _Rows(group, kept) if group.row else _Items(group, kept)
-    writer.laid = laid or {}
+    writer = (_Rows if group.row else _Items)(group, kept, laid or {})
     writer.restrict = "" if any(one in over for one in group.writes()) else "__restrict__ "
     return writer.kernel()
 
@@ -168,10 +167,9 @@ class _Items:
     """Writes a loop over items."""
 
     restrict = "__restrict__ "
-    laid: Mapping[Memory, View]
 
-    def __init__(self, group: Group, kept: set[Memory]):
-        self.group, self.kept = group, kept
+    def __init__(self, group: Group, kept: set[Memory], laid: Mapping[Memory, View]):
+        self.group, self.kept, self.laid = group, kept, laid
         self.given: dict[tuple[Memory, int, str], str] = {}
         self.views: list[View] = []
         self.columns: list[View] = []
@@ -184,7 +182,7 @@ class _Items:
         self.packed: set[str] = set()
         self.pack = _pack(group, kept)
         self.count = 0
-        self.index = "int" if _reach(group) < 2**30 else "long long"
+        self.index = "int" if _reach(group, laid) < 2**30 else "long long"
 
     def kernel(self) -> Kernel:
         for walk in self.group.in_order():
@@ -346,8 +344,8 @@ class _Items:
 class _Rows(_Items):
     """Writes a loop over rows: items in phases, with what is known of the whole row in between."""
 
-    def __init__(self, group: Group, kept: set[Memory]):
-        super().__init__(group, kept)
+    def __init__(self, group: Group, kept: set[Memory], laid: Mapping[Memory, View]):
+        super().__init__(group, kept, laid)
         self.row, self.per_row = group.row or 1, group.per_row()
         whole = any(walk.sums == "rows" for walk in group.walks.values())
         self.width = self.row if whole else min(self.row, WARP * max(STRETCH, self.pack))
@@ -518,7 +516,7 @@ class _Rows(_Items):
             rows = view._replace(shape=view.shape[:-1], strides=view.strides[:-1])
             at, step = offset(rows, walk.shape[:-1], "r"), view.strides[-1] // view.dtype.itemsize
             if step:
-                at = f"{at} + j{zero}{f' * {step}' if step > 1 else ''}".removeprefix("0 + ")
+                at = f"{at} + j{zero}{f' * {step}' if step != 1 else ''}".removeprefix("0 + ")
         if in_packs:
             return self._loaded_items(self.loaded_pack(pointer, at), "e", view.dtype)
         return self._loaded_items(pointer, at, view.dtype)
@@ -554,9 +552,10 @@ def _pack(group: Group, kept: set[Memory]) -> int:
     return 1
 
 
-def _reach(group: Group) -> int:
+def _reach(group: Group, laid: Mapping[Memory, View]) -> int:
     """How many items lie between the first and the last that the group reads or writes."""
-    views = (view for call in group.calls.values() for view in call.views())
+    views = [view for call in group.calls.values() for view in call.views()]
+    views += [laid[memory] for memory in group.writes() if memory in laid]
     return max(group.items, *(view.memory.nbytes // view.dtype.itemsize for view in views))
 
 
