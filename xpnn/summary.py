@@ -63,7 +63,7 @@ class Summary:
         batch: samples of what the peak was asked for of, if it was.
         peak_bytes: what that takes at its highest moment, with all of the above that it has.
         peak_of: "forward and backward", or "a step" of ``Trainer.summary``.
-        missing: what is not installed and would make it faster, with the line to type, if anything.
+        missing: what would make it faster and is not there or not used, and what to do, if any.
     """
 
     rows: tuple[Row, ...]
@@ -104,7 +104,7 @@ class Summary:
             peak = f"peak of {self.peak_of}"
             yield f"{peak:<19} {with_unit(self.peak_bytes)} at a batch of {self.batch:,}"
         if self.missing is not None:
-            yield f"not installed       {self.missing}"
+            yield f"could be faster     {self.missing}"
 
 
 def summarize(

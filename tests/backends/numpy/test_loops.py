@@ -324,6 +324,8 @@ def test_rows_are_added_in_one_loop(shape):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
     with pytest.raises(IndexError):
         add_rows_in_loop(array, ids + 3, updates)
+    with pytest.raises(IndexError):  # and none beyond the end of memory are read
+        add_rows_in_loop(array, ids, updates[:1])
 
 
 @WITH_NUMBA

@@ -1,6 +1,8 @@
 """Products by NumPy or MKL: the numbers of ``np.matmul``, and a choice that stays."""
 
 import gc
+import subprocess
+import sys
 from unittest.mock import Mock, patch
 
 import numpy as np
@@ -25,8 +27,11 @@ LYING = {
     "every second": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
     "heads side by side": lambda x: np.ascontiguousarray(np.moveaxis(x, 0, -2)).swapaxes(0, -2),
     "backwards": lambda x: x[..., ::-1].copy()[..., ::-1],
+    "a stack backwards": lambda x: x[::-1].copy()[::-1],
 }
-MATRICES = ["rows", "columns", "rows of longer ones", "every second", "backwards"]
+MATRICES = [
+    *("rows", "columns", "rows of longer ones", "every second", "backwards", "a stack backwards")
+]
 SHAPES = [  # of a and b
     ((7, 5), (5, 9)),
     ((1, 6), (6, 1)),
@@ -135,6 +140,29 @@ def test_what_is_bound_keeps_its_memory(library, way):
     for task, (out, wanted) in zip(bound, outs, strict=True):
         task()
         np.testing.assert_array_equal(out, wanted)
+
+
+@WITH_MKL
+def test_a_process_may_end_while_its_threads_multiply():
+    """Threads that are daemons go on until the end, in code that MKL has made."""
+    program = """
+import threading, time
+import numpy as np
+from xpnn.backends.numpy import mkl
+library, started = mkl.Mkl(mkl._path(), "of the tests"), threading.Barrier(2)
+sizes = [(np.ones((16, k)), np.ones((k, 16)), np.ones((16, 16))) for k in range(1, 20)]
+tasks = [library.own_kernel(*arrays) for arrays in sizes]
+def multiply():
+    started.wait()
+    while True:
+        for task in tasks:
+            task()
+threading.Thread(target=multiply, daemon=True).start()
+started.wait()
+time.sleep(0.05)
+"""
+    ended = [subprocess.run([sys.executable, "-c", program], check=False) for _ in range(2)]
+    assert [one.returncode for one in ended] == [0, 0]
 
 
 @WITH_MKL
@@ -365,6 +393,7 @@ def test_doctor_says_what_was_chosen(working):
         choice.of(kind, lambda: clock.ways)
     assert get_backend("numpy").describe() == f"{words} (so far in 2 of 3 kinds)"
     assert get_backend("numpy").missing() is None
+    assert get_backend("numpy", deterministic=True).describe() == "numpy 2.4.6 on cpu"
 
 
 def test_it_can_be_switched_off(working, monkeypatch):

@@ -117,6 +117,15 @@ def test_many_rows_are_taken_as_they_are(bind, ids):
         replayed(draw(3, 64), ids + 3)
 
 
+def test_arrays_are_joined_flat(bind):
+    bound(lambda x, y: np.concatenate([x * x, y + y], axis=None), draw(3, 64), draw(5), bind=bind)
+
+
+def test_many_items_are_taken_of_an_array_that_is_read_flat(bind):
+    ids = np.arange(20_000) % 192
+    bound(lambda x: np.take(x, ids, axis=None), draw(3, 64), bind=bind)
+
+
 def test_a_number_beside_few_items_is_an_array(bind):
     replayed = Replayed(lambda x: x * 2.0, bind=bind)
     replayed(draw(3, 4))

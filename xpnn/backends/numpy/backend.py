@@ -63,10 +63,11 @@ class NumpyBackend(Backend):
         return None
 
     def describe(self) -> str:
-        return ", ".join(filter(None, [super().describe(), products.described()]))
+        by = None if self.deterministic else products.described()
+        return ", ".join(filter(None, [super().describe(), by]))
 
     def missing(self) -> str | None:
-        return products.missing()
+        return None if self.deterministic else products.missing()
 
     def owns(self, array: Any) -> bool:
         if type(array) is np.ndarray:

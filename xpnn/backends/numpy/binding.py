@@ -255,7 +255,7 @@ def _cast(binder: Binder, call: Call) -> list[Bound]:
 def _take(binder: Binder, call: Call) -> list[Bound] | None:
     if len(call.arguments) != 2 or set(call.options) != {"axis"}:
         return None
-    if not isinstance(call.arguments[0], View | np.ndarray):
+    if not isinstance(call.arguments[0], View | np.ndarray) or call.options["axis"] is None:
         return None
     array, indices = map(binder.array, call.arguments)
     axis, out = call.options["axis"], binder.target(call)

@@ -108,7 +108,10 @@ class Mkl:
         if status not in (MADE, ORDINARY):
             return None
         made.run = kind.kernel_type(kind.address_of_kernel(made))
-        weakref.finalize(made, self._library.mkl_jit_destroy, ctypes.c_void_p(made.value))
+        destroyed = weakref.finalize(
+            made, self._library.mkl_jit_destroy, ctypes.c_void_p(made.value)
+        )
+        destroyed.atexit = False  # threads that still multiply may be in it
         return made
 
     def stack(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Task:

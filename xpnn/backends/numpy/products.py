@@ -181,12 +181,11 @@ def _cut(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, ...
 
 def _like(x: np.ndarray) -> np.ndarray:
     """An array of ones that lies as another one does."""
-    nbytes = x.itemsize + sum(
-        (length - 1) * stride for length, stride in zip(x.shape, x.strides, strict=True)
-    )
-    ones = aligned_bytes(nbytes)
+    reach = [(length - 1) * stride for length, stride in zip(x.shape, x.strides, strict=True)]
+    before = -sum(one for one in reach if one < 0)  # of a stack that goes backwards
+    ones = aligned_bytes(x.itemsize + sum(map(abs, reach)))
     ones.view(x.dtype)[...] = 1
-    return np.ndarray(x.shape, x.dtype, ones, 0, x.strides)
+    return np.ndarray(x.shape, x.dtype, ones, before, x.strides)
 
 
 # What is chosen, and where it is kept ------------------------------------------------------------

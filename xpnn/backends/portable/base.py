@@ -119,7 +119,7 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         return nullcontext()
 
     def missing(self) -> str | None:
-        """What would make it faster and is not installed, with the line to type, if anything."""
+        """What would make it faster and is not there or not used, and what to do, if anything."""
         return None
 
     # Feeding it ---------------------------------------------------------------------------------

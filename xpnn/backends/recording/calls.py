@@ -131,7 +131,10 @@ class Call:
         if self.function not in (np.stack, np.concatenate) or set(self.options) - {"axis"}:
             return []
         pieces, *others = self.arguments
-        axis = (others or [self.options.get("axis", 0)])[0] % len(result.shape)
+        axis = (others or [self.options.get("axis", 0)])[0]
+        if axis is None or isinstance(pieces, View):  # flat, or the rows of one array
+            return []
+        axis %= len(result.shape)
         step, at, found = result.strides[axis], 0, []
         for piece in pieces:
             length = 1 if self.function is np.stack else piece.shape[axis]

@@ -33,6 +33,7 @@ def add_rows_in_loop(array: Any, indices: Any, updates: Any) -> Any:
     rows = indices[order]
     inside = len(rows) > 0 and rows[0] >= 0 and rows[-1] < len(array)
     alike = array.dtype == updates.dtype and array.dtype.char in "fd"
+    alike = alike and updates.shape == (*rows.shape, *array.shape[1:])
     if not (inside and alike and updates.size and updates.flags.c_contiguous):
         return add_rows(array, indices, updates)
     total = array.copy(order="C")
