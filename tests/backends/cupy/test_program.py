@@ -464,6 +464,21 @@ def test_bfloat16_is_rounded_where_it_is_written(backend):
         np.testing.assert_allclose(found.astype("f"), wanted, rtol=2.0**-8, atol=1e-6)
 
 
+def test_bfloat16_has_no_constants_that_float16_has_not(backend):
+    pytest.importorskip("ml_dtypes", reason="bfloat16 takes it")
+
+    def step(x):
+        return x + np.full((2,), -1e9, x.dtype)
+
+    def fused(dtype):
+        return Fusing(lambda _: step, frozenset(), backend)((backend.asarray([1.0, 2.0], dtype),))
+
+    with pytest.raises(NotRecordable, match="beyond 65504"):
+        fused("bfloat16")
+    found = fused("float16")(backend.asarray([1.0, 2.0], "float16"))
+    assert (backend.to_numpy(found) == -np.inf).all()
+
+
 def test_one_step_is_in_one_half_precision(backend):
     pytest.importorskip("ml_dtypes", reason="bfloat16 takes it")
     given = [backend.asarray([1.0], dtype) for dtype in ("float16", "bfloat16")]

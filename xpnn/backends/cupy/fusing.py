@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from xpnn.backends.cupy.program import Program
 from xpnn.backends.portable.base import Backend, MakeRecorded
 from xpnn.backends.recording.calls import NotRecordable
@@ -32,8 +34,10 @@ class Fusing:
         given = form.flatten(arguments)
         recorder = Recorder(self.backend)
         blanks = [recorder.blank_for(one) if hasattr(one, "dtype") else one for one in given]
+        overflows: list[str] = []
         try:
-            recording = Recording(self.recorded(recorder), form, blanks, self.donate)
+            with np.errstate(over="call", call=lambda kind, _: overflows.append(kind)):
+                recording = Recording(self.recorded(recorder), form, blanks, self.donate)
         except (TypeError, AttributeError) as error:
             kind = type(error).__name__
             raise NotRecordable(
@@ -41,5 +45,10 @@ class Fusing:
                 f"recorded ({kind}: {error})"
             ) from error
         if recorder.half == "bfloat16":
+            if overflows:
+                raise NotRecordable(
+                    "an array of numbers beyond 65504 is made in bfloat16, which is recorded as "
+                    "float16; give them as Python numbers"
+                )
             recording.rename_dtype(recorder.dtype("bfloat16"), self.backend.dtype("bfloat16"))
         return Program(recording, self.backend)
