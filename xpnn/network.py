@@ -329,6 +329,7 @@ class Network(NamedValues, FixedAttributes):
         """The outputs for a batch of inputs, in prediction mode."""
         return self.forward(x)
 
+    @checked
     def summary(self, optimizer: Any = None, batch: int | None = None) -> Summary:
         """A table of the layers: shapes, parameters, bytes and work; print it to read it.
 
@@ -336,8 +337,9 @@ class Network(NamedValues, FixedAttributes):
             optimizer: the one that will train it, for the memory that its slots take.
             batch: samples, to tell what ``forward`` and ``backward`` take at their highest moment:
                 parameters, state, inputs, what all layers keep, deltas and gradients. Both are
-                gone through with a copy and two batches of zeros, at most half as large. What a
-                training step takes, with loss and optimizer, says ``Trainer.summary(batch)``.
+                gone through with a copy and two batches of zeros, a quarter and half as large, but
+                of 2 and 4 at least. What a training step takes, with loss and optimizer, says
+                ``Trainer.summary(batch)``.
 
         Raises:
             ShapeError: nothing can be made of so few samples.

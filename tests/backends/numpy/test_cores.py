@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import time
 from unittest.mock import patch
 
 import numpy as np
@@ -90,6 +91,19 @@ def test_products_in_parts(three, library, shape):
     out = np.empty((rows, columns), np.float32)
     Products(three, BY_NUMPY).matrices(a, b, out)()
     np.testing.assert_allclose(out, a @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_an_error_in_the_calling_thread_waits_for_the_others(three):
+    """They write into memory that is used next."""
+    ended = []
+
+    def slow():
+        time.sleep(0.05)
+        ended.append(True)
+
+    with pytest.raises(ZeroDivisionError):
+        three.run([lambda: 1 / 0, slow, slow])
+    assert len(ended) == 2
 
 
 def test_every_part_is_done_and_the_first_error_comes_out(three):

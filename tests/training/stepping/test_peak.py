@@ -306,6 +306,13 @@ def test_a_batch_has_samples(batch):
         small("numpy").summary(batch)
 
 
+@pytest.mark.parametrize("batch", [2.5, "64", True])
+def test_a_batch_is_a_whole_number(batch):
+    for whose in (small("numpy"), small("numpy").network):
+        with pytest.raises(TypeError, match="summary wants batch to be an integer or None"):
+            whose.summary(batch=batch)
+
+
 def test_where_half_a_batch_does_not_fit_smaller_ones_do(monkeypatch):
     whole, taken = small("numpy").summary(256).peak_bytes, []
     step = Trainer.to

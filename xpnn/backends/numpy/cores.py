@@ -48,8 +48,7 @@ class Cores:
             done: SimpleQueue[BaseException | None] = SimpleQueue()
             for worker, task in zip(self._workers, tasks[1:], strict=False):
                 worker.put((task, done))
-            tasks[0]()
-            errors = [done.get() for _ in tasks[1:]]
+            errors = [_outcome(tasks[0]), *(done.get() for _ in tasks[1:])]
         finally:
             self._taken.release()
         for error in errors:
