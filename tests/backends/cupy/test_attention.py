@@ -32,6 +32,17 @@ pytestmark = needs("cupy")
 ROUNDINGS = {"float16": 2**-9, "bfloat16": 2**-6}  # of what goes in and comes out; 8 bits, 11 bits
 
 
+def test_what_is_stacked_may_be_written_over():
+    """By ``xp.stack``, as by any library's; ``Backend.stack`` is to read, and spares the copy."""
+    backend = xpnn.get_backend("cupy")
+    x = backend.asarray([[1.0, 2.0], [3.0, 4.0]], "float32")
+    parts = x[0, ...], x[1, ...]
+    stacked = backend.xp.stack(parts)
+    stacked += 10.0
+    assert backend.to_numpy(x).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert backend.shares_memory(backend.stack(parts), x)
+
+
 @pytest.fixture
 def place(cupy_that_attends):
     return cupy_that_attends

@@ -25,6 +25,7 @@ from xpnn.backends.cupy.kernels import (
     random_mask,
     side_by_side,
     stack,
+    stacked_already,
 )
 from xpnn.backends.cupy.memory import device_followed
 from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summed
@@ -292,6 +293,11 @@ class CupyBackend(Backend):
         for alike in filter(None, waiting.values()):
             put(*zip(*alike, strict=True))
         return carry, tuple(wholes)
+
+    def stack(self, arrays: Sequence[Array], axis: int = 0) -> Array:
+        """Without a copy where they lie so already."""
+        found = stacked_already(arrays, axis)
+        return super().stack(arrays, axis) if found is None else found
 
     def _reduced(
         self,

@@ -86,16 +86,13 @@ def concat(arrays: Sequence[Array], *, axis: int | None = 0, out: Array | None =
 
 
 def stack(arrays: Sequence[Array], *, axis: int = 0, out: Array | None = None) -> Array:
-    """Arrays of one shape along a new axis, likewise; those that lie so already as they are."""
+    """Arrays of one shape along a new axis, likewise."""
     import cupy
 
-    found = _stacked_already(arrays, axis) if out is None else None
-    if found is not None:
-        return found
     return concat([cupy.expand_dims(array, axis) for array in arrays], axis=axis, out=out)
 
 
-def _stacked_already(arrays: Sequence[Array], axis: int) -> Array | None:
+def stacked_already(arrays: Sequence[Array], axis: int) -> Array | None:
     """The array without gaps of which these are the parts along an axis, if they are."""
     import cupy
 

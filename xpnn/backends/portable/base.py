@@ -287,11 +287,11 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         kept: list[tuple[Array, ...]] = [()] * length
         for t in range(length)[:: -1 if reverse else 1]:
             carry, kept[t] = step(carry, *(one[t, ...] for one in inputs))
-        return carry, tuple(map(self.stack, zip(*kept, strict=True)))
+        return carry, tuple(map(self.xp.stack, zip(*kept, strict=True)))
 
-    def stack(self, arrays: Sequence[Array]) -> Array:
-        """Arrays of one shape along a new first axis."""
-        return self.xp.stack(arrays)
+    def stack(self, arrays: Sequence[Array], axis: int = 0) -> Array:
+        """Arrays of one shape along a new axis, to read: it may be the memory that they lie in."""
+        return self.xp.stack(arrays, axis=axis)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         """``array`` with ``updates[k]`` added to row ``indices[k]``, for every k; repeats add up.

@@ -264,8 +264,7 @@ def _joint_attention_gradients(target: Backend, *given: Any) -> Array:
     """The gradients of Q, K and V side by side, (batch, time, 3, heads, d)."""
     xp = target.xp
     gradients = _attention_gradients(target, *given)
-    joint: Array = xp.stack([xp.permute_dims(one, (0, 2, 1, 3)) for one in gradients], axis=2)
-    return joint
+    return target.stack([xp.permute_dims(one, (0, 2, 1, 3)) for one in gradients], axis=2)
 
 
 def _heads_side_by_side(x: Array) -> Array:

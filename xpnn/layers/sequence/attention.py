@@ -322,7 +322,7 @@ class MultiHeadAttention(Container):
         """Each (batch, heads, time, d), as (batch, time, features of all parts)."""
         xp, (batch, _, time, _) = self.xp, parts[0].shape
         turned = [xp.permute_dims(part, (0, 2, 1, 3)) for part in parts]
-        joined = turned[0] if len(turned) == 1 else xp.stack(turned, axis=2)
+        joined = turned[0] if len(turned) == 1 else self.backend.stack(turned, axis=2)
         return xp.reshape(joined, (batch, time, math.prod(joined.shape[2:])))
 
     def __repr__(self) -> str:
