@@ -77,11 +77,18 @@ def windows(x):
     return np.concatenate([rows, np.zeros((2, 40), np.float32)])
 
 
+def across_rows(x):
+    """Turned, and read in other rows, which are joined: what is turned goes across them."""
+    rows = np.reshape(np.transpose(x * x, (1, 0, 2)), (6, 80))
+    return np.concatenate([rows, rows + rows], axis=1)
+
+
 MADE_IN_PLACE = {  # the step, its arguments, what is left to copy
     "along another axis": (lambda x: np.concatenate([x * x, x + x], 1), [draw(3, 40)], 0),
     "turned": (lambda x: np.reshape(np.transpose(x * x, (1, 0, 2)), (12, 40)), [draw(3, 4, 40)], 0),
     "products, stacked and turned": (heads, [draw(2, 5, 6), draw(2, 6, 32)], 0),
     "in turns, and zeros": (windows, [draw(3, 40)], 1),
+    "across rows": (across_rows, [draw(3, 4, 40)], 1),
     "a piece twice": (lambda x: np.concatenate([x * x] * 2, 1), [draw(3, 40)], 1),
     "short pieces": (lambda x: np.concatenate([x * x, x + x], 1), [draw(40, 3)], 1),
     "an argument": (lambda x: np.concatenate([x, x + x], 1), [draw(3, 40)], 1),

@@ -111,7 +111,8 @@ class Layout(NamedTuple):
 
     def suits(self, call: Call) -> bool:
         """Whether a call can read and write the array where it would lie."""
-        views = [view for view in call.views() if view.memory is self.old]
+        places = [place for _, place in call.placements()]  # which may go across rows of the result
+        views = [view for view in (*call.views(), *places) if view.memory is self.old]
         found = [self.moved(view) for view in views]
         if any(view is None for view in found):
             return False
@@ -121,4 +122,4 @@ class Layout(NamedTuple):
                 view is not None and len(view.shape) > 2 and view.strides[-1] == view.dtype.itemsize
                 for view in found
             )
-        return call.is_elementwise or call.function in (cast, np.where) or bool(call.placements())
+        return call.is_elementwise or call.function in (cast, np.where) or bool(places)
