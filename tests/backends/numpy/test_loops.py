@@ -311,6 +311,19 @@ def test_long_sums_keep_their_digits(shape):
 
 
 @WITH_NUMBA
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("count", [16, 64])
+def test_sums_whose_axes_lie_in_another_order(count, keepdims):
+    """The result lies as its source does, which is turned; in one block, and in several."""
+
+    def sums(x):
+        return np.sum(np.exp(np.transpose(x, (1, 3, 2, 0))), axis=-1, keepdims=keepdims)
+
+    assert [type(one) for one in loops_of(sums, draw(count, 3, 128, 8))] == [Loop]
+    check(lambda x: (sums(x),), draw(count, 3, 128, 8), rtol=1e-4, atol=1e-4)
+
+
+@WITH_NUMBA
 @pytest.mark.parametrize("shape", [(7, 5), (7,), (3, 2, 4)])
 def test_rows_are_added_in_one_loop(shape):
     """As ``np.add.at`` does in float64, a run of 5,000 in blocks, rows from the end, too."""

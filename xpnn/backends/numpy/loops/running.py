@@ -13,6 +13,7 @@ from xpnn.backends.numpy.loops.loop import Loop
 from xpnn.backends.numpy.loops.steps import Step
 from xpnn.backends.numpy.loops.text import letter, written
 from xpnn.backends.numpy.numbers import Numbers
+from xpnn.backends.numpy.orders import in_order
 from xpnn.backends.recording.calls import Call
 
 Bound = Callable[[], Any]
@@ -61,7 +62,7 @@ def _partial_sums(
     finish: list[Bound] = []
     for step in steps:
         length = 1 if step.kind == "total" else loop.columns
-        out = arrays[step.view].reshape(length)
+        out = in_order(arrays[step.view]).reshape(length)
         if blocks == 1:
             rooms.append(out)
             continue
