@@ -145,6 +145,7 @@ def run_in_child(some, queue):
     "fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork"
 )
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the parent has threads
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where a test has loaded it
 def test_a_forked_process_has_threads_of_its_own(three):
     three.run([int, int, int])
     context = multiprocessing.get_context("fork")
