@@ -203,13 +203,14 @@ def test_cupy_s_peak_is_counted_as_by_hand():
 @needs("torch")
 def test_peaks_on_the_host_are_those_of_arrays():
     """An eager step on NumPy takes what torch.nn does, but for what a sweep has in cache."""
+    pytest.importorskip("numba")
     found = peaks.on_cpu("MLP 784-1024-1024-10, batch 128")
     first, replayed, plain, in_loops, own, peer = found
     weights = 4 * (784 * 1024 + 1024 * 1024 + 1024 * 10)
     assert 4 * weights < peer < 4.3 * weights  # with two slots and the gradients
     assert peer < plain < 1.1 * peer
     assert peer < replayed < first
-    assert 3 * weights < in_loops < replayed  # a gradient is gone once its update has read it
+    assert 3 * weights < in_loops < replayed  # not all gradients are there at once
     assert peer < own < peer + 4 * weights
 
 

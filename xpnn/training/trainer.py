@@ -479,8 +479,9 @@ class Trainer(KnownAttributes):
         Args:
             batch: samples a step, to tell what the steps take at their highest moment, with the
                 loss, optimizer, precision, ``accumulate`` and ``compile`` of this trainer. Steps of
-                a copy on two batches of zeros say so, half as large, or of a few samples; on JAX the step is
-                compiled and not taken. The data set that ``fit`` holds beside it is not in it.
+                a copy on two batches of zeros say so, half as large, or of a few samples; on JAX
+                the step is compiled and not taken. The data set that ``fit`` holds beside it is not
+                in it.
 
         Raises:
             ShapeError: no step can be taken on so few samples.
