@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -134,6 +135,7 @@ def fuzzed(examples):
     )
 
 
+@pytest.mark.host_only
 @fuzzed(200)
 @given(*PROGRAMS)
 @example([("stack", 4, 0, 0), ("write", 0, 0, 0)], (0,) * 6, [])  # a joint argument, written into
@@ -167,6 +169,7 @@ def in_some_order(seed):
         yield
 
 
+@pytest.mark.host_only
 @fuzzed(60)
 @given(*PROGRAMS, st.integers(0, 99))
 def test_random_program_in_some_order(lines, picks, extra, seed):
@@ -174,6 +177,7 @@ def test_random_program_in_some_order(lines, picks, extra, seed):
         check(lines, picks, extra)
 
 
+@pytest.mark.host_only
 @fuzzed(200)
 @given(*PROGRAMS)
 @example(

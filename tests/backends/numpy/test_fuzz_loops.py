@@ -1,6 +1,7 @@
 """Random programs of calls that loops hold: rows, columns, sums, writes in place, donations."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,7 +92,8 @@ def draw(seed, shape, dtype):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
-@fuzzed(1500)
+@pytest.mark.host_only
+@fuzzed(1000)
 @given(LINES, st.tuples(SPANS, SPANS, SPANS), st.lists(SPANS, min_size=1, max_size=3))
 def test_random_loops(lines, picks, extra):
     with in_python(per_block=COLUMNS * 2):
