@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+from importlib.util import find_spec
 from unittest.mock import Mock, patch
 
 import numpy as np
@@ -51,6 +52,8 @@ SHAPES = [  # of a and b
 
 @pytest.fixture(scope="module")
 def library():
+    if find_spec("torch"):
+        import torch  # noqa: F401  # first, as behind this MKL it would round otherwise
     return mkl.Mkl(mkl._path(), "of the tests")
 
 
@@ -297,7 +300,7 @@ def test_nothing_is_chosen_that_cannot_be_written(tmp_path):
 
 @pytest.fixture
 def looked_for_anew(monkeypatch):
-    monkeypatch.delenv(mkl.SWITCH, raising=False)
+    monkeypatch.setenv(mkl.SWITCH, "1")  # also where PyTorch is installed
     for found in (mkl._looked_for, products._by_fastest):
         found.cache_clear()
     yield
@@ -359,9 +362,10 @@ def test_a_library_that_will_not_do_is_refused(installed, monkeypatch, loaded, w
     [
         (lambda m: m.setattr(mkl.importlib.util, "find_spec", lambda name: None), "threadpoolctl"),
         (lambda m: m.setattr(mkl, "openblas", lambda: None), "multiplies with something else"),
+        (lambda m: m.delenv(mkl.SWITCH), "PyTorch is installed, which takes functions of an MKL"),
     ],
 )
-def test_mkl_is_only_used_beside_an_openblas_that_obeys(installed, monkeypatch, change, why):
+def test_mkl_is_only_used_beside_what_stays_as_it_is(installed, monkeypatch, change, why):
     change(monkeypatch)
     assert why in mkl.why_not()
     assert mkl.mkl() is None

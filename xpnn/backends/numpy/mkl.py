@@ -24,7 +24,7 @@ from xpnn.backends.numpy.openblas import openblas
 
 Task = Callable[[], Any]
 
-SWITCH = "XPNN_MKL"  # "0": not used, whatever is installed
+SWITCH = "XPNN_MKL"  # "0": not used, whatever is installed; "1": used where PyTorch is, too
 LP64, SEQUENTIAL = 0, 1  # sizes are int; no threads
 ROWS, PLAIN, TRANSPOSED = 101, 111, 112  # CBLAS's words for how matrices lie
 LONGEST = 2**31 - 1  # of what is an int
@@ -153,6 +153,12 @@ def _looked_for() -> tuple[Mkl | None, str | None]:
     path = None if switched_off() else _path()
     if path is None:
         return None, None
+    if importlib.util.find_spec("torch") is not None and os.environ.get(SWITCH) != "1":
+        return None, (
+            "PyTorch is installed, which takes functions of an MKL that was there before it for "
+            f"its own, and then rounds otherwise; to use MKL all the same, set {SWITCH}=1 and "
+            "import torch first"
+        )
     if importlib.util.find_spec("threadpoolctl") is None:
         return None, "it needs threadpoolctl; type: pip install threadpoolctl"
     if openblas() is None:  # whose number of threads it goes by
