@@ -4,7 +4,7 @@ cuDNN takes (batch, heads, time, d) with strides of any order, as long as the d 
 lie side by side. Sums are in float32; of each query it keeps ``m + log l`` in float32, m and l as
 in ``portable/attention.py``. Where a query is sure of its key, its dS is a few roundings, not 0.
 
-A mask of keys becomes a length for each sequence (``portable/packing.py``), which cuDNN knows.
+A mask of keys becomes a length for each sequence (``portable/packed_keys.py``), which cuDNN knows.
 
 ``serves`` is False for what cuDNN does not do, and for what was never tried: other dtypes, masks
 where queries see no later keys, heads of more than 128 features, and what it refuses itself.
@@ -16,7 +16,7 @@ from typing import Any
 
 from xpnn.backends.cupy.cudnn import ALIGNMENT, Cudnn, Plan
 from xpnn.backends.portable.attention import HALVES, suits_cudnn
-from xpnn.backends.portable.packing import Packing
+from xpnn.backends.portable.packed_keys import Packing
 from xpnn.typing import Array, Shape
 
 

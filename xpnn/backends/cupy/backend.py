@@ -34,7 +34,7 @@ from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy.switches import add_in_order, with_tf32
 from xpnn.backends.portable.base import Backend, MakeRecorded
 from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
-from xpnn.backends.portable.packing import Packer, Packing
+from xpnn.backends.portable.packed_keys import Packer
 from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
 from xpnn.backends.portable.windows import Slide
@@ -404,9 +404,6 @@ class CupyBackend(Backend):
             return False
         return attention.serves(Q, K, V, scale, causal, mask, self._cudnn, self.deterministic)
 
-    def _packing(self, mask: Array | None, Q: Array) -> Packing | None:
-        return None if mask is None else self._packer.packing(mask, Q.shape[2])
-
     def attention(
         self,
         Q: Array,
@@ -419,7 +416,7 @@ class CupyBackend(Backend):
     ) -> tuple[Array, Array]:
         if self._cudnn_attends(Q, K, V, scale, causal, mask):
             assert self._cudnn is not None
-            given = Q, K, V, scale, causal, self._packing(mask, Q)
+            given = Q, K, V, scale, causal, self._packer.packing(mask, Q.shape[2])
             return attention.attention(*given, self._cudnn, self.deterministic)
         return self._rows.attention(Q, K, V, scale, causal, mask)
 
@@ -438,7 +435,17 @@ class CupyBackend(Backend):
     ) -> tuple[Array, Array, Array]:
         if statistics.shape[-1] == 1:  # cuDNN's
             assert self._cudnn is not None
-            given = Q, K, V, A, statistics, dA, scale, causal, self._packing(mask, Q)
+            given = (
+                Q,
+                K,
+                V,
+                A,
+                statistics,
+                dA,
+                scale,
+                causal,
+                self._packer.packing(mask, Q.shape[2]),
+            )
             found = attention.attention_gradients(*given, self._cudnn, self.deterministic)
             if found is not None:
                 return found

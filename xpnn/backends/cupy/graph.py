@@ -7,7 +7,6 @@ buffer for each input, and a memory pool of the step's own for all that lies bet
 
 import ctypes
 import functools
-import gc
 import logging
 import sys
 import weakref
@@ -24,6 +23,7 @@ from xpnn.backends.portable.compiled_step import (
     NotCompilable,
     successors,
 )
+from xpnn.backends.portable.garbage import no_garbage_collected
 from xpnn.trees import Structure, leaves, tree_map
 
 logger = logging.getLogger("xpnn")
@@ -236,7 +236,7 @@ class CaptureContext:
             self.products.instead_of_cupy(),
             cupy.cuda.using_allocator(self.pool.malloc),
             keeping_plans(self.plans),
-            _no_garbage_collected(),
+            no_garbage_collected(),
             _refused_by_cuda(),
         ):
             self.stream.begin_capture(RELAXED)
@@ -290,18 +290,6 @@ def _emptied(kept: dict[int, list[Any]], pool: Any, trials: Any, device: Any) ->
     with device:
         pool.free_all_blocks()
         trials.free_all_blocks()
-
-
-@contextmanager
-def _no_garbage_collected() -> Iterator[None]:
-    """A context in which nothing goes by itself that would give memory back to the device."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @contextmanager

@@ -6,14 +6,14 @@ statistics. It keeps m + log l of each query, m and l as in ``portable/attention
 V and A, which in a compiled step are those that the layer keeps. Where a query is sure of its key,
 its dS is a few roundings, not 0.
 
-A mask of keys becomes a length for each sequence (``portable/packing.py``): as a mask JAX would
+A mask of keys becomes a length for each sequence (``portable/packed_keys.py``): as a mask JAX would
 hand it to cuDNN as an array of all queries and keys.
 """
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from xpnn.backends.portable.packing import Packing
+from xpnn.backends.portable.packed_keys import Packing
 from xpnn.typing import Array
 
 Back: TypeAlias = Callable[[Array], tuple[Array, Array, Array]]

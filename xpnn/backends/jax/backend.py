@@ -13,7 +13,7 @@ from xpnn.backends.portable.attention import suits_cudnn
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
 from xpnn.backends.portable.convolution import over_parts
-from xpnn.backends.portable.packing import Packer, Packing
+from xpnn.backends.portable.packed_keys import Packer
 from xpnn.backends.portable.windows import Slide
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace
@@ -257,9 +257,6 @@ class JaxBackend(Backend):
             return False
         return attention.has_cudnn(self.device)
 
-    def _packing(self, mask: Array | None, Q: Array) -> Packing | None:
-        return None if mask is None else self._packer.packing(mask, Q.shape[2])
-
     def attention(
         self,
         Q: Array,
@@ -272,7 +269,7 @@ class JaxBackend(Backend):
     ) -> tuple[Array, Any]:
         if not self._cudnn_attends(Q, K, V, causal, mask):
             return super().attention(Q, K, V, scale=scale, causal=causal, mask=mask)
-        return attention.attention(Q, K, V, scale, causal, self._packing(mask, Q))
+        return attention.attention(Q, K, V, scale, causal, self._packer.packing(mask, Q.shape[2]))
 
     def attention_gradients(
         self,
@@ -290,7 +287,7 @@ class JaxBackend(Backend):
         if not self._cudnn_attends(Q, K, V, causal, mask):
             given = Q, K, V, A, statistics, dA
             return super().attention_gradients(*given, scale=scale, causal=causal, mask=mask)
-        return attention.attention_gradients(statistics, dA, self._packing(mask, Q))
+        return attention.attention_gradients(statistics, dA, self._packer.packing(mask, Q.shape[2]))
 
     def erfc(self, x: Array) -> Array:
         import jax

@@ -218,8 +218,8 @@ class Blocks:
 def suits_cudnn(arrays: Sequence[Array], causal: bool, masked: bool) -> bool:
     """Whether cuDNN has attention for these, on a GPU for which it has any.
 
-    It knows how many keys a sequence has, not which are seen: that ``portable/packing.py`` turns
-    a mask into, where queries see later keys.
+    It knows how many keys a sequence has, not which are seen: ``portable/packed_keys.py`` turns a
+    mask into that, where queries see later keys.
 
     Args:
         arrays: Q, K and V first.

@@ -1,13 +1,11 @@
 """Loops compiled by numba, and kept on the disk for the next process."""
 
 import functools
-import gc
 import hashlib
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 
 from xpnn.backends.numpy.kept import kept_folder
 from xpnn.backends.numpy.loops import vector_math
+from xpnn.backends.portable.garbage import no_garbage_collected
 
 Compiled = Callable[..., None]
 
@@ -35,25 +34,13 @@ def compiled(source: str, types: tuple[str, ...]) -> Compiled:
         types: of all arguments but the first five, "step" or the letters of an array's dtype.
     """
     path = _kept_text(source)
-    with _no_collections():
+    with no_garbage_collected():  # to look for it takes a tenth of the time
         if path is not None:
             try:
                 return _compiled(source, types, str(path), cache=True)
             except UNREADABLE:
                 pass  # torn, or of other code: an error that has another reason comes again below
         return _compiled(source, types, "<a loop>", cache=False)
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Python does not look for garbage meanwhile, which takes a tenth of numba's time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _compiled(source: str, types: tuple[str, ...], path: str, cache: bool) -> Compiled:

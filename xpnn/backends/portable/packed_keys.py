@@ -29,13 +29,15 @@ class Packer:
         self._counted = backend.elementwise(_counted)
         self._kept = backend.elementwise(_kept)
 
-    def packing(self, mask: Array, time: int) -> "Packing":
-        """That of a mask.
+    def packing(self, mask: Array | None, time: int) -> "Packing | None":
+        """That of a mask; None where there is none.
 
         Args:
             mask: (batch, length) booleans, False at keys that nobody sees.
             time: how many queries there are.
         """
+        if mask is None:
+            return None
         backend, xp, (batch, length) = self._backend, self._backend.xp, mask.shape
         rows = backend.indices(batch * length)
         seen = xp.cumulative_sum(xp.astype(mask, xp.int32), axis=1, dtype=xp.int32)

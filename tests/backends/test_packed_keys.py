@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpnn.backends.portable.packing import Packer
+from xpnn.backends.portable.packed_keys import Packer
 
 pytestmark = pytest.mark.width
 
