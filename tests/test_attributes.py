@@ -25,6 +25,7 @@ from xpnn.layers import (
     AlphaDropout,
     AveragePool1D,
     AveragePool2D,
+    AveragePool3D,
     BatchNorm,
     Dense,
     Dropout,
@@ -50,7 +51,7 @@ from xpnn.training import Trainer
 
 pytestmark = pytest.mark.fault("setting that is changed later")
 
-FLAT, SEQUENCE, IMAGE = (6,), (4, 6), (4, 5, 2)
+FLAT, SEQUENCE, IMAGE, VOLUME = (6,), (4, 6), (4, 5, 2), (1, 4, 5, 2)
 
 
 def masked(**options):
@@ -75,6 +76,7 @@ ACTS = [  # how to make it, the shape of a sample, an argument that may change, 
     (lambda **o: MultiHeadAttention(1, **o), SEQUENCE, "rotate", True),
     (lambda **o: AveragePool1D(3, padding=1, **o), SEQUENCE, "count_padding", True),
     (lambda **o: AveragePool2D(3, padding=1, **o), IMAGE, "count_padding", True),
+    (lambda **o: AveragePool3D((1, 3, 3), padding=(0, 1, 1), **o), VOLUME, "count_padding", True),
     (lambda **o: SimpleRNN(3, **o), SEQUENCE, "activation", "relu"),
     (masked, Ids((4,)), "padding", 1),
     *((lambda k=k, **o: k(3, **o), SEQUENCE, n, v)

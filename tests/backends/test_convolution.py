@@ -188,6 +188,7 @@ POOLS = {  # length, size, stride, dilation, padding along each axis
     "same, even": along((5, 2, 1, 1, "same"), (6, 4, 1, 1, "same")),
     "an end that no window reaches": along((8, 3, 3, 1, 0), (7, 2, 2, 1, 0)),
     "one entry": along((5, 1, 1, 1, 0), (4, 1, 2, 1, 0)),
+    "three axes": along((4, 2, 2, 1, 0), (5, 3, 1, 1, 1), (4, 3, 2, 1, "same")),
 }
 
 

@@ -67,7 +67,8 @@ class Draw:
 
     def leaf(self, shape):
         groups = [self.anywhere, self.anywhere]
-        groups += {2: [self.of_sequences] * 4, 3: [self.of_images] * 4}.get(len(shape), [])
+        own = {2: self.of_sequences, 3: self.of_images, 4: self.of_volumes}.get(len(shape))
+        groups += [own] * 4 if own else []
         return self.one_of(*groups)(shape)
 
     def anywhere(self, shape):
@@ -103,6 +104,7 @@ class Draw:
             f"TransformerBlock({features}, {self.few(1, 2)}, hidden={units}, {looks}, "
             f"norm_first={self.flag()}, norm={self.one_of('LayerNorm', 'RMSNorm')})",
             f"Conv1D({units}, {size}, {self.kernel(shape, 1)})",
+            f"ConvTranspose1D({units}, {size}, {self.kernel(shape, 1)})",
             f"MaxPool1D({size}, {self.window(size, 1)})",
             f"AveragePool1D({size}, {self.window(size, 1)}, count_padding={self.flag()})",
             self.one_of("LearnedPositions()", f"LearnedPositions({time + 1})"),
@@ -126,9 +128,22 @@ class Draw:
             self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
         )
 
+    def of_volumes(self, shape):
+        filters, size = self.few(), self.one_of(1, 2, (1, 2, 3), (2, 1, 2))
+        return self.one_of(
+            f"Conv3D({filters}, {size}, {self.kernel(shape, 3)})",
+            f"ConvTranspose3D({filters}, {size}, {self.kernel(shape, 3)})",
+            f"MaxPool3D({size}, {self.window(size, 3)})",
+            f"AveragePool3D({size}, {self.window(size, 3)}, count_padding={self.flag()})",
+            self.one_of(
+                "Flatten()", f"Reshape({(*shape[:-3], -1, shape[-1])})", "SpatialDropout(0.0)"
+            ),
+            self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
+        )
+
     def kernel(self, shape, axes):
-        padding = self.one_of("'valid'", "'same'", "1", "0" if axes == 1 else "(1, 0)")
-        stride = self.one_of(1, 1, 2, 2 if axes == 1 else (1, 2))
+        padding = self.one_of("'valid'", "'same'", "1", ["0", "(1, 0)", "(1, 0, 1)"][axes - 1])
+        stride = self.one_of(1, 1, 2, [2, (1, 2), (1, 2, 1)][axes - 1])
         groups = self.one_of(1, 1, 2, shape[-1])
         return (
             f"stride={stride}, padding={padding}, dilation={self.one_of(1, 1, 2)}, "
@@ -136,7 +151,7 @@ class Draw:
         )
 
     def window(self, size, axes):
-        stride = self.one_of(None, 1, 2, 3 if axes == 1 else (2, 1))
+        stride = self.one_of(None, 1, 2, [3, (2, 1), (2, 1, 1)][axes - 1])
         padding = self.one_of("'valid'", "'same'", "1")
         return f"stride={stride}, padding={padding}"
 
@@ -157,11 +172,13 @@ class Draw:
 
     def network(self):
         """The pieces of a network, its input shape, and the shape of its outputs."""
-        kind = self.one_of("numbers", "sequence", "sequence", "image", "ids")
+        kind = self.one_of("numbers", "sequence", "sequence", "image", "volume", "ids")
         if kind == "numbers":
             shape = inputs = (self.few(1, 6),)
         elif kind == "image":
             shape = inputs = (self.few(2, 6), self.few(2, 6), self.few(1, 4))
+        elif kind == "volume":
+            shape = inputs = (self.few(1, 4), self.few(2, 4), self.few(2, 4), self.few(1, 3))
         else:
             shape = inputs = (self.few(2, 6), self.few(1, 5))
         first = []

@@ -232,7 +232,7 @@ def padded(layer, Z, spans, value=0.0):
 def convolution(twin, name, layer, Z, mask):
     spans = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
     kernel = twin.array(name, "weight").movedim((-1, -2), (0, 1)).contiguous()
-    run = f.conv1d if layer.axes == 1 else f.conv2d
+    run = getattr(f, f"conv{layer.axes}d")
     options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
     S = run(padded(layer, Z, spans), kernel, twin.array(name, "bias"), **options)
     return S.movedim(1, -1)
@@ -240,13 +240,13 @@ def convolution(twin, name, layer, Z, mask):
 
 def transposed(twin, name, layer, Z, mask):
     spans = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
-    W = twin.array(name, "weight")  # (height, width, inputs / groups, filters)
+    W = twin.array(name, "weight")  # (*window, inputs / groups, filters)
     blocks = torch.stack(W.chunk(layer.groups, dim=-1))
     kernel = blocks.movedim((-2, -1), (1, 2)).flatten(0, 1)  # (inputs, filters / groups, ...)
     kernel = kernel.contiguous()
-    S = f.conv_transpose2d(
-        Z.movedim(-1, 1), kernel, stride=layer.stride, dilation=layer.dilation, groups=layer.groups
-    )
+    run = getattr(f, f"conv_transpose{layer.axes}d")
+    options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
+    S = run(Z.movedim(-1, 1), kernel, **options)
     for axis, (span, stride) in enumerate(zip(spans, layer.stride, strict=True)):
         positions, more = Z.shape[1 + axis], layer.output_padding[axis]
         padding = layer.padding if isinstance(layer.padding, str) else layer.padding[axis]
@@ -267,13 +267,13 @@ def transposed(twin, name, layer, Z, mask):
 
 
 def max_pool(twin, name, layer, Z, mask):
-    run = f.max_pool1d if layer.axes == 1 else f.max_pool2d
+    run = getattr(f, f"max_pool{layer.axes}d")
     Z = padded(layer, Z, layer.pool_size, -math.inf)
     return run(Z, layer.pool_size, layer.stride).movedim(1, -1)
 
 
 def average_pool(twin, name, layer, Z, mask):
-    run = f.avg_pool1d if layer.axes == 1 else f.avg_pool2d
+    run = getattr(f, f"avg_pool{layer.axes}d")
 
     def sums(Z):
         means = run(padded(layer, Z, layer.pool_size), layer.pool_size, layer.stride)
@@ -417,13 +417,14 @@ RULES = {
     kinds.Dense: dense,
     kinds.TiedDense: tied_dense,
     kinds.Embedding: embedding,
-    kinds.Conv1D: convolution,
-    kinds.Conv2D: convolution,
+    **dict.fromkeys((kinds.Conv1D, kinds.Conv2D, kinds.Conv3D), convolution),
+    kinds.ConvTranspose1D: transposed,
     kinds.ConvTranspose2D: transposed,
-    kinds.MaxPool1D: max_pool,
-    kinds.MaxPool2D: max_pool,
+    kinds.ConvTranspose3D: transposed,
+    **dict.fromkeys((kinds.MaxPool1D, kinds.MaxPool2D, kinds.MaxPool3D), max_pool),
     kinds.AveragePool1D: average_pool,
     kinds.AveragePool2D: average_pool,
+    kinds.AveragePool3D: average_pool,
     kinds.GlobalAveragePool: global_average,
     kinds.GlobalMaxPool: global_max,
     kinds.BatchNorm: batch_norm,

@@ -23,9 +23,6 @@ from xpnn.layers import (
     ELU,
     AlphaDropout,
     BatchNorm,
-    Conv1D,
-    Conv2D,
-    ConvTranspose2D,
     Dense,
     Dropout,
     GaussianNoise,
@@ -37,6 +34,8 @@ from xpnn.layers import (
     TiedDense,
 )
 from xpnn.layers.sequence.recurrence import Recurrent
+from xpnn.layers.sliding.convolution import Convolution
+from xpnn.layers.sliding.transposed import TransposedConvolution
 from xpnn.network import Network
 
 
@@ -235,13 +234,13 @@ def products(layer):
     """What one sample takes: each weight once for each place that it is used at."""
     shape = layer.input_shape
     weights = sum(param.size for param in layer.params.values() if param.ndim > 1)
-    if isinstance(layer, Conv1D | Conv2D):
+    if isinstance(layer, Convolution):
         return weights * math.prod(layer.output_shape(shape)[:-1])
     if isinstance(layer, TiedDense):
         return layer.units * math.prod(shape)
     if isinstance(layer, MultiHeadAttention):  # scores of all pairs of times, and their mixture
         return weights * shape[0] + 2 * shape[0] * math.prod(shape)
-    if isinstance(layer, Dense | ConvTranspose2D | Recurrent):
+    if isinstance(layer, Dense | TransposedConvolution | Recurrent):
         return weights * math.prod(shape[:-1])
     return 0
 

@@ -30,16 +30,18 @@ from xpnn.layers.sequence.positions import LearnedPositions, SinusoidalPositions
 from xpnn.layers.sequence.recurrence import Recurrent
 from xpnn.layers.sequence.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
 from xpnn.layers.sequence.transformer import TransformerBlock
-from xpnn.layers.sliding.convolution import Conv1D, Conv2D
+from xpnn.layers.sliding.convolution import Conv1D, Conv2D, Conv3D
 from xpnn.layers.sliding.pooling import (
     AveragePool1D,
     AveragePool2D,
+    AveragePool3D,
     GlobalAveragePool,
     GlobalMaxPool,
     MaxPool1D,
     MaxPool2D,
+    MaxPool3D,
 )
-from xpnn.layers.sliding.transposed import ConvTranspose2D
+from xpnn.layers.sliding.transposed import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
 from xpnn.layers.tying import TiedDense
 
 __all__ = [
@@ -54,12 +56,16 @@ __all__ = [
     "AlphaDropout",
     "AveragePool1D",
     "AveragePool2D",
+    "AveragePool3D",
     "BatchNorm",
     "Bidirectional",
     "Container",
     "Conv1D",
     "Conv2D",
+    "Conv3D",
+    "ConvTranspose1D",
     "ConvTranspose2D",
+    "ConvTranspose3D",
     "Dense",
     "Dropout",
     "Embedding",
@@ -77,6 +83,7 @@ __all__ = [
     "MaxNorm",
     "MaxPool1D",
     "MaxPool2D",
+    "MaxPool3D",
     "MultiHeadAttention",
     "Parallel",
     "RMSNorm",

@@ -20,7 +20,15 @@ from xpnn.backends.portable import convolution
 from xpnn.backends.portable.convolution import FEW_CHANNELS
 from xpnn.backends.portable.windows import cut, fold
 from xpnn.errors import GradientError, ShapeError
-from xpnn.layers import Conv1D, Conv2D, ConvTranspose2D, MaxPool2D
+from xpnn.layers import (
+    Conv1D,
+    Conv2D,
+    Conv3D,
+    ConvTranspose1D,
+    ConvTranspose2D,
+    ConvTranspose3D,
+    MaxPool2D,
+)
 from xpnn.layers.sliding.windows import slide
 from xpnn.losses import mean_squared_error
 from xpnn.optimizers import SGD
@@ -108,8 +116,7 @@ def torch_convolution(layer, channels, lengths):
     """The torch module of the same options, with zeros put around the input by hand."""
     import torch
 
-    kind = torch.nn.Conv1d if layer.axes == 1 else torch.nn.Conv2d
-    convolution = kind(
+    convolution = getattr(torch.nn, f"Conv{layer.axes}d")(
         channels,
         layer.filters,
         layer.kernel_size,
@@ -118,10 +125,24 @@ def torch_convolution(layer, channels, lengths):
         groups=layer.groups,
         bias=layer.use_bias,
     )
-    zeros = (torch.nn.ConstantPad1d if layer.axes == 1 else torch.nn.ConstantPad2d)(
-        tuple(edges(layer, lengths)), 0.0
-    )
+    zeros = getattr(torch.nn, f"ConstantPad{layer.axes}d")(tuple(edges(layer, lengths)), 0.0)
     return torch.nn.Sequential(zeros, convolution), convolution
+
+
+def torch_transposed(layer, channels):
+    import torch
+
+    return getattr(torch.nn, f"ConvTranspose{layer.axes}d")(
+        channels,
+        layer.filters,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=tuple(0 if p == "valid" else p for p in layer.padding),
+        output_padding=layer.output_padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        bias=layer.use_bias,
+    )
 
 
 def copy_weights(network, module, turned):
@@ -198,34 +219,66 @@ def test_convolution_along_one_axis_equals_torch(backend, name, channels):
     )
 
 
+VOLUMES = {  # options of a Conv3D
+    "plain": dict(kernel_size=(2, 3, 1)),
+    "all": dict(kernel_size=2, stride=(1, 2, 3), padding=(1, 0, 2), dilation=(2, 1, 1), groups=2),
+    "same": dict(kernel_size=(3, 2, 3), padding="same", stride=(2, 1, 1), use_bias=False),
+}
+
+
+@needs("torch")
+@each_width
+@pytest.mark.parametrize("options", VOLUMES.values(), ids=VOLUMES)
+def test_convolution_of_volumes_equals_torch(backend, options, channels):
+    layer = made(Conv3D, options, channels)
+    network = randomized(Network([layer], (4, 5, 4, channels), backend))
+    module, inner = torch_convolution(layer, channels, (4, 5, 4))
+    assert_equal_torch(
+        network,
+        module,
+        inner,
+        lambda W: W.transpose(4, 3, 0, 1, 2),
+        lambda dW: dW.transpose(2, 3, 4, 1, 0),
+    )
+
+
+OTHER_AXES = {  # a transposed convolution, its options, and lengths
+    "one axis": (ConvTranspose1D, TRANSPOSED["gan"], (5,)),
+    "one axis, groups": (ConvTranspose1D, TRANSPOSED["groups"], (5,)),
+    "volumes": (
+        ConvTranspose3D,
+        dict(kernel_size=(2, 3, 1), stride=2, padding=(0, 1, 0), output_padding=1, groups=2),
+        (2, 3, 2),
+    ),
+}
+
+
+@needs("torch")
+@pytest.mark.parametrize(("make", "options", "lengths"), OTHER_AXES.values(), ids=OTHER_AXES)
+def test_transposed_along_other_axes_equals_torch(backend, make, options, lengths):
+    assert_transposed_equals_torch(made(make, options, 4), (*lengths, 4), backend)
+
+
 @needs("torch")
 @each_width
 @each_transposed
 def test_transposed_convolution_equals_torch(backend, options, channels):
-    import torch
-
     layer = made(ConvTranspose2D, options, channels)
-    network = randomized(Network([layer], (4, 3, channels), backend))
-    g, size = layer.groups, layer.kernel_size
-    module = torch.nn.ConvTranspose2d(
-        channels,
-        layer.filters,
-        size,
-        stride=layer.stride,
-        padding=tuple(0 if p == "valid" else p for p in layer.padding),
-        output_padding=layer.output_padding,
-        dilation=layer.dilation,
-        groups=g,
-        bias=layer.use_bias,
-    )
+    assert_transposed_equals_torch(layer, (4, 3, channels), backend)
 
-    def turned(W):  # ours (h, w, inputs / g, filters), theirs (inputs, filters / g, h, w)
-        W = W.reshape(*size, channels // g, g, layer.filters // g).transpose(3, 2, 4, 0, 1)
-        return W.reshape(channels, layer.filters // g, *size)
+
+def assert_transposed_equals_torch(layer, input_shape, backend):
+    channels, g, size = input_shape[-1], layer.groups, layer.kernel_size
+    network = randomized(Network([layer], input_shape, backend))
+    module = torch_transposed(layer, channels)
+
+    def turned(W):  # ours (*window, inputs / g, filters), theirs (inputs, filters / g, *window)
+        W = W.reshape(*size, channels // g, g, layer.filters // g)
+        return np.moveaxis(W, (-2, -3, -1), (0, 1, 2)).reshape(channels, layer.filters // g, *size)
 
     def back(dW):
-        dW = dW.reshape(g, channels // g, layer.filters // g, *size).transpose(3, 4, 1, 0, 2)
-        return dW.reshape(*size, channels // g, layer.filters)
+        dW = dW.reshape(g, channels // g, layer.filters // g, *size)
+        return np.moveaxis(dW, (1, 0, 2), (-3, -2, -1)).reshape(*size, channels // g, layer.filters)
 
     assert_equal_torch(network, module, module, turned, back)
 
@@ -446,6 +499,7 @@ def test_kernels_start_with_the_right_spread():
             r"\(height, width, channels\), got \(28, 28\); put a Resh",
         ),
         (lambda: Conv1D(4, 3), (28, 28, 1), r"\(length, channels\), got \(28, 28, 1\)"),
+        (lambda: Conv3D(4, 3), (9, 9, 1), r"\(depth, height, width, channels\), got \(9, 9, 1\)"),
         (lambda: Conv2D(4, 5), (4, 9, 1), r"spans 5 does not fit into an axis of length 4"),
         (lambda: Conv2D(4, 3, dilation=4), (9, 8, 1), r"spans 9 .* length 8 .*padding='same'"),
         (lambda: Conv2D(4, 3, groups=2), (9, 9, 3), r"cannot cut 3 channels into groups=2"),

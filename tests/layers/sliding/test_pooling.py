@@ -11,10 +11,12 @@ from xpnn.errors import GradientError, ShapeError
 from xpnn.layers import (
     AveragePool1D,
     AveragePool2D,
+    AveragePool3D,
     GlobalAveragePool,
     GlobalMaxPool,
     MaxPool1D,
     MaxPool2D,
+    MaxPool3D,
 )
 from xpnn.testing import check_gradients
 
@@ -98,6 +100,17 @@ def test_one_axis_equals_torch(backend, make, kind, options):
     x, delta = draws(network)
     more = {"count_include_pad": False} if kind == "Avg" else {}
     module = theirs(kind, {**options, **more}, (11, 3))
+    assert_close(passes(network, x, delta), torch_passes(module, x, delta, channels_first=True))
+
+
+@needs("torch")
+@pytest.mark.parametrize(("make", "kind"), [(MaxPool3D, "Max"), (AveragePool3D, "Avg")])
+def test_volumes_equal_torch(backend, make, kind):
+    options, shape = dict(pool_size=(2, 3, 2), stride=(1, 2, 2), padding=(1, 0, 1)), (3, 5, 4, 3)
+    network = Network([make(**options)], shape, backend)
+    x, delta = draws(network)
+    more = {"count_include_pad": False} if kind == "Avg" else {}
+    module = theirs(kind, {**options, **more}, shape)
     assert_close(passes(network, x, delta), torch_passes(module, x, delta, channels_first=True))
 
 
@@ -186,6 +199,7 @@ def test_same_keeps_a_mean_a_mean(backend):
     [
         (lambda: MaxPool2D(2), (8, 8), r"\(height, width, channels\), got \(8, 8\)"),
         (lambda: AveragePool1D(2), (8, 8, 1), r"\(length, channels\), got \(8, 8, 1\)"),
+        (lambda: MaxPool3D(2), (8, 8, 1), r"\(depth, height, width, channels\), got \(8, 8, 1\)"),
         (lambda: MaxPool2D((2, 9)), (8, 8, 1), "spans 9 does not fit into an axis of length 8"),
         (GlobalMaxPool, (8,), "nothing to pool over, so leave it out"),
     ],

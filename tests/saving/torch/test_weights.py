@@ -13,7 +13,10 @@ from xpnn.layers import (
     Bidirectional,
     Conv1D,
     Conv2D,
+    Conv3D,
+    ConvTranspose1D,
     ConvTranspose2D,
+    ConvTranspose3D,
     Dense,
     Dropout,
     Embedding,
@@ -24,6 +27,7 @@ from xpnn.layers import (
     LearnedPositions,
     MaxPool1D,
     MaxPool2D,
+    MaxPool3D,
     MultiHeadAttention,
     ReLU,
     Reshape,
@@ -91,8 +95,26 @@ def decoder():
 def signal():
     from torch import nn
 
-    theirs = nn.Sequential(nn.Conv1d(3, 4, 2), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(12, 2))
-    return [Conv1D(4, 2), MaxPool1D(2), Flatten(), Dense(2)], (7, 3), theirs, images_in, None
+    theirs = nn.Sequential(
+        nn.ConvTranspose1d(2, 3, 3), nn.Conv1d(3, 4, 2), nn.MaxPool1d(2), nn.Flatten(),
+        nn.Linear(12, 2),
+    )  # fmt: skip
+    ours = [ConvTranspose1D(3, 3), Conv1D(4, 2), MaxPool1D(2), Flatten(), Dense(2)]
+    return ours, (5, 2), theirs, images_in, None
+
+
+def volumes():
+    from torch import nn
+
+    theirs = nn.Sequential(
+        nn.Conv3d(2, 4, (1, 2, 3), groups=2), nn.MaxPool3d((1, 2, 1)),
+        nn.ConvTranspose3d(4, 2, (2, 1, 2), groups=2), nn.Flatten(), nn.Linear(24, 3),
+    )  # fmt: skip
+    ours = [
+        *(Conv3D(4, (1, 2, 3), groups=2), MaxPool3D((1, 2, 1))),
+        *(ConvTranspose3D(2, (2, 1, 2), groups=2), Flatten(), Dense(3)),
+    ]
+    return ours, (2, 3, 5, 2), theirs, images_in, None
 
 
 def pooled():
@@ -211,7 +233,7 @@ def nested():
 
 
 PAIRS = [
-    *(mlp, cnn, decoder, signal, pooled, lstm, stacked, bidirectional, rnn),
+    *(mlp, cnn, decoder, signal, volumes, pooled, lstm, stacked, bidirectional, rnn),
     *(transformer, block_norm_last, attention, nested),
 ]
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.__name__)

@@ -249,8 +249,9 @@ class TorchBackend(Backend):
         return pooling.max_pool_gradient(delta, kept, slides, self)
 
     def average_pool(self, Z: Array, slides: Sequence[Slide], count_padding: bool = False) -> Array:
-        S = pooling.average_pool(Z, slides, count_padding)
-        return super().average_pool(Z, slides, count_padding) if S is None else S
+        wide = widened(Z, self.xp) if len(slides) == 3 else Z  # there the CPU has no halves
+        S = pooling.average_pool(wide, slides, count_padding)
+        return super().average_pool(Z, slides, count_padding) if S is None else S.to(Z.dtype)
 
     def average_pool_gradient(
         self, delta: Array, slides: Sequence[Slide], count_padding: bool = False

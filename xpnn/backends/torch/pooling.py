@@ -1,4 +1,4 @@
-"""Pooling by PyTorch's own operators, on channels last, along one or two axes."""
+"""Pooling by PyTorch's own operators, on channels last."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def max_pool(Z: Array, slides: Sequence[Slide], backend: Sliding) -> tuple[Array
         return S[:, 0], where
     alike = _alike(slides)
     Z = filled_up(Z, slides, alike, backend, fill=-math.inf)
-    pooled = torch.ops.aten.max_pool2d_with_indices
+    pooled = getattr(torch.ops.aten, f"max_pool{len(slides)}d_with_indices")
     S, where = pooled(Z.movedim(-1, 1), *_options(alike))
     return S.movedim(1, -1), where
 
@@ -35,7 +35,7 @@ def max_pool_gradient(
     alike = _alike(slides)
     lengths = [one.length for one in alike]
     Z = delta.new_empty((delta.shape[0], *lengths, delta.shape[-1]))  # only its shape is read
-    back = torch.ops.aten.max_pool2d_with_indices_backward
+    back = getattr(torch.ops.aten, f"max_pool{len(slides)}d_with_indices_backward")
     dZ = back(delta.movedim(-1, 1), Z.movedim(-1, 1), *_options(alike), where).movedim(1, -1)
     return cut_back(dZ, slides, alike, backend)
 
@@ -50,7 +50,8 @@ def average_pool(Z: Array, slides: Sequence[Slide], count_padding: bool) -> Arra
     if _alike(slides) != [*slides]:
         return None
     options = *_options(slides)[:3], False, count_padding, None
-    return torch.ops.aten.avg_pool2d(Z.movedim(-1, 1), *options).movedim(1, -1)
+    pooled = getattr(torch.ops.aten, f"avg_pool{len(slides)}d")
+    return pooled(Z.movedim(-1, 1), *options).movedim(1, -1)
 
 
 def average_pool_gradient(
@@ -67,7 +68,7 @@ def average_pool_gradient(
     options = *_options(slides)[:3], False, count_padding, None
     lengths = [one.length for one in slides]
     Z = delta.new_empty((delta.shape[0], *lengths, delta.shape[-1]))  # only its shape is read
-    back = torch.ops.aten.avg_pool2d_backward
+    back = getattr(torch.ops.aten, f"avg_pool{len(slides)}d_backward")
     return back(delta.movedim(-1, 1), Z.movedim(-1, 1), *options).movedim(1, -1)
 
 

@@ -1,9 +1,9 @@
 """Convolutions: the same small matrix product at every position of a sliding window.
 
-Arrays are channels last: (batch, length, channels) or (batch, height, width, channels). As
-everywhere in deep learning, "convolution" is what signal processing calls correlation: the kernel
-is not flipped. A backend convolves; how, written out for any library, stands in
-``xpnn.backends.portable.convolution``.
+Arrays are channels last: (batch, length, channels), (batch, height, width, channels) or (batch,
+depth, height, width, channels). As everywhere in deep learning, "convolution" is what signal
+processing calls correlation: the kernel is not flipped. A backend convolves; how, written out for
+any library, stands in ``xpnn.backends.portable.convolution``.
 """
 
 import math
@@ -219,3 +219,23 @@ class Conv2D(Convolution):
     """
 
     axes = 2
+
+
+class Conv3D(Convolution):
+    """Convolution over the depth, height and width of volumes, or over time and images.
+
+    Forward, with stride s, dilation d, and p zeros in front of Z along each axis::
+
+        S[n, q, r, c] = sum_hij Z[n, q s + h d - p, r s + i d - p, c s + j d - p] W[h, i, j] + b
+
+        Z (batch, depth, height, width, inputs)
+        W (kernel depth, kernel height, kernel width, inputs / groups, filters)   b (filters,)
+        S (batch, floor((depth + 2 p - d (kernel - 1) - 1) / s) + 1, ..., filters)
+
+    Backward is that of ``Conv2D`` with one more axis. So are the options.
+
+    >>> Conv3D(8, 3, stride=(1, 2, 2), padding=1).output_shape((16, 64, 64, 1))
+    (16, 32, 32, 8)
+    """
+
+    axes = 3

@@ -137,6 +137,28 @@ class MaxPool2D(MaxPooling):
     axes = 2
 
 
+class MaxPool3D(MaxPooling):
+    """The largest entry under a window over depth, height and width, channel by channel.
+
+    Forward, with stride s and p entries of padding, which never win::
+
+        S[n, q, r, c] = max_hij Z[n, q s + h - p, r s + i - p, c s + j - p]
+
+        Z (batch, depth, height, width, channels)
+        S (batch, floor((depth + 2 p - size) / s) + 1, ..., channels)
+
+    Backward: all of delta[n, q, r, c] goes to the first of the largest entries, layer by layer and
+    row by row.
+
+    The options are those of ``MaxPool2D``.
+
+    >>> MaxPool3D((1, 2, 2)).output_shape((8, 28, 28, 4))
+    (8, 14, 14, 4)
+    """
+
+    axes = 3
+
+
 class AveragePooling(Pooling):
     """Base of the layers that take means; see ``AveragePool2D``."""
 
@@ -207,6 +229,25 @@ class AveragePool2D(AveragePooling):
     """
 
     axes = 2
+
+
+class AveragePool3D(AveragePooling):
+    """The mean of the entries under a window over depth, height and width, channel by channel.
+
+    Forward, with stride s and p zeros on all sides::
+
+        S[n, q, r, c] = 1/m[q, r, c] sum_hij Z[n, q s + h - p, r s + i - p, c s + j - p]
+
+        Z (batch, depth, height, width, channels)
+        S (batch, floor((depth + 2 p - size) / s) + 1, ..., channels)
+
+    Backward, and what ``m`` counts, are as in ``AveragePool2D``. So are the options.
+
+    >>> AveragePool3D(2).output_shape((4, 9, 9, 8))
+    (2, 4, 4, 8)
+    """
+
+    axes = 3
 
 
 class GlobalPooling(Layer):

@@ -11,39 +11,10 @@ from xpnn.layers.sliding.windows import per_axis
 from xpnn.typing import Array, Shape
 
 
-class ConvTranspose2D(KernelLayer):
-    """The transpose of ``Conv2D``: what its backward does to delta, as a forward; it enlarges.
-
-    Forward, with stride s, dilation d, and p rows and columns cut off at the edges::
-
-        S[n, u, v] = b + sum of Z[n, r, c] W[i, j]
-                     over all r, c, i, j with r s + i d - p = u and c s + j d - p = v
-
-        Z (batch, height, width, inputs)
-        W (kernel height, kernel width, inputs / groups, filters)   b (filters,)
-        S (batch, (height - 1) s + d (kernel - 1) + 1 - 2 p + output_padding, ..., filters)
-
-    Backward, given delta = dL/dS::
-
-        dL/dW[i, j] = sum_nrc Z[n, r, c]^T delta[n, r s + i d - p, c s + j d - p]
-        dL/db = sum_nuv delta[n, u, v]
-        dL/dZ[n, r, c] = sum_ij delta[n, r s + i d - p, c s + j d - p] W[i, j]^T
-
-    With ``padding="same"`` the output is s times as high and wide as the input.
-
-    Args:
-        output_padding: rows and columns added at the far edges, less than the stride or the
-            dilation: several inputs of a strided convolution give outputs of one size, and this
-            tells them apart.
-        filters, kernel_size: and all other options, as for ``Conv2D``.
-
-    >>> ConvTranspose2D(3, 4, stride=2, padding=1).output_shape((7, 7, 16))
-    (14, 14, 3)
-    """
+class TransposedConvolution(KernelLayer):
+    """Base of the transposed convolutions; see ``ConvTranspose2D`` for the equations."""
 
     fixed = (*KernelLayer.fixed, "output_padding")
-
-    axes = 2
 
     def __init__(
         self,
@@ -116,3 +87,80 @@ class ConvTranspose2D(KernelLayer):
     def multiply_adds(self, input_shape: Shape) -> int:
         self.check_shape(input_shape)
         return math.prod(input_shape) * math.prod(self.kernel_size) * self.filters // self.groups
+
+
+class ConvTranspose1D(TransposedConvolution):
+    """The transpose of ``Conv1D``: what its backward does to delta, as a forward; it lengthens.
+
+    Forward, with stride s, dilation d, and p entries cut off at both ends::
+
+        S[n, u] = b + sum of Z[n, t] W[i] over all t, i with t s + i d - p = u
+
+        Z (batch, length, inputs)   W (kernel, inputs / groups, filters)   b (filters,)
+        S (batch, (length - 1) s + d (kernel - 1) + 1 - 2 p + output_padding, filters)
+
+    Backward, given delta = dL/dS::
+
+        dL/dW[i] = sum_nt Z[n, t]^T delta[n, t s + i d - p]
+        dL/db = sum_nu delta[n, u]
+        dL/dZ[n, t] = sum_i delta[n, t s + i d - p] W[i]^T
+
+    The options are those of ``ConvTranspose2D``.
+
+    >>> ConvTranspose1D(3, 4, stride=2, padding=1).output_shape((50, 16))
+    (100, 3)
+    """
+
+    axes = 1
+
+
+class ConvTranspose2D(TransposedConvolution):
+    """The transpose of ``Conv2D``: what its backward does to delta, as a forward; it enlarges.
+
+    Forward, with stride s, dilation d, and p rows and columns cut off at the edges::
+
+        S[n, u, v] = b + sum of Z[n, r, c] W[i, j]
+                     over all r, c, i, j with r s + i d - p = u and c s + j d - p = v
+
+        Z (batch, height, width, inputs)
+        W (kernel height, kernel width, inputs / groups, filters)   b (filters,)
+        S (batch, (height - 1) s + d (kernel - 1) + 1 - 2 p + output_padding, ..., filters)
+
+    Backward, given delta = dL/dS::
+
+        dL/dW[i, j] = sum_nrc Z[n, r, c]^T delta[n, r s + i d - p, c s + j d - p]
+        dL/db = sum_nuv delta[n, u, v]
+        dL/dZ[n, r, c] = sum_ij delta[n, r s + i d - p, c s + j d - p] W[i, j]^T
+
+    With ``padding="same"`` the output is s times as high and wide as the input.
+
+    Args:
+        output_padding: rows and columns added at the far edges, less than the stride or the
+            dilation: several inputs of a strided convolution give outputs of one size, and this
+            tells them apart.
+        filters, kernel_size: and all other options, as for ``Conv2D``.
+
+    >>> ConvTranspose2D(3, 4, stride=2, padding=1).output_shape((7, 7, 16))
+    (14, 14, 3)
+    """
+
+    axes = 2
+
+
+class ConvTranspose3D(TransposedConvolution):
+    """The transpose of ``Conv3D``, for volumes (batch, depth, height, width, channels).
+
+    Forward, with stride s, dilation d, and p layers, rows and columns cut off at the edges::
+
+        S[n, w, u, v] = b + sum of Z[n, q, r, c] W[h, i, j] over all q, r, c, h, i, j
+                        with q s + h d - p = w, r s + i d - p = u and c s + j d - p = v
+
+        W (kernel depth, kernel height, kernel width, inputs / groups, filters)   b (filters,)
+
+    Backward is that of ``ConvTranspose2D`` with one more axis. So are the options.
+
+    >>> ConvTranspose3D(3, 4, stride=2, padding=1).output_shape((4, 7, 7, 16))
+    (8, 14, 14, 3)
+    """
+
+    axes = 3

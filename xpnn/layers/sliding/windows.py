@@ -78,7 +78,7 @@ def padding_option(values: tuple[str | int, ...]) -> Padding:
 def check_axes(layer: object, input_shape: Shape, axes: int) -> None:
     """Refuse inputs that are not (*positions, channels) with that many axes of positions."""
     if len(input_shape) != axes + 1:
-        names = "length" if axes == 1 else "height, width"
+        names = {1: "length", 2: "height, width", 3: "depth, height, width"}[axes]
         raise ShapeError(
             f"{layer!r} wants inputs of shape ({names}, channels), got {input_shape}; put a "
             f"Reshape in front of it, with channels=1 where there is a single one"

@@ -15,7 +15,6 @@ from xpnn.layers import (
     GRU,
     LSTM,
     BatchNorm,
-    ConvTranspose2D,
     Dense,
     Embedding,
     GroupNorm,
@@ -28,6 +27,7 @@ from xpnn.layers import (
     TiedDense,
 )
 from xpnn.layers.sliding.convolution import Convolution
+from xpnn.layers.sliding.transposed import TransposedConvolution
 
 Arrays = dict[str, np.ndarray]
 Order = np.ndarray | None
@@ -96,7 +96,7 @@ def _take_kernel(layer: Layer, theirs: Arrays, order: Order) -> Arrays:
 
 def _give_transposed(layer: Layer, ours: Arrays, order: Order) -> Arrays:
     """(*window, inputs of a group, outputs) as (inputs, outputs of a group, *window)."""
-    assert isinstance(layer, ConvTranspose2D)
+    assert isinstance(layer, TransposedConvolution)
     weight = ours["weight"]
     *window, inputs, outputs = weight.shape
     by_group = weight.reshape(*window, inputs, layer.groups, outputs // layer.groups)
@@ -105,7 +105,7 @@ def _give_transposed(layer: Layer, ours: Arrays, order: Order) -> Arrays:
 
 
 def _take_transposed(layer: Layer, theirs: Arrays, order: Order) -> Arrays:
-    assert isinstance(layer, ConvTranspose2D)
+    assert isinstance(layer, TransposedConvolution)
     weight = theirs["weight"]
     inputs, outputs, *window = weight.shape
     by_group = weight.reshape(layer.groups, inputs // layer.groups, outputs, *window)
@@ -145,7 +145,7 @@ RULES: dict[type[Layer], Rule] = {
     Dense: matrices(weight="weight", bias="bias"),
     TiedDense: renamed(weight="weight", bias="bias")._replace(optional=("weight",)),
     Convolution: Rule(_give_kernel, _take_kernel),
-    ConvTranspose2D: Rule(_give_transposed, _take_transposed),
+    TransposedConvolution: Rule(_give_transposed, _take_transposed),
     BatchNorm: Rule(_give_batch_norm, BATCH_NORM.take, (COUNT,)),
     LayerNorm: renamed(scale="weight", shift="bias"),
     RMSNorm: renamed(scale="weight"),
