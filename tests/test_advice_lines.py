@@ -270,6 +270,10 @@ LINES = {  # part of the message: what is wrong, and what it says to write
         lambda _: network().predict(X, probabilities=True),
         lambda _: network().predict(X, probabilities=xpnn.cross_entropy),
     ),
+    "write Product(Chain(...), ReduceOnPlateau(1.0))": (
+        lambda _: xpnn.Chain(0.1, xpnn.ReduceOnPlateau(0.2), at=[9]),
+        lambda _: SGD(xpnn.Product(xpnn.Chain(0.1, 0.2, at=[9]), xpnn.ReduceOnPlateau(1.0))),
+    ),
     "decorate the class with @xpnn.register": (
         lambda folder: Network([Own()], (3,)).save(folder / "net.safetensors"),
         lambda folder: Network([registered()()], (3,)).save(folder / "net.safetensors"),

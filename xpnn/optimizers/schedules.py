@@ -12,6 +12,8 @@ samples is ceil(n / batch_size).
 """
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar, TypeAlias
 
 from xpnn.arguments import Unchanging
@@ -20,6 +22,8 @@ from xpnn.typing import Namespace, Number
 
 Hyper: TypeAlias = "float | Schedule"
 """A hyperparameter: a number, or one that changes from step to step."""
+
+TINY = 1e-30  # what float32 holds, far below any share of a schedule
 
 
 class Schedule(Unchanging):
@@ -62,6 +66,11 @@ class Constant(Schedule):
 
     def value(self, xp: Namespace, done: Number) -> Number:
         return self.start
+
+
+def as_schedule(value: Hyper) -> Schedule:
+    """A number as the schedule that stays there; a schedule as it is."""
+    return value if isinstance(value, Schedule) else Constant(value)
 
 
 class StepDecay(Schedule):
@@ -143,7 +152,7 @@ class WarmUp(Schedule):
 
     def __init__(self, steps: int, then: Hyper):
         self.steps = _steps(steps, "steps")
-        self.then = then if isinstance(then, Schedule) else Constant(then)
+        self.then = as_schedule(then)
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -204,6 +213,195 @@ class OneCycle(Schedule):
             xp, self.peak, end, xp.minimum(xp.maximum((done - top) / down, 0.0), 1.0)
         )
         return xp.where(done <= top, rising, falling)
+
+
+class Polynomial(Schedule):
+    """From ``start`` to ``end`` along a power of what is left of ``steps`` steps, then ``end``.
+
+    ::
+
+        end + (start - end) (1 - done / steps)^power
+
+    Args:
+        start, end: the first value and the last.
+        steps: how many steps lie between them.
+        power: above 0; 1 is a line, 2 a parabola that ends flat.
+    """
+
+    def __init__(self, start: float, *, steps: int, end: float = 0.0, power: float = 1.0):
+        if not 0 < power < math.inf:
+            raise ValueError(f"Polynomial needs a power above 0, got {power}")
+        self.start, self.end = float(start), float(end)
+        self.steps, self.power = _steps(steps, "steps"), float(power)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.end
+
+    def value(self, xp: Namespace, done: Number) -> Number:
+        left = xp.maximum(1.0 - done / self.steps, TINY)  # of which there is a logarithm
+        share = xp.where(done < self.steps, xp.exp(self.power * xp.log(left)), 0.0 * left)
+        return self.end + (self.start - self.end) * share
+
+
+class CosineRestarts(Schedule):
+    """Half cosines from ``start`` to ``end``, one after another (Loshchilov and Hutter, 2017).
+
+    The first takes ``steps`` steps and each of the others ``growth`` times those of the one before
+    it; with T_i the length of the one that runs, and T_cur the steps since it began::
+
+        end + (start - end) (1 + cos(pi T_cur / T_i)) / 2
+
+    Args:
+        start, end: the value after each restart, and the one before which it restarts.
+        steps: the length of the first.
+        growth: a whole number of at least 1, such as 2, so that restarts fall on steps. Where steps
+            are counted on the device, in float32, those that grow do so for some 300,000 steps.
+    """
+
+    def __init__(self, start: float, *, steps: int, end: float = 0.0, growth: int = 1):
+        if growth < 1 or growth != int(growth):
+            raise ValueError(f"CosineRestarts needs a whole growth of at least 1, got {growth}")
+        self.start, self.end = float(start), float(end)
+        self.steps, self.growth = _steps(steps, "steps"), int(growth)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.end
+
+    def value(self, xp: Namespace, done: Number) -> Number:
+        length, begun = self._running(xp, done)
+        share = xp.minimum(xp.maximum((done - begun) / length, 0.0), 1.0)
+        return _half_cosine(xp, self.start, self.end, share)
+
+    def _running(self, xp: Namespace, done: Number) -> tuple[Number, Number]:
+        """The length of the cosine that runs, and after how many steps it began."""
+        periods = (done + 0.5) / self.steps  # + 0.5: a quotient is never just below a whole
+        if self.growth == 1:
+            return float(self.steps), self.steps * xp.floor(periods)
+        more = self.growth - 1.0  # begun = steps (1 + growth + ... + growth^(restarts - 1))
+        restarts = xp.floor(xp.log(1.0 + more * periods) / math.log(self.growth))
+        length = self.steps * _power(xp, self.growth, restarts)
+        return length, (length - self.steps) / more
+
+
+class Cyclic(Schedule):
+    """Up from ``start`` to ``peak`` and down again along lines, over and over (Smith, 2017).
+
+    Args:
+        start, peak: the values between which it goes.
+        rise: steps from ``start`` up to ``peak``.
+        fall: steps down again, as many as up unless given.
+        factor: what the height above ``start`` is multiplied by after each cycle: 0.5 is Smith's
+            "triangular2".
+    """
+
+    def __init__(
+        self, start: float, *, peak: float, rise: int, fall: int | None = None, factor: float = 1.0
+    ):
+        self.start, self.peak, self.factor = float(start), float(peak), _positive(factor)
+        self.rise = _steps(rise, "rise")
+        self.fall = _steps(rise if fall is None else fall, "fall")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.peak
+
+    def value(self, xp: Namespace, done: Number) -> Number:
+        length = self.rise + self.fall
+        cycles = xp.floor((done + 0.5) / length)  # + 0.5: a quotient is never just below a whole
+        inside = done - cycles * length
+        share = xp.minimum(inside / self.rise, (length - inside) / self.fall)
+        height = (self.peak - self.start) * _power(xp, self.factor, cycles)
+        return self.start + height * share
+
+
+class Chain(Schedule):
+    """Several schedules one after another, each of which counts from where it begins.
+
+    >>> schedule = Chain(Linear(0.0, end=1.0, steps=10), 1.0, Cosine(1.0, steps=50), at=[10, 100])
+    >>> schedule(6), schedule(50), schedule(126)
+    (0.5, 1.0, 0.5)
+
+    Args:
+        *parts: schedules, or numbers that stay for a while.
+        at: after how many steps the second part begins, the third, and so on.
+    """
+
+    def __init__(self, *parts: Hyper, at: Sequence[int]):
+        self.parts = tuple(map(as_schedule, parts))
+        self.at = _begins(at, len(parts), "Chain", "parts")
+        if any(part.plateau for part in self.parts):
+            raise ValueError(
+                "Chain has no place for ReduceOnPlateau, which would lower all of its parts; "
+                "write Product(Chain(...), ReduceOnPlateau(1.0)) if that is wanted"
+            )
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return tuple(end for part in self.parts for end in part.ends)
+
+    def value(self, xp: Namespace, done: Number) -> Number:
+        found = self.parts[0].value(xp, done) + 0.0 * done
+        for begin, part in zip(self.at, self.parts[1:], strict=True):
+            since = xp.maximum(done - float(begin), 0.0)
+            found = xp.where(done >= begin, part.value(xp, since) + 0.0 * done, found)
+        return found
+
+
+class Piecewise(Schedule):
+    """``values[0]`` at first, ``values[1]`` after ``at[0]`` steps, and so on: stairs of any form.
+
+    >>> schedule = Piecewise([0.1, 0.01, 0.001], at=[100, 200])
+    >>> schedule(100), schedule(101), schedule(500)
+    (0.1, 0.01, 0.001)
+    """
+
+    def __init__(self, values: Sequence[float], *, at: Sequence[int]):
+        self.values = tuple(map(float, values))
+        self.at = _begins(at, len(values), "Piecewise", "values")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.values
+
+    def value(self, xp: Namespace, done: Number) -> Number:
+        found = self.values[0] + 0.0 * done
+        for begin, value in zip(self.at, self.values[1:], strict=True):
+            found = xp.where(done >= begin, value + 0.0 * done, found)
+        return found
+
+
+class Product(Schedule):
+    """The product of several schedules, all of which count from the first step.
+
+    >>> Product(Cosine(1.0, steps=100), Exponential(0.5, factor=0.1, steps=50))(51)
+    0.025
+
+    Args:
+        *parts: schedules, or numbers, of at least 0; one of them may be a ``ReduceOnPlateau``.
+    """
+
+    def __init__(self, *parts: Hyper):
+        self.parts = tuple(map(as_schedule, parts))
+        if not parts:
+            raise ValueError("Product needs at least one schedule, got none")
+        if any(end < 0 for part in self.parts for end in part.ends):
+            raise ValueError(f"Product needs schedules of at least 0, got {self.parts}")
+        if sum(part.plateau is not None for part in self.parts) > 1:
+            raise ValueError(f"Product has room for one ReduceOnPlateau, got {self.parts}")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        ends = [part.ends for part in self.parts]
+        return math.prod(map(min, ends)), math.prod(map(max, ends))
+
+    def value(self, xp: Namespace, done: Number) -> Number:
+        return math.prod(part.value(xp, done) for part in self.parts)
+
+    @property
+    def plateau(self) -> "ReduceOnPlateau | None":
+        return next((part.plateau for part in self.parts if part.plateau is not None), None)
 
 
 class ReduceOnPlateau(Schedule):
@@ -280,6 +478,19 @@ def _steps(count: int, name: str) -> int:
     if count < 1 or count != int(count):
         raise ValueError(f"{name} counts training steps, a whole number above 0, got {count}")
     return int(count)
+
+
+def _begins(at: Sequence[int], count: int, kind: str, of: str) -> tuple[int, ...]:
+    """The steps after which one part gives way to the next: one fewer than there are parts."""
+    found = tuple(_steps(step, "at") for step in at)
+    if len(found) != count - 1:
+        raise ValueError(
+            f"{kind} needs in at one step fewer than it has {of}, {max(count - 1, 0)} of them, got "
+            f"{len(found)}"
+        )
+    if any(one >= other for one, other in pairwise(found)):
+        raise ValueError(f"{kind} needs steps that rise in at, got {list(found)}")
+    return found
 
 
 def _positive(factor: float) -> float:
