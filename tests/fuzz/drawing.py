@@ -83,6 +83,8 @@ class Draw:
             f"tied(Dense({units}), {shape[-1]}, [Tanh()])",
             self.one_of("Identity()", "Dropout(0.0)", "GaussianNoise(0.0)", "AlphaDropout(0.0)"),
             self.one_of("Sigmoid()", "Tanh()", "ReLU()", "SiLU()", "Softplus()", over_all),
+            self.one_of("Mish()", "HardSwish()", "PReLU()", "PReLU(shared=True)"),
+            self.one_of("GLU()", "SwiGLU()", "Maxout(2)", "Maxout(3)"),
             self.one_of("LeakyReLU(0.2)", "ELU()", "ELU(0.7)", "SELU()", "GELU()", "GELU('tanh')"),
             self.one_of("BatchNorm()", "BatchNorm(0.3, epsilon=0.01)", "LayerNorm()", "RMSNorm()"),
             f"GroupNorm({self.few(1, 3)})",
@@ -111,6 +113,7 @@ class Draw:
             self.one_of("SinusoidalPositions()", "SinusoidalPositions(base=100.0)"),
             self.one_of("Flatten()", f"Reshape({steps})", "SpatialDropout(0.0)"),
             self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
+            self.one_of("Permute((2, 1))", "Repeat(2)", "InstanceNorm()"),
         )
 
     def of_images(self, shape):
@@ -126,6 +129,7 @@ class Draw:
             f"AveragePool2D({size}, {self.window(size, 2)}, count_padding={self.flag()})",
             self.one_of("Flatten()", f"Reshape({flat})", "SpatialDropout(0.0)"),
             self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
+            self.one_of("Permute((2, 3, 1))", "InstanceNorm()"),
         )
 
     def of_volumes(self, shape):

@@ -320,6 +320,13 @@ def group_norm(twin, name, layer, Z, mask):
     return X * twin.array(name, "scale") + twin.array(name, "shift")
 
 
+def instance_norm(twin, name, layer, Z, mask):
+    positions = tuple(range(1, Z.ndim - 1))
+    variance, mean = torch.var_mean(Z, positions, correction=0, keepdim=True)
+    X = (Z - mean) / torch.sqrt(variance + layer.epsilon)
+    return X * twin.array(name, "scale") + twin.array(name, "shift")
+
+
 # Sequences ----------------------------------------------------------------------------------------
 
 
@@ -403,6 +410,15 @@ def sinusoidal_positions(twin, name, layer, Z, mask):
 # Elementwise --------------------------------------------------------------------------------------
 
 
+def prelu(twin, name, layer, Z, mask):
+    return torch.where(Z > 0, Z, twin.array(name, "slope") * Z)
+
+
+def swiglu(Z, layer):
+    gate, value = Z.chunk(2, -1)
+    return f.silu(gate) * value
+
+
 def plain(function):
     return lambda twin, name, layer, Z, mask: function(Z, layer)
 
@@ -431,6 +447,7 @@ RULES = {
     kinds.LayerNorm: layer_norm,
     kinds.RMSNorm: rms_norm,
     kinds.GroupNorm: group_norm,
+    kinds.InstanceNorm: instance_norm,
     kinds.Recurrent: recurrent,
     kinds.MultiHeadAttention: attention,
     kinds.LearnedPositions: learned_positions,
@@ -442,10 +459,18 @@ RULES = {
     kinds.Identity: same,
     kinds.Flatten: plain(lambda Z, layer: Z.flatten(1)),
     kinds.Reshape: plain(lambda Z, layer: Z.reshape(Z.shape[0], *layer.shape)),
+    kinds.Permute: plain(lambda Z, layer: Z.permute(0, *layer.axes)),
+    kinds.Repeat: plain(lambda Z, layer: torch.stack([Z] * layer.times, 1)),
     kinds.Sigmoid: plain(lambda Z, layer: Z.sigmoid()),
     kinds.Tanh: plain(lambda Z, layer: Z.tanh()),
     kinds.ReLU: plain(lambda Z, layer: Z.relu()),
     kinds.LeakyReLU: plain(lambda Z, layer: f.leaky_relu(Z, layer.negative_slope)),
+    kinds.PReLU: prelu,
+    kinds.Mish: plain(lambda Z, layer: f.mish(Z)),
+    kinds.HardSwish: plain(lambda Z, layer: f.hardswish(Z)),
+    kinds.GLU: plain(lambda Z, layer: f.glu(Z)),
+    kinds.SwiGLU: plain(swiglu),
+    kinds.Maxout: plain(lambda Z, layer: Z.unflatten(-1, (-1, layer.pieces)).max(-1).values),
     kinds.ELU: plain(lambda Z, layer: f.elu(Z, layer.alpha)),
     kinds.SELU: plain(lambda Z, layer: f.selu(Z)),
     kinds.SiLU: plain(lambda Z, layer: f.silu(Z)),

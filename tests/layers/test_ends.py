@@ -23,9 +23,13 @@ from xpnn.layers import (
     SELU,
     BatchNorm,
     GroupNorm,
+    HardSwish,
     Identity,
+    InstanceNorm,
     LayerNorm,
     LeakyReLU,
+    Mish,
+    PReLU,
     ReLU,
     RMSNorm,
     Sigmoid,
@@ -59,6 +63,12 @@ def normal(x):
     return mpmath.erfc(-x / mpmath.sqrt(2)) / 2 if abs(x) < 1e4 else mpf(x > 0)
 
 
+def mish_slope(x):
+    e = mpmath.exp(x)
+    n = e * (e + 2)
+    return n / (n + 2) + 4 * x * e * (1 + e) / (n + 2) ** 2
+
+
 @dataclass
 class Row:
     """An activation, and what it must be.
@@ -88,6 +98,12 @@ ENDS = {
         lambda x: 1 if x > 0 else 0.25,
         ((-INF, 0.25), (INF, 1)),
     ),
+    "prelu": Row(
+        PReLU,
+        lambda x: x if x > 0 else x / 4,
+        lambda x: 1 if x > 0 else 0.25,
+        ((-INF, 0.25), (INF, 1)),
+    ),
     "elu": Row(
         lambda: ELU(0.5),
         lambda x: x if x > 0 else mpmath.expm1(x) / 2,
@@ -101,6 +117,15 @@ ENDS = {
         ((-SCALE * ALPHA, 0), (INF, SCALE)),
     ),
     "silu": Row(SiLU, lambda x: x * s(x), lambda x: s(x) * (1 + x * s(-x)), FLAT),
+    "hard-swish": Row(
+        HardSwish,
+        lambda x: x * min(max(x + 3, 0), 6) / 6,
+        lambda x: int(x > 0) if abs(x) >= 3 else (2 * x + 3) / 6,
+        FLAT,
+    ),
+    "mish": Row(
+        Mish, lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))), mish_slope, FLAT
+    ),
     "softplus": Row(
         Softplus, lambda x: mpmath.log1p(mpmath.exp(-abs(x))) + max(x, 0), s, FLAT
     ),
@@ -190,10 +215,11 @@ def test_softmax_at_its_ends(backend, dtype):
 # Normalisations -----------------------------------------------------------------------------------
 
 NORMS = {
-    "batch-norm": (BatchNorm, 0),
+    "batch-norm": (BatchNorm, 0),  # and the axis of a batch that it goes over
     "layer-norm": (LayerNorm, 1),
     "rms-norm": (RMSNorm, 1),
     "group-norm": (lambda: GroupNorm(1), 1),
+    "instance-norm": (InstanceNorm, "positions"),
 }
 
 
@@ -224,6 +250,9 @@ def test_normalisations_at_their_ends(backend, name, dtype):
     delta[:, 0] = 1
 
     def turned(array):
+        """Rows of groups as a batch, and back."""
+        if axis == "positions":
+            return array[..., None] if array.ndim == 2 else array[..., 0]
         return array if axis else array.T
 
     with width(backend, dtype):

@@ -10,12 +10,13 @@ import pytest
 from tests.conftest import needs
 from tests.layers.table import LAYERS, OTHERWISE_IN_TRAINING, Ids, build, has_two_modes
 from xpnn.backends import get_backend
-from xpnn.layers import Recompute
+from xpnn.layers import InstanceNorm, Recompute
 from xpnn.layers.sliding.convolution import KernelLayer
 
 pytestmark = pytest.mark.fault("long sums of narrow numbers")
 
 NUMBERS = 400_000  # of all inputs; of each channel there are a quarter at least
+LARGER = {InstanceNorm: 4}  # what is added up, of both signs there, than the sum that is left
 
 
 def kinds_with_parameters():
@@ -61,10 +62,11 @@ def assert_as_many_times_those_of_one(backend, make, input_shape):
         gradients(network, np.repeat(one, n, axis=0), np.repeat(delta, n, axis=0))
         for n in (1, samples)
     ]
+    larger = LARGER.get(type(network.layers[0]), 1)
     for name, wanted in grads[0].items():
         scale = np.max(np.abs(wanted))
         np.testing.assert_allclose(
-            grads[1][name] / samples, wanted, rtol=0, atol=3e-5 * scale, err_msg=name
+            grads[1][name] / samples, wanted, rtol=0, atol=3e-5 * scale * larger, err_msg=name
         )
 
 

@@ -5,7 +5,17 @@ import pytest
 
 from tests.conftest import needs
 from tests.layers.oracles import assert_close, jax_passes, passes, randomized, torch_passes
-from xpnn import BatchNorm, Dense, GroupNorm, LayerNorm, Network, ReLU, RMSNorm, Trainer
+from xpnn import (
+    BatchNorm,
+    Dense,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Network,
+    ReLU,
+    RMSNorm,
+    Trainer,
+)
 from xpnn.errors import GradientError, ShapeError
 from xpnn.losses import mean_squared_error
 from xpnn.optimizers import SGD
@@ -40,6 +50,13 @@ PAIRS = [  # ours, the input shape, torch's, and whether torch's has the feature
     pytest.param(lambda: GroupNorm(2), (6,), lambda nn: nn.GroupNorm(2, 6), True, id="group"),
     pytest.param(
         lambda: GroupNorm(3), (4, 3, 6), lambda nn: nn.GroupNorm(3, 6), True, id="group-images"
+    ),
+    pytest.param(
+        lambda: InstanceNorm(epsilon=1e-3),
+        (4, 3, 5),
+        lambda nn: nn.InstanceNorm2d(5, affine=True, eps=1e-3),
+        True,
+        id="instance",
     ),
     pytest.param(
         lambda: GroupNorm(4),
@@ -248,6 +265,9 @@ def test_bad_arguments_are_explained():
         Network([GroupNorm(4)], (2, 6))
     with pytest.raises(ShapeError, match="wants inputs of shape"):
         Network([LayerNorm()], ())
+    for shape in ((), (4,), (1, 4)):
+        with pytest.raises(ShapeError, match=r"goes over the positions of a sample.*BatchNorm or"):
+            Network([InstanceNorm()], shape)
     with pytest.raises(ValueError, match="at least one group, got groups=0"):
         GroupNorm(0)
     with pytest.raises(ValueError, match=r"momentum in \(0, 1\], got momentum=0"):

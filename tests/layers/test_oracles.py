@@ -6,16 +6,24 @@ import pytest
 from tests.conftest import needs
 from tests.layers.oracles import passes
 from tests.layers.table import BATCH, Ids, build, draw, each_layer, run
+from xpnn.initializers import normal
 from xpnn.layers import (
     ELU,
     GELU,
+    GLU,
     SELU,
     Dense,
     Flatten,
+    HardSwish,
     Identity,
     LeakyReLU,
+    Maxout,
+    Mish,
     Parallel,
+    Permute,
+    PReLU,
     ReLU,
+    Repeat,
     Reshape,
     Residual,
     Sequential,
@@ -23,6 +31,7 @@ from xpnn.layers import (
     SiLU,
     Softmax,
     Softplus,
+    SwiGLU,
     Tanh,
 )
 
@@ -30,6 +39,11 @@ from xpnn.layers import (
 def linear(nn, p, x, name=""):
     """torch.nn.Linear, whose weight is (outputs, inputs), with ours, which is (inputs, outputs)."""
     return nn.functional.linear(x, p[f"{name}weight"].T, p.get(f"{name}bias"))
+
+
+def swiglu(nn, p, x):
+    gate, value = x.chunk(2, dim=-1)
+    return nn.SiLU()(gate) * value
 
 
 def mlp(nn, p, x):
@@ -71,10 +85,35 @@ TORCH = [  # how to make the layer, its input shape, the same in torch given (nn
     pytest.param(
         lambda: LeakyReLU(0.3), (50,), lambda nn, p, x: nn.LeakyReLU(0.3)(x), id="leaky-relu-0.3"
     ),
+    pytest.param(
+        lambda: PReLU(slope_init=normal(1.0)),
+        (50,),
+        lambda nn, p, x: nn.functional.prelu(x, p["slope"]),
+        id="prelu",
+    ),
+    pytest.param(
+        lambda: PReLU(shared=True),
+        (4, 5),
+        lambda nn, p, x: nn.functional.prelu(x, p["slope"]),
+        id="prelu-shared",
+    ),
     pytest.param(ELU, (50,), lambda nn, p, x: nn.ELU()(x), id="elu"),
     pytest.param(lambda: ELU(0.5), (50,), lambda nn, p, x: nn.ELU(0.5)(x), id="elu-0.5"),
     pytest.param(SELU, (50,), lambda nn, p, x: nn.SELU()(x), id="selu"),
     pytest.param(SiLU, (50,), lambda nn, p, x: nn.SiLU()(x), id="silu"),
+    pytest.param(Mish, (50,), lambda nn, p, x: nn.Mish()(x), id="mish"),
+    pytest.param(HardSwish, (50,), lambda nn, p, x: nn.Hardswish()(x), id="hard-swish"),
+    pytest.param(GLU, (3, 50), lambda nn, p, x: nn.GLU()(x), id="glu"),
+    pytest.param(SwiGLU, (3, 50), swiglu, id="swiglu"),
+    pytest.param(
+        lambda: Maxout(4), (3, 12), lambda nn, p, x: x.unflatten(-1, (3, 4)).amax(-1), id="maxout"
+    ),
+    pytest.param(
+        lambda: Permute((3, 1, 2)), (2, 3, 4), lambda nn, p, x: x.permute(0, 3, 1, 2), id="permute"
+    ),
+    pytest.param(
+        lambda: Repeat(3), (2, 4), lambda nn, p, x: x[:, None].repeat(1, 3, 1, 1), id="repeat"
+    ),
     pytest.param(Softplus, (50,), lambda nn, p, x: nn.Softplus()(x), id="softplus"),
     pytest.param(GELU, (50,), lambda nn, p, x: nn.GELU()(x), id="gelu"),
     pytest.param(

@@ -46,13 +46,16 @@ def makes(name):
         "dropout": lambda: rate,
         "norm": lambda: st.just(LayerNorm),
         "shape": lambda: st.sampled_from([(4,), (2, -1), (-1,)]),
+        "axes": lambda: st.sampled_from([(1,), (2, 1), (3, 1, 2)]),
         "axis": lambda: st.sampled_from([0, -1]),
         "activation": lambda: st.sampled_from(["tanh", "relu", ReLU]),
         "approximate": lambda: st.sampled_from(["none", "tanh"]),
     }
     if name.endswith("_init"):
         return st.sampled_from([zeros, normal(1.0)])
-    if name.startswith(("use_", "return_", "count_")) or name in ("causal", "rotate", "reverse"):
+    if name.startswith(("use_", "return_", "count_")) or name in (
+        *("causal", "rotate", "reverse", "shared"),
+    ):
         return st.booleans()
     return known.get(name, lambda: st.sampled_from([1, 2, 4, 0.5]))()
 

@@ -5,8 +5,11 @@ from xpnn.layers.activations import (
     GELU,
     SELU,
     Activation,
+    HardSwish,
     Identity,
     LeakyReLU,
+    Mish,
+    PReLU,
     ReLU,
     Sigmoid,
     SiLU,
@@ -19,11 +22,12 @@ from xpnn.layers.containers import Container, Parallel, Residual, Sequential
 from xpnn.layers.dense import Dense
 from xpnn.layers.dropout import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
 from xpnn.layers.embedding import Embedding
-from xpnn.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from xpnn.layers.gated import GLU, Maxout, SwiGLU
+from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from xpnn.layers.recomputation import Recompute
 from xpnn.layers.registration import KINDS, register
 from xpnn.layers.regularization import L1, L2, MaxNorm
-from xpnn.layers.reshaping import Flatten, Reshape
+from xpnn.layers.reshaping import Flatten, Permute, Repeat, Reshape
 from xpnn.layers.sequence.attention import MultiHeadAttention
 from xpnn.layers.sequence.masking import Masked
 from xpnn.layers.sequence.positions import LearnedPositions, SinusoidalPositions
@@ -47,6 +51,7 @@ from xpnn.layers.tying import TiedDense
 __all__ = [
     "ELU",
     "GELU",
+    "GLU",
     "GRU",
     "L1",
     "L2",
@@ -74,7 +79,9 @@ __all__ = [
     "GlobalAveragePool",
     "GlobalMaxPool",
     "GroupNorm",
+    "HardSwish",
     "Identity",
+    "InstanceNorm",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -84,12 +91,17 @@ __all__ = [
     "MaxPool1D",
     "MaxPool2D",
     "MaxPool3D",
+    "Maxout",
+    "Mish",
     "MultiHeadAttention",
+    "PReLU",
     "Parallel",
+    "Permute",
     "RMSNorm",
     "ReLU",
     "Recompute",
     "Recurrent",
+    "Repeat",
     "Reshape",
     "Residual",
     "Sequential",
@@ -100,6 +112,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "SpatialDropout",
+    "SwiGLU",
     "Tanh",
     "TiedDense",
     "TransformerBlock",

@@ -10,10 +10,16 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.random import Generator
+
 from xpnn.errors import ShapeError
+from xpnn.initializers import Initializer, constant
 from xpnn.layers.base import ANY_NUMBER, Layer
-from xpnn.numerics import finite, sigmoid, softplus
+from xpnn.numerics import finite, sigmoid, softplus, widened
 from xpnn.typing import Array, Namespace, Range, Shape
+
+QUARTER = constant(0.25)
 
 
 class Activation(Layer):
@@ -128,6 +134,82 @@ class LeakyReLU(Activation):
         return f"LeakyReLU({self.negative_slope})"
 
 
+class PReLU(Layer):
+    """``LeakyReLU`` whose slope is learned, one for each feature (He et al., 2015, eq. 1, 8 and 9).
+
+    Forward, for inputs S of shape (batch, ..., features)::
+
+        Z = S where S > 0, else a S             a (features,), or (1,) if it is shared
+
+    Backward::
+
+        dL/dS = delta where S > 0, else a delta
+        dL/da = sum of delta min(S, 0) over all axes but the last, or over all if a is shared
+
+    Args:
+        shared: whether all features have one slope, as ``torch.nn.PReLU`` unless told otherwise.
+        slope_init: draws ``a``; 0.25 unless given, as in the paper.
+
+    >>> PReLU().output_shape((28, 28, 8))
+    (28, 28, 8)
+    """
+
+    fixed = ("shared", "slope_init")
+    gives = ANY_NUMBER
+
+    def __init__(self, shared: bool = False, *, slope_init: Initializer = QUARTER):
+        super().__init__()
+        self.shared, self.slope_init = shared, slope_init
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if not input_shape:
+            raise ShapeError(
+                f"{self!r} wants inputs of shape (..., features), got single numbers; give the "
+                f"network input_shape=(1,) and inputs of shape (batch, 1)"
+            )
+        return input_shape
+
+    def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
+        return {"slope": self.slope_init((1,) if self.shared else input_shape[-1:], rng)}
+
+    def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+        return {
+            "activate": elementwise(prelu_rule),
+            "pass_back": elementwise(prelu_slope),
+            "sum_below": self.backend.sums(below_rule, features=True),
+        }
+
+    def forward(self, S: Array, training: bool = False) -> Array:
+        self.cache["input"] = S
+        return self.fused["activate"](S, self.params["slope"])
+
+    def backward(self, delta: Array) -> Array:
+        xp, S, a = self.xp, self.cache["input"], self.params["slope"]
+        total = self.fused["sum_below"](S, delta)
+        if self.shared:
+            total = xp.sum(total, axis=-1, keepdims=True)
+        self.grads["slope"] = xp.astype(total, a.dtype, copy=False)
+        return self.fused["pass_back"](S, a, delta)
+
+    def __repr__(self) -> str:
+        return f"PReLU({'shared=True' if self.shared else ''})"
+
+
+def prelu_rule(xp: Namespace, S: Array, a: Array) -> Array:
+    """``S where S > 0, else a S``."""
+    return xp.where(S > 0, S, a * S)
+
+
+def prelu_slope(xp: Namespace, S: Array, a: Array, delta: Array) -> Array:
+    """``delta where S > 0, else a delta``."""
+    return xp.where(S > 0, delta, a * delta)
+
+
+def below_rule(xp: Namespace, S: Array, delta: Array) -> Array:
+    """``delta min(S, 0)``, in at least float32."""
+    return widened(delta, xp) * xp.minimum(widened(S, xp), 0.0)
+
+
 class ELU(Activation):
     """``Z = S where S > 0, else a (exp(S) - 1)`` (Clevert et al., 2016).
 
@@ -194,6 +276,58 @@ class SiLU(Activation):
     def slope(self, xp: Namespace, S: Array, delta: Array) -> Array:
         S, s = finite(S, xp), sigmoid(S, xp)
         return delta * s * (1.0 + S * (1.0 - s))
+
+
+class HardSwish(Activation):
+    """``Z = S min(max(S + 3, 0), 6) / 6``, SiLU out of straight pieces (Howard et al., 2019, 5.2).
+
+    ``dL/dS = 0 where S <= -3, delta where S >= 3, else delta (2 S + 3) / 6``.
+    """
+
+    reads = "input"
+    gives = ANY_NUMBER
+
+    def rule(self, xp: Namespace, S: Array) -> Array:
+        S = xp.maximum(S, -3.0)
+        return S * ((xp.minimum(S, 3.0) + 3.0) / 6.0)
+
+    def slope(self, xp: Namespace, S: Array, delta: Array) -> Array:
+        between = (2.0 * xp.minimum(xp.maximum(S, -3.0), 3.0) + 3.0) / 6.0
+        return delta * xp.where(S > -3, xp.where(S < 3, between, 1.0), 0.0)
+
+
+class Mish(Activation):
+    """``Z = S tanh(log(1 + exp(S)))`` (Misra, 2020).
+
+    With e = exp(S) and n = e (e + 2), tanh(log(1 + e)) is n / (n + 2), and so::
+
+        Z = S n / (n + 2)
+        dL/dS = delta (n / (n + 2) + 4 S e (1 + e) / (n + 2)^2)
+
+    Inside of e, S is cut to where n / (n + 2) is 0 or 1.
+    """
+
+    reads = "input"
+    gives = ANY_NUMBER
+
+    def rule(self, xp: Namespace, S: Array) -> Array:
+        _, _, n = _mish_powers(xp, S)
+        return xp.maximum(S, -MISH_END) * (n / (n + 2.0))
+
+    def slope(self, xp: Namespace, S: Array, delta: Array) -> Array:
+        S, e, n = _mish_powers(xp, S)
+        return delta * (n / (n + 2.0) + (4.0 * S / (n + 2.0)) * (e * (1.0 + e) / (n + 2.0)))
+
+
+MISH_END = 800.0  # below minus this, exp is 0 in float64
+
+
+def _mish_powers(xp: Namespace, S: Array) -> tuple[Array, Array, Array]:
+    """S, cut to where n / (n + 2) is 0 or 1, ``e = exp(S)``, and ``n = e (e + 2)``, finite."""
+    high = 5.3 if float(xp.finfo(S.dtype).max) < 1e5 else 20.0
+    S = xp.minimum(xp.maximum(S, -MISH_END), high)
+    e = xp.exp(S)
+    return S, e, e * (e + 2.0)
 
 
 class Softplus(Activation):

@@ -56,6 +56,10 @@ class Normalization(Layer):
         """
         return self.backend.means(rule, finish)
 
+    def swept(self, rule: Callable[..., Any] | None) -> Callable[..., Any]:
+        """The rule as a sweep, for ``means`` of a kind's own; what hands on its array for None."""
+        return (lambda x: x) if rule is None else self.backend.elementwise(rule)
+
     def centre(self, Z: Array, training: bool) -> tuple[Array, Array]:
         """Z - m and r, which is in at least float32."""
         centred = Z - self.fused["mean"](Z)
@@ -294,8 +298,7 @@ class GroupNorm(Normalization):
     """Each group of neighbouring features of a sample, over all positions (Wu and He, 2018).
 
     m and v are means over the positions (time, height, width) and over the features of a group.
-    With one group that is all of the sample; with one group a feature it is instance normalisation
-    (Ulyanov et al., 2016).
+    With one group that is all of the sample; with one group a feature it is ``InstanceNorm``.
 
     Args:
         groups: how many groups the features are cut into, all of one size.
@@ -323,7 +326,7 @@ class GroupNorm(Normalization):
         self, rule: Callable[..., Any] | None, finish: Callable[..., Any] | None = None
     ) -> Callable[..., Array]:
         xp, groups = self.xp, self.groups
-        one, finished = map(self._swept, (rule, finish))
+        one, finished = map(self.swept, (rule, finish))
 
         def averaged(*arrays: Array) -> Array:
             X = widened(one(*arrays), xp)
@@ -337,8 +340,46 @@ class GroupNorm(Normalization):
 
         return averaged
 
-    def _swept(self, rule: Callable[..., Any] | None) -> Callable[..., Any]:
-        return (lambda x: x) if rule is None else self.backend.elementwise(rule)
-
     def __repr__(self) -> str:
         return f"GroupNorm({self.groups})"
+
+
+class InstanceNorm(Normalization):
+    """Each feature of each sample over its positions (Ulyanov et al., 2016, eq. 4).
+
+    For inputs of shape (*positions, features), m and v are means over the positions (time, height,
+    width), in training and in prediction alike: what is left of an image is free of its contrast.
+    With its scale and shift it is ``torch.nn.InstanceNorm2d(features, affine=True)``.
+
+    Args:
+        epsilon: keeps the division finite where the variance is near zero.
+
+    >>> InstanceNorm().output_shape((28, 28, 8))
+    (28, 28, 8)
+    """
+
+    def __init__(self, *, epsilon: float = 1e-5):
+        super().__init__(epsilon)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if math.prod(input_shape[:-1]) < 2:
+            raise ShapeError(
+                f"{self!r} goes over the positions of a sample, (*positions, features), and inputs "
+                f"of shape {input_shape} have one, or none; normalise them by BatchNorm or "
+                f"LayerNorm"
+            )
+        return input_shape
+
+    def means(
+        self, rule: Callable[..., Any] | None, finish: Callable[..., Any] | None = None
+    ) -> Callable[..., Array]:
+        xp = self.xp
+        one, finished = map(self.swept, (rule, finish))
+
+        def averaged(*arrays: Array) -> Array:
+            X = widened(one(*arrays), xp)
+            for axis in range(1, X.ndim - 1):  # each by itself, which NumPy does faster
+                X = xp.mean(X, axis=axis, keepdims=True)
+            return finished(X)
+
+        return averaged

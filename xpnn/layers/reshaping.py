@@ -1,10 +1,11 @@
-"""Layers that change the shape and nothing else: their backward is the way back."""
+"""Layers that change the shape and nothing else, or say things again: backward is the way back."""
 
 import math
 from numbers import Integral
 
 from xpnn.errors import ShapeError
 from xpnn.layers.base import Layer
+from xpnn.numerics import sum_over
 from xpnn.typing import Array, Range, Shape
 
 
@@ -67,3 +68,93 @@ class Flatten(Reshape):
 
     def __repr__(self) -> str:
         return "Flatten()"
+
+
+class Permute(Layer):
+    """The axes of each sample in another order.
+
+    ``S = Z`` with its axes turned, and backward turns those of delta back. Axes are counted as in
+    the batch, whose own axis is 0 and stays, so those of a sample are 1, 2, ..., as in Keras.
+
+    Args:
+        axes: for each axis of the output, which one of the input it is.
+
+    >>> Permute((2, 1)).output_shape((20, 8))
+    (8, 20)
+    """
+
+    fixed = ("axes",)
+
+    def __init__(self, axes: tuple[int, ...]):
+        super().__init__()
+        if not isinstance(axes, tuple | list) or not all(isinstance(n, Integral) for n in axes):
+            raise TypeError(f"Permute wants axes to be a tuple of integers, got {axes!r}")
+        axes = tuple(map(int, axes))
+        if sorted(axes) != list(range(1, len(axes) + 1)):
+            raise ValueError(
+                f"Permute wants each axis of a sample once, as in (2, 1), counted from 1, as 0 is "
+                f"that of the batch, got axes={axes}"
+            )
+        self.axes = axes
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != len(self.axes):
+            raise ShapeError(
+                f"{self!r} puts {len(self.axes)} axes in order, got inputs of shape {input_shape}; "
+                f"name each of their axes once"
+            )
+        return tuple(input_shape[axis - 1] for axis in self.axes)
+
+    def output_range(self, input_range: Range | None) -> Range | None:
+        return input_range
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        return self.xp.permute_dims(Z, (0, *self.axes))
+
+    def backward(self, delta: Array) -> Array:
+        back = (self.axes.index(axis) + 1 for axis in range(1, len(self.axes) + 1))
+        return self.xp.permute_dims(delta, (0, *back))
+
+    def __repr__(self) -> str:
+        return f"Permute({self.axes})"
+
+
+class Repeat(Layer):
+    """Each sample several times, along a new axis in front of its own (Keras's RepeatVector).
+
+    Forward, for inputs Z of shape (batch, ...)::
+
+        S[n, t] = Z[n]              S (batch, times, ...)
+
+    Backward: ``dL/dZ[n] = sum_t delta[n, t]``. So the code of an encoder becomes the input of each
+    step of a decoder.
+
+    Args:
+        times: how many.
+
+    >>> Repeat(5).output_shape((8,))
+    (5, 8)
+    """
+
+    fixed = ("times",)
+
+    def __init__(self, times: int):
+        super().__init__()
+        if times < 1:
+            raise ValueError(f"Repeat needs times of at least 1, got times={times}")
+        self.times = times
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (self.times, *input_shape)
+
+    def output_range(self, input_range: Range | None) -> Range | None:
+        return input_range
+
+    def forward(self, Z: Array, training: bool = False) -> Array:
+        return self.xp.broadcast_to(Z[:, None, ...], (Z.shape[0], self.times, *Z.shape[1:]))
+
+    def backward(self, delta: Array) -> Array:
+        return sum_over(delta, self.xp, axis=1)
+
+    def __repr__(self) -> str:
+        return f"Repeat({self.times})"

@@ -5,6 +5,7 @@ import pytest
 
 from xpnn.errors import FileError, ShapeError, XpnnError
 from xpnn.layers import (
+    GLU,
     Conv2D,
     Dense,
     Embedding,
@@ -12,6 +13,7 @@ from xpnn.layers import (
     GroupNorm,
     Identity,
     Parallel,
+    Permute,
     Reshape,
     Residual,
     Sequential,
@@ -109,6 +111,14 @@ def folded_into_groups():
     return [Conv2D(2, 1), Flatten(), GroupNorm(2)]
 
 
+def folded_into_a_gate():
+    return [Conv2D(2, 1), Flatten(), GLU(), Dense(1)]
+
+
+def turned():
+    return [Conv2D(2, 1), Permute((2, 1, 3)), Flatten(), Dense(1)]
+
+
 def folded_and_unfolded():
     return [Conv2D(2, 1), Flatten(), Reshape((4, 2)), Dense(1)]
 
@@ -135,6 +145,8 @@ def summed_with_unfolded():
         (unfolded, (3,), "2.conv2d"),
         (folded_into_a_residual, (2, 2, 1), "2.residual"),
         (folded_into_groups, (2, 2, 1), "2.groupnorm"),
+        (folded_into_a_gate, (2, 2, 1), "2.glu"),
+        (turned, (2, 2, 1), "1.permute"),
         (folded_and_unfolded, (2, 2, 1), "2.reshape"),
         (folded_side_by_side, (2, 2, 1), "1.parallel"),
     ],

@@ -23,12 +23,14 @@ from xpnn.layers import (
     Flatten,
     GlobalAveragePool,
     GroupNorm,
+    InstanceNorm,
     LayerNorm,
     LearnedPositions,
     MaxPool1D,
     MaxPool2D,
     MaxPool3D,
     MultiHeadAttention,
+    PReLU,
     ReLU,
     Reshape,
     RMSNorm,
@@ -79,6 +81,17 @@ def cnn():
         *(Conv2D(6, (3, 2), groups=2), GroupNorm(3), Flatten(), ReLU(), BatchNorm(), Dense(5)),
     ]
     return ours, (8, 6, 2), theirs, images_in, None
+
+
+def styled():
+    from torch import nn
+
+    theirs = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.PReLU(4), nn.Flatten(),
+        nn.PReLU(48), nn.PReLU(), nn.Linear(48, 5),
+    )  # fmt: skip
+    ours = [Conv2D(4, 3), InstanceNorm(), PReLU(), Flatten(), PReLU(), PReLU(shared=True), Dense(5)]
+    return ours, (6, 5, 2), theirs, images_in, None
 
 
 def decoder():
@@ -233,7 +246,7 @@ def nested():
 
 
 PAIRS = [
-    *(mlp, cnn, decoder, signal, volumes, pooled, lstm, stacked, bidirectional, rnn),
+    *(mlp, cnn, styled, decoder, signal, volumes, pooled, lstm, stacked, bidirectional, rnn),
     *(transformer, block_norm_last, attention, nested),
 ]
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.__name__)

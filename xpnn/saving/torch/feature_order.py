@@ -11,13 +11,17 @@ from xpnn.layers import (
     Dense,
     Layer,
     LayerNorm,
+    Maxout,
     Parallel,
+    Permute,
+    PReLU,
     Reshape,
     Residual,
     RMSNorm,
     Sequential,
     TransformerBlock,
 )
+from xpnn.layers.gated import Gated
 from xpnn.layers.sliding.convolution import KernelLayer
 from xpnn.layers.sliding.pooling import GlobalPooling, Pooling
 
@@ -56,12 +60,18 @@ class Flow:
             self.channels_first, self.order, self.unfolded = True, None, False
         elif isinstance(layer, GlobalPooling):
             self.channels_first, self.unfolded = False, False
+        elif self.order is not None and isinstance(layer, Gated | Maxout):
+            raise _unclear(name, "joins features of what a Flatten made of images")
+        elif self.channels_first and isinstance(layer, Permute):
+            raise _unclear(name, "turns images")
         elif self.order is not None and layer.params:
             self._through_flat(layer, name)
         self.learned = self.learned or any(one.params for _, one in layer.walk())
 
     def _through_flat(self, layer: Layer, name: str) -> None:
-        if not isinstance(layer, Dense | BatchNorm | LayerNorm | RMSNorm):
+        if isinstance(layer, PReLU) and layer.shared:  # a single number
+            return
+        if not isinstance(layer, Dense | BatchNorm | LayerNorm | RMSNorm | PReLU):
             raise _unclear(name, "reads what a Flatten made of images")
         assert self.order is not None
         self.found[name] = self.order
