@@ -13,6 +13,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--shuffle", type=int, metavar="SEED", help="run files, and tests in them, in another order"
     )
+    parser.addoption("--passed-to", metavar="FILE", help="write down which tests pass")
+    parser.addoption("--passed-in", metavar="FILE", help="leave out those that passed there")
     parser.addoption(
         "--networks", type=int, metavar="N", help="random networks to compare with PyTorch's"
     )

@@ -3,15 +3,18 @@
 ``XPNN_TEST_BACKENDS`` lists them, for example ``numpy,torch,jax,array-api-strict:device1,cupy``.
 One that is asked for and does not work here is an error, never a silent skip.
 
-``XPNN_TESTED_BACKENDS`` lists those whose rows another run, on the same machine, has covered: they
-stay asked for, as the other side of a comparison, but are no longer gone through one by one.
+``--passed-to FILE`` writes down which tests pass, and ``--passed-in FILE`` leaves these out in a
+later run on the same machine: backends that were tested stay asked for, as the other side of a
+comparison, but are no longer gone through one by one.
 
 A test that runs on a backend, or that ``needs`` its library, is marked with the library's name, so
 that ``-m jax`` and ``-m "cupy and not slow"`` choose by what a test does, not by how it is called.
 """
 
+import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +26,6 @@ SPECS = os.environ.get("XPNN_TEST_BACKENDS", "numpy,array-api-strict:device1").s
 if any(spec.startswith(("jax:gpu", "jax:cuda")) for spec in SPECS):
     # JAX rounds the factors of products to TF32 on a GPU; other libraries have to be asked to.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-TESTED = set(filter(None, os.environ.get("XPNN_TESTED_BACKENDS", "").split(",")))
 
 
 @pytest.fixture(params=SPECS)
@@ -35,7 +37,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark it with the libraries that it runs on or needs; skip it if one is not asked for."""
     needed = _needed(item)
-    for library in {*_params(item), *needed} & {*BACKENDS}:
+    for library in {*map(_library, _params(item)), *needed} & {*BACKENDS}:
         item.add_marker(library.replace("-", "_"))
     missing = [library for library in needed if library not in map(_library, SPECS)]
     if missing:
@@ -43,26 +45,52 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Xdist's workers report to the process that started them, which writes."""
+    path = config.getoption("--passed-to")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Passed(Path(path)))
+
+
+class Passed:
+    """Writes down which tests of a run pass, and which backends it asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.names: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self.names.append(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        self.path.write_text(json.dumps({"backends": SPECS, "passed": self.names}))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what an earlier run has seen with the same backends."""
-    again = [item for item in items if _was_tested(item)]
-    if again:
-        config.hook.pytest_deselected(items=again)
-        items[:] = [item for item in items if not _was_tested(item)]
+    """Leave out what has passed in an earlier run and looks at nothing else in this one."""
+    path = config.getoption("--passed-in")
+    if path is None:
+        return
+    earlier = json.loads(Path(path).read_text())
+    passed, known = {*earlier["passed"]}, {*earlier["backends"]}
+    new = {*SPECS} - known
+    new |= {*map(_library, new)} - {*map(_library, known)}  # "torch" where "torch:cuda" is new
+    again = {one for one in items if one.nodeid in passed and not _looks_at(new, one)}
+    config.hook.pytest_deselected(items=again)
+    items[:] = [item for item in items if item not in again]
 
 
-def _was_tested(item: pytest.Item) -> bool:
-    """Whether it looks at nothing but tested backends: one that needs a library was skipped."""
-    is_on = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
-    if is_on not in TESTED or _needed(item) or item.get_closest_marker("skipif"):
-        return False
-    return not {*_params(item)} & {_library(spec) for spec in SPECS if spec not in TESTED}
+def _looks_at(new: set[str], item: pytest.Item) -> bool:
+    """Whether what it finds may depend on backends, or their libraries, that are new."""
+    by_name = {*_params(item), *map(_library, _params(item))} & new
+    return bool(by_name) or item.get_closest_marker("by_what_is_installed") is not None
 
 
 def _params(item: pytest.Item) -> list[str]:
-    """The libraries among the values of its parameters, which may be specs of backends."""
+    """The values of its parameters that may be specs of backends."""
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return [_library(value) for value in values if isinstance(value, str)]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _needed(item: pytest.Item) -> list[str]:

@@ -42,6 +42,7 @@ def test_a_backend_that_does_not_work_is_explained_and_fails(tmp_path, capsys):
     assert kept.exists()
 
 
+@pytest.mark.by_what_is_installed
 def test_doctor_reports_on_every_library(capsys):
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()

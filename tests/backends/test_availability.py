@@ -15,7 +15,7 @@ from xpnn.backends.cupy.backend import CupyBackend
 from xpnn.backends.torch.backend import TorchBackend
 from xpnn.errors import BackendUnavailable
 
-pytestmark = pytest.mark.width
+pytestmark = [pytest.mark.width, pytest.mark.by_what_is_installed]
 
 
 def driver(init=0, count=1, answer=0):

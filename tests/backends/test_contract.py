@@ -258,6 +258,7 @@ def test_backend_of_finds_the_way_back(backend):
     assert (found.name, found.device) == (backend.name, backend.device)
 
 
+@pytest.mark.by_what_is_installed
 def test_every_library_that_is_asked_for_is_here():
     for spec in SPECS:
         library = backend_class(spec.partition(":")[0]).library

@@ -11,6 +11,8 @@ from xpnn.backends import Backend, get_backend
 from xpnn.layers import Dense, Dropout, ReLU
 from xpnn.network import Network
 
+pytestmark = pytest.mark.by_what_is_installed
+
 # What is imported ---------------------------------------------------------------------------------
 
 HEAVY = "torch", "jax", "cupy", "matplotlib", "scipy", "array_api_strict"

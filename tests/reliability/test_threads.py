@@ -85,6 +85,7 @@ def test_two_networks_at_once(backend, makers):
 
 
 @pytest.mark.fault("two networks in two threads")
+@pytest.mark.by_what_is_installed
 @pytest.mark.skipif(len(SPECS) < 2, reason="two backends are wanted")
 def test_two_backends_at_once():
     specs = SPECS[:2]

@@ -239,6 +239,7 @@ def test_an_iterable_of_the_devices_own_arrays(backend):
     assert_same(results(backend, own, batch_size=None), wanted)
 
 
+@pytest.mark.by_what_is_installed
 def test_an_iterable_of_other_libraries_arrays(backend):
     wanted = results(backend, X, Y, shuffle=False)
     for spec in SPECS:
