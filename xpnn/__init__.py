@@ -101,6 +101,11 @@ from xpnn.layers import (
     TiedDense,
     TransformerBlock,
     register,
+    AdaptiveAveragePool,
+    Cropping,
+    PixelShuffle,
+    UpSampling,
+    ZeroPadding,
 )
 from xpnn.losses import (
     binary_cross_entropy,
@@ -191,6 +196,11 @@ __all__ = [
     "LSTM",
     "SELU",
     "Activation",
+    "AdaptiveAveragePool",
+    "Cropping",
+    "PixelShuffle",
+    "UpSampling",
+    "ZeroPadding",
     "AlphaDropout",
     "AveragePool1D",
     "AveragePool2D",

@@ -108,6 +108,7 @@ class Draw:
             f"Conv1D({units}, {size}, {self.kernel(shape, 1)})",
             f"ConvTranspose1D({units}, {size}, {self.kernel(shape, 1)})",
             f"MaxPool1D({size}, {self.window(size, 1)})",
+            self.resizing(1),
             f"AveragePool1D({size}, {self.window(size, 1)}, count_padding={self.flag()})",
             self.one_of("LearnedPositions()", f"LearnedPositions({time + 1})"),
             self.one_of("SinusoidalPositions()", "SinusoidalPositions(base=100.0)"),
@@ -126,6 +127,7 @@ class Draw:
             f"Conv2D({filters}, {size}, {self.kernel(shape, 2)})",
             f"ConvTranspose2D({filters}, {size}, {self.kernel(shape, 2)}{more})",
             f"MaxPool2D({size}, {self.window(size, 2)})",
+            self.resizing(2),
             f"AveragePool2D({size}, {self.window(size, 2)}, count_padding={self.flag()})",
             self.one_of("Flatten()", f"Reshape({flat})", "SpatialDropout(0.0)"),
             self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
@@ -138,11 +140,26 @@ class Draw:
             f"Conv3D({filters}, {size}, {self.kernel(shape, 3)})",
             f"ConvTranspose3D({filters}, {size}, {self.kernel(shape, 3)})",
             f"MaxPool3D({size}, {self.window(size, 3)})",
+            self.resizing(3),
             f"AveragePool3D({size}, {self.window(size, 3)}, count_padding={self.flag()})",
             self.one_of(
                 "Flatten()", f"Reshape({(*shape[:-3], -1, shape[-1])})", "SpatialDropout(0.0)"
             ),
             self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
+        )
+
+    def resizing(self, axes):
+        def each(most):
+            return self.one_of(self.few(1, most), tuple(self.few(1, most) for _ in range(axes)))
+
+        sides = self.one_of(1, tuple((self.few(0, 1), self.few(0, 2)) for _ in range(axes)))
+        mode = self.one_of("nearest", "linear")
+        return self.one_of(
+            f"ZeroPadding({sides})",
+            f"Cropping({sides})",
+            f"UpSampling({each(3)}, mode={mode!r})",
+            f"PixelShuffle({each(2)})",
+            f"AdaptiveAveragePool({each(3)})",
         )
 
     def kernel(self, shape, axes):

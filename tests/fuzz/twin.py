@@ -291,6 +291,41 @@ def global_max(twin, name, layer, Z, mask):
     return Z.flatten(1, -2).max(1).values
 
 
+# Resizing -----------------------------------------------------------------------------------------
+
+
+def each_axis(option, axes):
+    return option if isinstance(option, tuple) else (option,) * axes
+
+
+def framed(sign):
+    def run(twin, name, layer, Z, mask):
+        pairs = [each_axis(side, 2) for side in each_axis(layer.sides, Z.ndim - 2)]
+        return f.pad(Z, [0, 0, *(sign * n for pair in reversed(pairs) for n in pair)])
+
+    return run
+
+
+def up_sampled(twin, name, layer, Z, mask):
+    axes, linear = Z.ndim - 2, ("linear", "bilinear", "trilinear")
+    mode = linear[axes - 1] if layer.mode == "linear" else "nearest"
+    factor = [float(n) for n in each_axis(layer.factor, axes)]
+    return f.interpolate(Z.movedim(-1, 1), scale_factor=factor, mode=mode).movedim(1, -1)
+
+
+def shuffled(twin, name, layer, Z, mask):
+    """One axis after another, the last one first: its factor counts fastest."""
+    factors = each_axis(layer.factor, Z.ndim - 2)
+    for axis in reversed(range(len(factors))):
+        Z = Z.unflatten(-1, (-1, factors[axis])).movedim(-1, axis + 2).flatten(axis + 1, axis + 2)
+    return Z
+
+
+def adaptive(twin, name, layer, Z, mask):
+    run = getattr(f, f"adaptive_avg_pool{Z.ndim - 2}d")
+    return run(Z.movedim(-1, 1), each_axis(layer.size, Z.ndim - 2)).movedim(1, -1)
+
+
 # Norms --------------------------------------------------------------------------------------------
 
 
@@ -443,6 +478,11 @@ RULES = {
     kinds.AveragePool3D: average_pool,
     kinds.GlobalAveragePool: global_average,
     kinds.GlobalMaxPool: global_max,
+    kinds.ZeroPadding: framed(1),
+    kinds.Cropping: framed(-1),
+    kinds.UpSampling: up_sampled,
+    kinds.PixelShuffle: shuffled,
+    kinds.AdaptiveAveragePool: adaptive,
     kinds.BatchNorm: batch_norm,
     kinds.LayerNorm: layer_norm,
     kinds.RMSNorm: rms_norm,

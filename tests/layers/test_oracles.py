@@ -12,6 +12,8 @@ from xpnn.layers import (
     GELU,
     GLU,
     SELU,
+    AdaptiveAveragePool,
+    Cropping,
     Dense,
     Flatten,
     HardSwish,
@@ -21,6 +23,7 @@ from xpnn.layers import (
     Mish,
     Parallel,
     Permute,
+    PixelShuffle,
     PReLU,
     ReLU,
     Repeat,
@@ -33,6 +36,8 @@ from xpnn.layers import (
     Softplus,
     SwiGLU,
     Tanh,
+    UpSampling,
+    ZeroPadding,
 )
 
 
@@ -66,6 +71,60 @@ def branches(nn, p, x):
 
 def summed(nn, p, x):
     return linear(nn, p, x, "0.dense.") + nn.SiLU()(linear(nn, p, x, "1.sequential.0.dense."))
+
+
+def on_images(make):
+    """A module of torch, which has channels first."""
+    return lambda nn, p, x: make(nn)(x.movedim(-1, 1)).movedim(1, -1)
+
+
+def resized(make, lengths, theirs, name):
+    return pytest.param(make, (*lengths, 4), on_images(theirs), id=name)
+
+
+RESIZED = [
+    resized(lambda: ZeroPadding(2), (3, 4), lambda nn: nn.ZeroPad2d(2), "zero-padding"),
+    resized(lambda: ZeroPadding(((1, 3),)), (5,), lambda nn: nn.ZeroPad1d((1, 3)), "zeros-1d"),
+    resized(
+        lambda: Cropping((1, (0, 2))), (5, 4), lambda nn: nn.ZeroPad2d((0, -2, -1, -1)), "crop"
+    ),
+    resized(lambda: UpSampling(3), (5,), lambda nn: nn.Upsample(scale_factor=3), "nearest-1d"),
+    resized(
+        lambda: UpSampling((2, 1, 3)),
+        (2, 3, 2),
+        lambda nn: nn.Upsample(scale_factor=(2, 1, 3)),
+        "nearest-3d",
+    ),
+    *(
+        resized(
+            lambda f=factor: UpSampling(f, mode="linear"),
+            lengths,
+            lambda nn, f=factor, m=mode: nn.Upsample(scale_factor=f, mode=m),
+            mode,
+        )
+        for factor, lengths, mode in (
+            (4, (5,), "linear"),
+            ((3, 2), (4, 1), "bilinear"),
+            ((1, 2, 3), (2, 3, 2), "trilinear"),
+        )
+    ),
+    resized(
+        lambda: AdaptiveAveragePool(3), (7,), lambda nn: nn.AdaptiveAvgPool1d(3), "adaptive-1d"
+    ),
+    resized(
+        lambda: AdaptiveAveragePool((2, 5)),
+        (6, 3),
+        lambda nn: nn.AdaptiveAvgPool2d((2, 5)),
+        "adaptive-2d",
+    ),
+    resized(
+        lambda: AdaptiveAveragePool((1, 2, 3)),
+        (4, 3, 5),
+        lambda nn: nn.AdaptiveAvgPool3d((1, 2, 3)),
+        "adaptive-3d",
+    ),
+    resized(lambda: PixelShuffle(2), (3, 5), lambda nn: nn.PixelShuffle(2), "pixel-shuffle"),
+]
 
 
 TORCH = [  # how to make the layer, its input shape, the same in torch given (nn, parameters, x)
@@ -133,6 +192,7 @@ TORCH = [  # how to make the layer, its input shape, the same in torch given (nn
         summed,
         id="parallel-sum",
     ),
+    *RESIZED,
 ]
 
 

@@ -45,6 +45,13 @@ from xpnn.layers.sliding.pooling import (
     MaxPool2D,
     MaxPool3D,
 )
+from xpnn.layers.sliding.resizing import (
+    AdaptiveAveragePool,
+    Cropping,
+    PixelShuffle,
+    UpSampling,
+    ZeroPadding,
+)
 from xpnn.layers.sliding.transposed import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
 from xpnn.layers.tying import TiedDense
 
@@ -58,6 +65,7 @@ __all__ = [
     "LSTM",
     "SELU",
     "Activation",
+    "AdaptiveAveragePool",
     "AlphaDropout",
     "AveragePool1D",
     "AveragePool2D",
@@ -71,6 +79,7 @@ __all__ = [
     "ConvTranspose1D",
     "ConvTranspose2D",
     "ConvTranspose3D",
+    "Cropping",
     "Dense",
     "Dropout",
     "Embedding",
@@ -97,6 +106,7 @@ __all__ = [
     "PReLU",
     "Parallel",
     "Permute",
+    "PixelShuffle",
     "RMSNorm",
     "ReLU",
     "Recompute",
@@ -116,6 +126,8 @@ __all__ = [
     "Tanh",
     "TiedDense",
     "TransformerBlock",
+    "UpSampling",
+    "ZeroPadding",
     "register",
 ]
 

@@ -9,6 +9,7 @@ from xpnn.layers import (
     GELU,
     GRU,
     LSTM,
+    AdaptiveAveragePool,
     BatchNorm,
     Bidirectional,
     Conv1D,
@@ -30,6 +31,7 @@ from xpnn.layers import (
     MaxPool2D,
     MaxPool3D,
     MultiHeadAttention,
+    PixelShuffle,
     PReLU,
     ReLU,
     Reshape,
@@ -39,6 +41,8 @@ from xpnn.layers import (
     Tanh,
     TiedDense,
     TransformerBlock,
+    UpSampling,
+    ZeroPadding,
 )
 from xpnn.saving import load_torch_weights, save_torch_weights
 
@@ -145,6 +149,20 @@ def pooled():
     )
 
 
+def resized():
+    from torch import nn
+
+    theirs = nn.Sequential(
+        nn.Conv2d(2, 8, 1), nn.PixelShuffle(2), nn.ZeroPad2d(1), nn.Upsample(scale_factor=2),
+        nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(18, 2),
+    )  # fmt: skip
+    ours = [
+        *(Conv2D(8, 1), PixelShuffle(2), ZeroPadding(1), UpSampling(2)),
+        *(AdaptiveAveragePool(3), Flatten(), Dense(2)),
+    ]
+    return ours, (3, 2, 2), theirs, images_in, None
+
+
 def recurrent(kind, ours, **options):
     import torch
     from torch import nn
@@ -246,7 +264,8 @@ def nested():
 
 
 PAIRS = [
-    *(mlp, cnn, styled, decoder, signal, volumes, pooled, lstm, stacked, bidirectional, rnn),
+    *(mlp, cnn, styled, decoder, signal, volumes, resized, pooled),
+    *(lstm, stacked, bidirectional, rnn),
     *(transformer, block_norm_last, attention, nested),
 ]
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.__name__)

@@ -1,1 +1,1 @@
-"""Layers that slide a window over positions: convolution and pooling, on one to three axes."""
+"""Layers of images: convolution and pooling, which slide a window over positions, and resizing."""

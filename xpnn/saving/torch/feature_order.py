@@ -24,6 +24,7 @@ from xpnn.layers import (
 from xpnn.layers.gated import Gated
 from xpnn.layers.sliding.convolution import KernelLayer
 from xpnn.layers.sliding.pooling import GlobalPooling, Pooling
+from xpnn.layers.sliding.resizing import Resizing
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Flow:
                 self.through(inside, f"{name}.{key}" if name else key)
         elif isinstance(layer, Reshape):
             self._through_reshape(layer, name)
-        elif isinstance(layer, KernelLayer | Pooling):
+        elif isinstance(layer, KernelLayer | Pooling | Resizing):
             if self.unfolded and layer.input_shape and layer.input_shape[-1] > 1:
                 raise _unclear(name, "turns features that were learned into channels of images")
             self.channels_first, self.order, self.unfolded = True, None, False
