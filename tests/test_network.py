@@ -253,10 +253,15 @@ def test_input_shape_may_be_written_in_many_ways(shape):
     assert Network([Dense(3)], shape).input_shape == (4,)
 
 
-@pytest.mark.parametrize("shape", [0, (4, 0), (-1,), (2.5,), ("4",), 2.5, None, np.array(4)])
+@pytest.mark.parametrize("shape", [0, (4, 0), (-1,), (2.5,), ("4",), 2.5, np.array(4)])
 def test_input_shapes_that_are_none(shape):
     with pytest.raises(ValueError, match="positive integers without the batch axis"):
         Network([Dense(3)], shape)
+
+
+def test_layers_without_an_input_shape():
+    with pytest.raises(TypeError, match="a Network of layers wants input_shape"):
+        Network([Dense(3)])
 
 
 def test_dtypes_are_those_of_floats():

@@ -6,7 +6,7 @@ import inspect
 import math
 import operator
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -285,6 +285,38 @@ def check_integers(x: Array, xp: Namespace) -> None:
             f"wanted integers, such as the ids that an Embedding looks up, got {x.dtype}",
             change=Change("x", dtype="int64"),
         )
+
+
+def in_order(given: Any, names: Sequence[str], what: str) -> tuple[Any, ...]:
+    """What was given for several things, in their order: one after another, or by name.
+
+    Where there is one thing only, all but a dict is given for it.
+
+    Args:
+        names: of the things.
+        what: was given, for errors.
+
+    Raises:
+        DataError: there are more or fewer, or other names.
+
+    >>> in_order({"b": 2, "a": 1}, ["a", "b"], "x"), in_order([1, 2], ["a"], "x")
+    ((1, 2), ([1, 2],))
+    """
+    if isinstance(given, Mapping):
+        if set(given) != set(names):
+            raise DataError(
+                f"wanted {what} by the names {', '.join(names)}, got {', '.join(map(str, given))}"
+            )
+        return tuple(given[name] for name in names)
+    if len(names) == 1:
+        return (given,)
+    if not isinstance(given, tuple | list) or len(given) != len(names):
+        came = f"{len(given)}" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
+        raise DataError(
+            f"wanted {what} to be a tuple of {len(names)}, or a dict, for {', '.join(names)}, got "
+            f"{came}"
+        )
+    return tuple(given)
 
 
 def same_length(**arrays: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError, XpnnError
-from xpnn.layers import Layer, Sequential
+from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.regularization import Rules, is_regularized
 from xpnn.layers.tying import joined
 from xpnn.moving import copied_like
@@ -23,8 +23,8 @@ class NamedValues:
     """The part of a network that knows its parameters and its state by name."""
 
     backend: Backend
-    root: Sequential
-    input_shape: Shape
+    root: Sequential | Graph
+    input_shape: Any
     dtype: str
     seed: int
     _ties: dict[str, str]

@@ -2,20 +2,21 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
-from xpnn.arguments import FixedAttributes, as_seed, check_input_shape, checked
+from xpnn.arguments import FixedAttributes, as_seed, check_input_shape, checked, in_order
 from xpnn.backends import Backend, get_backend
 from xpnn.backends.advice import reword
 from xpnn.backends.portable.staging import is_mapped
 from xpnn.errors import AssignmentError, XpnnError
 from xpnn.initializers import zeros_for
-from xpnn.layers import Container, Layer, Sequential
+from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.containers import check_places
 from xpnn.layers.embedding import as_ids
+from xpnn.layers.nodes import Kind, is_several
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
 from xpnn.losses.outputs import link_of, outputs_for
@@ -24,7 +25,8 @@ from xpnn.named_values import NamedValues
 from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.training_lock import TrainingLock
-from xpnn.typing import Array, Shape
+from xpnn.trees import as_tuple, one_or_tuple, tree_map
+from xpnn.typing import Array, Arrays, Shape, Shapes
 
 BOUND = {
     "root", "backend", "all_layers", "_leaves", "_inspected", "_ties", "param_refs", "state_refs",
@@ -37,32 +39,48 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 class Network(NamedValues, FixedAttributes):
-    """Layers, one after another, with their arrays on one backend.
+    """Layers, one after another or as a graph, with their arrays on one backend.
 
     The backend belongs to the network and never to the process: two networks on two backends live
     side by side.
 
     Args:
-        layers: in the order in which data flows.
-        input_shape: of one sample, without the batch axis: (64,) or (28, 28, 1).
+        layers: in the order in which data flows; or a ``Graph``, in place of inputs and outputs.
+        input_shape: of one sample, without the batch axis: (64,) or (28, 28, 1). A graph knows it.
         backend: "numpy", "cupy", "torch", "jax", ... with an optional device after a colon, or a
             Backend; see ``get_backend``.
         seed: of the starting weights and of dropout's masks; one seed means the same of both on
             every backend.
         dtype: of parameters and of all that is computed from them.
+        inputs, outputs: of a graph, in place of layers: nodes, of which those of ``Input`` are the
+            inputs. One node, or a list or dict of several; then arrays come and go as tuples, or as
+            dicts by name.
 
     Raises:
         ShapeError: the layers do not fit each other; the message names the layer.
-        ValueError: a rule of ``regularize`` acts on nothing.
+        ValueError: a rule of ``regularize`` acts on nothing; a graph is not connected, or names a
+            node twice.
         BackendUnavailable: the backend does not work here.
 
     >>> from xpnn import Dense, Network, ReLU
     >>> net = Network([Dense(64), ReLU(), Dense(10)], input_shape=(64,))
     >>> sorted(net.params)
     ['0.dense.bias', '0.dense.weight', '2.dense.bias', '2.dense.weight']
+
+    A graph of two inputs:
+
+    >>> from xpnn import Concatenate, Input
+    >>> size, color = Input((2,), name="size"), Input((3,), name="color")
+    >>> hidden = ReLU()(Dense(8)(Concatenate()(size, color)))
+    >>> net = Network(inputs=[size, color], outputs=Dense(1)(hidden))
+    >>> net.predict({"size": [[0.0, 1.0]], "color": [[1.0, 0.0, 0.0]]}).shape
+    (1, 1)
     """
 
-    fixed = ("layers", "root", "input_shape", "output_shape", "backend", "seed", "dtype")
+    fixed = (
+        *("layers", "root", "inputs", "outputs", "input_shape", "output_shape", "backend", "seed"),
+        "dtype",
+    )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "trainable":
@@ -75,18 +93,20 @@ class Network(NamedValues, FixedAttributes):
     @checked
     def __init__(
         self,
-        layers: Sequence[Layer],
-        input_shape: Shape,
+        layers: Sequence[Layer] | Graph | None = None,
+        input_shape: Shape | None = None,
         backend: str | Backend = "numpy",
         *,
+        inputs: Any = None,
+        outputs: Any = None,
         seed: int = 0,
         dtype: str = "float32",
     ):
         if not isinstance(dtype, str) or dtype not in FLOATS:
             raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
-        self.input_shape, self.dtype = _as_shape(input_shape), dtype
-        self.seed = as_seed(seed)
-        self._build(Sequential(layers), backend)
+        root, self.input_shape = _root(layers, input_shape, inputs, outputs)
+        self.dtype, self.seed = dtype, as_seed(seed)
+        self._build(root, backend)
         layers_of: dict[Penalty | Constraint, list[Layer]] = {}
         for layer in self.all_layers:
             for rule in layer.regularizers:
@@ -94,7 +114,7 @@ class Network(NamedValues, FixedAttributes):
         for rule, regularized in layers_of.items():
             check_reach([rule], regularized)
 
-    def _build(self, root: Sequential, backend: str | Backend) -> None:
+    def _build(self, root: Sequential | Graph, backend: str | Backend) -> None:
         check_places(root)
         root.output_shape(self.input_shape)  # layers that do not fit fail before a library's import
         self.backend, self.root, self._lock = get_backend(backend), root, TrainingLock()
@@ -104,7 +124,7 @@ class Network(NamedValues, FixedAttributes):
         )
         self._ties = ties(root)
 
-    def _build_again(self, root: Sequential, backend: str | Backend) -> None:
+    def _build_again(self, root: Sequential | Graph, backend: str | Backend) -> None:
         """Build a copy of layers that were built before: the seeds of their masks stay."""
         seeds = [layer.seed for _, layer in root.walk()]
         self._build(root, backend)
@@ -192,25 +212,56 @@ class Network(NamedValues, FixedAttributes):
 
     # Running it ---------------------------------------------------------------------------------
 
-    def asarray(self, x: Any) -> Array:
+    @property
+    def inputs(self) -> tuple[tuple[Shape, Kind, str], ...]:
+        """The shape of each input, whether it takes floats or integers, and its name."""
+        root = self.root
+        if isinstance(root, Graph):
+            return root.inputs
+        takes: Any = root.takes
+        return ((self.input_shape, takes, "x"),)
+
+    @property
+    def outputs(self) -> tuple[tuple[Shape, str], ...]:
+        """The shape of each output, and its name."""
+        shape: Shapes = self.output_shape
+        return tuple(zip(shape if is_several(shape) else (shape,), self.output_names, strict=True))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """By which outputs are given and asked for, where there are several."""
+        return self.root.output_names if isinstance(self.root, Graph) else ("output_0",)
+
+    def asarray(self, x: Any) -> Arrays:
         """A batch of inputs, of any library, as this network's backend and dtype want it.
 
-        Integers that are looked up, such as an embedding's ids, stay integers.
+        Integers that are looked up, such as an embedding's ids, stay integers. Of a graph with
+        several inputs, a tuple of arrays; given as a tuple, or as a dict by name.
 
         Raises:
             ShapeError: ``x`` is not of shape (batch, *input_shape).
-            DataError: ``x`` holds floats, but the first layer takes integers.
+            DataError: ``x`` holds floats, but the first layer takes integers; an input is missing.
             DeviceError: ``x`` is of the network's library, but on another device.
         """
+        pairs = zip(self._in_order(x), self.inputs, strict=True)
+        return one_or_tuple([self._one_input(one, *of) for one, of in pairs])
+
+    def _in_order(self, x: Any) -> tuple[Any, ...]:
+        """The inputs in their order, which may have come by name; a tuple even if there is one."""
+        return in_order(x, [name for _, _, name in self.inputs], "x")
+
+    def _one_input(self, x: Any, shape: Shape, takes: Kind, name: str) -> Array:
         try:
             inputs = self.backend.asarray(x)
-            check_input_shape(tuple(inputs.shape), self.input_shape)
-            if self.root.takes == "integers":
+            check_input_shape(tuple(inputs.shape), shape)
+            if takes == "integers":
                 with self.backend.on_device():
                     return as_ids(inputs, self.backend)
             return self.backend.asarray(inputs, self.dtype)
         except XpnnError as error:
             reword(error, x=x)
+            if len(self.inputs) > 1:
+                raise type(error)(f"input {name!r}: {error}") from error
             raise
 
     def admit(self, x: Any) -> Array:
@@ -234,8 +285,14 @@ class Network(NamedValues, FixedAttributes):
         """
         room = self.backend.room_for("a forward pass", "take a smaller batch")
         with room, self.backend.on_device():
-            x = self.backend.copied(self.asarray(x))  # backward reads it, whatever is in x by then
-            return self.root.forward(x, training)
+            x = tree_map(self.backend.copied, self.asarray(x))  # whatever is in x by then
+            return self._by_name(self.root.forward(x, training))
+
+    def _by_name(self, outputs: Arrays) -> Any:
+        """Outputs by name, where the graph was given names for them."""
+        if not (isinstance(self.root, Graph) and isinstance(self.root.outputs, dict)):
+            return outputs
+        return dict(zip(self.output_names, as_tuple(outputs), strict=True))
 
     def backward(self, delta: Array, to_input: bool = True) -> Array | None:
         """Hand ``delta``, dL/d(output), back through the layers, which write their ``grads``.
@@ -248,8 +305,11 @@ class Network(NamedValues, FixedAttributes):
         Returns:
             dL/d(input), or None.
         """
-        entry = self._entry_layer()
-        entry.passes_back = to_input
+        entries = self.root.entries()
+        for entry in entries:
+            entry.passes_back = to_input
+        if len(self.output_names) > 1 or isinstance(delta, Mapping):
+            delta = one_or_tuple(in_order(delta, self.output_names, "delta"))
         given = [delta]
         del delta  # once the last layer has read it, nobody holds it
         try:
@@ -263,15 +323,8 @@ class Network(NamedValues, FixedAttributes):
                 "network.forward(x, training=True) first"
             ) from error
         finally:
-            entry.passes_back = True
-
-    def _entry_layer(self) -> Layer:
-        """The first layer with parameters, where it lies on the one way that all data takes."""
-        layer: Layer = self.root
-        while isinstance(layer, Sequential) and layer.layers:
-            with_params = (one for one in layer.layers if any(x.params for _, x in one.walk()))
-            layer = next(with_params, layer.layers[0])
-        return Layer() if isinstance(layer, Container) else layer
+            for entry in entries:
+                entry.passes_back = True
 
     @checked
     def predict(self, x: Any, batch_size: int = 256, *, probabilities: Any = None) -> Array:
@@ -294,22 +347,30 @@ class Network(NamedValues, FixedAttributes):
         if batch_size < 1:
             raise ValueError(f"predict needs a batch_size of at least 1, got {batch_size}")
         finish = self._as_probabilities(probabilities)
-        mapped = is_mapped(x) and x.ndim > 0
         what = f"a prediction of {batch_size} samples at a time"
         room = self.backend.room_for(what, "predict fewer samples, or take a smaller batch_size")
         with room, self.backend.on_device(), self.uninspected():
-            x = x if mapped else self.admit(x)
-            count = x.shape[0]
+            given = self._in_order(x)
+            mapped = any(is_mapped(one) and one.ndim > 0 for one in given)
+            if not mapped:
+                given = as_tuple(self.admit(given if len(given) > 1 else given[0]))
+            count = min((one.shape[0] for one in given), default=0)
             parts = []
             for start in range(0, max(count, 1), batch_size):  # of no inputs, an empty batch
-                batch = x[start : min(start + batch_size, count), ...]
+                stop = min(start + batch_size, count)
+                batch = one_or_tuple([one[start:stop, ...] for one in given])
                 batch = self.admit(batch) if mapped else batch
-                parts.append(finish(self.root.forward(batch)))
+                parts.append(as_tuple(finish(self.root.forward(batch))))
             self.root.clear()
-            if len(parts) > 1:
-                return self.backend.xp.concat(parts, axis=0)
-            seen = self.backend.shares_memory(parts[0], batch)
-            return self.backend.copied(parts[0]) if seen else parts[0]
+            outputs = [self._joined(own, as_tuple(batch)) for own in zip(*parts, strict=True)]
+            return self._by_name(one_or_tuple(outputs))
+
+    def _joined(self, parts: Sequence[Array], inputs: Sequence[Array]) -> Array:
+        """The outputs of all batches, in memory that is not that of the inputs."""
+        if len(parts) > 1:
+            return self.backend.xp.concat(list(parts), axis=0)
+        seen = any(self.backend.shares_memory(parts[0], one) for one in inputs)
+        return self.backend.copied(parts[0]) if seen else parts[0]
 
     def _as_probabilities(self, loss: Any) -> Callable[[Array], Array]:
         """What makes probabilities of outputs; leaves them as they are where no loss was given."""
@@ -353,6 +414,8 @@ class Network(NamedValues, FixedAttributes):
         return summarize(self, optimizer, batch)
 
     def __repr__(self) -> str:
+        if isinstance(self.root, Graph):
+            return f"Network({self.root!r}, backend={self.backend.spec!r})"
         inside = ", ".join(map(repr, self.layers))
         return f"Network([{inside}], input_shape={self.input_shape}, backend={self.backend.spec!r})"
 
@@ -390,6 +453,28 @@ def load(
         raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
     make = functools.partial(Network, backend=get_backend(backend))
     return read_model(path, make, dtype)
+
+
+def _root(
+    layers: Any, input_shape: Any, inputs: Any, outputs: Any
+) -> tuple[Sequential | Graph, Shapes]:
+    """What holds all layers, and the shape of one sample, or of each of its parts."""
+    of_graph = isinstance(layers, Graph)
+    if of_graph or layers is None:
+        if of_graph != (inputs is None) or (outputs is None) != of_graph:
+            raise TypeError(
+                "a Network is made of a list of layers and an input_shape, or of inputs and "
+                "outputs, which are nodes; got "
+                + (f"a {type(layers).__name__} and" if of_graph else "no layers,")
+                + f" inputs={inputs!r}, outputs={outputs!r}"
+            )
+        graph = layers if of_graph else Graph.of(inputs, outputs)
+        return graph, graph.input_shapes
+    if inputs is not None or outputs is not None:
+        raise TypeError("a Network has either layers, or inputs and outputs; leave one of them out")
+    if input_shape is None:
+        raise TypeError("a Network of layers wants input_shape, the shape of one sample, got none")
+    return Sequential(layers), _as_shape(input_shape)
 
 
 def _as_shape(shape: Any) -> Shape:

@@ -17,6 +17,7 @@ from xpnn.backends import Backend
 from xpnn.layers import Layer
 from xpnn.layers.sliding.convolution import KernelLayer
 from xpnn.peak import Ready, peak_bytes
+from xpnn.trees import one_or_tuple, tree_map
 from xpnn.typing import Array, Params, Shape
 
 if TYPE_CHECKING:
@@ -155,11 +156,12 @@ def _peak_bytes(network: "Network", batch: int) -> int:
     backend = network.backend
 
     def copy(size: int) -> Ready:
-        twin, zeros = network.to(backend), np.zeros((size, *network.input_shape), np.int32)
-        x = twin.asarray(zeros)
+        twin = network.to(backend)
+        x = twin.asarray(_zeros(network, size))
 
         def take() -> None:
-            twin.backward(backend.xp.zeros_like(twin.forward(x, training=True)), to_input=False)
+            outputs = twin.forward(x, training=True)
+            twin.backward(tree_map(backend.xp.zeros_like, outputs), to_input=False)
             twin.root.clear()
 
         return take, lambda: (x,), None
@@ -205,13 +207,15 @@ def _cached_bytes(network: "Network", batch: int) -> int:
     a normalisation over a single sample has nothing to normalise.
     """
     network.root.clear()
-    zeros = np.zeros(
-        (batch, *network.input_shape), dtype=np.int32
-    )  # also fit to look up embeddings
-    output = network.forward(zeros, training=True)
+    outputs = network.forward(_zeros(network, batch), training=True)
     cached = bytes_of((layer.cache for _, layer in network.walk()), network.backend)
-    network.backward(network.backend.xp.zeros_like(output), to_input=False)
+    network.backward(tree_map(network.backend.xp.zeros_like, outputs), to_input=False)
     return cached
+
+
+def _zeros(network: "Network", batch: int) -> Any:
+    """Inputs, of integers, which are also fit to look up embeddings."""
+    return one_or_tuple([np.zeros((batch, *shape), np.int32) for shape, _, _ in network.inputs])
 
 
 def _slot_bytes(optimizer: "Optimizer", network: "Network") -> int:

@@ -25,6 +25,16 @@ def is_leaf(tree: Any) -> bool:
     return not isinstance(tree, dict) and type(tree) not in (tuple, list)
 
 
+def as_tuple(arrays: Any) -> tuple[Any, ...]:
+    """A tuple as it is, and of what is single a tuple of one."""
+    return arrays if isinstance(arrays, tuple) else (arrays,)
+
+
+def one_or_tuple(arrays: Sequence[Any]) -> Any:
+    """The only one, or a tuple of several."""
+    return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
 def tree_map(change: Callable[[Any], Any], tree: Any) -> Any:
     """The same tree with every leaf changed.
 

@@ -13,8 +13,17 @@ Namespace: TypeAlias = ModuleType | Any
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one sample, without the batch axis, unless a docstring says otherwise."""
 
+Shapes: TypeAlias = Any
+"""The shape of one array, or a tuple of those of several that go into a layer together."""
+
+Arrays: TypeAlias = Any
+"""One array, or a tuple of several that go into a layer together, or come out of one."""
+
 Range: TypeAlias = tuple[float, float]
 """The least and the largest number that may occur; infinities where there is no bound."""
+
+Ranges: TypeAlias = Any
+"""A range, or None where it is not known; a tuple of such for a layer of several inputs."""
 
 Params: TypeAlias = dict[str, Array]
 """Arrays by name. One layer says "weight", a network says "0.dense.weight"."""

@@ -16,12 +16,15 @@ from xpnn.layers import (
     LSTM,
     SELU,
     AdaptiveAveragePool,
+    Add,
     AlphaDropout,
+    Average,
     AveragePool1D,
     AveragePool2D,
     AveragePool3D,
     BatchNorm,
     Bidirectional,
+    Concatenate,
     Conv1D,
     Conv2D,
     Conv3D,
@@ -30,15 +33,18 @@ from xpnn.layers import (
     ConvTranspose3D,
     Cropping,
     Dense,
+    Dot,
     Dropout,
     Embedding,
     Flatten,
     GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
+    Graph,
     GroupNorm,
     HardSwish,
     Identity,
+    Input,
     InstanceNorm,
     LayerNorm,
     LeakyReLU,
@@ -50,6 +56,7 @@ from xpnn.layers import (
     MaxPool3D,
     Mish,
     MultiHeadAttention,
+    Multiply,
     Parallel,
     Permute,
     PixelShuffle,
@@ -68,6 +75,7 @@ from xpnn.layers import (
     Softmax,
     Softplus,
     SpatialDropout,
+    Subtract,
     SwiGLU,
     Tanh,
     TiedDense,
@@ -88,6 +96,30 @@ def maze():
 def tied(first, units):
     """A layer, and one that uses its weight on the way out."""
     return Sequential([first, Tanh(), TiedDense(units, first)])
+
+
+def fork(shape, first, second, joint):
+    """Two layers on the same input, and what joins them."""
+    x = Input(shape)
+    return Graph.of(x, joint(first(x), second(x)))
+
+
+def shared():
+    """Layers that are called at several places, of which one draws and one counts."""
+    x, dense, drop, norm = Input((3,)), Dense(3), Dropout(0.3), BatchNorm()
+    once = norm(drop(Tanh()(dense(x))))
+    return Graph.of(x, Add()(norm(drop(dense(once))), once))
+
+
+def graph_in_a_graph():
+    """One of two inputs and two outputs, of which both and one are read."""
+    a, b = Input((3,)), Input((4,))
+    joined = Concatenate()(a, b)
+    inner = Graph.of([a, b], [Dense(2)(joined), Multiply()(Dense(4)(a), b)])
+    x = Input((4,))
+    first, second = inner(Dense(3)(x), x)
+    _, third = inner(Dense(3)(second), second)
+    return Graph.of(x, Concatenate()(first, Residual([Dense(4)])(third)))
 
 
 class Ids(tuple):
@@ -230,6 +262,24 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
         id="recompute-twice",
     ),
     pytest.param(maze, (4,), id="nested"),
+    pytest.param(lambda: fork((3,), Dense(3), Tanh(), Add()), (3,), id="add"),
+    pytest.param(
+        lambda: fork(
+            (2, 3), Dense(3), Sequential([GlobalAveragePool(), Reshape((1, 3))]), Multiply()
+        ),
+        (2, 3),
+        id="multiply-repeated",
+    ),
+    pytest.param(lambda: fork((3,), Dense(3), Identity(), Subtract()), (3,), id="subtract"),
+    pytest.param(lambda: fork((3,), Dense(3), Tanh(), Average()), (3,), id="average"),
+    pytest.param(lambda: fork((2, 3), Dense(2), Tanh(), Concatenate()), (2, 3), id="concatenate"),
+    pytest.param(
+        lambda: fork((2, 3), Dense(3), Tanh(), Concatenate(0)), (2, 3), id="concatenate-0"
+    ),
+    pytest.param(lambda: fork((3,), Dense(3), Tanh(), Dot()), (3,), id="dot"),
+    pytest.param(lambda: fork((2, 3), Dense(3), Tanh(), Dot(cosine=True)), (2, 3), id="dot-cosine"),
+    pytest.param(shared, (3,), id="graph-of-shared-layers"),
+    pytest.param(graph_in_a_graph, (4,), id="graph-in-a-graph"),
     *OVER_BLOCKS,
 ]
 DRAWS = (Dropout, AlphaDropout, GaussianNoise)  # layers that draw random numbers in training

@@ -1,6 +1,7 @@
 """How every layer of ``table.py`` behaves: compiled, in both modes, from a seed, not yet built."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from xpnn.layers import (
     AlphaDropout,
     BatchNorm,
     Dense,
+    Dot,
     Dropout,
     GaussianNoise,
     LayerNorm,
@@ -236,6 +238,8 @@ def products(layer):
     weights = sum(param.size for param in layer.params.values() if param.ndim > 1)
     if isinstance(layer, Convolution):
         return weights * math.prod(layer.output_shape(shape)[:-1])
+    if isinstance(layer, Dot):
+        return shape[0][-1] * math.prod(layer.output_shape(shape))
     if isinstance(layer, TiedDense):
         return layer.units * math.prod(shape)
     if isinstance(layer, MultiHeadAttention):  # scores of all pairs of times, and their mixture
@@ -245,9 +249,23 @@ def products(layer):
     return 0
 
 
+def counted(layer, calls):
+    """The forward of a layer, which counts how often it is called."""
+    run = layer.forward
+
+    def forward(*arguments):
+        calls[layer] += 1
+        return run(*arguments)
+
+    return forward
+
+
 @each_layer
 def test_multiply_adds_count_the_matrix_products(make, input_shape):
     layer = make()
-    Network([layer], input_shape)
-    expected = sum(products(one) for _, one in layer.walk())
+    network, calls = Network([layer], input_shape), Counter()
+    for _, one in layer.walk():
+        vars(one)["forward"] = counted(one, calls)
+    network.predict(draw(input_shape)[:1])
+    expected = sum(products(one) * calls[one] for _, one in layer.walk())
     assert layer.multiply_adds(input_shape) == expected

@@ -186,26 +186,26 @@ def test_nothing_is_drawn_for_weights_that_are_loaded(path, monkeypatch):
 
 
 def test_an_older_version_is_upgraded(path, monkeypatch):
-    """As if version 2 called the layers "stack", and version 3 wrote the seed otherwise."""
+    """As if a version called the layers "stack", and the next one wrote the seed otherwise."""
     network = Network([Dense(3), Tanh()], (2,), seed=4)
     network.save(path)
 
-    def to_2(description):
-        layers = description.pop("layers")
-        return {**description, "stack": layers, "to": [2]}
-
     def to_3(description):
-        assert description.pop("to") == [2]
+        layers = description.pop("layers")
+        return {**description, "stack": layers, "to": [3]}
+
+    def to_4(description):
+        assert description.pop("to") == [3]
         layers = description.pop("stack")
         return {**description, "layers": layers, "seed": description["seed"] + 1}
 
-    monkeypatch.setattr("xpnn.saving.model.MODEL_VERSION", 3)
-    monkeypatch.setattr("xpnn.saving.model.MODEL_UPGRADES", {1: to_2, 2: to_3})
+    monkeypatch.setattr("xpnn.saving.model.MODEL_VERSION", 4)
+    monkeypatch.setattr("xpnn.saving.model.MODEL_UPGRADES", {2: to_3, 3: to_4})
     twin = xpnn.load(path)
     assert twin.seed == 5
     same_values(twin, network)
-    monkeypatch.setattr("xpnn.saving.model.MODEL_UPGRADES", {2: to_3})
-    with pytest.raises(FileError, match="version 1 of the format is not read any more"):
+    monkeypatch.setattr("xpnn.saving.model.MODEL_UPGRADES", {3: to_4})
+    with pytest.raises(FileError, match="version 2 of the format is not read any more"):
         xpnn.load(path)
 
 
@@ -214,7 +214,7 @@ def test_a_newer_version_asks_for_an_update(path, monkeypatch):
     monkeypatch.setattr("xpnn.saving.model.MODEL_VERSION", versions.MODEL_VERSION + 1)
     Network([Dense(3)], (2,)).save(path)
     monkeypatch.undo()
-    with pytest.raises(FileError, match=r"of version 2 .* reads up to 1; update xpnn"):
+    with pytest.raises(FileError, match=r"of version 3 .* reads up to 2; update xpnn"):
         xpnn.load(path)
 
 

@@ -23,6 +23,9 @@ from xpnn.layers.dense import Dense
 from xpnn.layers.dropout import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
 from xpnn.layers.embedding import Embedding
 from xpnn.layers.gated import GLU, Maxout, SwiGLU
+from xpnn.layers.graph import Graph
+from xpnn.layers.joints import Add, Average, Concatenate, Dot, Joint, Multiply, Subtract
+from xpnn.layers.nodes import Input, Node
 from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from xpnn.layers.recomputation import Recompute
 from xpnn.layers.registration import KINDS, register
@@ -66,12 +69,15 @@ __all__ = [
     "SELU",
     "Activation",
     "AdaptiveAveragePool",
+    "Add",
     "AlphaDropout",
+    "Average",
     "AveragePool1D",
     "AveragePool2D",
     "AveragePool3D",
     "BatchNorm",
     "Bidirectional",
+    "Concatenate",
     "Container",
     "Conv1D",
     "Conv2D",
@@ -81,16 +87,20 @@ __all__ = [
     "ConvTranspose3D",
     "Cropping",
     "Dense",
+    "Dot",
     "Dropout",
     "Embedding",
     "Flatten",
     "GaussianNoise",
     "GlobalAveragePool",
     "GlobalMaxPool",
+    "Graph",
     "GroupNorm",
     "HardSwish",
     "Identity",
+    "Input",
     "InstanceNorm",
+    "Joint",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -103,6 +113,8 @@ __all__ = [
     "Maxout",
     "Mish",
     "MultiHeadAttention",
+    "Multiply",
+    "Node",
     "PReLU",
     "Parallel",
     "Permute",
@@ -122,6 +134,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "SpatialDropout",
+    "Subtract",
     "SwiGLU",
     "Tanh",
     "TiedDense",
@@ -131,7 +144,8 @@ __all__ = [
     "register",
 ]
 
-BASES = (Activation, Container, Layer, Recurrent)  # no network holds one of these itself
+BASES = (Activation, Container, Joint, Layer, Recurrent)  # no network holds one of these itself
+NODES = (Input, Node)  # what layers are called on
 KINDS |= {name: globals()[name] for name in __all__ if name != "register"}
-for _base in BASES:
+for _base in (*BASES, *NODES):
     del KINDS[_base.__name__]

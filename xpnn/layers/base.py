@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Literal, NoReturn, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, cast
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
@@ -13,9 +13,10 @@ from xpnn.backends import Backend
 from xpnn.backends.portable.host_arrays import host_array
 from xpnn.errors import AssignmentError, NotBuiltError, OutOfMemory, XpnnError
 from xpnn.initializers import check_room
+from xpnn.layers.nodes import Kind, called, is_several
 from xpnn.layers.registration import arguments_of, changeable
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
-from xpnn.typing import Array, Namespace, Params, Range, Shape, State
+from xpnn.typing import Array, Namespace, Params, Range, Shape, Shapes, State
 from xpnn.weak_methods import without_holding
 
 ANY_NUMBER: Range = (-math.inf, math.inf)
@@ -64,7 +65,10 @@ class Layer(KnownAttributes):
         cache: what ``forward`` kept for ``backward``; also what a curious reader looks into.
         gives: between which numbers all outputs lie, such as (0.0, 1.0), so that a loss which takes
             them for something else is refused; None where that is not known.
-        takes: whether the inputs are floats, cast to the network's dtype, or integers such as ids.
+        takes: whether the inputs are floats, cast to the network's dtype, or integers such as ids;
+            a tuple that says it of each, for a layer of several inputs.
+        arity: how many inputs there are; None for any number from two on. Where it is not 1,
+            ``forward`` is given a tuple of arrays, and ``backward`` returns one; see ``Joint``.
         dtype: of ``params``, by name.
         regularizers: what keeps the weights small; see ``regularize``.
         ties: layers whose array of that name this layer uses too: ``{"weight": embedding}``. What
@@ -81,7 +85,8 @@ class Layer(KnownAttributes):
             keep, so what ``backward`` has read is forgotten right behind it.
     """
 
-    takes: Literal["floats", "integers"] = "floats"
+    takes: Kind | tuple[Kind, ...] = "floats"
+    arity: ClassVar[int | None] = 1
     gives: ClassVar[Range | None] = None
     in_step = False
     looked_at: ClassVar[dict[str, Any]] = {
@@ -172,6 +177,10 @@ class Layer(KnownAttributes):
         """The layers inside of this one, by name."""
         return {}
 
+    def entries(self) -> list["Layer"]:
+        """Those that see what comes in here, and may spare dL/d(input) where nobody reads it."""
+        return [self]
+
     def arguments(self) -> dict[str, Any]:
         """The arguments that make another layer like this one; a model file holds them.
 
@@ -208,8 +217,10 @@ class Layer(KnownAttributes):
                     f"place, so make another one: {layer!r}"
                 )
         output_shape = self.output_shape(input_shape)
-        for shape in (input_shape, output_shape, *self.inner_shapes(input_shape)):
-            check_room(shape)
+        made: list[Shapes] = [input_shape, output_shape, *self.inner_shapes(input_shape)]
+        for shapes in made:
+            for shape in shapes if is_several(shapes) else (shapes,):
+                check_room(shape)
         self.input_shape, self.dtype, self._backend = input_shape, dtype, backend
         self.seed = (seed << 32 | zlib.crc32(name.encode())) & (2**64 - 1)
         rng = Generator(Philox(SeedSequence([seed, zlib.crc32(name.encode())])))
@@ -240,6 +251,21 @@ class Layer(KnownAttributes):
             )
         self._fused = fused
         self._fused_for = [(name, getattr(self, name)) for name in self.hyperparameters]
+
+    def __call__(self, *nodes: Any) -> Any:
+        """The node that this layer makes of others, in a network that is a graph; see ``Input``.
+
+        Called again, on other nodes, it does the same with the same weights.
+
+        Raises:
+            TypeError: ``nodes`` are none; arrays go into ``forward``.
+            ShapeError: the layer cannot take what they stand for.
+
+        >>> from xpnn import Dense, Input
+        >>> Dense(10)(Input((3,))).shape
+        (10,)
+        """
+        return called(self, nodes)
 
     @property
     def built(self) -> bool:

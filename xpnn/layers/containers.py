@@ -101,6 +101,9 @@ class Container(Layer):
         """The input shape of each layer inside."""
         raise NotImplementedError
 
+    def entries(self) -> list[Layer]:
+        return []  # where ways part, all of them have to be gone back
+
     def multiply_adds(self, input_shape: Shape) -> int:
         shapes = self.child_shapes(input_shape)
         return sum(
@@ -139,6 +142,11 @@ class Sequential(Container):
         for layer in self.layers:
             input_range = layer.output_range(input_range)
         return input_range
+
+    def entries(self) -> list[Layer]:
+        learns = (layer for layer in self.layers if any(one.params for _, one in layer.walk()))
+        first = next(learns, self.layers[0] if self.layers else None)
+        return [] if first is None else first.entries()
 
     def check_inputs(self, Z: Array) -> None:
         if self.layers:

@@ -11,7 +11,9 @@ from typing import Any
 
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers.base import Layer
-from xpnn.typing import Array, Shape
+from xpnn.layers.nodes import is_several
+from xpnn.trees import as_tuple, one_or_tuple
+from xpnn.typing import Array, Arrays, Shape, Shapes
 
 
 @contextmanager
@@ -59,37 +61,53 @@ class _Watch:
         self.title = f"layer {name} ({layer!r})" if name else repr(layer)
         self.run_forward, self.run_backward = layer.forward, layer.backward
         self.names = {"params": set(layer.params), "state": set(layer.state)}
-        self.input_shapes: list[Shape] = []
+        self.input_shapes: list[list[Shape]] = []  # of each call, those of its inputs
         self.returned_none = False
 
-    def forward(self, Z: Array, *rest: Any, **named: Any) -> Array:
+    def forward(self, Z: Arrays, *rest: Any, **named: Any) -> Arrays:
         """That of the layer, whose output is looked at."""
         S = self.run_forward(Z, *rest, **named)
-        shape = tuple(Z.shape)
-        wanted = self.layer.output_shape(shape[1:])
-        if not hasattr(S, "shape"):
-            raise XpnnError(f"forward of {self.title} returned {S!r}; return the array of outputs")
-        if tuple(S.shape) != (shape[0], *wanted):
+        inputs, outputs = as_tuple(Z), as_tuple(S)
+        shapes = [tuple(one.shape) for one in inputs]
+        given = [shape[1:] for shape in shapes]
+        of_inputs: Shapes = tuple(given) if isinstance(Z, tuple) else given[0]
+        wanted: Shapes = self.layer.output_shape(of_inputs)
+        for made in outputs:
+            if not hasattr(made, "shape"):
+                raise XpnnError(
+                    f"forward of {self.title} returned {S!r}; return the array of outputs"
+                )
+        found = [tuple(made.shape) for made in outputs]
+        batch, each = shapes[0][0], wanted if is_several(wanted) else (wanted,)
+        if found != [(batch, *shape) for shape in each]:
             raise ShapeError(
-                f"output_shape of {self.title} says {wanted} for inputs of shape {shape[1:]}, but "
-                f"forward makes {tuple(S.shape)} of {shape}, where the batch comes first; let the "
-                f"two agree"
+                f"output_shape of {self.title} says {wanted} for inputs of shape "
+                f"{one_or_tuple(given)}, but forward makes {one_or_tuple(found)} of "
+                f"{one_or_tuple(shapes)}, where the batch comes first; let the two agree"
             )
-        self.input_shapes.append(shape)
+        self.input_shapes.append(shapes)
         return S
 
-    def backward(self, delta: Array, *rest: Any, **named: Any) -> Array | None:
+    def backward(self, delta: Arrays, *rest: Any, **named: Any) -> Arrays | None:
         """That of the layer, whose dL/d(input) is looked at."""
         back = self.run_backward(delta, *rest, **named)
         if back is None:
             may_be_none = self.layer.takes == "integers" or not self.layer.passes_back
             self.returned_none = not may_be_none and not self.layer.children()
-        elif tuple(back.shape) not in self.input_shapes:
+        elif not any(self._fits(as_tuple(back), shapes) for shapes in self.input_shapes):
+            found = [getattr(one, "shape", None) for one in as_tuple(back)]
             raise ShapeError(
-                f"backward of {self.title} returned an array of shape {tuple(back.shape)}, but its "
-                f"inputs were of {self.input_shapes[-1:]}; return dL/d(input)"
+                f"backward of {self.title} returned an array of shape {one_or_tuple(found)}, but "
+                f"its inputs were of {self.input_shapes[-1:]}; return dL/d(input)"
             )
         return back
+
+    def _fits(self, back: tuple[Array | None, ...], shapes: list[Shape]) -> bool:
+        """Whether these are deltas for inputs of those shapes."""
+        return len(back) == len(shapes) and all(
+            one is None or tuple(one.shape) == shape
+            for one, shape in zip(back, shapes, strict=True)
+        )
 
     def check_names(self) -> None:
         """Whether parameters and state are those that the layer was built with."""

@@ -20,7 +20,7 @@ from typing import Any
 from xpnn import initializers
 from xpnn.arguments import parameters_of
 from xpnn.errors import XpnnError
-from xpnn.layers import Layer
+from xpnn.layers import Graph, Layer
 from xpnn.layers.registration import arguments_of, name_of
 from xpnn.named_values import NamedValues
 from xpnn.saving.argument_types import is_initializer, makes_layers, types_of
@@ -42,13 +42,15 @@ def describe(network: NamedValues) -> dict[str, Any]:
     Raises:
         XpnnError: a layer cannot be described; the message names it and says what to do.
     """
-    describer = Describer(network.root)
+    describer, of_graph = Describer(network.root), isinstance(network.root, Graph)
     walked = list(network.walk())
     return {
-        "input_shape": list(network.input_shape),
+        "input_shape": None if of_graph else list(network.input_shape),
         "dtype": network.dtype,
         "seed": int(network.seed),
-        "layers": [describer.layer(layer) for layer in network.layers],
+        "layers": describer.layer(network.root)
+        if of_graph
+        else [describer.layer(layer) for layer in network.layers],
         "frozen": [name for name, layer in walked if not layer.trainable],
         "regularizers": {
             name: [describer.rule(rule, name) for rule in layer.regularizers]

@@ -10,7 +10,7 @@ from typing import Any
 
 from xpnn.arguments import parameters_of
 from xpnn.errors import FileError
-from xpnn.layers import Layer
+from xpnn.layers import Graph, Layer
 from xpnn.layers.containers import check_places
 from xpnn.layers.registration import KINDS
 from xpnn.layers.regularization import Constraint, Penalty
@@ -25,10 +25,13 @@ MAX_DEPTH = 50
 
 @dataclass(frozen=True)
 class Plan:
-    """What a description says: the arguments of a network, and choices by the name of a layer."""
+    """What a description says: the arguments of a network, and choices by the name of a layer.
 
-    layers: list[Layer]
-    input_shape: Shape
+    A graph has the shapes of its inputs itself.
+    """
+
+    layers: list[Layer] | Graph
+    input_shape: Shape | None
     dtype: str
     seed: int
     frozen: list[str]
@@ -56,9 +59,11 @@ def plan_from(description: Any) -> Plan:
         description, "layers", "input_shape", "dtype", "seed", "frozen", "regularizers"
     )
     maker = Maker()
-    shape = tuple(_checked(input_shape, list, "input_shape"))
-    if not all(type(n) is int and n > 0 for n in shape):
+    shape = None if input_shape is None else tuple(_checked(input_shape, list, "input_shape"))
+    if not all(type(n) is int and n > 0 for n in shape or ()):
         raise FileError(f"input_shape is a list of positive integers, got {_short(input_shape)}")
+    if (shape is None) != isinstance(layers, dict):
+        raise FileError("it has an input_shape beside a graph, or a list of layers without one")
     if _checked(seed, int, "seed") < 0:
         raise FileError("the seed is below 0")
     rules = {
@@ -66,7 +71,9 @@ def plan_from(description: Any) -> Plan:
         for name, own in _checked(regularizers, dict, "regularizers").items()
     }
     return Plan(
-        layers=[maker.made(layer, Layer) for layer in _checked(layers, list, "layers")],
+        layers=maker.made(layers, Graph)
+        if shape is None
+        else [maker.made(layer, Layer) for layer in _checked(layers, list, "layers")],
         input_shape=shape,
         dtype=_checked(dtype, str, "dtype"),
         seed=seed,
@@ -90,17 +97,17 @@ class Maker:
         if self._count > MAX_LAYERS:
             raise FileError(f"it has more than {MAX_LAYERS} layers")
         number = len(self._layers)
-        if wanted is Layer:
+        if issubclass(kind, Layer):
             self._layers.append(None)
         arguments = dict(self._arguments(kind, name, _checked(fields, dict, name), depth))
         try:
             made = kind(**arguments)
-            if wanted is Layer:
+            if issubclass(kind, Layer):
                 check_places(made)
         except Exception as error:  # whatever a constructor makes of values that were not meant
             why = f"{type(error).__name__}: {str(error)[:300]}"
             raise FileError(f"no {name} can be made of what it says: {why}") from error
-        if wanted is Layer:
+        if issubclass(kind, Layer):
             self._layers[number] = made
         return made
 
@@ -112,7 +119,7 @@ class Maker:
                 f"registers this name with xpnn.register, or update xpnn if it should be part of it"
             )
         if not issubclass(kind, wanted):
-            what = "layer" if wanted is Layer else "regularizer"
+            what = {Layer: "layer", Graph: "graph"}.get(wanted, "regularizer")
             raise FileError(f"it has a {name!r} where a {what} belongs")
         return kind
 

@@ -13,7 +13,7 @@ from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable, FileError, XpnnError
 from xpnn.files import out_of_memory
 from xpnn.initializers import zeros_for
-from xpnn.layers import Layer, Sequential
+from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.registration import name_of
 from xpnn.named_values import NamedValues
 from xpnn.saving.description import Describer, describe
@@ -163,7 +163,7 @@ def _check_made_again(network: NamedValues, text: str) -> None:
         plan = plan_from(json.loads(text))
     except FileError as error:
         raise XpnnError(f"what a file would hold cannot be loaded again: {error}") from error
-    twin = Sequential(plan.layers)
+    twin = plan.layers if isinstance(plan.layers, Graph) else Sequential(plan.layers)
     ours, theirs = dict(network.walk()), dict(twin.walk())
     if ours.keys() != theirs.keys():
         names = sorted(ours.keys() ^ theirs.keys())

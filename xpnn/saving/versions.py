@@ -6,7 +6,7 @@ from typing import Any
 from xpnn.errors import FileError
 from xpnn.saving.tensor_file import TensorFile
 
-MODEL, MODEL_VERSION = "xpnn-model", 1
+MODEL, MODEL_VERSION = "xpnn-model", 2  # 1 had no graphs
 WEIGHTS, WEIGHTS_VERSION = "xpnn-weights", 2  # 1 had no checksum
 CHECKPOINT, CHECKPOINT_VERSION = "xpnn-checkpoint", 3
 TORCH = "pt"  # as safetensors.torch calls its own
@@ -21,7 +21,7 @@ READ_BY = {
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
-MODEL_UPGRADES: dict[int, Upgrade] = {}
+MODEL_UPGRADES: dict[int, Upgrade] = {1: lambda description: description}
 """What turns the description of a network of one version into that of the next."""
 
 

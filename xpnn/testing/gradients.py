@@ -13,10 +13,12 @@ from xpnn.errors import GradientError
 from xpnn.layers import Layer
 from xpnn.network import Network
 from xpnn.testing.differences import Point
+from xpnn.testing.joining import SideBySide, has_several, in_rows
 from xpnn.testing.mistakes import Evidence, likely_mistake, through
 from xpnn.testing.report import GradientReport, GradientRow, worst
 from xpnn.testing.subjects import LayerSubject, LossSubject, Subject
-from xpnn.typing import Loss, Shape
+from xpnn.trees import as_tuple, one_or_tuple
+from xpnn.typing import Loss, Shape, Shapes
 
 DRAWS = 6
 NOISE = 0.1
@@ -24,7 +26,7 @@ NOISE = 0.1
 
 def check_gradients(
     target: Layer | Network | Loss,
-    input_shape: Shape | None = None,
+    input_shape: Shapes | None = None,
     backend: str | Backend | None = None,
     *,
     x: Any = None,
@@ -54,11 +56,12 @@ def check_gradients(
 
     Args:
         target: a layer, built or not; a network; or a loss function with its options bound.
-        input_shape: of one sample (of one prediction, for a loss); needed where the target does
-            not know it and ``x`` is not given.
+        input_shape: of one sample (of one prediction, for a loss), or a tuple of those of several
+            inputs; needed where the target does not know it and ``x`` is not given.
         backend: where to run, NumPy unless given; a built target has its own.
-        x: a batch of inputs (predictions, for a loss) to check at, normal draws unless given.
-            Integers, such as an embedding's, have no gradient.
+        x: a batch of inputs (predictions, for a loss) to check at, normal draws unless given; a
+            tuple of several, for a layer that joins them. Integers, such as an embedding's, have no
+            gradient.
         targets: of the loss; unless given, random rows that sum to 1.
         batch: number of samples that are drawn.
         training: whether layers run in training mode.
@@ -74,14 +77,23 @@ def check_gradients(
     False
     """
     backend = _backend_of(target, backend)
+    title = _title(target, backend)
     with backend.allow_float64(), backend.on_device():
         if x is None:
             _refuse_to_draw_integers(target)
+        elif isinstance(x, tuple):
+            x = tuple(_given(one, backend) for one in x)
         else:
             x = _given(x, backend)
-        drawn = (batch, *_shape(target, input_shape, x))
+        shape = _shape(target, input_shape, x)
+        layer = getattr(target, "root", target)
+        if isinstance(layer, Layer) and has_several(layer, shape):
+            target = SideBySide(layer if layer.built else copy.deepcopy(layer), shape)
+            shape, x = (sum(map(math.prod, target.shapes)),), None if x is None else in_rows(x)
+            target.build(shape, backend, dtype="float64")
+        drawn = (batch, *shape)
         subject = _subject(target, drawn if x is None else x.shape, backend, training, targets)
-    report = _report(subject, _title(target, backend), x, drawn, tolerance, seed)
+    report = _report(subject, title, x, drawn, tolerance, seed)
     if report.wrong:
         raise GradientError(str(report))
     return report
@@ -105,9 +117,10 @@ def _given(x: Any, backend: Backend) -> np.ndarray:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def _shape(target: Any, input_shape: Shape | None, x: np.ndarray | None) -> Shape:
+def _shape(target: Any, input_shape: Shapes | None, x: Any) -> Any:
     known = getattr(target, "input_shape", None) if isinstance(target, Layer | Network) else None
-    for shape in (known, input_shape, None if x is None else x.shape[1:]):
+    came = None if x is None else one_or_tuple([one.shape[1:] for one in as_tuple(x)])
+    for shape in (known, input_shape, came):
         if shape is not None:
             return tuple(shape)
     raise ValueError("check_gradients needs an input_shape, the shape of one sample, or a batch x")
@@ -115,7 +128,7 @@ def _shape(target: Any, input_shape: Shape | None, x: np.ndarray | None) -> Shap
 
 def _refuse_to_draw_integers(target: Any) -> None:
     layer = target.root if isinstance(target, Network) else target
-    if isinstance(layer, Layer) and layer.takes == "integers":
+    if isinstance(layer, Layer) and "integers" in as_tuple(layer.takes):
         raise ValueError(f"{target!r} takes integers, which only you can choose: give them as x")
 
 
@@ -270,6 +283,9 @@ def _culprits(
     inside = subject.inside(point.values)
     wrong: dict[str, str] = {}
     for name, layer, x in inside:
+        if isinstance(x, tuple):
+            layer, x = SideBySide(layer, tuple(one.shape[1:] for one in x)), in_rows(x)
+            layer.build(x.shape[1:], subject.backend, dtype="float64")
         alone = LayerSubject(layer, subject.backend, subject.training)
         _, rows, _ = _examine(alone, x, (), tolerance, rng)
         mistakes = [f"{row.name}: {row.mistake}" for row in rows if row.mistake]

@@ -12,6 +12,7 @@ from xpnn.errors import CompileWarning
 from xpnn.layers import Layer
 from xpnn.layers.promises import outputs_watched
 from xpnn.layers.tying import joined, ties
+from xpnn.trees import tree_map
 from xpnn.typing import Array, Loss, State
 
 Values = dict[str, np.ndarray]
@@ -135,7 +136,9 @@ class LayerSubject(Complaints):
         finally:
             for _, one in inner:
                 del one.forward  # the instance's, which hid the class's
-        return [(name, one, self._on_host(seen[name])) for name, one in inner if name in seen]
+        return [
+            (name, one, tree_map(self._on_host, seen[name])) for name, one in inner if name in seen
+        ]
 
     @contextmanager
     def lent(self) -> Iterator[None]:

@@ -1,0 +1,438 @@
+"""Graph: layers whose ways part and come together, each called on what others have made."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeAlias
+
+from xpnn.backends import Backend
+from xpnn.errors import ShapeError
+from xpnn.layers.base import Layer
+from xpnn.layers.containers import Container
+from xpnn.layers.nodes import Call, Input, Kind, Node, as_shape, check_count, is_several, kinds_of
+from xpnn.trees import as_tuple, leaves, one_or_tuple
+from xpnn.typing import Array, Arrays, Range, Shape, Shapes
+
+Place: TypeAlias = tuple[Shape, Kind, str]
+"""An input: its shape, what it takes, and its name."""
+
+Caches: TypeAlias = list[dict[str, Any]]
+"""What a layer and all inside of it keep, in the order of ``walk``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call of a layer. Values are numbered: the inputs, and then what each step makes.
+
+    Attributes:
+        name: of the layer in the graph; behind it which of its calls, where there are several.
+        layer: what is called.
+        sources: the numbers of what it reads.
+        results: the numbers of what it makes.
+        read_last: the numbers of what no later step reads.
+        is_shared: whether the layer is called at other places, too.
+    """
+
+    name: str
+    layer: Layer
+    sources: tuple[int, ...]
+    results: tuple[int, ...]
+    read_last: tuple[int, ...]
+    is_shared: bool
+
+
+class Graph(Container):
+    """Layers that are called on inputs and on what other layers have made.
+
+    Forward calls them in the order in which they were written. Backward calls them in reverse: the
+    delta of a value is the sum of what comes back from all that read it, and is whole once the
+    first of its readers has been gone back through::
+
+        v = f(u, w)                      values of nodes, f a layer
+        dL/du = sum over all f that read u of the part of f'(dL/dv) for u
+
+    A layer that is called several times keeps what each call needs to go back, in
+    ``cache["0.dense, call 2"]`` of the graph, and its gradients are the sums of those of its calls.
+
+    ``Graph.of(inputs, outputs)`` makes one of nodes, as ``Network(inputs=..., outputs=...)`` does
+    for you. The constructor has the same in numbers, as a file holds it. A graph is a layer: call
+    it on nodes of another graph, or put it into a ``Sequential``.
+
+    Args:
+        layers: each layer once, in the order of first calls.
+        inputs: (shape, "floats" or "integers", name) of each. Where there are several, the graph is
+            given a tuple of arrays.
+        calls: (number of the layer, numbers of the values that it reads) for each call, in an order
+            in which they can run. The inputs are values 0, 1, ..., and each call makes the next.
+        outputs: the number of the value that comes out; or a tuple of several, or a dict by name,
+            which come out as a tuple.
+
+    >>> from xpnn import Add, Dense, Input, Tanh
+    >>> x = Input((3,))
+    >>> h = Tanh()(Dense(4)(x))
+    >>> Graph.of(x, Add()(Dense(4)(h), h)).output_shape((3,))
+    (4,)
+    """
+
+    fixed: ClassVar[tuple[str, ...]] = ("layers", "inputs", "calls", "outputs")
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        inputs: Sequence[Place],
+        calls: Sequence[tuple[int, tuple[int, ...]]],
+        outputs: int | tuple[int, ...] | dict[str, int],
+    ):
+        super().__init__(layers)
+        self.inputs = tuple((as_shape(shape), takes, name) for shape, takes, name in inputs)
+        self.calls = tuple((number, tuple(sources)) for number, sources in calls)
+        self.outputs = outputs
+        kinds: tuple[Kind, ...] = tuple(takes for _, takes, _ in self.inputs)
+        self.takes = one_or_tuple(kinds)
+        self._outputs = tuple(leaves(outputs))
+        self._steps = tuple(self._numbered(kinds))
+        self._learns: list[bool] = []
+        self.output_shape(self.input_shapes)
+
+    @property
+    def arity(self) -> int:  # type: ignore[override]
+        """How many inputs there are."""
+        return len(self.inputs)
+
+    @property
+    def input_shapes(self) -> Shapes:
+        """The shape of one sample, or a tuple of those of its parts."""
+        return one_or_tuple([shape for shape, _, _ in self.inputs])
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of the outputs in their order: given, or "output_0" and so on."""
+        if isinstance(self.outputs, dict):
+            return tuple(self.outputs)
+        return tuple(f"output_{k}" for k in range(len(self._outputs)))
+
+    @classmethod
+    def of(cls, inputs: Any, outputs: Any) -> Self:
+        """The graph between nodes.
+
+        Args:
+            inputs: a node of ``Input``, or several: a list, or a dict by name.
+            outputs: a node, or several: a list, or a dict by name.
+
+        Raises:
+            TypeError: these are no nodes.
+            ValueError: a node is named twice, an input is not read, or another one is.
+        """
+        starts, names = _input_nodes(inputs)
+        ends = _nodes("outputs", outputs)
+        calls = _calls_behind(ends)
+        read = {node for call in calls for node in call.sources} | set(ends)
+        for node in sorted(read, key=lambda one: one.number):
+            if node.call is None and node not in starts:
+                raise ValueError(
+                    f"the outputs need {node!r}, which is not among the inputs; add it to inputs"
+                )
+        for node in starts:
+            if node not in read:
+                raise ValueError(f"{node!r} is not connected to any output; leave it out of inputs")
+        layers = {id(call.layer): call.layer for call in calls}
+        place = {layer: number for number, layer in enumerate(layers)}
+        made = [*starts, *(node for call in calls for node in call.results)]
+        number = {node: k for k, node in enumerate(made)}
+        found = [number[node] for node in ends]
+        by_name = dict(zip(outputs, found, strict=True)) if isinstance(outputs, Mapping) else None
+        return cls(
+            list(layers.values()),
+            [(n.shape, n.takes, name) for n, name in zip(starts, names, strict=True)],
+            [(place[id(c.layer)], tuple(number[node] for node in c.sources)) for c in calls],
+            by_name or one_or_tuple(found),
+        )
+
+    def _numbered(self, kinds: tuple[Kind, ...]) -> Iterator[Step]:
+        """The calls as steps.
+
+        Raises:
+            ValueError: numbers that are none of a layer, or of a value that is there by then.
+            ShapeError: layers that do not fit.
+        """
+        shapes = [shape for shape, _, _ in self.inputs]
+        numbers = [number for number, _ in self.calls]
+        if {*numbers} != {*range(len(self.layers))}:
+            raise ValueError(f"wanted calls of layers 0 to {len(self.layers) - 1}, got {numbers}")
+        read = [*(sources for _, sources in self.calls), self._outputs]
+        last = {value: k for k, sources in enumerate(read) for value in sources}
+        keys, first = list(self.children()), dict[int, list[Any]]()
+        for k, (number, sources) in enumerate(self.calls):
+            layer, many = self.layers[number], numbers.count(number) > 1
+            name = (
+                f"{keys[number]}, call {numbers[: k + 1].count(number)}" if many else keys[number]
+            )
+            if not all(isinstance(one, int) and 0 <= one < len(shapes) for one in sources):
+                raise ValueError(
+                    f"{name} is called on values {sources}, of which some are not there"
+                )
+            check_count(layer, len(sources))
+            wanted = kinds_of(layer, len(sources))
+            found = tuple(kinds[one] if one < len(kinds) else "floats" for one in sources)
+            if found != wanted:
+                raise ShapeError(f"{name} takes {wanted}, and is called on {found}")
+            given = [shapes[one] for one in sources]
+            _check_as_first(name, given, first.setdefault(number, given))
+            made = _shapes_made(name, layer, given)
+            results = tuple(range(len(shapes), len(shapes) + len(made)))
+            shapes += made
+            done = tuple(v for v in {*sources, *results} if last.get(v, k) == k)
+            yield Step(name, layer, sources, results, done, many)
+        if not all(isinstance(one, int) and 0 <= one < len(shapes) for one in self._outputs):
+            raise ValueError(f"the outputs are values {self._outputs}, of which some are not there")
+
+    # Shapes ---------------------------------------------------------------------------------------
+
+    def _shapes(self, input_shape: Shapes) -> list[Any]:
+        """The shape of every value."""
+        shapes = list(input_shape) if is_several(input_shape) else [input_shape]
+        if len(shapes) != len(self.inputs):
+            raise ShapeError(f"wanted the shapes of {len(self.inputs)} inputs, got {input_shape}")
+        for step in self._steps:
+            shapes += _shapes_made(step.name, step.layer, [shapes[one] for one in step.sources])
+        return shapes
+
+    def _of_outputs(self, values: Sequence[Any]) -> Any:
+        """What comes out, of something for each value."""
+        return one_or_tuple([values[number] for number in self._outputs])
+
+    def output_shape(self, input_shape: Shapes) -> Any:
+        return self._of_outputs(self._shapes(input_shape))
+
+    def child_shapes(self, input_shape: Shapes) -> list[Any]:
+        shapes = self._shapes(input_shape)
+        first: dict[int, Any] = {}
+        for step in self._steps:
+            given = [shapes[one] for one in step.sources]
+            first.setdefault(id(step.layer), _together(step.layer, given))
+        return [first[id(layer)] for layer in self.layers]
+
+    def output_range(self, input_range: Any) -> Any:
+        ranges: list[Range | None] = [input_range] * len(self.inputs)
+        if isinstance(input_range, tuple) and len(self.inputs) > 1:
+            ranges = list(input_range)
+        for step in self._steps:
+            found: Any = step.layer.output_range(
+                _together(step.layer, [ranges[k] for k in step.sources])
+            )
+            ranges += [found] if len(step.results) == 1 else found or [None] * len(step.results)
+        return self._of_outputs(ranges)
+
+    def multiply_adds(self, input_shape: Shapes) -> int:
+        shapes = self._shapes(input_shape)
+        return sum(
+            step.layer.multiply_adds(_together(step.layer, [shapes[k] for k in step.sources]))
+            for step in self._steps
+        )
+
+    def check_inputs(self, Z: Arrays) -> None:
+        given = as_tuple(Z)
+        for step in self._steps:
+            if all(one < len(given) for one in step.sources):
+                step.layer.check_inputs(_together(step.layer, [given[one] for one in step.sources]))
+
+    def build(
+        self,
+        input_shape: Shape,
+        backend: Backend,
+        *,
+        seed: int = 0,
+        name: str = "",
+        dtype: str = "float32",
+    ) -> Shape:
+        shape = super().build(input_shape, backend, seed=seed, name=name, dtype=dtype)
+        self._learns = [
+            any(one.params or one.ties for _, one in step.layer.walk()) for step in self._steps
+        ]
+        return shape
+
+    # There and back -------------------------------------------------------------------------------
+
+    def forward(self, Z: Arrays, training: bool = False) -> Arrays:
+        values: list[Any] = list(as_tuple(Z))
+        given = {step.layer: _kept(step.layer) for step in self._steps if step.is_shared}
+        for step in self._steps:
+            layer = step.layer
+            if step.is_shared:
+                _put_back(layer, given[layer])  # masks, from outside
+            made = layer.forward(_together(layer, [values[k] for k in step.sources]), training)
+            if step.is_shared:
+                self.cache[step.name] = _taken(layer)
+            values += made if len(step.results) > 1 else [made]
+            del made
+            for number in step.read_last:
+                values[number] = None
+        return self._of_outputs(values)
+
+    def backward(self, delta: Arrays) -> Arrays | None:
+        """Given dL/d(output), or a tuple of them, write ``grads`` and return dL/d(input) likewise.
+
+        Where nothing comes back to an output, its delta may be None.
+        """
+        deltas: dict[int, Array] = {}
+        self._add(deltas, self._outputs, as_tuple(delta))
+        del delta
+        wanted = self._wanted(to_input=self.passes_back)
+        called: set[Layer] = set()
+        for step, learns in zip(reversed(self._steps), reversed(self._learns), strict=True):
+            back = tuple(deltas.pop(number, None) for number in step.results)
+            reads = wanted.intersection(step.sources)
+            if all(one is None for one in back) or not (reads or learns):
+                continue
+            found = self._gone_back(step, one_or_tuple(back), again=step.layer in called)
+            called.add(step.layer)
+            del back
+            if found is not None:
+                self._add(deltas, step.sources, as_tuple(found))
+            del found
+        return one_or_tuple([deltas.get(number) for number in range(len(self.inputs))])
+
+    def _gone_back(self, step: Step, delta: Arrays, again: bool) -> Arrays | None:
+        """What the layer of a step hands back; its gradients are added to those that it has."""
+        layer, before = step.layer, []
+        if step.is_shared:
+            _put_back(layer, self.cache[step.name])
+            before = _taken_grads(layer)
+        found = layer.backward(delta)
+        if again:
+            for (_, one), own in zip(layer.walk(), before, strict=True):
+                for key, grad in own.items():
+                    one.grads[key] = grad + one.grads[key] if key in one.grads else grad
+        if self.in_step:
+            layer.forget()
+        return found
+
+    def _add(self, deltas: dict[int, Array], numbers: Sequence[int], more: Sequence[Any]) -> None:
+        """Add what comes back to the deltas of values."""
+        for number, delta in zip(numbers, more, strict=True):
+            if delta is not None:
+                deltas[number] = deltas[number] + delta if number in deltas else delta
+
+    def _wanted(self, to_input: bool) -> set[int]:
+        """The values whose deltas somebody reads: an input, or a layer that learns."""
+        wanted = set(range(len(self.inputs))) if to_input else set()
+        for step, learns in zip(self._steps, self._learns, strict=True):
+            if learns or wanted.intersection(step.sources):
+                wanted.update(step.results)
+        return wanted
+
+    def entries(self) -> list[Layer]:
+        wanted = self._wanted(to_input=False)
+        inner = {step.layer for step in self._steps if wanted.intersection(step.sources)}
+        firsts = dict.fromkeys(step.layer for step in self._steps if step.layer not in inner)
+        return [self, *(entry for layer in firsts for entry in layer.entries())]
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(name for _, _, name in self.inputs)
+        return f"Graph([{', '.join(map(repr, self.layers))}], from {inputs})"
+
+
+def _together(layer: Layer, given: Sequence[Any]) -> Any:
+    """What a layer is given: one of a kind, or a tuple where it has several inputs."""
+    return given[0] if layer.arity == 1 else tuple(given)
+
+
+def _shapes_made(name: str, layer: Layer, given: Sequence[Any]) -> list[Any]:
+    """The shapes that a layer makes of those of its inputs."""
+    try:
+        made = layer.output_shape(_together(layer, given))
+    except ShapeError as error:
+        raise ShapeError(f"layer {name}: {error}") from None
+    return list(made) if is_several(made) else [made]
+
+
+def _check_as_first(name: str, given: Sequence[Shape], first: Sequence[Shape]) -> None:
+    """Whether a layer can use the weights of its first call; lengths of sequences may differ."""
+    for one, other in zip(given, first, strict=True):
+        if len(one) != len(other) or one[-1:] != other[-1:]:
+            raise ShapeError(
+                f"layer {name}: wanted inputs like those of its first call, {other}, for which its "
+                f"weights are made, got {one}; make another layer for these"
+            )
+
+
+# Layers that are called several times -------------------------------------------------------------
+
+
+def _kept(layer: Layer) -> Caches:
+    return [dict(one.cache) for _, one in layer.walk()]
+
+
+def _taken(layer: Layer) -> Caches:
+    """What a layer keeps, taken away from it."""
+    kept = _kept(layer)
+    layer.forget()
+    return kept
+
+
+def _put_back(layer: Layer, kept: Caches) -> None:
+    for (_, one), own in zip(layer.walk(), kept, strict=True):
+        one.cache.clear()
+        one.cache.update(own)
+
+
+def _taken_grads(layer: Layer) -> list[dict[str, Array]]:
+    """The gradients of a layer and of all inside, taken away from them."""
+    grads = [dict(one.grads) for _, one in layer.walk()]
+    for _, one in layer.walk():
+        one.grads.clear()
+    return grads
+
+
+# Nodes --------------------------------------------------------------------------------------------
+
+
+def _input_nodes(inputs: Any) -> tuple[list[Input], list[str]]:
+    """The inputs in their order, and their names."""
+    nodes = _nodes("inputs", inputs)
+    for node in nodes:
+        if not isinstance(node, Input):
+            raise TypeError(f"inputs are nodes of Input, got {node!r}; cut the graph at an Input")
+    if isinstance(inputs, Mapping):
+        names = list(inputs)
+    else:
+        single = "x" if len(nodes) == 1 else None
+        names = [node.name or single or f"input_{k}" for k, node in enumerate(nodes)]
+    _refuse_twice("inputs", names)
+    return nodes, names
+
+
+def _nodes(what: str, given: Any) -> list[Any]:
+    if isinstance(given, Mapping):
+        for name in given:
+            if not (isinstance(name, str) and name.isidentifier()):
+                raise TypeError(f"{what} have names such as 'price', got {name!r}")
+        nodes = list(given.values())
+    else:
+        nodes = list(given) if isinstance(given, list | tuple) else [given]
+    if not nodes:
+        raise ValueError(f"a graph has {what}, got none; name a node")
+    for node in nodes:
+        if not isinstance(node, Node):
+            raise TypeError(
+                f"{what} are nodes, such as Input((3,)) or Dense(2)(Input((3,))), got {node!r}"
+            )
+    _refuse_twice(what, nodes)
+    return nodes
+
+
+def _refuse_twice(what: str, given: Sequence[Any]) -> None:
+    for k, one in enumerate(given):
+        if one in given[:k]:
+            raise ValueError(f"{one!r} is named twice among the {what}; name it once")
+
+
+def _calls_behind(ends: Sequence[Node]) -> list[Call]:
+    """All calls that have to run for these nodes, in the order in which they were written."""
+    found: dict[Call, int] = {}
+    left = list(ends)
+    while left:
+        node = left.pop()
+        if node.call is not None and node.call not in found:
+            found[node.call] = node.call.results[0].number
+            left += node.call.sources
+    return sorted(found, key=lambda call: found[call])
