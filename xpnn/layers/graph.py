@@ -176,7 +176,8 @@ class Graph(Container):
             if found != wanted:
                 raise ShapeError(f"{name} takes {wanted}, and is called on {found}")
             given = [shapes[one] for one in sources]
-            _check_as_first(name, given, first.setdefault(number, given))
+            if layer.takes != "integers":
+                _check_as_first(name, given, first.setdefault(number, given))
             made = _shapes_made(name, layer, given)
             results = tuple(range(len(shapes), len(shapes) + len(made)))
             shapes += made

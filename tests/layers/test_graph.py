@@ -1,0 +1,329 @@
+"""Graphs: how nodes are joined, what is refused, and gradients against PyTorch's autograd."""
+
+import numpy as np
+import pytest
+
+from xpnn import (
+    Add,
+    Average,
+    BatchNorm,
+    Concatenate,
+    Dense,
+    Dot,
+    Dropout,
+    Embedding,
+    Flatten,
+    Graph,
+    Identity,
+    Input,
+    Layer,
+    Multiply,
+    Network,
+    Sequential,
+    Softmax,
+    Subtract,
+    Tanh,
+    load,
+)
+from xpnn.errors import DataError, ShapeError, XpnnError
+from xpnn.testing import check_gradients
+
+
+def two_ways(**outputs):
+    """Numbers and ids that come together, and part again."""
+    numbers = Input((3,), name="numbers")
+    ids = Input((2,), takes="integers", name="ids")
+    words = Flatten()(Embedding(7, 2)(ids))
+    hidden = Tanh()(Dense(4)(Concatenate()(numbers, words)))
+    ends = [Dense(1)(hidden), Softmax()(Dense(3)(Add()(hidden, Dense(4)(hidden))))]
+    if outputs:
+        ends = dict(zip(outputs, ends, strict=True))
+    return Network(inputs=[numbers, ids], outputs=ends)
+
+
+def batch(rows=5):
+    rng = np.random.default_rng(3)
+    numbers = rng.standard_normal((rows, 3)).astype(np.float32)
+    return numbers, rng.integers(0, 7, (rows, 2))
+
+
+# Running ------------------------------------------------------------------------------------------
+
+
+def test_arrays_come_and_go_as_tuples_or_by_name():
+    network, named = two_ways(), two_ways(price=1, kind=1)
+    numbers, ids = batch()
+    price, kind = network.predict((numbers, ids), batch_size=2)
+    assert price.shape == (5, 1)
+    assert kind.shape == (5, 3)
+    by_name = named.predict({"ids": ids, "numbers": numbers})
+    assert list(by_name) == ["price", "kind"]
+    np.testing.assert_allclose(by_name["kind"], kind, rtol=1e-6)
+    assert network.output_names == ("output_0", "output_1")
+    assert network.output_shape == ((1,), (3,))
+    assert network.inputs == (((3,), "floats", "numbers"), ((2,), "integers", "ids"))
+
+
+def test_gradients_of_several_inputs_and_outputs():
+    assert not check_gradients(two_ways(), x=batch(3)).wrong
+
+
+@pytest.mark.parametrize(
+    ("joint", "shapes"),
+    [
+        (Add(), ((3,), (3,), (1,))),
+        (Subtract(), ((2, 3), (2, 1))),
+        (Multiply(), ((2, 3), (1, 3), (2, 1))),
+        (Average(), ((3,), (3,), (3,))),
+        (Concatenate(), ((2, 1), (2, 3))),
+        (Concatenate(0), ((2, 3), (1, 3))),
+        (Dot(), ((4,), (4,))),
+        (Dot(cosine=True), ((2, 4), (3, 4))),
+    ],
+)
+def test_gradients_of_joints_of_different_inputs(joint, shapes):
+    assert not check_gradients(joint, shapes).wrong
+
+
+def test_a_cosine_of_nothing_is_nothing():
+    x, y = Input((2,)), Input((2,))
+    network = Network(inputs=[x, y], outputs=Dot(cosine=True)(x, y))
+    zeros, ones = np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)
+    assert network.predict((zeros, ones)).tolist() == [[0.0]]
+    assert network.predict((ones, 3 * ones))[0, 0] == pytest.approx(1.0)
+    delta = network.forward((zeros, zeros), training=True)
+    assert all(np.all(np.isfinite(back)) for back in network.backward(delta + 1))
+
+
+def test_deltas_of_a_value_are_added_up_once():
+    """y = x + x x: dy/dx = 1 + 2 x."""
+    x = Input((2,))
+    network = Network(inputs=x, outputs=Add()(x, Multiply()(x, x)))
+    network.forward([[1.0, 3.0]], training=True)
+    assert network.backward(np.ones((1, 2), np.float32)).tolist() == [[3.0, 7.0]]
+
+
+def test_a_shared_layer_learns_from_all_of_its_calls():
+    """By hand: y = w (w x), so dy/dw = 2 w x."""
+    x, dense = Input((1,)), Dense(1, use_bias=False)
+    network = Network(inputs=x, outputs=dense(dense(x)))
+    assert list(network.params) == ["0.dense.weight"]
+    network.load({"0.dense.weight": [[3.0]]})
+    assert network.forward([[2.0]], training=True).tolist() == [[18.0]]
+    for _ in range(2):  # a second pass begins anew
+        assert network.backward(np.ones((1, 1), np.float32)).tolist() == [[9.0]]
+        assert network.grads["0.dense.weight"].tolist() == [[12.0]]
+        network.forward([[2.0]], training=True)
+
+
+def test_shared_dropout_draws_anew_and_goes_back_by_its_own_draw():
+    x, drop = Input((50,)), Dropout(0.5)
+    network = Network(inputs=x, outputs=[drop(x), drop(x)])
+    ones = np.ones((1, 50), np.float32)
+    first, second = network.forward(ones, training=True)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(network.backward((ones, 0 * ones)), first)
+    assert np.array_equal(network.backward((0 * ones, ones)), second)
+
+
+def test_an_output_without_a_delta():
+    network = two_ways()
+    network.forward(batch(), training=True)
+    network.backward((np.ones((5, 1), np.float32), None))
+    assert "6.dense.weight" not in network.grads
+    assert "3.dense.weight" in network.grads
+
+
+def test_no_more_deltas_than_somebody_reads():
+    """What only data stand in front of is not gone back through, nor are its inputs."""
+    seen = []
+
+    class Watched(Identity):
+        def backward(self, delta):
+            seen.append(self)
+            return super().backward(delta)
+
+    x, y = Input((2,)), Input((2,))
+    front, behind = Watched(), Watched()
+    outputs = behind(Dense(2)(Add()(front(x), y)))
+    network = Network(inputs=[x, y], outputs=outputs)
+    delta = network.forward((np.ones((1, 2)), np.ones((1, 2))), training=True)
+    assert network.backward(delta, to_input=False) == (None, None)
+    assert seen == [behind]
+    assert all(back is not None for back in network.backward(delta))
+    assert front in seen
+
+
+def test_values_are_dropped_when_they_are_read():
+    """A chain of activations keeps what their caches do, and not the inputs of each."""
+    x = Input((1000,))
+    network = Network(inputs=x, outputs=Tanh()(Tanh()(Tanh()(x))))
+    graph = network.root
+    assert [step.read_last for step in graph._steps] == [(0,), (1,), (2,)]
+
+
+# What is refused ----------------------------------------------------------------------------------
+
+
+def test_shapes_are_refused_in_the_line_that_wrote_them():
+    a, b = Input((3,), name="a"), Input((4,), name="b")
+    with pytest.raises(ShapeError, match=r"Add\(\), called on Input\(\(3,\), name='a'\), Input"):
+        Add()(a, b)
+    with pytest.raises(ShapeError, match="takes one input, but was called on 2; join them first"):
+        Dense(2)(a, b)
+    assert Dense(2)(Concatenate()(a, b)).shape == (2,)  # as it says
+    with pytest.raises(ShapeError, match="takes two inputs or more, but was called on 1"):
+        Add()(a)
+    with pytest.raises(ShapeError, match="takes 2 inputs, but was called on 3"):
+        Subtract()(a, a, a)
+    with pytest.raises(ShapeError, match="equal but for axis -1"):
+        Concatenate()(Input((2, 3)), Input((3, 3)))
+    with pytest.raises(ShapeError, match="which has 1"):
+        Concatenate(1)(a, a)
+    with pytest.raises(ShapeError, match="two inputs of shape"):
+        Dot()(a, b)
+
+
+def test_integers_and_floats():
+    ids, numbers = Input((2,), takes="integers", name="ids"), Input((2,), name="numbers")
+    with pytest.raises(ShapeError, match="which holds integers; put an Embedding between"):
+        Dense(2)(ids)
+    assert Dense(2)(Embedding(3, 2)(ids)).shape == (2, 2)
+    with pytest.raises(ShapeError, match="which holds floats; write takes='integers'"):
+        Embedding(3, 2)(numbers)
+    with pytest.raises(ValueError, match="an Input takes 'floats' or 'integers', got takes='int'"):
+        Input((2,), takes="int")
+
+
+def test_nodes_that_are_not_connected():
+    a, b = Input((3,), name="a"), Input((3,), name="b")
+    both = Add()(a, b)
+    with pytest.raises(ValueError, match=r"the outputs need Input\(\(3,\), name='b'\), which is"):
+        Network(inputs=a, outputs=both)
+    with pytest.raises(ValueError, match=r"name='b'\) is not connected to any output"):
+        Network(inputs=[a, b], outputs=Dense(1)(a))
+    with pytest.raises(ValueError, match=r"Input\(\(3,\), name='a'\) is named twice"):
+        Network(inputs=[a, a], outputs=Dense(1)(a))
+    with pytest.raises(ValueError, match=r"<Add\(\) at node \d+, \(3,\)> is named twice"):
+        Network(inputs=[a, b], outputs=[both, both])
+    with pytest.raises(TypeError, match="inputs are nodes of Input, got <Add"):
+        Network(inputs=both, outputs=Dense(1)(both))
+    with pytest.raises(ValueError, match="'x' is named twice among the inputs"):
+        Network(inputs=[Input((1,), name="x"), Input((1,), name="x")], outputs=both)
+    with pytest.raises(ValueError, match="a graph has outputs, got none"):
+        Network(inputs=[a, b], outputs=[])
+
+
+def test_what_is_no_node():
+    with pytest.raises(TypeError, match="was called on ndarray, but a layer is called on nodes"):
+        Dense(2)(np.ones((1, 3)))
+    network = Network([dense := Dense(2)], (3,))
+    ones = np.ones((1, 3), np.float32)
+    assert np.array_equal(network.forward(ones), dense.forward(ones))  # as it says
+    with pytest.raises(TypeError, match="outputs are nodes"):
+        Network(inputs=Input((3,)), outputs=Dense(2))
+    with pytest.raises(TypeError, match="is one node, and no list of nodes"):
+        _, _ = Dense(2)(Input((3,)))
+    with pytest.raises(TypeError, match="a list of layers and an input_shape, or of inputs and"):
+        Network(inputs=Input((3,)))
+    with pytest.raises(TypeError, match="either layers, or inputs and outputs"):
+        Network([Dense(2)], (3,), inputs=Input((3,)))
+
+
+def test_a_layer_has_one_network():
+    x, dense = Input((3,)), Dense(2)
+    node = dense(x)
+    Network(inputs=x, outputs=node)
+    with pytest.raises(XpnnError, match="already part of a network; a layer has one place"):
+        Network(inputs=x, outputs=Tanh()(node))
+    again = Dense(2)
+    twice = Sequential([again])(Dense(3)(again(x)))
+    with pytest.raises(XpnnError, match="is already part of this network"):
+        Network(inputs=x, outputs=twice)
+
+
+def test_a_shared_layer_has_one_kind_of_inputs():
+    dense = Dense(3)
+    x = Input((3,))
+    with pytest.raises(ShapeError, match=r"0.dense, call 2: wanted inputs like those of its first"):
+        Network(inputs=x, outputs=dense(Concatenate()(dense(x), x)))
+    words = Embedding(5, 3)
+    short, long = Input((2,), takes="integers"), Input((4,), takes="integers")
+    outputs = [words(short), words(long)]  # of other lengths it may be
+    assert Network(inputs=[short, long], outputs=outputs).output_shape == ((2, 3), (4, 3))
+
+
+def test_inputs_that_do_not_come():
+    network, (numbers, ids) = two_ways(), batch()
+    with pytest.raises(DataError, match="by the names numbers, ids, got numbers"):
+        network.predict({"numbers": numbers})
+    with pytest.raises(DataError, match="a tuple of 2, or a dict, for numbers, ids, got a ndarray"):
+        network.predict(numbers)
+    with pytest.raises(ShapeError, match="input 'ids': "):
+        network.predict((numbers, ids[:, :1]))
+    with pytest.raises(DataError, match="input 'ids': "):
+        network.predict((numbers, numbers[:, :2]))
+    with pytest.raises(DataError, match="wanted delta to be a tuple of 2"):
+        network.backward(numbers)
+
+
+class Halves(Layer):
+    """A layer of two outputs, which only a graph may be."""
+
+    def output_shape(self, input_shape):
+        return (input_shape, input_shape)
+
+    def forward(self, Z, training=False):
+        return Z / 2, Z / 2
+
+    def backward(self, delta):
+        first, second = delta
+        return (first + second) / 2
+
+
+def test_a_layer_of_ones_own_may_have_several_outputs():
+    x = Input((2,))
+    first, second = Halves()(x)
+    network = Network(inputs=x, outputs=Add()(first, second))
+    assert network.predict([[2.0, 4.0]]).tolist() == [[2.0, 4.0]]
+    assert not check_gradients(network).wrong
+
+
+@pytest.mark.parametrize(
+    ("calls", "outputs", "said"),
+    [
+        ([(0, (1,))], 1, "on values"),
+        ([(0, (0,))], 2, "the outputs are values"),
+        ([(1, (0,))], 1, "wanted calls of layers 0 to 0"),
+        ([(0, (0, 0))], 1, "takes one input"),
+    ],
+)
+def test_numbers_that_make_no_graph(calls, outputs, said):
+    with pytest.raises((ValueError, ShapeError), match=said):
+        Graph([Tanh()], [((2,), "floats", "x")], calls, outputs)
+
+
+# Files and copies ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["numpy", "array-api-strict"])
+def test_a_graph_in_a_file(backend, tmp_path):
+    network = two_ways(price=1, kind=1)
+    network.save(tmp_path / "graph.safetensors")
+    twin = load(tmp_path / "graph.safetensors", backend)
+    assert twin.inputs == network.inputs
+    assert twin.output_names == ("price", "kind")
+    found, wanted = twin.predict(batch()), network.predict(batch())
+    for name, values in wanted.items():
+        np.testing.assert_allclose(twin.backend.to_numpy(found[name]), values, rtol=1e-5)
+
+
+def test_shared_layers_are_shared_in_a_file_and_in_a_copy(tmp_path):
+    x, dense, norm = Input((3,)), Dense(3), BatchNorm()
+    network = Network(inputs=x, outputs=norm(dense(norm(dense(x)))))
+    network.save(tmp_path / "shared.safetensors")
+    for twin in (load(tmp_path / "shared.safetensors"), network.to("numpy")):
+        assert list(twin.params) == list(network.params)
+        assert len(twin.layers) == 2
+        rows = batch()[0]
+        assert np.array_equal(twin.predict(rows), network.predict(rows))
