@@ -88,6 +88,11 @@ HINTS = {  # what is given and what takes it, which says what to write of it by 
         CLASSES[:, None],
         lambda y: of_classes(flattened, metrics=[Accuracy()]).evaluate(X, y),
     ),
+    "a column is missing beside a variance": (
+        "y",
+        YES.astype("f4"),
+        lambda y: Trainer(Network([Dense(2)], (3,)), xpnn.gaussian, SGD(0.1)).fit(X, y, **QUIET),
+    ),
     "one sample": ("x", X[0], lambda x: of_numbers().predict(x)),
     "one sample, passed on": ("x", X[0], lambda x: of_numbers()(x)),
     "one sample, a step": ("x", X[0], lambda x: squares().step(x, X[:1, :2])),

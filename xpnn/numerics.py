@@ -85,6 +85,21 @@ def finite(x: Array, xp: Namespace) -> Array:
     return xp.minimum(xp.maximum(x, -largest), largest)
 
 
+def unit_vectors(x: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Vectors over the last axis divided by their length, and these lengths, (..., 1).
+
+    Squares do not overflow, as the largest number is taken out first. Of zeros they are zeros, and
+    the length is 1.
+    """
+    x = finite(x, xp)
+    largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
+    largest = xp.where(largest > 0, largest, 1.0)
+    x = x / largest
+    length = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
+    length = xp.where(length > 0, length, 1.0)
+    return x / length, largest * length
+
+
 def softplus(x: Array, xp: Namespace) -> Array:
     """``log(1 + exp(x))`` without overflow: ``max(x, 0) + log(1 + exp(-|x|))``."""
     return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))

@@ -10,13 +10,24 @@ import pytest
 
 from xpnn.losses import (
     binary_cross_entropy,
+    binary_focal,
+    contrastive,
+    cosine_distance,
     cross_entropy,
+    ctc,
+    dice,
+    focal,
+    gaussian,
     hinge,
     huber,
     kl_divergence,
+    log_cosh,
     mean_absolute_error,
     mean_squared_error,
+    pinball,
+    poisson,
     quadratic_cost,
+    triplet,
 )
 from xpnn.typing import Shape
 
@@ -43,6 +54,37 @@ def labels(rng, shape):
     return np.arange(np.prod(shape[:-1])).reshape(shape[:-1]) % shape[-1]
 
 
+def holed(rng, shape):
+    """Class numbers, some of them -1."""
+    found = labels(rng, shape)
+    return np.where(np.arange(found.size).reshape(found.shape) % 4 == 1, -1, found)
+
+
+def counts(rng, shape):
+    return rng.poisson(2.0, size=shape).astype(float)
+
+
+def halves(rng, shape):
+    return rng.normal(size=(*shape[:-1], shape[-1] // 2))
+
+
+def nothing(rng, shape):
+    return np.zeros(shape[:1])
+
+
+READ = np.array([[1, 2, -1], [1, 1, 2], [3, -1, -1], [2, 3, 2], [-1, -1, -1]])
+STEPS = np.array([4, 6, 1, 5, 3])
+
+
+def read(rng, shape):
+    """Labels in order, filled up with -1: of three kinds, the same one twice, none at all."""
+    return READ
+
+
+def timed(rng, shape):
+    return np.concatenate([STEPS[:, None], READ], axis=1)
+
+
 def one_hot(rng, shape):
     return np.eye(shape[-1])[labels(rng, shape)]
 
@@ -63,6 +105,7 @@ class Case:
         targets: draws them.
         reference: ``(f, p, y) -> value``, where f is torch.nn.functional.
         predictions: draws them.
+        apart: whether each sample has a loss of its own, rather than one by those beside it.
     """
 
     loss: Callable[..., Any]
@@ -70,6 +113,7 @@ class Case:
     targets: Draw
     reference: Callable[..., Any]
     predictions: Draw = reals
+    apart: bool = True
 
     def arrays(self, dtype: str = "float64", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Predictions and targets on the host; class numbers stay integers."""
@@ -96,6 +140,49 @@ def classes(f, p, y, weights, **options):
 
 def divergence(f, p, y):
     return f.kl_div(f.log_softmax(p, -1), y, reduction="none").sum(-1).mean()
+
+
+def binary_focal_of(f, p, y, gamma=2.0, no=1.0, yes=1.0):
+    log_p, log_q = f.logsigmoid(p), f.logsigmoid(-p)
+    values = -y * log_q.exp() ** gamma * log_p - (1 - y) * log_p.exp() ** gamma * log_q
+    return mean(values, no + (yes - no) * y)
+
+
+def focal_of(f, p, y, gamma=2.0, weights=(1.0, 1.0, 1.0)):
+    log_p = f.log_softmax(p, -1)
+    q = f.one_hot(y, p.shape[-1]).to(p.dtype) if y.ndim < p.ndim else y
+    values = -(q * (1 - log_p.exp()) ** gamma * log_p).sum(-1)
+    return mean(values, q @ p.new_tensor(weights))
+
+
+def dice_of(f, p, y, smoothing=1.0):
+    p, axes = f.sigmoid(p), tuple(range(1, p.ndim - 1))
+    both, whole = (p * y).sum(axes), (p + y).sum(axes)
+    return (1 - (2 * both + smoothing) / (whole + smoothing)).mean()
+
+
+def squared_distance(a, b):
+    return ((a - b) ** 2).sum(-1)
+
+
+def triplet_of(f, p, y, margin=0.2):
+    return f.triplet_margin_with_distance_loss(
+        *p.unbind(1), distance_function=squared_distance, margin=margin
+    )
+
+
+def contrastive_of(f, p, y, temperature=0.1):
+    a, b = f.normalize(p, dim=-1).unbind(1)
+    return f.cross_entropy(a @ b.T / temperature, y.new_tensor(range(len(p))).long())
+
+
+def ctc_of(f, p, y, lengths=False, blank=0):
+    steps = y[:, 0] if lengths else y.new_full((len(y),), p.shape[1])
+    labels = y[:, 1:] if lengths else y
+    many = (labels >= 0).sum(-1)
+    log_p = f.log_softmax(p, -1).transpose(0, 1)
+    values = f.ctc_loss(log_p, labels, steps, many, blank, reduction="none")
+    return values.mean()
 
 
 smooth = partial(cross_entropy, label_smoothing=0.1)
@@ -165,8 +252,62 @@ CASES = {
         labels,
         lambda f, p, y: f.cross_entropy(p.transpose(1, 2), y, weight=p.new_tensor([*RARE, 0.7])),
     ),
+    "ignoring": Case(
+        partial(cross_entropy, ignore_index=-1),
+        (5, 3, 4),
+        holed,
+        lambda f, p, y: f.cross_entropy(p.transpose(1, 2), y, ignore_index=-1),
+    ),
+    "ignoring-weighted": Case(
+        partial(cross_entropy, ignore_index=2, class_weight=RARE, label_smoothing=0.1),
+        (5, 3),
+        labels,
+        lambda f, p, y: classes(f, p[y != 2], y[y != 2], RARE, label_smoothing=0.1),
+    ),
+    "log-cosh": Case(log_cosh, (5, 3), reals, lambda f, p, y: (p - y).cosh().log().mean()),
+    "pinball": Case(
+        partial(pinball, quantile=0.9),
+        (5, 3),
+        reals,
+        lambda f, p, y: (0.1 * f.relu(p - y) + 0.9 * f.relu(y - p)).mean(),
+    ),
+    "cosine": Case(
+        cosine_distance, (5, 3), reals, lambda f, p, y: (1 - f.cosine_similarity(p, y, -1)).mean()
+    ),
+    "poisson": Case(poisson, (5, 3), counts, lambda f, p, y: f.poisson_nll_loss(p, y)),
+    "gaussian": Case(
+        gaussian,
+        (5, 2, 4),
+        halves,
+        lambda f, p, y: f.gaussian_nll_loss(p[..., :2], y, p[..., 2:].exp(), eps=0),
+    ),
+    "binary-focal": Case(binary_focal, (5, 3), shares, binary_focal_of),
+    "binary-focal-weighted": Case(
+        partial(binary_focal, gamma=0.5, class_weight=(0.3, 1.7)),
+        (5, 1),
+        bits,
+        lambda f, p, y: binary_focal_of(f, p, y, 0.5, 0.3, 1.7),
+    ),
+    "focal": Case(focal, (5, 3), labels, focal_of),
+    "focal-rows-weighted": Case(
+        partial(focal, gamma=0.5, class_weight=RARE),
+        (5, 3),
+        rows,
+        lambda f, p, y: focal_of(f, p, y, 0.5, RARE),
+    ),
+    "dice": Case(dice, (5, 2, 3, 2), bits, dice_of),
+    "triplet": Case(
+        partial(triplet, margin=0.5), (5, 3, 4), nothing, partial(triplet_of, margin=0.5)
+    ),
+    "contrastive": Case(contrastive, (5, 2, 4), nothing, contrastive_of, apart=False),
+    "ctc": Case(ctc, (5, 6, 4), read, ctc_of),
+    "ctc-lengths": Case(
+        partial(ctc, lengths=True), (5, 6, 4), timed, partial(ctc_of, lengths=True)
+    ),
     "divergence": Case(kl_divergence, (5, 3), rows, divergence),
     "divergence-sequences": Case(kl_divergence, (5, 3, 4), rows, divergence),
 }
 
 each_loss = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+APART = {name: case for name, case in CASES.items() if case.apart}
+each_loss_apart = pytest.mark.parametrize("case", APART.values(), ids=APART)

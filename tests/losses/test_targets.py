@@ -9,12 +9,18 @@ from xpnn.errors import DataError, ShapeError
 from xpnn.losses import (
     binary_cross_entropy,
     check_targets,
+    contrastive,
     cross_entropy,
+    ctc,
+    dice,
+    gaussian,
     hinge,
     huber,
     kl_divergence,
     mean_squared_error,
+    poisson,
     quadratic_cost,
+    triplet,
 )
 
 pytestmark = pytest.mark.width
@@ -34,6 +40,15 @@ FIT = [
     (cross_entropy, np.eye(3, dtype=bool)[[0, 2]], (3,)),
     (cross_entropy, np.array([[0.33, 0.33, 0.33]], np.float32), (3,)),
     (kl_divergence, np.array([[0.5, 0.5]], np.float32), (2,)),
+    (partial(cross_entropy, ignore_index=-100), np.array([0, -100, 2]), (3,)),
+    (partial(cross_entropy, ignore_index=255), np.array([[255, 2]], np.uint8), (2, 3)),
+    (poisson, np.array([[0], [7]]), (1,)),
+    (gaussian, np.array([[-7.0]], np.float32), (2,)),
+    (dice, np.array([[[0.0], [1.0]]], np.float32), (2, 1)),
+    (triplet, np.zeros(2, np.float32), (3, 4)),
+    (ctc, np.array([[1, 1, -1], [2, -1, -1]]), (3, 3)),
+    (partial(ctc, blank=2), np.array([[1, 0]], np.int32), (2, 3)),
+    (partial(ctc, lengths=True), np.array([[3, 1, 1], [1, 2, -1]]), (3, 3)),
 ]
 
 
@@ -108,6 +123,78 @@ UNFIT = {
     "labels for a divergence": (
         (kl_divergence, np.array([0, 1]), (2,), ShapeError),
         r"shape of the outputs, \(batch, 2\), got \(2,\); reshape",
+    ),
+    "not ignored": (
+        (partial(cross_entropy, ignore_index=-1), np.array([-1, -2]), (3,), DataError),
+        r"class numbers from 0 to 2.* got numbers from -2 to 0",
+    ),
+    "rows beside what is ignored": (
+        (partial(cross_entropy, ignore_index=0), np.eye(3), (3,), DataError),
+        r"class numbers beside ignore_index=0, .*; leave ignore_index out",
+    ),
+    "fewer than none": (
+        (poisson, np.array([[-1.0], [2.0]]), (1,), DataError),
+        r"counts, which are at least 0, got numbers from -1; choose a loss",
+    ),
+    "an odd number of outputs": (
+        (gaussian, np.zeros((4, 1)), (3,), ShapeError),
+        r"for each target, got 3; give the last layer two units",
+    ),
+    "a column for two outputs is missing": (
+        (gaussian, np.zeros(4), (2,), ShapeError),
+        r"shape \(batch, 1\), half as many as outputs, got \(4,\); write y\[\.\.\., None\]",
+    ),
+    "as many as outputs": (
+        (gaussian, np.zeros((4, 2)), (2,), ShapeError),
+        r"shape \(batch, 1\), .* got \(4, 2\); give the last layer two units",
+    ),
+    "masks without positions": (
+        (dice, np.zeros((4, 2)), (2,), ShapeError),
+        r"outputs of shape \(batch, \.\.\., channels\).* got \(batch, 2\); choose binary_focal",
+    ),
+    "pairs for triplets": (
+        (triplet, np.zeros(4), (2, 5), ShapeError),
+        r"\(batch, 3, d\), 3 embeddings a sample, got \(batch, 2, 5\); end the network",
+    ),
+    "triplets for pairs": (
+        (contrastive, np.zeros(4), (3, 5), ShapeError),
+        r"\(batch, 2, d\), 2 embeddings a sample, got \(batch, 3, 5\)",
+    ),
+    "outputs without time": (
+        (ctc, np.array([[1]]), (3,), ShapeError),
+        r"outputs of shape \(batch, steps, classes\), got \(batch, 3\); end the network",
+    ),
+    "one label a sample": (
+        (ctc, np.array([1, 2]), (4, 3), ShapeError),
+        r"rows of at least one label, got targets of shape \(2,\); fill up short rows with -1",
+    ),
+    "steps without labels": (
+        (partial(ctc, lengths=True), np.array([[1], [2]]), (4, 3), ShapeError),
+        r"rows of the number of steps and then at least one label, got targets of shape \(2, 1\)",
+    ),
+    "float labels in order": (
+        (ctc, np.array([[1.0, 2.0]]), (4, 3), DataError),
+        r"integer dtype, got .*float32; write y\.astype\('int64'\)",
+    ),
+    "a blank among labels": (
+        (ctc, np.array([[1, 0]]), (4, 3), DataError),
+        r"other than the blank, 0, and -1 behind them, got numbers from 0 to 1; leave a class",
+    ),
+    "more classes than outputs": (
+        (ctc, np.array([[1, 3]]), (4, 3), DataError),
+        r"from 0 to 2 other than the blank, 0, .* got numbers from 1 to 3",
+    ),
+    "labels behind the end": (
+        (ctc, np.array([[1, -1, 2]]), (4, 3), DataError),
+        "all labels of a row before its -1, got labels behind; move",
+    ),
+    "no steps for repeated labels": (
+        (ctc, np.array([[1, 1]]), (2, 3), DataError),
+        "one more between two of the same, got more labels; take more steps",
+    ),
+    "too few of the steps": (
+        (partial(ctc, lengths=True), np.array([[4, 1], [0, -1]]), (4, 3), DataError),
+        "a first column of steps from 1 to 4, got others; give such steps",
     ),
     "with options bound": (
         (partial(cross_entropy, label_smoothing=0.1), np.array([5]), (3,), DataError),

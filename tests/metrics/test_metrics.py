@@ -2,12 +2,21 @@
 
 import contextlib
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
 from tests.metrics.table import ALL, METRICS, drawn, each_metric
-from xpnn import SGD, Identity, Network, Trainer, get_backend, mean_squared_error
+from xpnn import (
+    SGD,
+    Identity,
+    Network,
+    Trainer,
+    cross_entropy,
+    get_backend,
+    mean_squared_error,
+)
 from xpnn.errors import BackendUnavailable, ShapeError
 from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
 
@@ -352,3 +361,21 @@ def test_answers_and_targets_may_be_true_and_false(backend):
     for targets in (yes, np.eye(2, dtype=bool)[yes.astype(int)]):
         assert F1()(scores, targets) == 1
     assert F1(multilabel=True)(scores - 1.5, np.eye(2, dtype=bool)[yes.astype(int)]) == 1
+
+
+@pytest.mark.any_width
+def test_what_the_loss_ignores_is_not_measured(backend):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 5, 3)).astype(np.float32), rng.integers(0, 3, (30, 5))
+    ignored = rng.random((30, 5)) < 0.3
+    ignored[:7] = True  # a whole batch
+    weight = rng.integers(1, 4, 30).astype(np.float32)
+    loss = partial(cross_entropy, ignore_index=255)
+    network = Network([Identity()], (5, 3), backend)
+    trainer = Trainer(network, loss, SGD(0.1), metrics=[Accuracy(), F1(), TopK(2)])
+    targets = np.where(ignored, 255, y).astype(np.uint8)
+    found = trainer.evaluate(x, targets, sample_weight=weight, batch_size=7)
+    trainer.loss = cross_entropy
+    expected = trainer.evaluate(x, y, sample_weight=weight[:, None] * ~ignored, batch_size=7)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert trainer.evaluate(x, y)["accuracy"] != pytest.approx(found["accuracy"], rel=1e-3)

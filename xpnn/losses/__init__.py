@@ -24,6 +24,9 @@ delta is rounded to it in the end.
 Means over several batches weigh each of them by ``total_weight``, weights of classes included, so
 that they are those of the whole set, however it is cut.
 
+Those of embeddings, ``triplet`` and ``contrastive``, take several of them a sample, and ``ctc``
+takes labels in order; see there for the forms of predictions and targets.
+
 All of them are finite, value and delta, for predictions of +-1e4 in float32.
 """
 
@@ -33,21 +36,44 @@ from xpnn.losses.classification import (
     hinge,
     kl_divergence,
 )
+from xpnn.losses.ctc import ctc
+from xpnn.losses.embeddings import contrastive, triplet
+from xpnn.losses.imbalance import binary_focal, dice, focal
+from xpnn.losses.likelihoods import gaussian, poisson
 from xpnn.losses.outputs import MEANINGS
-from xpnn.losses.regression import huber, mean_absolute_error, mean_squared_error, quadratic_cost
+from xpnn.losses.regression import (
+    cosine_distance,
+    huber,
+    log_cosh,
+    mean_absolute_error,
+    mean_squared_error,
+    pinball,
+    quadratic_cost,
+)
 from xpnn.losses.targets import check_targets
 from xpnn.losses.weights import total_weight
 
 __all__ = [
     "MEANINGS",
     "binary_cross_entropy",
+    "binary_focal",
     "check_targets",
+    "contrastive",
+    "cosine_distance",
     "cross_entropy",
+    "ctc",
+    "dice",
+    "focal",
+    "gaussian",
     "hinge",
     "huber",
     "kl_divergence",
+    "log_cosh",
     "mean_absolute_error",
     "mean_squared_error",
+    "pinball",
+    "poisson",
     "quadratic_cost",
     "total_weight",
+    "triplet",
 ]

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from xpnn.backends import Backend, backend_of
 from xpnn.losses.means import Rule, Shares, elementwise, matching, shares, weighted_mean
 from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
-from xpnn.losses.weights import of_numbers, of_rows, of_signs, wide
+from xpnn.losses.weights import ignoring, of_numbers, of_rows, of_signs, wide
 from xpnn.numerics import finite, sigmoid
 from xpnn.typing import Array, Namespace
 
@@ -110,12 +110,13 @@ def _log_likelihood_of_labels(
     return xp.where(hit, log_p, 0.0), q - xp.exp(log_p)
 
 
-@wants(labels_or_distributions, of_rows, outputs="class logits")
+@wants(labels_or_distributions, of_rows, outputs="class logits", read_options=("ignore_index",))
 def cross_entropy(
     predictions: Array,
     targets: Array,
     *,
     label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
     class_weight: Sequence[float] | None = None,
     sample_weight: Array | None = None,
     backend: Backend | None = None,
@@ -134,6 +135,8 @@ def cross_entropy(
         targets: class numbers, integers of shape (batch, ...); or rows of probabilities, such as
             one-hot rows, of the predictions' shape.
         label_smoothing: e in [0, 1): q becomes (1 - e) q + e / classes (Szegedy et al., 2016, 7).
+        ignore_index: a class number, which need be none of the network's, such as -1: items that
+            have it weigh nothing, in means and in the metrics of a ``Trainer``, too.
         class_weight: one weight for each class; the weight of an item is that of its class. With
             label smoothing this is not what PyTorch does, which weighs each class's share of q.
     """
@@ -143,6 +146,8 @@ def cross_entropy(
     predictions, targets = backend.asarray(predictions), backend.asarray(targets)
     dtype, predictions = predictions.dtype, wide(predictions, backend)
     classes = predictions.shape[-1]
+    if ignore_index is not None:
+        targets, sample_weight = ignoring(ignore_index, targets, sample_weight, backend)
     labelled = tuple(targets.shape) == tuple(predictions.shape[:-1])
     if not labelled:
         targets = matching(predictions, targets, backend)

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from xpnn.backends import Backend, backend_of
 from xpnn.errors import DataError, ShapeError
-from xpnn.losses.weights import of_numbers, or_nan, wide
-from xpnn.typing import Array, Namespace, Shape
+from xpnn.losses.weights import of_numbers, or_nan, spread_over, wide
+from xpnn.typing import Array, Namespace
 
-Rule = Callable[..., tuple[Array, Array]]
+Rule = Callable[..., tuple[Array, ...]]
 """``rule(xp, predictions, targets, *options) -> (l, dl/dprediction)``, elementwise.
 
 Arrays beside these two may stand between them and the options.
@@ -63,31 +63,46 @@ def weighted_mean(
     """Value and delta of a loss, the value NaN where no item has any weight.
 
     Args:
-        rule: takes ``arrays``, which are in at least float32, and so is the value.
+        rule: takes ``arrays``, which are in at least float32, and so is the value. It may return
+            several slopes, which are put behind each other on the last axis.
         dtype: what the delta is rounded to.
         donate: whether the first of the arrays may be written over, as nobody reads it any more.
     """
-    xp = backend.xp
     numbers = tuple(map(float, options))  # NumPy's float64 would widen what it meets
-    losses, delta = _sweep(backend, rule, numbers, donate)(shares.each, *arrays)
-    value = xp.sum(losses)
-    if shares.total is not None:
-        value = or_nan(value, shares.total, xp)
-    return value, xp.astype(delta, dtype, copy=False)
+    losses, *deltas = sweep(backend, shared(rule), numbers, donate)(shares.each, *arrays)
+    xp = backend.xp
+    delta = deltas[0] if len(deltas) == 1 else xp.concat(deltas, axis=-1)
+    return total(losses, shares, backend), xp.astype(delta, dtype, copy=False)
+
+
+def total(losses: Array, shares: Shares, backend: Backend) -> Array:
+    """The value of a loss, of what its items add to it: NaN where none of them has any weight."""
+    value = backend.xp.sum(losses)
+    return value if shares.total is None else or_nan(value, shares.total, backend.xp)
 
 
 @functools.lru_cache(maxsize=256)
-def _sweep(
-    backend: Backend, rule: Rule, options: tuple[float, ...], donate: bool
+def sweep(
+    backend: Backend, rule: Rule, options: tuple[float, ...], donate: bool = False
 ) -> Callable[..., Any]:
-    """``rule`` and the multiplication by the shares as one sweep over memory."""
+    """A rule with its options as one sweep over memory; the second array may be donated."""
 
-    def shared(xp: Namespace, share: Array, *arrays: Array) -> tuple[Array, Array]:
-        loss, slope = rule(xp, *arrays, *options)
-        return loss * share, slope * share
+    def bound(xp: Namespace, *arrays: Array) -> tuple[Array, ...]:
+        return rule(xp, *arrays, *options)
 
-    shared.__qualname__ = rule.__name__
-    return backend.elementwise(shared, donate=(1,) if donate else ())
+    bound.__qualname__ = rule.__name__
+    return backend.elementwise(bound, donate=(1,) if donate else ())
+
+
+@functools.cache
+def shared(rule: Rule) -> Rule:
+    """A rule and the multiplication of its results by the shares, which come first."""
+
+    def of_mean(xp: Namespace, share: Array, *arrays: Any) -> tuple[Array, ...]:
+        return tuple(one * share for one in rule(xp, *arrays))
+
+    of_mean.__name__ = rule.__name__
+    return of_mean
 
 
 def shares(
@@ -106,7 +121,7 @@ def shares(
     """
     xp, items, weight = backend.xp, tuple(predictions.shape[:axes]), item_weight
     if sample_weight is not None:
-        weight = _one_each(items, sample_weight, predictions.dtype, backend)
+        weight = spread_over(items, sample_weight, predictions.dtype, backend)
         weight = weight if item_weight is None else weight * item_weight
     if weight is None:
         count = math.prod(items)
@@ -116,18 +131,6 @@ def shares(
     total = xp.sum(weight)
     share = weight / xp.where(total > 0, total, 1.0)
     return Shares(xp.reshape(share, (*items, *[1] * (predictions.ndim - axes))), total)
-
-
-def _one_each(items: Shape, weight: Array, dtype: Any, backend: Backend) -> Array:
-    """Sample weights, spread over the axes of the items that they lack."""
-    xp, weight = backend.xp, backend.asarray(weight)
-    if weight.ndim == 0 or tuple(weight.shape) != items[: weight.ndim]:
-        raise ShapeError(
-            f"wanted sample_weight of shape {items[:1]}, or of more axes up to {items}, got "
-            f"{tuple(weight.shape)}; give each sample of the batch one weight"
-        )
-    column = xp.reshape(weight, (*weight.shape, *[1] * (len(items) - weight.ndim)))
-    return xp.astype(xp.broadcast_to(column, items), dtype, copy=False)
 
 
 def matching(predictions: Array, targets: Array, backend: Backend) -> Array:

@@ -32,12 +32,14 @@ class Meaning:
         fits: whether outputs between two numbers, (low, high), can mean it.
         threshold: above which an output says yes; None where it says neither yes nor no.
         link: the probabilities that outputs stand for; None where they stand for none.
+        read: what metrics may take them for; see ``Metric.reads``.
     """
 
     words: str
     fits: Callable[[float, float], bool]
     threshold: float | None = None
     link: Callable[[Array, Backend], Array] | None = None
+    read: tuple[str, ...] = ("answers", "ranks")
 
 
 def _sigmoid(outputs: Array, backend: Backend) -> Array:
@@ -63,12 +65,23 @@ MEANINGS = {
         _softmax,
     ),
     "probabilities": Meaning(
-        "probabilities, from 0 to 1", lambda low, high: low >= 0 and high <= 1, 0.5, _as_they_are
+        "probabilities, from 0 to 1",
+        lambda low, high: low >= 0 and high <= 1,
+        0.5,
+        _as_they_are,
+        read=("answers", "ranks", "values"),
     ),
     "margins": Meaning(
         "margins, below 0 for no and above 0 for yes", lambda low, high: low < 0, 0.0
     ),
-    "values": Meaning("numbers like the targets", lambda low, high: True),
+    "values": Meaning(
+        "numbers like the targets", lambda low, high: True, read=("answers", "ranks", "values")
+    ),
+    "log rates": Meaning("logarithms of rates", lambda low, high: low < 0, read=()),
+    "gaussians": Meaning("means and logarithms of variances", lambda low, high: low < 0, read=()),
+    "embeddings": Meaning(
+        "vectors to be compared with each other", lambda low, high: True, read=()
+    ),
 }
 """By the names that losses have in ``outputs``."""
 

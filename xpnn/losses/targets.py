@@ -1,10 +1,11 @@
 """What each loss wants its targets to look like, checked once before training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpnn.backends import Backend
 from xpnn.errors import Change, DataError, ShapeError
+from xpnn.losses.weights import ignoring
 from xpnn.typing import Array, Loss, Shape
 
 Check = Callable[[Array, Shape, Backend, bool], None]
@@ -25,7 +26,11 @@ def check_targets(
     function = getattr(loss, "func", loss)  # look through functools.partial
     check = getattr(function, "check_targets", None)
     if check is not None:
-        check(targets, output_shape, backend, values)
+        bound = getattr(loss, "keywords", {})
+        options = {
+            name: bound[name] for name in getattr(function, "read_options", ()) if name in bound
+        }
+        check(targets, output_shape, backend, values, **options)
 
 
 def wants(
@@ -33,6 +38,8 @@ def wants(
     item_weights: Callable[..., Array] | None = None,
     *,
     outputs: str | Callable[..., str] | None = None,
+    target_shape: Callable[[Shape], Shape] | None = None,
+    read_options: Sequence[str] = (),
 ) -> Callable[[Any], Any]:
     """Attach to a loss what it takes targets and outputs for.
 
@@ -41,10 +48,13 @@ def wants(
         item_weights: the weights that ``class_weight`` gives to the items; see ``total_weight``.
         outputs: a name in ``MEANINGS``, or a function of the loss's options that returns one; None
             for a loss that does not say.
+        target_shape: the shape of one target, by that of one output, where it is another one.
+        read_options: names of the loss's options that ``check`` takes, too.
     """
 
     def attach(loss: Any) -> Any:
         loss.check_targets, loss.item_weights, loss.outputs = check, item_weights, outputs
+        loss.target_shape, loss.read_options = target_shape, read_options
         return loss
 
     return attach
@@ -77,6 +87,117 @@ def between(low: float, high: float) -> Check:
     return check
 
 
+def counts(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
+    """Numbers of at least 0, one for each output."""
+    same_shape(targets, output_shape, backend, values)
+    if values and (least := _range(targets, backend)[0]) < 0:
+        raise DataError(
+            f"wanted counts, which are at least 0, got numbers from {least:g}; choose a loss for "
+            f"numbers of any size, or give targets that count something"
+        )
+
+
+def half_as_many(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
+    """Numbers, half as many on the last axis as there are outputs."""
+    shape = tuple(targets.shape)
+    outputs = output_shape[-1] if output_shape else 1
+    if outputs % 2:
+        raise ShapeError(
+            f"wanted outputs that hold a mean and the logarithm of a variance for each target, got "
+            f"{outputs}; give the last layer two units for each target"
+        )
+    half = (*output_shape[:-1], outputs // 2)
+    if shape[1:] != half:
+        wanted = f"wanted targets of shape {_batch_of(half)}, half as many as outputs"
+        if (*shape[1:], 1) == half:
+            raise ShapeError(f"{wanted}, got {shape}", change=Change("y", "{array}[..., None]"))
+        raise ShapeError(
+            f"{wanted}, got {shape}; give the last layer two units for each target, or reshape "
+            f"the targets"
+        )
+
+
+def masks(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
+    """Numbers in [0, 1], one for each output; outputs are (positions, ..., channels)."""
+    if len(output_shape) < 2:
+        raise ShapeError(
+            f"wanted outputs of shape (batch, ..., channels), with positions between the two, got "
+            f"{_batch_of(output_shape)}; choose binary_focal, or end the network in such a shape"
+        )
+    between(0, 1)(targets, output_shape, backend, values)
+
+
+def labels_in_order(
+    targets: Array,
+    output_shape: Shape,
+    backend: Backend,
+    values: bool,
+    *,
+    blank: int = 0,
+    lengths: bool = False,
+) -> None:
+    """Class numbers (batch, labels) with -1 behind, behind the number of steps if ``lengths``."""
+    shape = tuple(targets.shape)
+    if len(output_shape) != 2:
+        raise ShapeError(
+            f"wanted outputs of shape (batch, steps, classes), got {_batch_of(output_shape)}; end "
+            f"the network in such a shape"
+        )
+    if len(shape) != 2 or shape[1] < 1 + lengths:
+        first = "the number of steps and then " if lengths else ""
+        raise ShapeError(
+            f"wanted rows of {first}at least one label, got targets of shape {shape}; fill up "
+            f"short rows with -1"
+        )
+    _refuse_floats(targets, backend)
+    if not values:
+        return
+    xp, (time, classes) = backend.xp, output_shape
+    labels = targets[:, 1:] if lengths else targets
+    least, most = map(int, _range(labels, backend))
+    if least < -1 or most >= classes or _any(labels == blank, backend):
+        raise DataError(
+            f"wanted class numbers from 0 to {classes - 1} other than the blank, {blank}, and -1 "
+            f"behind them, got numbers from {least} to {most}; leave a class to the blank, and "
+            f"give the last layer one unit more than there are labels"
+        )
+    is_label = labels >= 0
+    if _any(is_label[:, 1:] & ~is_label[:, :-1], backend):
+        raise DataError(
+            "wanted all labels of a row before its -1, got labels behind; move the -1 behind them"
+        )
+    steps = xp.astype(targets[:, 0], xp.int32) if lengths else time
+    if lengths and _any((steps < 1) | (steps > time), backend):
+        raise DataError(
+            f"wanted a first column of steps from 1 to {time}, got others; give "
+            f"such steps, or leave lengths out where all of them count"
+        )
+    repeated = (labels[:, 1:] == labels[:, :-1]) & is_label[:, 1:]
+    needed = xp.count_nonzero(is_label, axis=-1) + xp.count_nonzero(repeated, axis=-1)
+    if _any(needed > steps, backend):
+        raise DataError(
+            "wanted a step for each label, and one more between two of the same, got more labels; "
+            "take more steps, or leave such samples out"
+        )
+
+
+def _any(condition: Array, backend: Backend) -> bool:
+    return bool(backend.to_numpy(backend.xp.any(condition)))
+
+
+def groups_of(count: int) -> Check:
+    """Targets that are not looked at; the outputs are ``count`` embeddings a sample."""
+
+    def check(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
+        if len(output_shape) != 2 or output_shape[0] != count:
+            raise ShapeError(
+                f"wanted outputs of shape (batch, {count}, d), {count} embeddings a sample, got "
+                f"{_batch_of(output_shape)}; end the network in such a shape"
+            )
+
+    return check
+
+
 def distributions(targets: Array, output_shape: Shape, backend: Backend, values: bool) -> None:
     """Rows of probabilities, of the outputs' shape."""
     between(0, 1)(targets, output_shape, backend, values)
@@ -96,10 +217,17 @@ def distributions(targets: Array, output_shape: Shape, backend: Backend, values:
 
 
 def labels_or_distributions(
-    targets: Array, output_shape: Shape, backend: Backend, values: bool
+    targets: Array,
+    output_shape: Shape,
+    backend: Backend,
+    values: bool,
+    *,
+    ignore_index: int | None = None,
 ) -> None:
     """Class numbers (batch, ...), or rows of probabilities (batch, ..., classes)."""
     shape = tuple(targets.shape)
+    if ignore_index is not None:
+        targets, _ = ignoring(ignore_index, targets, None, backend)
     if shape[1:] == output_shape:
         distributions(targets, output_shape, backend, values)
     elif shape[1:] == output_shape[:-1]:
@@ -114,12 +242,16 @@ def labels_or_distributions(
         raise ShapeError(f"{wanted}, got {shape}; reshape the targets, or change the last layer")
 
 
-def _labels(targets: Array, classes: int, backend: Backend, values: bool) -> None:
+def _refuse_floats(targets: Array, backend: Backend) -> None:
     if not backend.xp.isdtype(targets.dtype, "integral"):
         raise DataError(
             f"wanted class numbers of an integer dtype, got {targets.dtype}",
             change=Change("y", dtype="int64"),
         )
+
+
+def _labels(targets: Array, classes: int, backend: Backend, values: bool) -> None:
+    _refuse_floats(targets, backend)
     if not values:
         return
     least, most = map(int, _range(targets, backend))

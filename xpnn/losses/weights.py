@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.errors import ShapeError
+from xpnn.errors import DataError, ShapeError
 from xpnn.numerics import widened
 from xpnn.typing import Array, Loss, Namespace, Number, Shape
 
@@ -45,6 +45,7 @@ def total_weight(
             return float(found)
         counted = not xp.isdtype(found.dtype, "real floating")
         return xp.astype(found, xp.float32) if counted else widened(found, xp)
+    targets, weight = without_ignored(loss, targets, weight, backend, dtype)
     if weight is not None:
         weight = wide(weight, backend)
     class_weight = getattr(loss, "keywords", {}).get("class_weight")
@@ -58,6 +59,48 @@ def total_weight(
         return float(targets.shape[0])
     items = math.prod(weight.shape[1:])
     return xp.sum(weight) / items if items > 1 else xp.sum(weight)
+
+
+def without_ignored(
+    loss: Loss, targets: Array, weight: Array | None, backend: Backend, dtype: str = "float32"
+) -> tuple[Array, Array | None]:
+    """Targets and weights in which what the loss ignores is class 0, and weighs nothing.
+
+    Args:
+        dtype: of weights where none are given.
+    """
+    ignore_index = getattr(loss, "keywords", {}).get("ignore_index")
+    if ignore_index is None:
+        return targets, weight
+    return ignoring(ignore_index, targets, weight, backend, dtype)
+
+
+def ignoring(
+    ignore_index: int,
+    labels: Array,
+    weight: Array | None,
+    backend: Backend,
+    dtype: str = "float32",
+) -> tuple[Array, Array]:
+    """The same, of class numbers of which one is ignored.
+
+    Raises:
+        DataError: these are no class numbers.
+    """
+    xp = backend.xp
+    if not xp.isdtype(labels.dtype, "integral"):
+        raise DataError(
+            f"wanted class numbers beside ignore_index={ignore_index}, of an integer dtype, got "
+            f"{labels.dtype}; leave ignore_index out, and give rows to ignore a sample_weight of 0"
+        )
+    if labels.dtype not in (xp.int32, xp.int64):
+        labels = xp.astype(labels, xp.int32)
+    kept = labels != ignore_index
+    labels = xp.where(kept, labels, 0)
+    if weight is None:
+        return labels, xp.astype(kept, backend.dtype(dtype))
+    weight = wide(backend.asarray(weight), backend)
+    return labels, xp.where(kept, spread_over(labels.shape, weight, weight.dtype, backend), 0.0)
 
 
 def of_rows(
@@ -119,6 +162,18 @@ def _numbers_in(listed: Any) -> tuple[float, ...] | None:
         return tuple(map(float, listed))
     except (TypeError, ValueError, RuntimeError):  # the last one by tensors that are not dense
         return None
+
+
+def spread_over(items: Shape, weight: Array, dtype: Any, backend: Backend) -> Array:
+    """Sample weights, spread over the axes of the items that they lack."""
+    xp, weight = backend.xp, backend.asarray(weight)
+    if weight.ndim == 0 or tuple(weight.shape) != items[: weight.ndim]:
+        raise ShapeError(
+            f"wanted sample_weight of shape {items[:1]}, or of more axes up to {items}, got "
+            f"{tuple(weight.shape)}; give each sample of the batch one weight"
+        )
+    column = xp.reshape(weight, (*weight.shape, *[1] * (len(items) - weight.ndim)))
+    return xp.astype(xp.broadcast_to(column, items), dtype, copy=False)
 
 
 def or_nan(value: Array, total: Array, xp: Namespace) -> Array:

@@ -61,10 +61,12 @@ class Metric(KnownAttributes):
         Raises:
             ValueError: it cannot measure them; the message says what to write.
         """
-        if self.reads == "values" and outputs.name in ("logits", "class logits", "margins"):
+        meaning = None if outputs.name is None else MEANINGS[outputs.name]
+        if meaning is not None and self.reads is not None and self.reads not in meaning.read:
+            otherwise = ", or measure Accuracy()" if "answers" in meaning.read else ""
             raise ValueError(
-                f"{self!r} compares outputs with targets as numbers, but {outputs.loss} takes them "
-                f"for {MEANINGS[outputs.name].words}; leave it out, or measure Accuracy()"
+                f"{self!r} compares outputs with targets as {self.reads}, but {outputs.loss} takes "
+                f"them for {meaning.words}; leave it out{otherwise}"
             )
         if self.reads == "ranks" and outputs.single:
             raise ValueError(

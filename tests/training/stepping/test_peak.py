@@ -29,8 +29,12 @@ from xpnn import (
     Trainer,
     TransformerBlock,
     binary_cross_entropy,
+    contrastive,
     cross_entropy,
+    ctc,
+    gaussian,
     mean_squared_error,
+    triplet,
 )
 from xpnn.errors import OutOfMemory
 from xpnn.peak import carried_on, probed_sizes
@@ -282,6 +286,14 @@ def test_nothing_is_changed(backend):
 )
 def test_targets_are_those_that_the_loss_takes(loss, last):
     assert small("numpy", loss, last).summary(16).peak_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"), [(gaussian, (2,)), (triplet, (3, 4)), (contrastive, (2, 4)), (ctc, (5, 4))]
+)
+def test_targets_of_another_shape_than_outputs_are_those_that_the_loss_takes(loss, shape):
+    network = Network([Dense(shape[-1])], shape, seed=1)
+    assert Trainer(network, loss, Adam()).summary(16).peak_bytes > 0
 
 
 def test_a_loss_of_ones_own_takes_what_it_says():

@@ -11,6 +11,7 @@ from xpnn.backends import Backend, get_backend
 from xpnn.errors import DataError, ShapeError
 from xpnn.losses import check_targets
 from xpnn.losses.outputs import Outputs, outputs_for
+from xpnn.losses.weights import without_ignored
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.stepping.batch_weight import weight_dtype
@@ -62,8 +63,9 @@ def check_samples(
     check_targets(loss, y, network.output_shape, home, values)
     if values:
         _check_sums(y, home, outputs_for(network.root, network.output_shape, loss))
+    seen = without_ignored(loss, y, None, home)[0] if metrics else y
     for metric in metrics:
-        metric.check_targets(y, network.output_shape, home, values)
+        metric.check_targets(seen, network.output_shape, home, values)
 
 
 def _check_sums(y: Array, home: Backend, outputs: Outputs) -> None:

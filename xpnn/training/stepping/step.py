@@ -9,6 +9,7 @@ from xpnn.backends import Backend
 from xpnn.layers.promises import outputs_watched, promises_watched
 from xpnn.layers.regularization import make_regularization
 from xpnn.losses.outputs import outputs_for
+from xpnn.losses.weights import without_ignored
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
@@ -255,8 +256,10 @@ def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> C
             predictions = network.root.forward(x)
             value, _ = value_and_delta(loss, predictions, y, weight, backend)
         seen.add(x.shape)
+        weighs = weighed(value, loss, y, weight, network)
+        y, weight = without_ignored(loss, y, weight, backend)
         found = [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
-        return weighed(value, loss, y, weight, network), found
+        return weighs, found
 
     return step
 

@@ -7,7 +7,7 @@ from xpnn.losses.outputs import outputs_of
 from xpnn.losses.targets import check_targets
 from xpnn.network import Network
 from xpnn.peak import LEAST
-from xpnn.typing import Array, Loss
+from xpnn.typing import Array, Loss, Shape
 
 
 def batch_of_zeros(network: Network, loss: Loss, size: int) -> tuple[Array, Array]:
@@ -21,18 +21,20 @@ def batch_of_zeros(network: Network, loss: Loss, size: int) -> tuple[Array, Arra
 
     x = zeros(network.input_shape, xp.int32 if ids else floats)
     shape = network.output_shape
-    if _wants_classes(loss, network):
-        return x, zeros(shape[:-1], xp.int32)
+    own = getattr(getattr(loss, "func", loss), "target_shape", None)
+    of_classes = shape[:-1] if own is None else own(shape)
+    if _wants_classes(loss, network, of_classes):
+        return x, zeros(of_classes, xp.int32)
     return x, zeros(shape, floats)
 
 
-def _wants_classes(loss: Loss, network: Network) -> bool:
+def _wants_classes(loss: Loss, network: Network, of_classes: Shape) -> bool:
     """Whether the loss takes class numbers; one of a user's that checks no targets may say so."""
     if not hasattr(getattr(loss, "func", loss), "check_targets"):
         return outputs_of(loss) == "class logits"
     backend, shape = network.backend, network.output_shape
     xp = backend.xp
-    classes = xp.zeros((LEAST, *shape[:-1]), dtype=xp.int32, device=backend.device)
+    classes = xp.zeros((LEAST, *of_classes), dtype=xp.int32, device=backend.device)
     try:
         check_targets(loss, classes, shape, backend, values=False)
     except (ShapeError, DataError):
