@@ -132,6 +132,10 @@ class Draw:
             self.one_of("Flatten()", f"Reshape({flat})", "SpatialDropout(0.0)"),
             self.one_of("GlobalAveragePool()", "GlobalMaxPool()"),
             self.one_of("Permute((2, 3, 1))", "InstanceNorm()"),
+            self.one_of(
+                *("RandomFlip(0.0)", "RandomShift(0)", "Cutout(1, rate=0.0)"),
+                f"RandomCrop({(height, width)})",
+            ),
         )
 
     def of_volumes(self, shape):

@@ -32,6 +32,7 @@ from xpnn.layers import (
     ConvTranspose2D,
     ConvTranspose3D,
     Cropping,
+    Cutout,
     Dense,
     Dot,
     Dropout,
@@ -61,6 +62,9 @@ from xpnn.layers import (
     Permute,
     PixelShuffle,
     PReLU,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
     Recompute,
     ReLU,
     Repeat,
@@ -83,6 +87,7 @@ from xpnn.layers import (
     UpSampling,
     ZeroPadding,
 )
+from xpnn.layers.augmentation import Augmentation
 from xpnn.network import Network
 
 
@@ -215,6 +220,10 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
     pytest.param(lambda: SpatialDropout(0.4), (3, 2, 5), id="spatial-dropout"),
     pytest.param(lambda: AlphaDropout(0.4), (6,), id="alpha-dropout"),
     pytest.param(lambda: GaussianNoise(0.3), (6,), id="gaussian-noise"),
+    pytest.param(lambda: RandomFlip(0.5, vertical=0.5), (2, 3, 2), id="random-flip"),
+    pytest.param(lambda: RandomShift((1, 2)), (3, 4, 2), id="random-shift"),
+    pytest.param(lambda: RandomCrop((3, 2), padding=1), (4, 3, 2), id="random-crop"),
+    pytest.param(lambda: Cutout((2, 1)), (3, 3, 2), id="cutout"),
     pytest.param(lambda: Embedding(5, 3), Ids((4,)), id="embedding"),
     pytest.param(lambda: Embedding(5, 2), Ids((2, 3)), id="embedding-2d"),
     pytest.param(LearnedPositions, (3, 4), id="learned-positions"),
@@ -282,7 +291,12 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
     pytest.param(graph_in_a_graph, (4,), id="graph-in-a-graph"),
     *OVER_BLOCKS,
 ]
-DRAWS = (Dropout, AlphaDropout, GaussianNoise)  # layers that draw random numbers in training
+DRAWS = (
+    Dropout,
+    AlphaDropout,
+    GaussianNoise,
+    Augmentation,
+)  # layers that draw random numbers in training
 OTHERWISE_IN_TRAINING = (*DRAWS, BatchNorm)  # whose training mode is not their prediction mode
 IN_FLOAT32 = {"inverse"}  # what normalisations keep of their statistics, whatever the dtype
 

@@ -17,6 +17,7 @@ from xpnn.layers.activations import (
     Softplus,
     Tanh,
 )
+from xpnn.layers.augmentation import Cutout, RandomCrop, RandomFlip, RandomShift
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container, Parallel, Residual, Sequential
 from xpnn.layers.dense import Dense
@@ -86,6 +87,7 @@ __all__ = [
     "ConvTranspose2D",
     "ConvTranspose3D",
     "Cropping",
+    "Cutout",
     "Dense",
     "Dot",
     "Dropout",
@@ -120,6 +122,9 @@ __all__ = [
     "Permute",
     "PixelShuffle",
     "RMSNorm",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomShift",
     "ReLU",
     "Recompute",
     "Recurrent",
