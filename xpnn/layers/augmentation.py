@@ -100,6 +100,10 @@ class Displacement(Augmentation):
     A new one writes ``draw``, and ``still`` where images do not pass as they are in prediction.
     """
 
+    def draws(self, height: int, width: int) -> bool:
+        """Whether there is more than one way that images may go in training."""
+        return max(self.places(height, width)) > 1
+
     def draw(self, batch: int, height: int, width: int) -> tuple[Way, Way]:
         """The ways of rows and of columns in training."""
         raise NotImplementedError(f"{type(self).__name__} has to define draw")
@@ -110,7 +114,8 @@ class Displacement(Augmentation):
 
     def forward(self, Z: Array, training: bool = False) -> Array:
         batch, height, width, _ = Z.shape
-        ways = self.draw(batch, height, width) if training else self.still(height, width)
+        draws = training and self.draws(height, width)
+        ways = self.draw(batch, height, width) if draws else self.still(height, width)
         self.cache["ways"] = ways
         if ways is None:
             return Z
@@ -164,6 +169,9 @@ class RandomFlip(Displacement):
 
     def output_range(self, input_range: Range | None) -> Range | None:
         return input_range
+
+    def draws(self, height: int, width: int) -> bool:
+        return self.horizontal > 0 or self.vertical > 0
 
     def draw(self, batch: int, height: int, width: int) -> tuple[Way, Way]:
         down, across = self.words(batch, 2)
@@ -290,7 +298,7 @@ class Cutout(Augmentation):
         return {"cover": elementwise(cover_rule)}
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        if not training:
+        if not training or self.rate == 0:
             self.cache["kept"] = None
             return Z
         batch, height, width, _ = Z.shape
