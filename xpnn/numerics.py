@@ -41,6 +41,11 @@ def softmax(x: Array, xp: Namespace, barred: Array | None = None) -> Array:
     return xp.astype(powers, dtype, copy=False)
 
 
+def inclined(xp: Namespace, scores: Array, slopes: Array, queries: Array, keys: Array) -> Array:
+    """``scores - slopes |i - j|`` for the positions i of queries and j of keys (ALiBi)."""
+    return scores - slopes * xp.astype(xp.abs(queries - keys), scores.dtype)
+
+
 def log_softmax(x: Array, xp: Namespace) -> Array:
     """``x - log(sum(exp(x)))`` over the last axis; never overflows, exact for large ``x`` too.
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import needs
 from xpnn import MultiHeadAttention, Network, get_backend
+from xpnn.backends.portable import attention as portable
 from xpnn.backends.portable.attention import BLOCK
 from xpnn.backends.portable.base import Backend as Base
 
@@ -16,7 +17,10 @@ pytestmark = pytest.mark.width
 
 @dataclass
 class Case:
-    """Queries and keys, and which keys they see: of each item so many, from one on."""
+    """Queries and keys, and which keys they see: of each item so many, from one on.
+
+    Slopes are 1/2, 1/4 and so on, one for each head.
+    """
 
     time: int
     length: int | None = None
@@ -25,11 +29,15 @@ class Case:
     d: int = 4
     heads: int = 2
     batch: int = 2
+    key_heads: int | None = None
+    window: int | None = None
+    slopes: bool = False
 
     def arrays(self, rng, dtype="float32"):
         """Q, K, V and dA as a layer has them: heads behind the features' axis, turned."""
-        lengths = [self.time, *[self.length or self.time] * 2, self.time]
-        shapes = [(self.batch, length, self.heads, self.d) for length in lengths]
+        queries = self.batch, self.time, self.heads, self.d
+        keys = self.batch, self.length or self.time, self.key_heads or self.heads, self.d
+        shapes = [queries, keys, keys, queries]
         return [rng.standard_normal(shape).astype(dtype).transpose(0, 2, 1, 3) for shape in shapes]
 
     def mask(self):
@@ -41,7 +49,21 @@ class Case:
         return mask
 
     def options(self):
-        return {"scale": self.d**-0.5, "causal": self.causal}
+        return {"scale": self.d**-0.5, "causal": self.causal, "window": self.window}
+
+    def arrays_among_options(self):
+        """The mask and the slopes, None where there are none."""
+        slopes = 0.5 ** np.arange(1, self.heads + 1, dtype="float32") if self.slopes else None
+        return {"mask": self.mask(), "slopes": slopes}
+
+    def bias(self):
+        """(heads, time, length), -inf where a key is not seen but for the mask."""
+        distances = np.arange(self.time)[:, None] - np.arange(self.length or self.time)
+        slopes = 0.5 ** np.arange(1.0, self.heads + 1) * self.slopes
+        bias = -slopes[:, None, None] * np.abs(distances)
+        bias[:, (distances < 0) & self.causal] = -np.inf
+        bias[:, distances >= (self.window or np.inf)] = -np.inf
+        return bias
 
 
 B = BLOCK
@@ -68,6 +90,21 @@ CASES = {
     "across, fewer keys": Case(2 * B + 3, 5),
     "across, masked": Case(B + 4, B + 8, seen=(slice(3, 6), slice(1, B + 3))),
     "one head, many features": Case(20, d=64, heads=1),
+    "groups": Case(7, heads=4, key_heads=2),
+    "groups, across, masked": Case(3, 8, heads=3, key_heads=1, seen=(slice(2, 5), slice(0, 8))),
+    "window": Case(9, causal=True, window=3),
+    "window, over blocks": Case(3 * B + 7, causal=True, window=B // 2, heads=1, batch=1),
+    "slopes": Case(6, heads=3, slopes=True),
+    "slopes, over blocks": Case(B + 3, B + 40, slopes=True),
+    "all, over blocks": Case(
+        B + 70,
+        causal=True,
+        window=40,
+        slopes=True,
+        heads=4,
+        key_heads=2,
+        seen=(slice(0, B + 9), slice(3, B + 60)),
+    ),
 }
 each_case = pytest.mark.parametrize("case", [pytest.param(c, id=name) for name, c in CASES.items()])
 
@@ -75,25 +112,34 @@ each_case = pytest.mark.parametrize("case", [pytest.param(c, id=name) for name, 
 def by_the_formula(case, Q, K, V, dA):
     """A, dQ, dK and dV with all scores at once, in float64."""
     Q, K, V, dA = (one.astype(np.float64) for one in (Q, K, V, dA))
-    seen = np.ones((case.time, K.shape[2]), dtype=bool)
-    if case.causal:
-        seen = np.tril(seen)
+    group = Q.shape[1] // K.shape[1]
+    K, V = (np.repeat(one, group, axis=1) for one in (K, V))
+    bias = case.bias()[None]
+    seen = np.isfinite(bias)
     if case.seen is not None:
         seen = seen & case.mask()[:, None, None, :]
     scale = case.options()["scale"]
-    S = np.where(seen, scale * Q @ K.swapaxes(2, 3), -1e300)
+    S = np.where(seen, scale * Q @ K.swapaxes(2, 3) + bias, -1e300)
     P = np.exp(S - S.max(axis=-1, keepdims=True)) * seen
     total = P.sum(axis=-1, keepdims=True)
     P = P / np.where(total > 0, total, 1.0)
     dP = dA @ V.swapaxes(2, 3)
     dS = P * (dP - (dP * P).sum(axis=-1, keepdims=True))
-    return P @ V, scale * dS @ K, scale * dS.swapaxes(2, 3) @ Q, P.swapaxes(2, 3) @ dA
+    dK, dV = scale * dS.swapaxes(2, 3) @ Q, P.swapaxes(2, 3) @ dA
+    served = (case.batch, -1, group, *dK.shape[2:])
+    return P @ V, scale * dS @ K, *(one.reshape(served).sum(axis=2) for one in (dK, dV))
+
+
+def lent(backend, case):
+    """The arrays among a case's options, as the backend's."""
+    given = case.arrays_among_options().items()
+    with backend.on_device():
+        return {name: None if one is None else backend.asarray(one) for name, one in given}
 
 
 def both_ways(kind, backend, case, Q, K, V, dA):
     """The same by a backend, as a class has it."""
-    options, mask = case.options(), case.mask()
-    options["mask"] = None if mask is None else backend.asarray(mask)
+    options = case.options() | lent(backend, case)
     with backend.on_device():
         Q, K, V, dA = map(backend.asarray, (Q, K, V, dA))
         A, statistics = kind.attention(backend, Q, K, V, **options)
@@ -140,22 +186,24 @@ def test_arrays_may_lie_in_any_order(backend, rng, order, turned):
 
 @each_case
 def test_it_can_be_compiled(backend, rng, case):
-    arrays, options, mask = case.arrays(rng), case.options(), case.mask()
+    arrays, options, more = case.arrays(rng), case.options(), lent(backend, case)
 
-    def step(Q, K, V, dA, mask):
-        A, statistics = backend.attention(Q, K, V, mask=mask, **options)
-        return A, *backend.attention_gradients(*(Q, K, V, A, statistics, dA), mask=mask, **options)
+    def step(Q, K, V, dA, more):
+        A, statistics = backend.attention(Q, K, V, **more, **options)
+        return A, *backend.attention_gradients(Q, K, V, A, statistics, dA, **more, **options)
 
     compiled = backend.compiled(step, known=True)
     wanted = by_the_formula(case, *arrays)
     with backend.on_device():
-        lent = [*map(backend.asarray, arrays), None if mask is None else backend.asarray(mask)]
+        given = *map(backend.asarray, arrays), more
         for _ in range(4):  # taken down, run, run again; CuPy captures the third
-            found = [np.array(backend.to_numpy(one)) for one in compiled(*lent)]
+            found = [np.array(backend.to_numpy(one)) for one in compiled(*given)]
             assert_near(found, wanted, 2e-6, np.float32)
 
 
-@pytest.mark.parametrize("name", ["a block and a bit, causal", "masked, over blocks", "across"])
+@pytest.mark.parametrize(
+    "name", ["a block and a bit, causal", "masked, over blocks", "across", "all, over blocks"]
+)
 def test_half_precision_is_worked_out_in_float32(backend, rng, name):
     """So it is as far off as the rounding of what goes in and comes out: 11 bits."""
     if backend.name == "array-api-strict":
@@ -198,32 +246,51 @@ def test_large_scores_do_not_overflow(backend, rng):
 
 
 @needs("torch")
-@pytest.mark.parametrize("causal", [False, True])
-def test_it_is_that_of_torch(backend, rng, causal):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"causal": True}, {"causal": True, "window": 50, "slopes": True, "key_heads": 1}],
+)
+def test_it_is_that_of_torch(backend, rng, options):
     import torch
 
-    case = Case(BLOCK + 30, causal=causal, d=8)
+    case = Case(BLOCK + 30, d=8, **options)
     arrays = case.arrays(rng)
     Q, K, V, dA = (torch.tensor(one, dtype=torch.float64, requires_grad=True) for one in arrays)
-    A = torch.nn.functional.scaled_dot_product_attention(Q, K, V, is_causal=causal)
+    A = torch.nn.functional.scaled_dot_product_attention(
+        Q, K, V, attn_mask=torch.tensor(case.bias()), enable_gqa=True
+    )
     A.backward(dA.detach())
     wanted = [one.detach().numpy() for one in (A, Q.grad, K.grad, V.grad)]
     assert_near(both_ways(type(backend), backend, case, *arrays), wanted, 2e-6, np.float32)
 
 
-def test_memory_grows_with_the_length_alone(rng):
+@pytest.mark.parametrize("options", [{}, {"causal": True, "window": 99, "slopes": True}])
+def test_memory_grows_with_the_length_alone(rng, options):
     """Of 4,096 queries and keys on NumPy, scores in float32 take 64 MiB, all arrays here 10."""
     backend = get_backend("numpy")
-    case = Case(4096, batch=1, heads=1, d=32)
-    Q, K, V, dA = case.arrays(rng)
+    case = Case(4096, batch=1, heads=1, d=32, **options)
+    (Q, K, V, dA), how = case.arrays(rng), case.options() | lent(backend, case)
     tracemalloc.start()
     try:
-        A, statistics = backend.attention(Q, K, V, **case.options())
-        backend.attention_gradients(Q, K, V, A, statistics, dA, **case.options())
+        A, statistics = backend.attention(Q, K, V, **how)
+        backend.attention_gradients(Q, K, V, A, statistics, dA, **how)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 10 * Q.nbytes
+
+
+def test_what_a_window_leaves_out_is_not_worked_out(rng, monkeypatch):
+    """Of 16 blocks along each axis two of each row, in the portable form, both ways."""
+    monkeypatch.setattr(portable, "BLOCK", 16)
+    monkeypatch.setattr(portable, "MOST_BLOCKS", 16)
+    worked_out, own = [], portable.scores
+    monkeypatch.setattr(portable, "scores", lambda *given: worked_out.append(1) or own(*given))
+    case = Case(256, causal=True, window=17)
+    arrays = case.arrays(rng)
+    found = both_ways(Base, get_backend("numpy"), case, *arrays)
+    assert_near(found, by_the_formula(case, *arrays), 2e-6, np.float32)
+    assert len(worked_out) == 2 * (1 + 15 * 2)
 
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}])

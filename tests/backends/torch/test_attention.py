@@ -18,11 +18,12 @@ def numberless():
         yield mode
 
 
-def given(dtype="float32", time=40, length=None, d=16, turned=True, device="cuda"):
+def given(dtype="float32", time=40, length=None, d=16, key_heads=4, device="cuda"):
     """Q, K and V as a layer has them."""
     import torch
 
-    shapes = [(2, n, 4, d) for n in (time, length or time, length or time)]
+    keys = (2, length or time, key_heads, d)
+    shapes = [(2, time, 4, d), keys, keys]
     dtype = getattr(torch, dtype)
     return [torch.empty(shape, dtype=dtype, device=device).transpose(1, 2) for shape in shapes]
 
@@ -56,6 +57,7 @@ CHOSEN = {
     "odd heads": (EFFICIENT, {"dtype": "float16", "d": 12}),
     "wide heads": (EFFICIENT, {"dtype": "float16", "d": 256}),
     "across": (FLASH, {"dtype": "float16", "length": 24}),
+    "groups": (FLASH, {"dtype": "float16", "key_heads": 2}),
     "no steps": (None, {"time": 0}),
     "on a CPU": ("flash_attention_for_cpu", {"device": "cpu"}),
     "elsewhere": (None, {"device": "meta"}),
@@ -65,7 +67,7 @@ CHOSEN = {
 @pytest.mark.parametrize("name", CHOSEN)
 def test_which_pair_serves(numberless, able, name):
     wanted, options = CHOSEN[name]
-    assert ours.pair(*given(**options), False, None) == wanted
+    assert ours.pair(*given(**options), {"scale": 0.25}) == wanted
 
 
 def test_masks_and_other_lengths(numberless, able):
@@ -73,37 +75,48 @@ def test_masks_and_other_lengths(numberless, able):
 
     mask = torch.ones((2, 40), dtype=torch.bool, device="cuda")
     for causal in (False, True):
-        assert ours.pair(*given("float16"), causal, mask) == EFFICIENT
-    assert ours.pair(*given("float16", length=24), True, None) is None
+        how = {"scale": 0.25, "causal": causal}
+        assert ours.pair(*given("float16"), how | {"mask": mask}) == EFFICIENT
+    assert ours.pair(*given("float16", length=24), how) is None
+
+
+def test_windows_and_slopes_go_without_them(numberless, able):
+    import torch
+
+    how = {"scale": 0.25, "causal": True}
+    assert ours.pair(*given(), how | {"window": 9}) is None
+    assert ours.pair(*given(), how | {"slopes": torch.ones(4, device="cuda")}) is None
 
 
 def test_what_pytorch_refuses_is_not_used(numberless, able, monkeypatch):
     from torch.backends import cuda
 
     monkeypatch.setattr(cuda, "can_use_flash_attention", lambda params: False)
-    assert ours.pair(*given("float16"), True, None) == EFFICIENT
+    how = {"scale": 0.25, "causal": True}
+    assert ours.pair(*given("float16"), how) == EFFICIENT
     monkeypatch.setattr(cuda, "can_use_efficient_attention", lambda params: False)
-    assert ours.pair(*given("float16"), True, None) is None
+    assert ours.pair(*given("float16"), how) is None
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("causal", "key_heads"), [(False, 4), (True, 4), (True, 2)])
 @pytest.mark.parametrize(
     ("pair", "dtype"),
     [(FLASH, "float16"), (FLASH, "bfloat16"), (EFFICIENT, "float32"), (EFFICIENT, "float16")],
 )
-def test_a_pair_takes_what_it_is_given(numberless, pair, dtype, causal, masked):
+def test_a_pair_takes_what_it_is_given(numberless, pair, dtype, causal, key_heads, masked):
     """Their schemas are those of the PyTorch that is installed, which checks each argument."""
     import torch
 
     if masked and pair == FLASH:
         pytest.skip("the flash pair is not asked for masks")
-    Q, K, V = given(dtype, time=37)
+    Q, K, V = given(dtype, time=37, key_heads=key_heads)
     mask = torch.ones((2, 37), dtype=torch.bool, device="cuda") if masked else None
-    A, statistics = ours.attention(Q, K, V, 0.25, causal, mask, pair)
+    how = {"scale": 0.25, "causal": causal, "mask": mask}
+    A, statistics = ours.attention(Q, K, V, how, pair)
     assert (A.shape, A.dtype, A.device.type) == (Q.shape, Q.dtype, "cuda")
     assert statistics.dtype == torch.float32
-    found = ours.attention_gradients(Q, K, V, A, statistics, A, 0.25, causal, mask, pair)
+    found = ours.attention_gradients(Q, K, V, A, statistics, A, how, pair)
     assert [(one.shape, one.dtype) for one in found] == [
         (one.shape, one.dtype) for one in (Q, K, V)
     ]

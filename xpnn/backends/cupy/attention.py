@@ -7,7 +7,8 @@ in ``portable/attention.py``. Where a query is sure of its key, its dS is a few 
 A mask of keys becomes a length for each sequence (``portable/packed_keys.py``), which cuDNN knows.
 
 ``serves`` is False for what cuDNN does not do, and for what was never tried: other dtypes, masks
-where queries see no later keys, heads of more than 128 features, and what it refuses itself.
+where queries see no later keys, heads of more than 128 features, fewer heads of keys than of
+queries, windows and slopes, and what it refuses itself.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn.backends.cupy.cudnn import ALIGNMENT, Cudnn, Plan
-from xpnn.backends.portable.attention import HALVES, suits_cudnn
+from xpnn.backends.portable.attention import HALVES, Scoring, suits_cudnn
 from xpnn.backends.portable.packed_keys import Packing
 from xpnn.typing import Array, Shape
 
@@ -102,23 +103,19 @@ def serves(
     Q: Array,
     K: Array,
     V: Array,
-    scale: float,
-    causal: bool,
-    mask: Array | None,
+    scoring: Scoring,
     cudnn: Cudnn,
     deterministic: bool,
 ) -> bool:
     """Whether cuDNN works attention out for these, forward."""
-    padded = mask is not None
-    return _planned("sdpa", [Q, K, V], scale, causal, padded, cudnn, deterministic) is not None
+    return _planned("sdpa", [Q, K, V], scoring, cudnn, deterministic) is not None
 
 
 def attention(
     Q: Array,
     K: Array,
     V: Array,
-    scale: float,
-    causal: bool,
+    scoring: Scoring,
     packing: Packing | None,
     cudnn: Cudnn,
     deterministic: bool,
@@ -129,7 +126,7 @@ def attention(
     if packing is not None:
         K, V = map(packing.packed, (K, V))
     given = [Q, K, V]
-    plan = _planned("sdpa", given, scale, causal, packing is not None, cudnn, deterministic)
+    plan = _planned("sdpa", given, scoring, cudnn, deterministic)
     assert plan is not None
     A, statistics = _empty(Q.shape, Q.dtype), cupy.empty((*Q.shape[:3], 1), "float32")
     cudnn.run(plan, [*_lengths(packing), *map(_readable, given), A, statistics])
@@ -143,8 +140,7 @@ def attention_gradients(
     A: Array,
     statistics: Array,
     dA: Array,
-    scale: float,
-    causal: bool,
+    scoring: Scoring,
     packing: Packing | None,
     cudnn: Cudnn,
     deterministic: bool,
@@ -156,9 +152,7 @@ def attention_gradients(
     if packing is not None:
         K, V, dA = packing.packed(K), packing.packed(V), packing.answered(dA)
     given = [Q, K, V, A, dA]
-    plan = _planned(
-        "sdpa_backward", given, scale, causal, packing is not None, cudnn, deterministic
-    )
+    plan = _planned("sdpa_backward", given, scoring, cudnn, deterministic)
     if plan is None:
         return None
     if Q.shape == K.shape:
@@ -177,21 +171,17 @@ def is_half(array: Array) -> bool:
 
 
 def _planned(
-    name: str,
-    arrays: Sequence[Array],
-    scale: float,
-    causal: bool,
-    padded: bool,
-    cudnn: Cudnn,
-    deterministic: bool,
+    name: str, arrays: Sequence[Array], scoring: Scoring, cudnn: Cudnn, deterministic: bool
 ) -> Plan | None:
-    if not cudnn.attends or not suits_cudnn(arrays, causal, padded):
+    if not cudnn.attends or not suits_cudnn(arrays, scoring):
         return None
     Q, K, *_ = arrays
     strides = [_strides(one) or _own_strides(one.shape) for one in arrays]
+    padded = scoring.get("mask") is not None
     if padded:
         strides[1:3] = [_own_strides(K.shape)] * 2  # as they lie once they are packed
-    scale = float(scale)  # cuDNN takes no other number for it
+    scale = float(scoring["scale"])  # cuDNN takes no other number for it
+    causal = scoring.get("causal", False)
     form = Q.shape, K.shape, tuple(strides), scale, causal, padded, Q.dtype.name, deterministic
     return cudnn.plan(Pass(name, *form))
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -32,9 +32,10 @@ from xpnn.backends.cupy.reductions import Softmax, fusable, fused, reduced, summ
 from xpnn.backends.cupy.rows import KEPT_SCORES, Rows
 from xpnn.backends.cupy.staging import PIECE, CupyStaging, copied_in_pieces
 from xpnn.backends.cupy.switches import add_in_order, with_tf32
+from xpnn.backends.portable.attention import Scoring
 from xpnn.backends.portable.base import Backend, MakeRecorded
 from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
-from xpnn.backends.portable.packed_keys import Packer
+from xpnn.backends.portable.packed_keys import Packer, Packing
 from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
 from xpnn.backends.portable.windows import Slide
@@ -372,53 +373,45 @@ class CupyBackend(Backend):
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> bool:
         if attention.is_half(Q):
-            if self._cudnn_attends(Q, K, V, scale, causal, mask):
+            if self._cudnn_attends(Q, K, V, scoring):
                 return False
         elif Q.shape[0] * Q.shape[1] * Q.shape[2] * K.shape[2] > KEPT_SCORES:
             return False
-        return super().prefers_weights(Q, K, V, scale=scale, causal=causal, mask=mask)
+        return super().prefers_weights(Q, K, V, **scoring)
 
     def statistics_shape(
         self,
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> Shape:
-        served = self._cudnn_attends(Q, K, V, scale, causal, mask)
+        served = self._cudnn_attends(Q, K, V, scoring)
         return (*Q.shape[:3], 1 if served else 2)
 
-    def _cudnn_attends(
-        self, Q: Array, K: Array, V: Array, scale: float, causal: bool, mask: Array | None
-    ) -> bool:
+    def _cudnn_attends(self, Q: Array, K: Array, V: Array, scoring: Scoring) -> bool:
         if not attention.is_half(Q) or self._cudnn is None:
             return False
-        return attention.serves(Q, K, V, scale, causal, mask, self._cudnn, self.deterministic)
+        return attention.serves(Q, K, V, scoring, self._cudnn, self.deterministic)
+
+    def _packing(self, Q: Array, scoring: Scoring) -> Packing | None:
+        return self._packer.packing(scoring.get("mask"), Q.shape[2])
 
     def attention(
         self,
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array]:
-        if self._cudnn_attends(Q, K, V, scale, causal, mask):
+        if self._cudnn_attends(Q, K, V, scoring):
             assert self._cudnn is not None
-            given = Q, K, V, scale, causal, self._packer.packing(mask, Q.shape[2])
+            given = Q, K, V, scoring, self._packing(Q, scoring)
             return attention.attention(*given, self._cudnn, self.deterministic)
-        return self._rows.attention(Q, K, V, scale, causal, mask)
+        return self._rows.attention(Q, K, V, scoring)
 
     def attention_gradients(
         self,
@@ -428,29 +421,16 @@ class CupyBackend(Backend):
         A: Array,
         statistics: Array,
         dA: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array, Array]:
         if statistics.shape[-1] == 1:  # cuDNN's
             assert self._cudnn is not None
-            given = (
-                Q,
-                K,
-                V,
-                A,
-                statistics,
-                dA,
-                scale,
-                causal,
-                self._packer.packing(mask, Q.shape[2]),
-            )
+            given = Q, K, V, A, statistics, dA, scoring, self._packing(Q, scoring)
             found = attention.attention_gradients(*given, self._cudnn, self.deterministic)
             if found is not None:
                 return found
-            A, statistics = self._rows.attention(Q, K, V, scale, causal, mask)
-        return self._rows.attention_gradients(Q, K, V, A, statistics, dA, scale, causal, mask)
+            A, statistics = self._rows.attention(Q, K, V, scoring)
+        return self._rows.attention_gradients(Q, K, V, A, statistics, dA, scoring)
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         import cupy

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnn.backends.cupy.reductions import Softmax
-from xpnn.backends.portable.attention import Blocks
-from xpnn.numerics import BARRED
+from xpnn.backends.portable.attention import Blocks, Scoring
+from xpnn.numerics import BARRED, inclined
 from xpnn.typing import Array, Namespace, Shape
 
 KEPT_SCORES = 1 << 23  # to keep as many P takes 32 MiB in float32, and is no slower
@@ -37,20 +37,20 @@ class Rows:
     ):
         self._xp, self._softmax, self._product_sums = xp, softmax, sums(_product)
         self._copy = elementwise(_copy, donate=(0,))
+        self._incline = elementwise(inclined, donate=(0,))
         self._back = elementwise(_powers_and_slopes, donate=(0, 1))
 
-    def attention(
-        self, Q: Array, K: Array, V: Array, scale: float, causal: bool, mask: Array | None
-    ) -> tuple[Array, Array]:
+    def attention(self, Q: Array, K: Array, V: Array, scoring: Scoring) -> tuple[Array, Array]:
         """``Backend.attention``; statistics are those of the portable version."""
         import cupy
 
-        blocks, dtype = self._blocks(Q, K, causal, mask), Q.dtype
-        Q, K, V = self._copied(Q, scale), self._copied(K), self._copied(V)
+        blocks, dtype = self._blocks(Q, K, scoring), Q.dtype
+        Q = self._copied(blocks.grouped(Q), scoring["scale"])
+        K, V = self._copied(K), self._copied(V)
         A, statistics = _turned_empty(Q), cupy.empty((*Q.shape[:3], 2), Q.dtype)
         for i in blocks.of_queries():
             j = blocks.seen_by(i)
-            S = Q[..., i, :] @ K[..., j, :].swapaxes(2, 3)
+            S = self._scores(Q, K, blocks, i, j)
             barred = _listed(blocks.barred(i, j))
             top = self._softmax.top(S, *barred)
             if blocks.unseen is not None:  # it may be that all are barred: P is to come out as 0
@@ -60,6 +60,7 @@ class Rows:
                 total = cupy.maximum(total, 1.0)  # as it is wherever a key is seen
             A[..., i, :] = self._softmax.shares(S, top, total, *barred) @ V[..., j, :]
             statistics[..., i, :1], statistics[..., i, 1:] = top, total
+        A, statistics = blocks.ungrouped(A), blocks.ungrouped(statistics)
         return self._xp.astype(A, dtype, copy=False), statistics
 
     def attention_gradients(
@@ -70,14 +71,13 @@ class Rows:
         A: Array,
         statistics: Array,
         dA: Array,
-        scale: float,
-        causal: bool,
-        mask: Array | None,
+        scoring: Scoring,
     ) -> tuple[Array, Array, Array]:
         """``Backend.attention_gradients``."""
         import cupy
 
-        blocks, dtype = self._blocks(Q, K, causal, mask), Q.dtype
+        blocks, dtype, scale = self._blocks(Q, K, scoring), Q.dtype, scoring["scale"]
+        Q, A, statistics, dA = map(blocks.grouped, (Q, A, statistics, dA))
         D = self._product_sums(dA, A)
         Q, K, V, dA = self._copied(Q, scale), *map(self._copied, (K, V, dA))
         dQ = _turned_empty(Q)
@@ -85,28 +85,35 @@ class Rows:
         for i in reversed([*blocks.of_queries()]):
             j = blocks.seen_by(i)
             k, v, q, da = K[..., j, :], V[..., j, :], Q[..., i, :], dA[..., i, :]
-            S, dP = q @ k.swapaxes(2, 3), da @ v.swapaxes(2, 3)
+            S, dP = self._scores(Q, K, blocks, i, j), da @ v.swapaxes(2, 3)
             known = statistics[..., i, :1], statistics[..., i, 1:], D[..., i, :]
             P, dS = self._back(S, dP, *known, *_listed(blocks.barred(i, j)))
             found = dS.swapaxes(2, 3) @ q, P.swapaxes(2, 3) @ da
-            if not sums:  # of the last block, which sees all keys that any query sees
+            if not sums and j.start == 0:  # the last block, which sees all keys that any query sees
                 sums = [*found]
             else:
+                sums = sums or [cupy.zeros_like(one) for one in (K, V)]
                 for total, part in zip(sums, found, strict=True):
                     total[..., j, :] += part
             cupy.multiply(dS @ k, scale, out=dQ[..., i, :])
         dK, dV = (_filled_up(one, K.shape) for one in sums)
         astype = self._xp.astype
         return (
-            astype(dQ, dtype, copy=False),
+            astype(blocks.ungrouped(dQ), dtype, copy=False),
             astype(dK, dtype, copy=False),
             astype(dV, dtype, copy=False),
         )
 
-    def _blocks(self, Q: Array, K: Array, causal: bool, mask: Array | None) -> Blocks:
+    def _blocks(self, Q: Array, K: Array, scoring: Scoring) -> Blocks:
         scores = math.prod(Q.shape[:3]) * K.shape[2]
-        size = rows_of_a_block(scores, Q.shape[2], causal)
-        return Blocks.of(self._xp, Q.device, Q, K, causal, mask, size)
+        queries = Q.shape[1] // K.shape[1] * Q.shape[2]
+        size = rows_of_a_block(scores, queries, scoring.get("causal", False))
+        return Blocks.of(self._xp, Q.device, Q, K, scoring, size)
+
+    def _scores(self, Q: Array, K: Array, blocks: Blocks, i: slice, j: slice) -> Array:
+        S = Q[..., i, :] @ K[..., j, :].swapaxes(2, 3)
+        inclination = blocks.inclination(i, j)
+        return self._incline(S, *inclination) if inclination else S
 
     def _copied(self, x: Array, factor: float = 1.0) -> Array:
         """``x``, in at least float32, so that blocks of rows can be multiplied as they lie."""

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from xpnn.backends.jax import attention, convolution
 from xpnn.backends.jax.jitting import JittedStep
-from xpnn.backends.portable.attention import suits_cudnn
+from xpnn.backends.portable.attention import Scoring, suits_cudnn
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
 from xpnn.backends.portable.convolution import over_parts
-from xpnn.backends.portable.packed_keys import Packer
+from xpnn.backends.portable.packed_keys import Packer, Packing
 from xpnn.backends.portable.windows import Slide
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace
@@ -240,36 +240,32 @@ class JaxBackend(Backend):
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> bool:
-        if self._cudnn_attends(Q, K, V, causal, mask):
+        if self._cudnn_attends(Q, K, V, scoring):
             return False
-        return super().prefers_weights(Q, K, V, scale=scale, causal=causal, mask=mask)
+        return super().prefers_weights(Q, K, V, **scoring)
 
-    def _cudnn_attends(
-        self, Q: Array, K: Array, V: Array, causal: bool, mask: Array | None
-    ) -> bool:
+    def _cudnn_attends(self, Q: Array, K: Array, V: Array, scoring: Scoring) -> bool:
         """Not where sums have to have one order, as JAX does not hand that on."""
-        if self.deterministic or not suits_cudnn([Q, K, V], causal, mask is not None):
+        if self.deterministic or not suits_cudnn([Q, K, V], scoring):
             return False
         return attention.has_cudnn(self.device)
+
+    def _packing(self, Q: Array, scoring: Scoring) -> Packing | None:
+        return self._packer.packing(scoring.get("mask"), Q.shape[2])
 
     def attention(
         self,
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Any]:
-        if not self._cudnn_attends(Q, K, V, causal, mask):
-            return super().attention(Q, K, V, scale=scale, causal=causal, mask=mask)
-        return attention.attention(Q, K, V, scale, causal, self._packer.packing(mask, Q.shape[2]))
+        if not self._cudnn_attends(Q, K, V, scoring):
+            return super().attention(Q, K, V, **scoring)
+        scale, causal = scoring["scale"], scoring.get("causal", False)
+        return attention.attention(Q, K, V, scale, causal, self._packing(Q, scoring))
 
     def attention_gradients(
         self,
@@ -279,15 +275,11 @@ class JaxBackend(Backend):
         A: Array,
         statistics: Any,
         dA: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array, Array]:
-        if not self._cudnn_attends(Q, K, V, causal, mask):
-            given = Q, K, V, A, statistics, dA
-            return super().attention_gradients(*given, scale=scale, causal=causal, mask=mask)
-        return attention.attention_gradients(statistics, dA, self._packer.packing(mask, Q.shape[2]))
+        if not self._cudnn_attends(Q, K, V, scoring):
+            return super().attention_gradients(Q, K, V, A, statistics, dA, **scoring)
+        return attention.attention_gradients(statistics, dA, self._packing(Q, scoring))
 
     def erfc(self, x: Array) -> Array:
         import jax

@@ -8,12 +8,16 @@ subtracting one number from each of them. Backward, products subtract what is kn
 themselves, as further features, and multiply with the scale s; P is divided by l, dA is not::
 
     S - m - log l = [s Q, -m, -log l] . [K, 1, 1]           s (dP - D) = [dA, -D] . [s V, s]
+
+What slopes and a window add to a score depends on the distance of query and key alone, and is made
+once for each distance; a strip reads it as a matrix of which each row begins one number further on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from xpnn.backends.portable.attention import cut
 from xpnn.numerics import BARRED
@@ -29,19 +33,22 @@ def attention(
     V: Array,
     scale: float,
     causal: bool,
+    window: int | None,
+    slopes: Array | None,
     mask: Array | None,
     out: Sequence[Array] | None = None,
 ) -> tuple[Array, ...]:
     """``Backend.attention``, into ``out`` where that is given."""
-    work = _Work(Q, K, causal, mask)
+    work = _Work(Q, K, causal, window, slopes, mask)
     out = room_for_attention(Q) if out is None else out
     queries = np.empty(Q.shape[2:], work.dtype)
-    for head in np.ndindex(*Q.shape[:2]):
-        q, k, v = (work.wide(one[head]) for one in (Q, K, V))
-        A, statistics = (one[head] for one in out)
-        queries[...] = q
-        queries *= work.dtype.type(scale)
-        _attend(work, head[0], queries, k, v, A, statistics)
+    for key_head in np.ndindex(*K.shape[:2]):
+        k, v = (work.wide(one[key_head]) for one in (K, V))
+        for head in _served_by(key_head, Q, K):
+            A, statistics = (one[head] for one in out)
+            queries[...] = Q[head]
+            queries *= work.dtype.type(scale)
+            _attend(work, head, queries, k, v, A, statistics)
     return tuple(out)
 
 
@@ -54,35 +61,54 @@ def attention_gradients(
     dA: Array,
     scale: float,
     causal: bool,
+    window: int | None,
+    slopes: Array | None,
     mask: Array | None,
     out: Sequence[Array] | None = None,
 ) -> tuple[Array, ...]:
     """``Backend.attention_gradients``, into ``out`` where that is given."""
-    work = _Work(Q, K, causal, mask)
+    work = _Work(Q, K, causal, window, slopes, mask)
     out = room_for_gradients(Q, K, V) if out is None else out
     s, d = work.dtype.type(scale), Q.shape[3]
     q_m, k_1 = (np.zeros((one.shape[2], d + 2), work.dtype) for one in (Q, K))
     dA_D, v_s = (np.zeros((one.shape[2], d + 1), work.dtype) for one in (Q, K))
     k_1[:, d:] = 1.0
-    for head in np.ndindex(*Q.shape[:2]):
-        q, k, v, a, da = (work.wide(one[head]) for one in (Q, K, V, A, dA))
-        m, found = statistics[head].T
-        for longer, one in ((q_m, q), (k_1, k), (v_s, v), (dA_D, da)):
-            longer[:, :d] = one
-        for longer in (q_m, v_s):  # as a whole, as that is faster
-            longer *= s
-        np.negative(m, out=q_m[:, d])
-        np.negative(np.log(found), out=q_m[:, d + 1])
-        np.negative(np.einsum("td,td->t", da, a), out=dA_D[:, d])
+    for key_head in np.ndindex(*K.shape[:2]):
+        k_1[:, :d], v_s[:, :d] = K[key_head], V[key_head]
+        v_s *= s  # as a whole, as that is faster
         v_s[:, d] = s
-        narrow = [one[head] for one in out]
-        sums = [work.wide(one) for one in narrow]
-        sure = found == 1.0
-        _attend_back(work, head[0], q_m, k_1, v_s, dA_D, q, sure if sure.any() else None, *sums)
-        for one, total in zip(narrow, sums, strict=True):
-            if one is not total:
-                one[...] = total
+        places = [one[key_head] for one in out[1:]]
+        key_sums = [work.wide(one) for one in places]
+        heads = _served_by(key_head, Q, K)
+        for head in heads:
+            q, a, da = (work.wide(one[head]) for one in (Q, A, dA))
+            m, found = statistics[head].T
+            q_m[:, :d], dA_D[:, :d] = q, da
+            q_m *= s
+            np.negative(m, out=q_m[:, d])
+            np.negative(np.log(found), out=q_m[:, d + 1])
+            np.negative(np.einsum("td,td->t", da, a), out=dA_D[:, d])
+            place = out[0][head]
+            dQ, sure = work.wide(place), found == 1.0
+            known = q_m, k_1, v_s, dA_D, q, sure if sure.any() else None
+            _attend_back(work, head, head == heads[0], *known, dQ, *key_sums)
+            _put(dQ, place)
+        for total, place in zip(key_sums, places, strict=True):
+            _put(total, place)
     return tuple(out)
+
+
+def _served_by(key_head: tuple[int, ...], Q: Array, K: Array) -> list[tuple[int, int]]:
+    """The heads of queries that a head of keys serves; each with its item of the batch."""
+    item, number = key_head
+    group = Q.shape[1] // K.shape[1]
+    return [(item, number * group + k) for k in range(group)]
+
+
+def _put(wide: Array, place: Array) -> None:
+    """Into its place what is not there already."""
+    if wide is not place:
+        place[...] = wide
 
 
 def room_for_attention(Q: Array, *rest: Any) -> tuple[Array, Array]:
@@ -103,18 +129,27 @@ def _heads_side_by_side(x: Array) -> Array:
 
 
 class _Work:
-    """Memory for the scores of a strip and for its products, and what is barred in it.
+    """Memory for the scores of a strip and for its products, and what is added to them.
 
     Attributes:
-        time, length, causal: of queries and keys.
+        time, length, causal, window: of queries and keys.
         short, long: the most numbers along the sides of a strip.
         ones: to add up columns with.
         outputs: memory for the outputs of a strip of queries.
         unseen: (batch, length, 1), far below 0 at keys that nobody sees; None where all are seen.
     """
 
-    def __init__(self, Q: Array, K: Array, causal: bool, mask: Array | None):
-        (_, _, self.time, d), self.length, self.causal = Q.shape, K.shape[2], causal
+    def __init__(
+        self,
+        Q: Array,
+        K: Array,
+        causal: bool,
+        window: int | None,
+        slopes: Array | None,
+        mask: Array | None,
+    ):
+        (_, _, self.time, d), self.length = Q.shape, K.shape[2]
+        self.causal, self.window = causal, window
         longest = max(self.time, self.length, 1)
         self.short = CAUSAL if causal else _even(longest, SIDE)
         self.long = SIDE**2 // self.short
@@ -126,8 +161,37 @@ class _Work:
         self._S, self._dS = np.empty((2, SIDE**2), self.dtype)
         self._product = np.empty(self.long * d, self.dtype)
         barred = self.dtype.type(BARRED)
-        self._later = np.tri(CAUSAL, k=-1, dtype=self.dtype) * barred if causal else None
+        self._later = self._by_distance = None
+        if window or slopes is not None:
+            self._by_distance = self._added_at_distances(slopes, barred)
+        elif causal:
+            self._later = np.tri(CAUSAL, k=-1, dtype=self.dtype) * barred
         self.unseen = None if mask is None else ~mask[..., None] * barred
+
+    def _added_at_distances(self, slopes: Array | None, barred: np.floating[Any]) -> Array:
+        """What is added to a score where its key is so far before its query: (heads or 1, ...), at
+        k the numbers for the distances k + 1 - length and on, as many as a strip has queries.
+        """
+        most = max(self.short, self.long)
+        distances = np.arange(1 - self.length, self.time + most)
+        added = np.zeros((1, len(distances)), self.dtype)
+        if slopes is not None:
+            added = added - slopes[:, None].astype(self.dtype) * np.abs(distances)
+        if self.causal:
+            added[:, distances < 0] = barred
+        if self.window:
+            added[:, distances >= self.window] = barred
+        return sliding_window_view(added, most, axis=1)
+
+    def keys_of(self, i: slice) -> Iterator[slice]:
+        """The strips of the keys that queries ``i`` see."""
+        first = max(i.start + 1 - self.window, 0) if self.window else 0
+        return cut(first, min(i.stop, self.length) if self.causal else self.length, self.long)
+
+    def queries_of(self, j: slice) -> Iterator[slice]:
+        """The strips of the queries that see keys ``j``."""
+        last = min(j.stop - 1 + self.window, self.time) if self.window else self.time
+        return cut(j.start if self.causal else 0, last, self.long)
 
     def wide(self, x: Array) -> Array:
         """In at least float32."""
@@ -141,7 +205,7 @@ class _Work:
             out = self._product[: total.size].reshape(total.shape)
             total += np.matmul(one, other, out=out)
 
-    def scores(self, item: int, q: Array, k: Array, i: slice, j: slice) -> Array:
+    def scores(self, head: tuple[int, int], q: Array, k: Array, i: slice, j: slice) -> Array:
         """Of queries ``i`` and keys ``j``, turned; far below 0 where barred.
 
         Of a causal one the diagonal is where the shorter side is: the last keys forward, the first
@@ -151,8 +215,12 @@ class _Work:
         if self._later is not None and j.stop > i.start:
             corner = S[max(i.start - j.start, 0) :, :CAUSAL]
             corner += self._later[: corner.shape[0], : corner.shape[1]]
+        if self._by_distance is not None:
+            first, (keys, queries) = i.start - j.stop + self.length, S.shape
+            of_a_head = self._by_distance[head[1] % len(self._by_distance)]
+            S += of_a_head[first : first + keys, :queries][::-1]
         if self.unseen is not None:
-            S += self.unseen[item, j]
+            S += self.unseen[head[0], j]
         return S
 
     def powers_back(self, v: Array, dA: Array, i: slice, j: slice) -> Array:
@@ -178,15 +246,21 @@ def _memory(of_a_strip: Array, i: slice, j: slice) -> Array:
 
 
 def _attend(
-    work: _Work, item: int, q: Array, k: Array, v: Array, A: Array, statistics: Array
+    work: _Work,
+    head: tuple[int, int],
+    q: Array,
+    k: Array,
+    v: Array,
+    A: Array,
+    statistics: Array,
 ) -> None:
     """One head, into ``A`` and ``statistics``."""
     for i in cut(0, work.time, work.short):
         m, found = statistics[i].T
         out = work.outputs[: len(m)]
-        for j in cut(0, min(i.stop, work.length) if work.causal else work.length, work.long):
-            P = work.scores(item, q, k, i, j)
-            if j.start == 0:
+        for number, j in enumerate(work.keys_of(i)):
+            P = work.scores(head, q, k, i, j)
+            if number == 0:
                 np.maximum.reduce(P, axis=0, out=m)
             else:
                 w = m.copy()
@@ -197,8 +271,8 @@ def _attend(
                 out *= w[:, None]
             P -= m
             np.exp(P, out=P)
-            work.add(j.start == 0, work.ones[: len(P)], P, found)
-            work.add(j.start == 0, P.T, v[j], out)
+            work.add(number == 0, work.ones[: len(P)], P, found)
+            work.add(number == 0, P.T, v[j], out)
         if work.unseen is not None:
             unseen = m <= 0.5 * BARRED
             m[unseen], found[unseen], out[unseen] = 0.0, 1.0, 0.0
@@ -207,7 +281,8 @@ def _attend(
 
 def _attend_back(
     work: _Work,
-    item: int,
+    head: tuple[int, int],
+    is_first: bool,
     q_m: Array,
     k_1: Array,
     v_s: Array,
@@ -218,19 +293,22 @@ def _attend_back(
     dK: Array,
     dV: Array,
 ) -> None:
-    """One head, into ``dQ``, ``dK`` and ``dV``; there is no dS of queries that are ``sure``."""
+    """One head, into ``dQ``, and into ``dK`` and ``dV``, to which it adds unless it is the first
+    of its group; there is no dS of queries that are ``sure``.
+    """
     k, dA = k_1[:, : q.shape[1]], dA_D[:, : q.shape[1]]
+    if work.window:  # so that the first strip of a query's keys need not be told
+        dQ[...] = 0.0
     for j in cut(0, work.length, work.short):
-        begin = j.start if work.causal else 0
-        for i in cut(begin, work.time, work.long):
-            P = work.scores(item, q_m, k_1, i, j)
+        for number, i in enumerate(work.queries_of(j)):
+            P = work.scores(head, q_m, k_1, i, j)
             np.exp(P, out=P)
-            work.add(i.start == begin, P, dA[i], dV[j])
+            work.add(is_first and number == 0, P, dA[i], dV[j])
             dS = work.powers_back(v_s, dA_D, i, j)
             dS *= P
             if sure is not None:
                 dS[:, sure[i]] = 0.0
-            work.add(i.start == begin, dS, q[i], dK[j])
-            work.add(j.start == 0, dS.T, k[j], dQ[i])
-    if work.causal:  # keys behind the last query
+            work.add(is_first and number == 0, dS, q[i], dK[j])
+            work.add(j.start == 0 and not work.window, dS.T, k[j], dQ[i])
+    if work.causal and is_first:  # keys behind the last query
         dK[work.time :], dV[work.time :] = 0.0, 0.0

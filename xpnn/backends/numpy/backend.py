@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from xpnn.backends.numpy.cores import all_cores
 from xpnn.backends.numpy.loops.grouping import bind_fused
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.numpy.rows import add_rows
+from xpnn.backends.portable.attention import Scoring, in_order
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.sliding import inside, part
 from xpnn.backends.portable.sums import with_sums_by_blocks
@@ -163,13 +164,10 @@ class NumpyBackend(Backend):
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array]:
         run = recordable(attention.attention, attention.room_for_attention)
-        return run(Q, K, V, scale, causal, mask)
+        return run(Q, K, V, *in_order(**scoring))
 
     def attention_gradients(
         self,
@@ -179,13 +177,10 @@ class NumpyBackend(Backend):
         A: Array,
         statistics: Array,
         dA: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array, Array]:
         run = recordable(attention.attention_gradients, attention.room_for_gradients)
-        return run(Q, K, V, A, statistics, dA, scale, causal, mask)
+        return run(Q, K, V, A, statistics, dA, *in_order(**scoring))
 
     def erfc(self, x: Array) -> Array:
         if isinstance(x, Recorded) and self._bind is bind_fused:

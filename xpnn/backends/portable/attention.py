@@ -20,13 +20,19 @@ After the last one ``A = O / l``, and m and l are kept. Backward works P out aga
 D is the sum of ``dP_ij P_ij / l`` over the keys, but for rounding. A query that is sure of one key,
 as the others add nothing to an l of 1, would so get a dS of a few roundings where it is 0: its rows
 of dQ, and its share of dK, are left out.
+
+Where a head of keys serves a group of heads of queries, these become queries of one head, those of a
+group side by side at each position: there are more rows, and the sums of a group are in the products.
+With a window, blocks of keys that no query of a block sees are left out on either side.
 """  # noqa: E501
 
+import functools
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
-from xpnn.numerics import BARRED, widened
+from xpnn.numerics import BARRED, inclined, widened
 from xpnn.typing import Array, Namespace, Shape
 
 BLOCK = 256  # queries and keys of one block: in float32, its scores are 256 KiB for each head
@@ -35,6 +41,44 @@ MOST_BLOCKS = 8  # along each axis: compilers are given all of them, one after a
 HALVES = "float16", "bfloat16"  # the dtypes that cuDNN has attention for
 FEATURES = 8  # of a head, for cuDNN: multiples of so many, which are 16 bytes,
 MOST_FEATURES = 128  # and at most so many, by what its gradients are for on every GPU
+
+
+class Scoring(TypedDict, total=False):
+    """Which keys a query sees, and how it scores them.
+
+    Attributes:
+        scale: what the products of queries and keys are multiplied with.
+        causal: whether query i sees no key behind key i.
+        window: of a causal one with as many keys as queries, how many keys a query sees at most:
+            its own and those right before it.
+        slopes: (heads,) numbers; query i scores key j lower by its head's slope times ``|i - j|``.
+        mask: (batch, length) booleans, False at keys that nobody sees.
+    """
+
+    scale: Required[float]
+    causal: bool
+    window: int | None
+    slopes: Array | None
+    mask: Array | None
+
+
+def in_order(
+    *,
+    scale: float,
+    causal: bool = False,
+    window: int | None = None,
+    slopes: Array | None = None,
+    mask: Array | None = None,
+) -> tuple[Any, ...]:
+    """A ``Scoring`` by position, for calls that a tape notes."""
+    return scale, causal, window, slopes, mask
+
+
+def by_name(
+    scale: float, causal: bool, window: int | None, slopes: Array | None, mask: Array | None
+) -> Scoring:
+    """What ``in_order`` has put in order."""
+    return {"scale": scale, "causal": causal, "window": window, "slopes": slopes, "mask": mask}
 
 
 class Attention:
@@ -54,15 +98,12 @@ class Attention:
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> bool:
         """Whether a training step had better keep all weights of ``attention`` for these.
 
         Args:
-            Q, K, V, scale, causal, mask: as for ``attention``.
+            Q, K, V, scoring: as for ``attention``.
         """
         return max(Q.shape[2], K.shape[2]) < self.attention_from
 
@@ -71,17 +112,14 @@ class Attention:
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> Shape:
         """The shape of the statistics that ``attention`` returns for these.
 
         A step that is recorded for another backend asks for it, as nothing runs then.
 
         Args:
-            Q, K, V, scale, causal, mask: as for ``attention``.
+            Q, K, V, scoring: as for ``attention``.
         """
         return (*Q.shape[:3], 2)
 
@@ -90,34 +128,31 @@ class Attention:
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array]:
         """Scaled dot-product attention, of which no array of (time, length) is kept.
 
         ::
 
-            P = softmax(scale Q K^T), over the keys that a query sees        A = P V
+            P = softmax(scale Q K^T - slope |i - j|), over the keys that a query sees
+            A = P V
 
         Where a query sees no key at all, its A is zero, and so are its gradients. Half precision is
         worked out in float32.
 
         Args:
             Q: (batch, heads, time, d).
-            K, V: (batch, heads, length, d).
-            scale: what the scores are multiplied with.
-            causal: whether query i sees no key behind key i.
-            mask: (batch, length) booleans, False at keys that nobody sees.
+            K, V: (batch, key heads, length, d); each key head serves as many heads of queries,
+                which lie behind each other.
+            scoring: see ``Scoring``.
 
         Returns:
             A, like Q, and statistics: what ``attention_gradients`` of the same backend needs to
             know of each query, in at least float32; here (batch, heads, time, 2), the maximum of
             its scores and the sum of their powers. By cuDNN on JAX, a function that knows it.
         """
-        blocks = Blocks.of(self.xp, self.device, Q, K, causal, mask)
-        return attend(self.xp, Q, K, V, scale, blocks)
+        blocks = Blocks.of(self.xp, self.device, Q, K, scoring)
+        return attend(self.xp, Q, K, V, scoring["scale"], blocks)
 
     def attention_gradients(
         self,
@@ -127,10 +162,7 @@ class Attention:
         A: Array,
         statistics: Array,
         dA: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array, Array]:
         """dL/dQ, dL/dK and dL/dV of ``attention``; no array of (time, length) is made.
 
@@ -139,13 +171,15 @@ class Attention:
             dP = dA V^T                             dS = P (dP - sum of dP P over the keys)
             dQ = scale dS K                         dK = scale dS^T Q           dV = P^T dA
 
+        The gradients of a key head are summed over the heads of queries that it serves.
+
         Args:
-            Q, K, V, scale, causal, mask: as ``attention`` was given them.
+            Q, K, V, scoring: as ``attention`` was given them.
             A, statistics: what it returned.
             dA: dL/dA.
         """
-        blocks = Blocks.of(self.xp, self.device, Q, K, causal, mask)
-        return attend_back(self.xp, Q, K, V, A, statistics, dA, scale, blocks)
+        blocks = Blocks.of(self.xp, self.device, Q, K, scoring)
+        return attend_back(self.xp, Q, K, V, A, statistics, dA, scoring["scale"], blocks)
 
 
 @dataclass(frozen=True)
@@ -154,18 +188,23 @@ class Blocks:
 
     Attributes:
         xp: the namespace.
-        time, length: how many queries and keys there are.
-        causal: as for ``attention``.
-        positions: 0, 1, ... for a causal one.
+        queries, length: how many queries and keys a head of keys has.
+        group: how many of these queries stand at one position.
+        causal, window: as in ``Scoring``.
+        positions: of the queries, and 0, 1, ... for the keys; where these matter.
+        slopes: (key heads, queries, 1), where there are any.
         unseen: (batch, 1, 1, length) booleans, True at keys that nobody sees.
         size: of a block.
     """
 
     xp: Namespace
-    time: int
+    queries: int
     length: int
+    group: int
     causal: bool
-    positions: Array | None
+    window: int | None
+    positions: tuple[Array, Array] | None
+    slopes: Array | None
     unseen: Array | None
     size: int
 
@@ -176,57 +215,110 @@ class Blocks:
         device: Any,
         Q: Array,
         K: Array,
-        causal: bool,
-        mask: Array | None,
+        scoring: Scoring,
         size: int | None = None,
     ) -> "Blocks":
         """Those of the arguments of ``attention``."""
-        time, length = Q.shape[-2], K.shape[-2]
+        _, heads, time, _ = Q.shape
+        _, key_heads, length, _ = K.shape
+        group = heads // key_heads
+        queries = time * group
         if size is None:
-            size = max(BLOCK, -(-max(time, length) // MOST_BLOCKS))
+            size = max(BLOCK, -(-max(queries, length) // MOST_BLOCKS))
+        _, causal, window, slopes, mask = in_order(**scoring)
         positions = None
-        if causal:
-            positions = xp.arange(max(time, length), dtype=xp.int32, device=device)
+        if causal or slopes is not None:
+            steps = xp.arange(max(queries, length), dtype=xp.int32, device=device)
+            positions = (steps if group == 1 else steps // group), steps
+        if slopes is not None:
+            slopes = xp.reshape(slopes, (key_heads, 1, group))
+            slopes = xp.broadcast_to(slopes, (key_heads, time, group))
+            slopes = xp.reshape(slopes, (key_heads, queries, 1))
         unseen = None if mask is None else ~mask[:, None, None, :]
-        return cls(xp, time, length, causal, positions, unseen, size)
+        return cls(xp, queries, length, group, causal, window, positions, slopes, unseen, size)
+
+    def grouped(self, x: Array) -> Array:
+        """(batch, heads, time, d) as (batch, key heads, queries, d)."""
+        if self.group == 1:
+            return x
+        batch, heads, time, d = x.shape
+        x = self.xp.reshape(x, (batch, heads // self.group, self.group, time, d))
+        x = self.xp.permute_dims(x, (0, 1, 3, 2, 4))
+        return self.xp.reshape(x, (batch, heads // self.group, self.queries, d))
+
+    def ungrouped(self, x: Array) -> Array:
+        """(batch, key heads, queries, d) as (batch, heads, time, d)."""
+        if self.group == 1:
+            return x
+        batch, key_heads, queries, d = x.shape
+        time = queries // self.group
+        x = self.xp.reshape(x, (batch, key_heads, time, self.group, d))
+        x = self.xp.permute_dims(x, (0, 1, 3, 2, 4))
+        return self.xp.reshape(x, (batch, key_heads * self.group, time, d))
 
     def of_queries(self) -> Iterator[slice]:
         """The blocks of queries."""
-        return cut(0, self.time, self.size)
+        return cut(0, self.queries, self.size)
 
     def of_keys(self, rows: slice | None = None) -> Iterator[slice]:
         """The blocks of keys, only those that some of these queries see."""
-        reached = self.length if rows is None else self.seen_by(rows).stop
-        return (j for j in cut(0, self.length, self.size) if j.start < reached)
+        seen = slice(0, self.length) if rows is None else self.seen_by(rows)
+        blocks = cut(0, self.length, self.size)
+        return (j for j in blocks if j.start < seen.stop and j.stop > seen.start)
 
     def seen_by(self, rows: slice) -> slice:
         """All keys that some of these queries see, but for a mask."""
-        return slice(0, min(rows.stop, self.length) if self.causal else self.length)
+        first, last = self._ends(rows)
+        return slice(
+            max(first + 1 - self.window, 0) if self.window else 0,
+            min(last + 1, self.length) if self.causal else self.length,
+        )
 
     def barred(self, rows: slice, columns: slice) -> Array | None:
         """Which keys of a block are not seen; None where all are."""
-        later = None
-        if self.causal and columns.stop > rows.start + 1:
-            assert self.positions is not None
-            later = self.positions[columns] > self.positions[rows][:, None]
-        if self.unseen is None:
-            return later
-        unseen = self.unseen[..., columns]
-        return unseen if later is None else unseen | later
+        first, last = self._ends(rows)
+        found = []
+        if self.causal and columns.stop > first + 1:
+            queries, keys = self._at(rows, columns)
+            found.append(keys > queries)
+        if self.window and columns.start + self.window <= last:
+            queries, keys = self._at(rows, columns)
+            found.append(keys <= queries - self.window)
+        if self.unseen is not None:
+            found.append(self.unseen[..., columns])
+        return functools.reduce(operator.or_, found) if found else None
+
+    def inclination(self, rows: slice, columns: slice) -> tuple[Array, ...]:
+        """What the scores of a block are ``inclined`` by; nothing where they are not."""
+        if self.slopes is None:
+            return ()
+        return self.slopes[:, rows, :], *self._at(rows, columns)
+
+    def _ends(self, rows: slice) -> tuple[int, int]:
+        """The positions of the first and of the last of these queries."""
+        return rows.start // self.group, (rows.stop - 1) // self.group
+
+    def _at(self, rows: slice, columns: slice) -> tuple[Array, Array]:
+        assert self.positions is not None
+        queries, keys = self.positions
+        return queries[rows][:, None], keys[columns]
 
 
-def suits_cudnn(arrays: Sequence[Array], causal: bool, masked: bool) -> bool:
+def suits_cudnn(arrays: Sequence[Array], scoring: Scoring) -> bool:
     """Whether cuDNN has attention for these, on a GPU for which it has any.
 
     It knows how many keys a sequence has, not which are seen: ``portable/packed_keys.py`` turns a
-    mask into that, where queries see later keys.
+    mask into that, where queries see later keys. Windows, slopes and heads of keys that serve a
+    group of queries were never tried on a GPU.
 
     Args:
         arrays: Q, K and V first.
-        causal: as for ``attention``.
-        masked: whether there is a mask.
+        scoring: as for ``attention``.
     """
     Q, K, *_ = arrays
+    causal, masked = scoring.get("causal", False), scoring.get("mask") is not None
+    if scoring.get("window") or scoring.get("slopes") is not None or Q.shape[1] != K.shape[1]:
+        return False
     dtype, time, length = Q.dtype.name, Q.shape[2], K.shape[2]
     return (
         dtype in HALVES
@@ -243,9 +335,12 @@ def cut(start: int, stop: int, size: int) -> Iterator[slice]:
     return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
 
 
-def scores(xp: Namespace, Q: Array, K: Array, barred: Array | None) -> Array:
-    """Products of queries, already scaled, and keys; far below 0 where barred."""
-    S = Q @ xp.matrix_transpose(K)
+def scores(xp: Namespace, Q: Array, K: Array, blocks: Blocks, i: slice, j: slice) -> Array:
+    """Of a block, of queries that are scaled already; far below 0 where barred."""
+    S = Q[..., i, :] @ xp.matrix_transpose(K[..., j, :])
+    inclination, barred = blocks.inclination(i, j), blocks.barred(i, j)
+    if inclination:
+        S = inclined(xp, S, *inclination)
     if barred is not None:
         S += xp.astype(barred, S.dtype) * BARRED
     return S
@@ -304,16 +399,16 @@ def attend(
 ) -> tuple[Array, Array]:
     """``Backend.attention``."""
     dtype = Q.dtype
-    Q, K, V = widened(Q, xp) * scale, widened(K, xp), widened(V, xp)
+    Q, K, V = widened(blocks.grouped(Q), xp) * scale, widened(K, xp), widened(V, xp)
     found = []
     for i in blocks.of_queries():
         after = None
         for j in blocks.of_keys(i):
-            S = scores(xp, Q[..., i, :], K[..., j, :], blocks.barred(i, j))
+            S = scores(xp, Q, K, blocks, i, j)
             after = brought_on(xp, S, V[..., j, :], after)
         assert after is not None
         found.append(settled(xp, *after, blocks.unseen is not None))
-    A, statistics = (_joined(xp, parts) for parts in zip(*found, strict=True))
+    A, statistics = (blocks.ungrouped(_joined(xp, parts)) for parts in zip(*found, strict=True))
     return xp.astype(A, dtype, copy=False), statistics
 
 
@@ -330,16 +425,18 @@ def attend_back(
 ) -> tuple[Array, Array, Array]:
     """``Backend.attention_gradients``."""
     dtype = Q.dtype
+    Q, A, statistics, dA = map(blocks.grouped, (Q, A, statistics, dA))
     Q, K, V = widened(Q, xp) * scale, widened(K, xp), widened(V, xp)
     m, dA, D, learns = prepared(xp, A, statistics, dA)
-    learning, columns = Q * learns, list(blocks.of_keys())
+    learning = Q * learns
     dQ: list[Array] = []
-    dK: list[Any] = [xp.zeros_like(K[..., j, :]) for j in columns]
-    dV: list[Any] = [xp.zeros_like(V[..., j, :]) for j in columns]
+    dK: list[Any] = [xp.zeros_like(K[..., j, :]) for j in blocks.of_keys()]
+    dV: list[Any] = [xp.zeros_like(V[..., j, :]) for j in blocks.of_keys()]
     for i in blocks.of_queries():
         row = xp.zeros_like(Q[..., i, :])
-        for k, j in enumerate(blocks.of_keys(i)):
-            S = scores(xp, Q[..., i, :], K[..., j, :], blocks.barred(i, j))
+        for j in blocks.of_keys(i):
+            k = j.start // blocks.size
+            S = scores(xp, Q, K, blocks, i, j)
             at = m[..., i, :], D[..., i, :], dA[..., i, :]
             P, dS = gradient_parts(xp, S, V[..., j, :], *at)
             dV[k] = dV[k] + xp.matrix_transpose(P) @ dA[..., i, :]
@@ -347,7 +444,7 @@ def attend_back(
             row = row + dS @ K[..., j, :]
         dQ.append(row)
     return (
-        xp.astype(_joined(xp, dQ) * (learns * scale), dtype, copy=False),
+        xp.astype(blocks.ungrouped(_joined(xp, dQ) * (learns * scale)), dtype, copy=False),
         xp.astype(_joined(xp, dK), dtype, copy=False),
         xp.astype(_joined(xp, dV), dtype, copy=False),
     )

@@ -13,10 +13,11 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from xpnn.backends.portable.attention import Scoring, by_name, in_order
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.windows import Slide
 from xpnn.backends.recording import shapes
@@ -161,34 +162,28 @@ class Recorder(Backend):
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> bool:
         """Few of them in float32, as their rows are fused; else as the other backend does."""
         few = math.prod(Q.shape[:3]) * K.shape[2] <= KEPT_SCORES
-        options = {"scale": scale, "causal": causal, "mask": value_of(mask)}
         if few and np.finfo(Q.dtype).bits >= 32:
-            return super().prefers_weights(Q, K, V, **options)
-        return self.target.prefers_weights(*map(value_of, (Q, K, V)), **options)
+            return super().prefers_weights(Q, K, V, **scoring)
+        behind = by_name(*map(value_of, in_order(**scoring)))
+        return self.target.prefers_weights(*map(value_of, (Q, K, V)), **behind)
 
     def attention(
         self,
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array]:
         def results(Q: Array, K: Array, V: Array, *_: Any) -> tuple[Array, Array]:
-            shape = self.target.statistics_shape(Q, K, V, scale=scale, causal=causal, mask=mask)
+            shape = self.target.statistics_shape(Q, K, V, **scoring)
             return _heads_side_by_side(Q), blank(shape, np.result_type(Q.dtype, np.float32))
 
         run = recordable(functools.partial(_attention, self.target), results)
-        return run(Q, K, V, scale, causal, mask)
+        return run(Q, K, V, *in_order(**scoring))
 
     def attention_gradients(
         self,
@@ -198,12 +193,9 @@ class Recorder(Backend):
         A: Array,
         statistics: Array,
         dA: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array, Array]:
-        given = Q, K, V, A, statistics, dA, scale, causal, mask
+        given = Q, K, V, A, statistics, dA, *in_order(**scoring)
         if Q.shape == K.shape == V.shape:
             batch, heads, time, d = Q.shape
             joint_shape = batch, time, 3, heads, d
@@ -238,10 +230,8 @@ def _in_order(function: Callable[..., Any]) -> Callable[..., Array]:
     return joined
 
 
-def _attention(
-    target: Backend, Q: Array, K: Array, V: Array, scale: float, causal: bool, mask: Array | None
-) -> tuple[Array, Array]:
-    return target.attention(Q, K, V, scale=scale, causal=causal, mask=mask)
+def _attention(target: Backend, Q: Array, K: Array, V: Array, *scoring: Any) -> tuple[Array, Array]:
+    return target.attention(Q, K, V, **by_name(*scoring))
 
 
 def _attention_gradients(
@@ -252,12 +242,9 @@ def _attention_gradients(
     A: Array,
     statistics: Array,
     dA: Array,
-    scale: float,
-    causal: bool,
-    mask: Array | None,
+    *scoring: Any,
 ) -> tuple[Array, Array, Array]:
-    given = Q, K, V, A, statistics, dA
-    return target.attention_gradients(*given, scale=scale, causal=causal, mask=mask)
+    return target.attention_gradients(Q, K, V, A, statistics, dA, **by_name(*scoring))
 
 
 def _joint_attention_gradients(target: Backend, *given: Any) -> Array:

@@ -8,8 +8,10 @@ Where a query is sure of its key, what they find for its dS is a few roundings, 
 m + log l alone, see ``portable/attention.py``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from xpnn.backends.portable.attention import Scoring
 from xpnn.typing import Array
 
 FEATURES = 8  # of a head: the flash pair wants multiples of so many,
@@ -17,14 +19,21 @@ MOST_FEATURES = 128  # and of more some GPUs have no gradients
 ALIGNED = 8  # numbers: at multiples of so many the rows of a mask begin, as PyTorch lays them out
 
 
-def pair(Q: Array, K: Array, V: Array, causal: bool, mask: Array | None) -> str | None:
-    """The name of the pair of kernels that serves these; None where there is none."""
+def pair(Q: Array, K: Array, V: Array, scoring: Scoring) -> str | None:
+    """The name of the pair of kernels that serves these; None where there is none.
+
+    Windows and slopes would be an array of all queries and keys to them.
+    """
     from torch.backends import cuda
 
+    if scoring.get("window") or scoring.get("slopes") is not None:
+        return None
+    causal, mask = scoring.get("causal", False), scoring.get("mask")
     if Q.device.type == "cpu":
         return "flash_attention_for_cpu"
     if Q.device.type != "cuda" or 0 in Q.shape or 0 in K.shape or (causal and _longer(Q, K)):
         return None
+    K, V = (one.narrow(1, 0, 1).expand(-1, Q.shape[1], -1, -1) for one in (K, V))  # as repeated
     bias = _added(Q, K, mask)
     asked = cuda.SDPAParams(*map(_in_rows, (Q, K, V)), bias, 0.0, causal and bias is None, False)
     d = Q.shape[-1]
@@ -33,12 +42,12 @@ def pair(Q: Array, K: Array, V: Array, causal: bool, mask: Array | None) -> str 
     return "efficient_attention" if cuda.can_use_efficient_attention(asked) else None
 
 
-def attention(
-    Q: Array, K: Array, V: Array, scale: float, causal: bool, mask: Array | None, pair: str
-) -> tuple[Array, Array]:
+def attention(Q: Array, K: Array, V: Array, scoring: Scoring, pair: str) -> tuple[Array, Array]:
     """``Backend.attention`` by a pair of kernels; statistics are (batch, heads, time or more)."""
     import torch
 
+    scale, causal, mask = scoring["scale"], scoring.get("causal", False), scoring.get("mask")
+    K, V = _for_each_head(Q, K, V)
     given, bias = tuple(map(_in_rows, (Q, K, V))), _added(Q, K, mask)
     attend: Any = getattr(torch.ops.aten, f"_scaled_dot_product_{pair}")
     if pair == "flash_attention_for_cpu":
@@ -58,22 +67,23 @@ def attention_gradients(
     A: Array,
     statistics: Array,
     dA: Array,
-    scale: float,
-    causal: bool,
-    mask: Array | None,
+    scoring: Scoring,
     pair: str,
 ) -> tuple[Array, Array, Array]:
     """``Backend.attention_gradients``, of what ``attention`` has worked out by the same pair."""
     import torch
 
+    scale, causal, mask = scoring["scale"], scoring.get("causal", False), scoring.get("mask")
+    key_heads = K.shape[1]
+    K, V = _for_each_head(Q, K, V)
     bias, dtype = _added(Q, K, mask), torch.uint64 if pair == "flash_attention" else torch.int64
     back: Any = getattr(torch.ops.aten, f"_scaled_dot_product_{pair}_backward")
     if pair == "efficient_attention":
         dA = _of_those_that_see(dA, causal, mask)
     dA, Q, K, V, A = map(_in_rows, (dA, Q, K, V, A))
     if pair == "flash_attention_for_cpu":
-        dQ, dK, dV = back(dA, Q, K, V, A, statistics, 0.0, causal, attn_mask=bias, scale=scale)
-        return dQ, dK, dV
+        found = back(dA, Q, K, V, A, statistics, 0.0, causal, attn_mask=bias, scale=scale)
+        return _of_key_heads(found, key_heads)
     draws = Q.new_zeros(2, dtype=dtype), Q.new_zeros((), dtype=dtype)  # nothing is dropped
     if pair == "flash_attention":
         counts = None, None, Q.shape[2], K.shape[2]
@@ -82,7 +92,24 @@ def attention_gradients(
         wanted = [True, True, True, False]
         given = dA, Q, K, V, bias, A, statistics, draws[1], draws[1]
         found = back(*given, 0.0, wanted, causal, scale=scale)
-    return found[0], found[1], found[2]
+    return _of_key_heads(found, key_heads)
+
+
+def _for_each_head(Q: Array, K: Array, V: Array) -> tuple[Array, Array]:
+    """K and V, once for each head that they serve: not every kernel knows of groups."""
+    group = Q.shape[1] // K.shape[1]
+    if group == 1:
+        return K, V
+    return K.repeat_interleave(group, dim=1), V.repeat_interleave(group, dim=1)
+
+
+def _of_key_heads(gradients: Sequence[Array], key_heads: int) -> tuple[Array, Array, Array]:
+    """dQ, dK and dV, the latter summed over the heads that a head of keys serves."""
+    dQ, dK, dV, *_ = gradients
+    if dK.shape[1] == key_heads:
+        return dQ, dK, dV
+    dK, dV = (one.unflatten(1, (key_heads, -1)).sum(2) for one in (dK, dV))
+    return dQ, dK, dV
 
 
 def _longer(Q: Array, K: Array) -> bool:

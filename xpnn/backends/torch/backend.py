@@ -4,11 +4,12 @@ import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from xpnn.backends.cuda_driver import driver_fault
+from xpnn.backends.portable.attention import Scoring
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.portable.convolution import over_parts
@@ -267,29 +268,23 @@ class TorchBackend(Backend):
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> bool:
-        if self.device.type != "cpu" and attention.pair(Q, K, V, causal, mask) is not None:
+        if self.device.type != "cpu" and attention.pair(Q, K, V, scoring) is not None:
             return False
-        return super().prefers_weights(Q, K, V, scale=scale, causal=causal, mask=mask)
+        return super().prefers_weights(Q, K, V, **scoring)
 
     def attention(
         self,
         Q: Array,
         K: Array,
         V: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array]:
-        pair = attention.pair(Q, K, V, causal, mask)
+        pair = attention.pair(Q, K, V, scoring)
         if pair is None:
-            return super().attention(Q, K, V, scale=scale, causal=causal, mask=mask)
-        return attention.attention(Q, K, V, scale, causal, mask, pair)
+            return super().attention(Q, K, V, **scoring)
+        return attention.attention(Q, K, V, scoring, pair)
 
     def attention_gradients(
         self,
@@ -299,15 +294,12 @@ class TorchBackend(Backend):
         A: Array,
         statistics: Array,
         dA: Array,
-        *,
-        scale: float,
-        causal: bool = False,
-        mask: Array | None = None,
+        **scoring: Unpack[Scoring],
     ) -> tuple[Array, Array, Array]:
-        given, pair = (Q, K, V, A, statistics, dA), attention.pair(Q, K, V, causal, mask)
+        given, pair = (Q, K, V, A, statistics, dA), attention.pair(Q, K, V, scoring)
         if pair is None:
-            return super().attention_gradients(*given, scale=scale, causal=causal, mask=mask)
-        return attention.attention_gradients(*given, scale, causal, mask, pair)
+            return super().attention_gradients(*given, **scoring)
+        return attention.attention_gradients(*given, scoring, pair)
 
     def erfc(self, x: Array) -> Array:
         import torch
