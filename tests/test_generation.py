@@ -47,6 +47,10 @@ BODIES = {
         TransformerBlock(WIDTH, 2, causal=True, rotate=True, norm=RMSNorm),
         TransformerBlock(WIDTH, 1, causal=True, rotate=True),
     ],
+    "grouped": lambda: [
+        TransformerBlock(WIDTH, 4, kv_heads=2, causal=True, window=3, alibi=True),
+        TransformerBlock(WIDTH, 2, kv_heads=1, causal=True, rotate=True),
+    ],
     "recurrent": lambda: [
         LSTM(WIDTH, return_sequences=True),
         GRU(WIDTH, return_sequences=True),

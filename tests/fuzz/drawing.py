@@ -98,6 +98,7 @@ class Draw:
         units, size = self.few(), self.few(1, 3)
         steps = self.one_of(f"({time * features},)", f"({features}, {time})", "(-1, 1)")
         looks = f"causal={self.flag()}, rotate={self.flag(0.3)}"
+        looks = self.one_of(looks, f"kv_heads=1, causal=True, window={size}, alibi={self.flag()}")
         return self.one_of(
             f"{kind}({units}, {walk}{way})",
             f"SimpleRNN({units}, activation='relu', {walk})",

@@ -416,13 +416,20 @@ def turned(x):
 
 def attention(twin, name, layer, Z, mask):
     joint = f.linear(Z, twin.array(name, "weight").T, twin.array(name, "bias"))
-    Q, K, V = (part.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for part in joint.chunk(3, -1))
+    d, key_heads = Z.shape[-1] // layer.heads, layer.kv_heads or layer.heads
+    parts = joint.split([Z.shape[-1], d * key_heads, d * key_heads], -1)
+    Q, K, V = (part.unflatten(-1, (-1, d)).transpose(1, 2) for part in parts)
     if layer.rotate:
         Q, K = turned(Q), turned(K)
-    seen = torch.ones(Z.shape[1], Z.shape[1], dtype=torch.bool)
-    seen = seen.tril() if layer.causal else seen
+    K, V = (one.repeat_interleave(layer.heads // key_heads, dim=1) for one in (K, V))
+    distances = torch.arange(Z.shape[1])[:, None] - torch.arange(Z.shape[1])
+    seen = distances >= 0 if layer.causal else torch.ones_like(distances, dtype=torch.bool)
+    seen = seen & (distances < layer.window) if layer.window else seen
     seen = seen if mask is None else seen & mask[:, None, None, :]
     scores = Q @ K.transpose(-1, -2) / math.sqrt(Q.shape[-1])
+    if layer.alibi:  # of one head 2^-8, of two 2^-4 and 2^-8
+        slopes = [2.0 ** (-8 * (h + 1) / layer.heads) for h in range(layer.heads)]
+        scores = scores - torch.tensor(slopes, dtype=Z.dtype)[:, None, None] * distances.abs()
     P = torch.where(seen, scores, FAR).softmax(-1) * seen
     A = (P @ V).transpose(1, 2).flatten(-2)
     return f.linear(A, twin.array(name, "output_weight").T, twin.array(name, "output_bias"))

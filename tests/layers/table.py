@@ -241,6 +241,11 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
         (3, 4),
         id="attention-causal-rotating",
     ),
+    pytest.param(
+        lambda: MultiHeadAttention(4, kv_heads=2, causal=True, window=2, alibi=True),
+        (4, 8),
+        id="grouped-attention",
+    ),
     pytest.param(lambda: TransformerBlock(4, 2, hidden=3, causal=True), (3, 4), id="transformer"),
     pytest.param(
         lambda: TransformerBlock(4, 1, hidden=3, norm_first=False, dropout=0.2, norm=RMSNorm),

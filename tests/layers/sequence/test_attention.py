@@ -23,6 +23,7 @@ from xpnn import (
     TransformerBlock,
 )
 from xpnn.errors import GradientError, NotBuiltError, ShapeError, XpnnError
+from xpnn.layers.sequence.positions import alibi_slopes
 from xpnn.losses import cross_entropy
 from xpnn.testing import check_gradients
 
@@ -272,6 +273,65 @@ def test_planted_mistakes_are_found(backend, wrong):
         check_gradients(Wrong(2), (3, 4), backend)
 
 
+def grouped(backend):
+    """Four heads, two of keys; a step sees three, and those far away less."""
+    options = {"kv_heads": 2, "causal": True, "window": 3, "alibi": True}
+    return build(MultiHeadAttention(4, **options), backend)
+
+
+@needs("torch")
+@pytest.mark.parametrize("kept", [True, False])
+def test_groups_windows_and_slopes_equal_torch(backend, kept, monkeypatch):
+    """By all of P, and by the primitive, as a step goes."""
+    import torch
+
+    network, x, delta = grouped(backend), sequences(), sequences(seed=1)
+    arrays = host(network, network.params).items()
+    W, W_o, b, b_o = (
+        torch.tensor(dict(arrays)[f"0.multiheadattention.{name}"], requires_grad=True)
+        for name in ("weight", "output_weight", "bias", "output_bias")
+    )
+    Z = torch.tensor(x, requires_grad=True)
+    Q, K, V = (Z @ W + b).split([8, 4, 4], dim=-1)
+    Q, K, V = (one.unflatten(-1, (-1, 2)).transpose(1, 2) for one in (Q, K, V))
+    distances = torch.arange(TIME)[:, None] - torch.arange(TIME)
+    slopes = torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256])  # the paper's, of 4 heads
+    bias = (-slopes[:, None, None] * distances).masked_fill(
+        (distances < 0) | (distances >= 3), -torch.inf
+    )
+    attend = torch.nn.functional.scaled_dot_product_attention
+    A = attend(Q, K, V, attn_mask=bias, enable_gqa=True).transpose(1, 2).flatten(2)
+    output = A @ W_o + b_o
+    output.backward(torch.tensor(delta))
+    wanted = dict(
+        zip(("weight", "output_weight", "bias", "output_bias"), (W, W_o, b, b_o), strict=True)
+    )
+    wanted = {f"0.multiheadattention.{n}": one.grad.numpy() for n, one in wanted.items()}
+    wanted |= {"output": output.detach().numpy(), "input": Z.grad.numpy()}
+    if kept:
+        with backend.on_device():
+            found = {
+                "output": network.forward(x),
+                "input": network.backward(backend.asarray(delta)),
+            }
+        found = host(network, {**found, **network.grads})
+    else:
+        monkeypatch.setattr(backend, "attention_from", 0)
+        found = passes(network, x, delta)
+    assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("heads", "slopes"),
+    [
+        (8, [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]),  # the paper's own
+        (6, [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2, 1 / 8]),
+    ],
+)
+def test_slopes_are_those_of_the_paper(heads, slopes):
+    assert list(alibi_slopes(heads)) == slopes
+
+
 def test_every_head_is_an_attention_of_its_own(backend):
     """Two heads are two attentions of one head each, on halves of Q, K and V."""
     network = build(MultiHeadAttention(2, use_bias=False), backend)
@@ -404,9 +464,14 @@ def test_what_is_refused(backend):
     with pytest.raises(ShapeError, match="Residual adds two ways of one shape"):
         Network([TransformerBlock(6, 2)], SHAPE)
     x = backend.asarray(sequences())
-    for options in ({"causal": True}, {"rotate": True}):
+    with pytest.raises(ValueError, match="they divide heads=4, got kv_heads=3"):
+        MultiHeadAttention(4, kv_heads=3)
+    for options in ({"window": 0, "causal": True}, {"window": 2}):
+        with pytest.raises(ValueError, match="how many steps a causal layer sees, at least 1"):
+            TransformerBlock(8, 2, **options)
+    for options in ({"causal": True}, {"rotate": True}, {"alibi": True}):
         layer = Network([MultiHeadAttention(2, **options)], SHAPE, backend).layers[0]
-        with pytest.raises(XpnnError, match="make it without causal and rotate"):
+        with pytest.raises(XpnnError, match="make it without causal, rotate and alibi"):
             layer.attend(x, x)
 
 

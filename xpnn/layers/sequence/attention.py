@@ -1,20 +1,23 @@
 """Attention: every step of a sequence looks at the others."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.random import Generator
 
+from xpnn.backends.portable.attention import Scoring
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
 from xpnn.layers.activations import product_rule, softmax_slope
 from xpnn.layers.base import ANY_NUMBER, Layer
 from xpnn.layers.containers import Container
 from xpnn.layers.dropout import Dropout
-from xpnn.layers.sequence.positions import Rotary
-from xpnn.numerics import product_over_rows, sum_to_features, widened
+from xpnn.layers.sequence.positions import Rotary, alibi_slopes
+from xpnn.numerics import inclined, product_over_rows, sum_to_features, widened
 from xpnn.typing import Array, Namespace, Shape, State
 
 
@@ -30,12 +33,20 @@ class MultiHeadAttention(Container):
         A = P V                                 heads side by side again
         Y = A W_o + b_o
 
+    With ``kv_heads`` (Ainslie et al., 2023; one of them is Shazeer's multi-query attention, 2019) K
+    and V have fewer heads, each of which serves as many heads of Q, which lie behind each other.
+    With ``alibi`` (Press et al., 2022, section 3) the scores fall with the distance of a step i and
+    a key j, for each head by a slope of its own, see ``alibi_slopes``::
+
+        S = Q K^T / sqrt(d) - slope |i - j|
+
     Backward, given delta = dL/dY::
 
         dA = delta W_o^T                        dL/dW_o = A^T delta        dL/db_o = sum of delta
         dV = P^T dA                             dP = dA V^T
         dS = P (dP - sum of dP P over the keys)
         dQ = dS K / sqrt(d)                     dK = dS^T Q / sqrt(d)
+                                                dK and dV summed over the heads that they serve
         dL/dW_q = Z^T dQ, and so on             dL/dZ = dQ W_q^T, and so on
 
     In a training step and in ``predict``, long sequences go by ``Backend.attention``, which works P
@@ -51,20 +62,25 @@ class MultiHeadAttention(Container):
 
     Args:
         heads: number of heads; it divides the features.
+        kv_heads: number of heads of keys and values, which divides ``heads``; as many unless given.
         causal: whether a step sees only itself and the steps before it (self-attention only).
+        window: of a causal one, how many steps a step sees at most, itself among them (Beltagy et
+            al., 2020, section 3.1).
         dropout: share of P to drop in training.
         rotate: whether to turn Q and K by their positions, see ``Rotary`` (self-attention only).
+        alibi: whether scores fall with the distance (self-attention only).
         use_bias: whether to add the four ``b``.
         weight_init: draws [W_q W_k W_v] and W_o.
 
     Parameters: ``weight`` (features, 3 features) and ``bias`` (3 features,) for Q, K and V side by
     side, one product in self-attention; ``output_weight`` (features, features), ``output_bias``.
+    With fewer ``kv_heads`` K and V are narrower there, d features for each.
 
     >>> MultiHeadAttention(4).output_shape((20, 64))
     (20, 64)
     """
 
-    fixed = ("layers", "heads", "dropout", "use_bias", "weight_init")
+    fixed = ("layers", "heads", "kv_heads", "dropout", "use_bias", "weight_init")
     kept_as: ClassVar[dict[str, str]] = {"dropout": "dropout.rate"}
 
     gives = ANY_NUMBER
@@ -73,17 +89,31 @@ class MultiHeadAttention(Container):
         self,
         heads: int,
         *,
+        kv_heads: int | None = None,
         causal: bool = False,
+        window: int | None = None,
         dropout: float = 0.0,
         rotate: bool = False,
+        alibi: bool = False,
         use_bias: bool = True,
         weight_init: Initializer = glorot_uniform,
     ):
         if heads < 1:
             raise ValueError(f"MultiHeadAttention needs at least one head, got heads={heads}")
+        if kv_heads is not None and (kv_heads < 1 or heads % kv_heads):
+            raise ValueError(
+                f"each of the kv_heads serves as many heads, so they divide heads={heads}, got "
+                f"kv_heads={kv_heads}"
+            )
+        if window is not None and (window < 1 or not causal):
+            raise ValueError(
+                f"window is how many steps a causal layer sees, at least 1, got window={window} "
+                f"with causal={causal}"
+            )
         self.dropout = Dropout(dropout)
         super().__init__([self.dropout])
-        self.heads, self.causal, self.rotate = heads, causal, rotate
+        self.heads, self.kv_heads = heads, kv_heads
+        self.causal, self.window, self.rotate, self.alibi = causal, window, rotate, alibi
         self.inspected = True
         self.use_bias, self.weight_init = use_bias, weight_init
 
@@ -109,13 +139,23 @@ class MultiHeadAttention(Container):
 
     def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
         features = input_shape[-1]
+        joint = features + 2 * self._key_features(features)
         params = {
-            "weight": self.weight_init((features, 3 * features), rng),
+            "weight": self.weight_init((features, joint), rng),
             "output_weight": self.weight_init((features, features), rng),
         }
         if self.use_bias:
-            params |= {"bias": zeros((3 * features,), rng), "output_bias": zeros((features,), rng)}
+            params |= {"bias": zeros((joint,), rng), "output_bias": zeros((features,), rng)}
         return params
+
+    @property
+    def key_heads(self) -> int:
+        """How many heads keys and values have."""
+        return self.kv_heads or self.heads
+
+    def _key_features(self, features: int) -> int:
+        """How many features the keys have, all heads together."""
+        return features // self.heads * self.key_heads
 
     def empty_past(self, batch: int, length: int) -> State:
         """Room for the keys and values of ``length`` positions; see ``generate``."""
@@ -125,19 +165,21 @@ class MultiHeadAttention(Container):
                 f"{self!r} looks ahead, so it cannot generate; make it with causal=True"
             )
         W = self.params["weight"]
-        shape = (batch, self.heads, length, self.input_shape[-1] // self.heads)
+        shape = (batch, self.key_heads, length, self.input_shape[-1] // self.heads)
         room = self.xp.zeros(shape, dtype=W.dtype, device=self.backend.device)
         mask = self.xp.ones((batch, length), dtype=self.xp.bool, device=self.backend.device)
         return {"K": room, "V": room, "mask": mask, "position": self.backend.counter()}
 
     def multiply_adds(self, input_shape: Shape) -> int:
         time, features = input_shape
-        return time * features * (4 * features + 2 * time)
+        projected = 2 * features + 2 * self._key_features(features)
+        return time * features * (projected + 2 * time)
 
     def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
         rotary = Rotary(self.backend)
         return {
             "sum_of_products": self.backend.sums(product_rule),
+            "incline": elementwise(inclined, (0,)),
             "scores_back": elementwise(softmax_slope, (1,)),
             "turn": rotary.turn,
             "turn_back": rotary.turn_back,
@@ -166,10 +208,10 @@ class MultiHeadAttention(Container):
             mask: (batch, length) booleans, False at the keys that nobody sees.
             training: whether dropout acts.
         """
-        if context is not None and (self.causal or self.rotate):
+        if context is not None and (self.causal or self.rotate or self.alibi):
             raise XpnnError(
                 f"{self!r} goes by the order of the steps of one sequence, and cannot look at "
-                f"another; make it without causal and rotate"
+                f"another; make it without causal, rotate and alibi"
             )
         _check_attend(self, Z, context, mask)
         Q, K, V = self._queries_keys_values(Z, context, mask)
@@ -177,7 +219,7 @@ class MultiHeadAttention(Container):
             Q = Q * _scale(Q)
             A = self._looked_up(Q, K, V, mask, training)
         else:
-            A, statistics = self.backend.attention(Q, K, V, **self._seen(Q, mask))
+            A, statistics = self.backend.attention(Q, K, V, **self._scoring(Q, mask))
             self.cache.update(P=None, statistics=statistics, seen=mask)
         A = self._side_by_side(A)
         self.cache.update(Z=Z, context=context, Q=Q, K=K, V=V, A=A)
@@ -193,23 +235,39 @@ class MultiHeadAttention(Container):
         dropped = training and self.dropout.rate > 0
         if self.inspected or dropped or "past" in self.cache:
             return True
-        return self.backend.prefers_weights(Q, K, V, **self._seen(Q, mask))
+        return self.backend.prefers_weights(Q, K, V, **self._scoring(Q, mask))
 
-    def _seen(self, Q: Array, mask: Array | None) -> dict[str, Any]:
-        return {"scale": _scale(Q), "causal": self.causal, "mask": mask}
+    def _scoring(self, Q: Array, mask: Array | None) -> Scoring:
+        return {
+            "scale": _scale(Q),
+            "causal": self.causal,
+            "window": self.window,
+            "slopes": self._slopes(Q),
+            "mask": mask,
+        }
+
+    def _slopes(self, Q: Array) -> Array | None:
+        """(heads,), in at least float32."""
+        if not self.alibi:
+            return None
+        wide = "float64" if Q.dtype == self.xp.float64 else "float32"
+        return self.backend.constant(alibi_slopes(self.heads), wide)
 
     def _looked_up(self, Q: Array, K: Array, V: Array, mask: Array | None, training: bool) -> Array:
         """``A`` by way of all of P; Q has been multiplied with the scale."""
-        xp = self.xp
-        scores = widened(Q @ xp.matrix_transpose(K), xp)
-        barred = self._barred(mask, scores.shape[-1])
+        xp, slopes = self.xp, self._slopes(Q)
+        scores = widened(self._product(Q, xp.matrix_transpose(K)), xp)
+        queries, keys = self._positions(Q.shape[2], K.shape[2])
+        if slopes is not None:
+            scores = self.fused["incline"](scores, slopes[:, None, None], queries, keys)
+        barred = self._barred(mask, queries, keys)
         P = self.backend.softmax(scores, barred)
         if barred is not None and mask is not None:  # a query may see no key at all
             P *= xp.astype(~barred, P.dtype)
         P = xp.astype(P, Q.dtype, copy=False)
         dropped = self.dropout.forward(P, training)
         self.cache.update(P=P, dropped=dropped)
-        return dropped @ V
+        return self._product(dropped, V)
 
     def attend_back(self, delta: Array) -> tuple[Array, Array | None]:
         """The backward of ``attend``: writes ``grads``; returns dL/dZ and dL/d(context)."""
@@ -218,13 +276,13 @@ class MultiHeadAttention(Container):
         self.grads["output_weight"] = _product_back(xp, A, delta)
         if self.use_bias:
             self.grads["output_bias"] = sum_to_features(delta, xp)
-        dA = self._heads(delta @ self.params["output_weight"].T)
+        dA = self._heads(delta @ self.params["output_weight"].T, self.heads)
         if self.cache["P"] is not None:
             dQ, dK, dV = self._looked_up_back(Q, K, V, dA)
         else:
-            statistics, seen = self.cache["statistics"], self._seen(Q, self.cache["seen"])
+            statistics, scoring = self.cache["statistics"], self._scoring(Q, self.cache["seen"])
             dQ, dK, dV = self.backend.attention_gradients(
-                Q, K, V, self._heads(A), statistics, dA, **seen
+                Q, K, V, self._heads(A, self.heads), statistics, dA, **scoring
             )
         if self.rotate:
             dQ, dK = self.fused["turn_back"](0, dQ, dK)
@@ -235,24 +293,27 @@ class MultiHeadAttention(Container):
     ) -> tuple[Array, Array, Array]:
         """The backward of ``_looked_up``."""
         xp, P = self.xp, self.cache["P"]
-        dV = xp.matrix_transpose(self.cache["dropped"]) @ dA
-        dP = self.dropout.backward(dA @ xp.matrix_transpose(V))
+        dV = self._product_of_keys(self.cache["dropped"], dA)
+        dP = self.dropout.backward(self._product(dA, xp.matrix_transpose(V)))
         sums = self.fused["sum_of_products"](dP, P)
         dS = self.fused["scores_back"](P, dP, sums)
-        return dS @ K * _scale(Q), xp.matrix_transpose(dS) @ Q, dV
+        return self._product(dS, K) * _scale(Q), self._product_of_keys(dS, Q), dV
 
     def _queries_keys_values(
         self, Z: Array, context: Array | None, mask: Array | None
     ) -> list[Array]:
-        """Q, K and V, (batch, heads, time, d) each; K and V with those of the past."""
+        """Q, (batch, heads, time, d), K and V, with those of the past."""
         features, past = Z.shape[-1], self.cache.get("past")
+        width, last = self._key_features(features), self.params["weight"].shape[-1]
         if context is None:
-            joint = self._affine(Z, 0, 3 * features)
-            thirds = [joint[..., i * features : (i + 1) * features] for i in range(3)]
+            joint = self._affine(Z, 0, last)
+            Q, joint = joint[..., :features], joint[..., features:]
         else:
-            joint = self._affine(context, features, 3 * features)
-            thirds = [self._affine(Z, 0, features), joint[..., :features], joint[..., features:]]
-        Q, K, V = map(self._heads, thirds)
+            Q, joint = self._affine(Z, 0, features), self._affine(context, features, last)
+        Q = self._heads(Q, self.heads)
+        K, V = (
+            self._heads(half, self.key_heads) for half in (joint[..., :width], joint[..., width:])
+        )
         if self.rotate:
             start = 0 if past is None else past["position"]
             Q, K = self.fused["turn"](start, Q, K)
@@ -283,19 +344,22 @@ class MultiHeadAttention(Container):
 
     # Masks and memory ---------------------------------------------------------------------------
 
-    def _barred(self, mask: Array | None, keys: int) -> Array | None:
+    def _positions(self, queries: int, keys: int) -> tuple[Array, Array]:
+        """Where they stand, (queries, 1) and (keys,); a past has read the one query already."""
+        past, indices = self.cache.get("past"), self.backend.indices
+        here = indices(queries) if past is None else indices(1) + (past["position"] - 1)
+        return here[:, None], indices(keys)
+
+    def _barred(self, mask: Array | None, queries: Array, keys: Array) -> Array | None:
         """Which keys are not seen; broadcasts to (batch, heads, queries, keys)."""
-        past = self.cache.get("past")
-        positions = self.backend.indices(keys)
-        if past is not None:
-            later = positions >= past["position"]
-            mask = None if mask is None else past["mask"]
-        else:
-            later = positions > positions[:, None] if self.causal else None
-        if mask is None:
-            return later
-        padding = ~mask[:, None, None, :]
-        return padding if later is None else padding | later
+        past, found = self.cache.get("past"), []
+        if mask is not None:
+            found.append(~(mask if past is None else past["mask"])[:, None, None, :])
+        if self.causal:
+            found.append(keys > queries)
+        if self.window is not None:
+            found.append(keys <= queries - self.window)
+        return functools.reduce(operator.or_, found) if found else None
 
     def _remembered(self, K: Array, V: Array, mask: Array | None) -> list[Array]:
         """``K``, ``V`` and mask of one more position, put in their place among those before."""
@@ -312,21 +376,44 @@ class MultiHeadAttention(Container):
 
     # Heads --------------------------------------------------------------------------------------
 
-    def _heads(self, S: Array) -> Array:
+    def _heads(self, S: Array, heads: int) -> Array:
         """(batch, time, features) as (batch, heads, time, d)."""
         batch, time, features = S.shape
-        S = self.xp.reshape(S, (batch, time, self.heads, features // self.heads))
+        S = self.xp.reshape(S, (batch, time, heads, features // heads))
         return self.xp.permute_dims(S, (0, 2, 1, 3))
 
     def _side_by_side(self, *parts: Array) -> Array:
         """Each (batch, heads, time, d), as (batch, time, features of all parts)."""
         xp, (batch, _, time, _) = self.xp, parts[0].shape
         turned = [xp.permute_dims(part, (0, 2, 1, 3)) for part in parts]
-        joined = turned[0] if len(turned) == 1 else self.backend.stack(turned, axis=2)
+        if len(turned) == 1:
+            joined = turned[0]
+        elif parts[0].shape == parts[-1].shape:
+            joined = self.backend.stack(turned, axis=2)
+        else:
+            joined = xp.concat(turned, axis=2)
         return xp.reshape(joined, (batch, time, math.prod(joined.shape[2:])))
 
+    def _product(self, X: Array, Y: Array) -> Array:
+        """X Y, of each head X with the Y of the keys that serve it."""
+        if self.key_heads == self.heads:
+            return X @ Y
+        return self.xp.reshape(self._by_key_head(X) @ Y, (*X.shape[:3], Y.shape[-1]))
+
+    def _product_of_keys(self, X: Array, Y: Array) -> Array:
+        """X^T Y, summed over the heads that the keys of one head serve."""
+        return self.xp.matrix_transpose(self._by_key_head(X)) @ self._by_key_head(Y)
+
+    def _by_key_head(self, X: Array) -> Array:
+        """(batch, heads, time, n) as (batch, key heads, time of a whole group, n)."""
+        if self.key_heads == self.heads:
+            return X
+        batch, heads, time, n = X.shape
+        return self.xp.reshape(X, (batch, self.key_heads, heads // self.key_heads * time, n))
+
     def __repr__(self) -> str:
-        options = [f", {name}=True" for name in ("causal", "rotate") if getattr(self, name)]
+        names = "kv_heads", "causal", "window", "rotate", "alibi"
+        options = [f", {name}={getattr(self, name)}" for name in names if getattr(self, name)]
         return f"MultiHeadAttention({self.heads}{''.join(options)})"
 
 

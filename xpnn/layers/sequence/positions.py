@@ -48,8 +48,8 @@ class Rotary:
         Args:
             positions: of the steps, an array that broadcasts to (..., time); or the position of the
                 first step, an integer or a 0-d array, after which the others follow one by one.
-            arrays: of one shape, (..., time, features), with an even number of features: queries
-                and keys, all heads at once.
+            arrays: (..., heads, time, features), with an even number of features: queries and
+                keys, all heads at once.
         """
         return self._turned(positions, arrays, (-1.0, 1.0))
 
@@ -64,8 +64,7 @@ class Rotary:
         self, positions: Array | int, arrays: Sequence[Array], signs: tuple[float, float]
     ) -> list[Array]:
         xp, backend = self.backend.xp, self.backend
-        shape = arrays[0].shape
-        time, half = shape[-2], shape[-1] // 2
+        time, half = arrays[0].shape[-2], arrays[0].shape[-1] // 2
         if isinstance(positions, int) or positions.ndim == 0:
             steps = backend.indices(time)
             positions = steps if isinstance(positions, int) and not positions else steps + positions
@@ -75,9 +74,9 @@ class Rotary:
         cos, sin = self._waves(positions[..., None, None], xp.reshape(pace, (2, half)))
         turned = []
         for x in arrays:
-            points = xp.reshape(x, (*shape[:-1], 2, half))
+            points = xp.reshape(x, (*x.shape[:-1], 2, half))
             y = self._combine(points, xp.flip(points, axis=-2), cos, sin)
-            turned.append(xp.reshape(y, shape))
+            turned.append(xp.reshape(y, x.shape))
         return turned
 
 
@@ -91,6 +90,27 @@ def combine_rule(xp: Namespace, x: Array, other: Array, cos: Array, sin: Array) 
     """``x cos + other sin``, in the dtype of ``x``."""
     y = widened(x, xp) * cos + widened(other, xp) * sin
     return xp.astype(y, x.dtype, copy=False)
+
+
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """By how much a head's scores fall with each step of distance (Press et al., 2022, section 3).
+
+    ::
+
+        slope_h = 2^(-8 h / heads)              for h = 1, ... heads, a power of two
+
+    Where heads are no power of two, the first are those of the next lower one, p, and the others
+    the first, the third and so on of 2 p heads, as in the code of the authors.
+
+    >>> alibi_slopes(4)
+    (0.25, 0.0625, 0.015625, 0.00390625)
+    >>> alibi_slopes(3)
+    (0.0625, 0.00390625, 0.25)
+    """
+    lower = 1 << (heads.bit_length() - 1)
+    found = [2.0 ** (-8 * h / lower) for h in range(1, lower + 1)]
+    between = [2.0 ** (-4 * h / lower) for h in range(1, 2 * lower, 2)]
+    return tuple(found + between[: heads - lower])
 
 
 def _angles(

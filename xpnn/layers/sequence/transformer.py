@@ -31,10 +31,13 @@ class TransformerBlock(Sequential):
         features: of every step, in and out.
         heads: of the attention; see ``MultiHeadAttention``.
         hidden: width of F, four times the features unless given.
+        kv_heads: of the attention; see ``MultiHeadAttention``.
         causal: whether a step sees only itself and the steps before it.
+        window: how many of these it sees at most.
         norm_first: where N stands.
         dropout: share to drop in training: of the attention's weights, of A and of F.
         rotate: whether attention tells positions apart by turning, see ``Rotary``.
+        alibi: whether it does so by scores that fall with the distance.
         norm: makes N; ``RMSNorm``, for one.
         activation: makes f, ``GELU("tanh")`` unless given.
 
@@ -47,10 +50,13 @@ class TransformerBlock(Sequential):
         "features",
         "heads",
         "hidden",
+        "kv_heads",
         "causal",
+        "window",
         "norm_first",
         "dropout",
         "rotate",
+        "alibi",
         "norm",
         "activation",
     )
@@ -61,20 +67,30 @@ class TransformerBlock(Sequential):
         heads: int,
         *,
         hidden: int | None = None,
+        kv_heads: int | None = None,
         causal: bool = False,
+        window: int | None = None,
         norm_first: bool = True,
         dropout: float = 0.0,
         rotate: bool = False,
+        alibi: bool = False,
         norm: Callable[[], Layer] = LayerNorm,
         activation: Callable[[], Layer] = tanh_gelu,
     ):
         self.features, self.heads, self.hidden = features, heads, hidden
-        self.causal, self.norm_first, self.rotate = causal, norm_first, rotate
+        self.kv_heads, self.causal, self.window = kv_heads, causal, window
+        self.norm_first, self.rotate, self.alibi = norm_first, rotate, alibi
         self.dropout, self.norm, self.activation = dropout, norm, activation
-        look: list[Layer] = [
-            MultiHeadAttention(heads, causal=causal, dropout=dropout, rotate=rotate),
-            Dropout(dropout),
-        ]
+        attention = MultiHeadAttention(
+            heads,
+            kv_heads=kv_heads,
+            causal=causal,
+            window=window,
+            dropout=dropout,
+            rotate=rotate,
+            alibi=alibi,
+        )
+        look: list[Layer] = [attention, Dropout(dropout)]
         hidden = 4 * features if hidden is None else hidden
         think = [Dense(hidden), activation(), Dense(features), Dropout(dropout)]
         layers: list[Layer] = []

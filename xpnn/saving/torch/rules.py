@@ -167,5 +167,10 @@ RULES: dict[type[Layer], Rule] = {
 
 
 def rule_of(layer: Layer) -> Rule | None:
-    """The rule for a layer, or None: for layers without arrays, and for those of others."""
+    """The rule for a layer, or None: for layers without arrays, and for those of others.
+
+    ``nn.MultiheadAttention`` has as many heads of keys as of queries.
+    """
+    if isinstance(layer, MultiHeadAttention) and layer.key_heads != layer.heads:
+        return None
     return next((RULES[kind] for kind in type(layer).__mro__ if kind in RULES), None)
