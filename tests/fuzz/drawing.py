@@ -107,6 +107,7 @@ class Draw:
             f"TransformerBlock({features}, {self.few(1, 2)}, hidden={units}, {looks}, "
             f"norm_first={self.flag()}, norm={self.one_of('LayerNorm', 'RMSNorm')})",
             f"Conv1D({units}, {size}, {self.kernel(shape, 1)})",
+            f"SeparableConv1D({units}, {size}, {self.separable(1)})",
             f"ConvTranspose1D({units}, {size}, {self.kernel(shape, 1)})",
             f"MaxPool1D({size}, {self.window(size, 1)})",
             self.resizing(1),
@@ -126,6 +127,7 @@ class Draw:
         return self.one_of(
             f"Conv2D({filters}, {size}, {self.kernel(shape, 2)})",
             f"Conv2D({filters}, {size}, {self.kernel(shape, 2)})",
+            f"SeparableConv2D({filters}, {size}, {self.separable(2)})",
             f"ConvTranspose2D({filters}, {size}, {self.kernel(shape, 2)}{more})",
             f"MaxPool2D({size}, {self.window(size, 2)})",
             self.resizing(2),
@@ -168,12 +170,17 @@ class Draw:
         )
 
     def kernel(self, shape, axes):
+        return f"{self.sliding(axes)}, groups={self.one_of(1, 1, 2, shape[-1])}"
+
+    def separable(self, axes):
+        return f"{self.sliding(axes)}, multiplier={self.few(1, 2)}"
+
+    def sliding(self, axes):
         padding = self.one_of("'valid'", "'same'", "1", ["0", "(1, 0)", "(1, 0, 1)"][axes - 1])
         stride = self.one_of(1, 1, 2, [2, (1, 2), (1, 2, 1)][axes - 1])
-        groups = self.one_of(1, 1, 2, shape[-1])
         return (
             f"stride={stride}, padding={padding}, dilation={self.one_of(1, 1, 2)}, "
-            f"groups={groups}, use_bias={self.flag(0.7)}"
+            f"use_bias={self.flag(0.7)}"
         )
 
     def window(self, size, axes):

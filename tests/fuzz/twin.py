@@ -238,6 +238,15 @@ def convolution(twin, name, layer, Z, mask):
     return S.movedim(1, -1)
 
 
+def separable(twin, name, layer, Z, mask):
+    spans = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    V, W = (twin.array(name, f"{kind}wise_weight") for kind in ("depth", "point"))
+    run, options = getattr(f, f"conv{layer.axes}d"), {"groups": Z.shape[-1]}
+    options |= {"stride": layer.stride, "dilation": layer.dilation}
+    D = run(padded(layer, Z, spans), V.movedim((-1, -2), (0, 1)).contiguous(), None, **options)
+    return f.linear(D.movedim(1, -1), W.flatten(0, -2).T, twin.array(name, "bias"))
+
+
 def transposed(twin, name, layer, Z, mask):
     spans = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
     W = twin.array(name, "weight")  # (*window, inputs / groups, filters)
@@ -476,6 +485,7 @@ RULES = {
     kinds.TiedDense: tied_dense,
     kinds.Embedding: embedding,
     **dict.fromkeys((kinds.Conv1D, kinds.Conv2D, kinds.Conv3D), convolution),
+    **dict.fromkeys((kinds.SeparableConv1D, kinds.SeparableConv2D), separable),
     kinds.ConvTranspose1D: transposed,
     kinds.ConvTranspose2D: transposed,
     kinds.ConvTranspose3D: transposed,

@@ -29,6 +29,8 @@ from xpnn.layers import (
     Repeat,
     Reshape,
     Residual,
+    SeparableConv1D,
+    SeparableConv2D,
     Sequential,
     Sigmoid,
     SiLU,
@@ -81,6 +83,35 @@ def on_images(make):
 def resized(make, lengths, theirs, name):
     return pytest.param(make, (*lengths, 4), on_images(theirs), id=name)
 
+
+def separable(axes, inputs, stride=1, padding=0):
+    """Two convolutions of torch, the first with a group for each channel."""
+
+    def run(nn, p, x):
+        convolve = getattr(nn.functional, f"conv{axes}d")
+        V, W = (p[f"{kind}wise_weight"].movedim((-1, -2), (0, 1)) for kind in ("depth", "point"))
+        D = convolve(x.movedim(-1, 1), V, stride=stride, padding=padding, groups=inputs)
+        return convolve(D, W, p.get("bias")).movedim(1, -1)
+
+    return run
+
+
+SEPARABLE = [
+    pytest.param(
+        lambda: SeparableConv1D(5, 3, padding="same", use_bias=False),
+        (7, 8),
+        separable(1, 8, padding=1),
+        id="separable-1d",
+    ),
+    pytest.param(
+        lambda: SeparableConv2D(
+            4, (3, 2), stride=(2, 1), padding=1, multiplier=3, bias_init=normal(1.0)
+        ),
+        (5, 4, 3),
+        separable(2, 3, stride=(2, 1), padding=1),
+        id="separable",
+    ),
+]
 
 RESIZED = [
     resized(lambda: ZeroPadding(2), (3, 4), lambda nn: nn.ZeroPad2d(2), "zero-padding"),
@@ -193,6 +224,7 @@ TORCH = [  # how to make the layer, its input shape, the same in torch given (nn
         id="parallel-sum",
     ),
     *RESIZED,
+    *SEPARABLE,
 ]
 
 

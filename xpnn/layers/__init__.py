@@ -56,6 +56,7 @@ from xpnn.layers.sliding.resizing import (
     UpSampling,
     ZeroPadding,
 )
+from xpnn.layers.sliding.separable import SeparableConv1D, SeparableConv2D
 from xpnn.layers.sliding.transposed import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
 from xpnn.layers.tying import TiedDense
 
@@ -131,6 +132,8 @@ __all__ = [
     "Repeat",
     "Reshape",
     "Residual",
+    "SeparableConv1D",
+    "SeparableConv2D",
     "Sequential",
     "SiLU",
     "Sigmoid",

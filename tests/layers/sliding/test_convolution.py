@@ -28,6 +28,7 @@ from xpnn.layers import (
     ConvTranspose2D,
     ConvTranspose3D,
     MaxPool2D,
+    SeparableConv2D,
 )
 from xpnn.layers.sliding.windows import slide
 from xpnn.losses import mean_squared_error
@@ -517,6 +518,7 @@ def test_shapes_that_do_not_fit_are_explained(make, shape, words):
     [
         (lambda: Conv2D(0, 3), "filters that are a multiple of groups.*filters=0"),
         (lambda: Conv2D(3, 3, groups=2), "filters=3, groups=2"),
+        (lambda: SeparableConv2D(3, 3, multiplier=0), "multiplier of at least 1, got multiplier=0"),
         (lambda: Conv2D(3, 0), "kernel_size is an integer, or 2 of them, of at least 1, got 0"),
         (lambda: Conv2D(3, (3, 3, 3)), "kernel_size is an integer, or 2 of them"),
         (lambda: Conv1D(3, 2.5), "kernel_size is an integer of at least 1, got 2.5"),

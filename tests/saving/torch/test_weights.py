@@ -36,6 +36,7 @@ from xpnn.layers import (
     ReLU,
     Reshape,
     RMSNorm,
+    SeparableConv1D,
     Sequential,
     SimpleRNN,
     Tanh,
@@ -113,10 +114,14 @@ def signal():
     from torch import nn
 
     theirs = nn.Sequential(
-        nn.ConvTranspose1d(2, 3, 3), nn.Conv1d(3, 4, 2), nn.MaxPool1d(2), nn.Flatten(),
-        nn.Linear(12, 2),
+        nn.ConvTranspose1d(2, 3, 3),
+        nn.Sequential(nn.Conv1d(3, 6, 2, groups=3, bias=False), nn.Conv1d(6, 3, 1)),
+        nn.Conv1d(3, 4, 2), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(8, 2),
     )  # fmt: skip
-    ours = [ConvTranspose1D(3, 3), Conv1D(4, 2), MaxPool1D(2), Flatten(), Dense(2)]
+    ours = [
+        *(ConvTranspose1D(3, 3), SeparableConv1D(3, 2, multiplier=2)),
+        *(Conv1D(4, 2), MaxPool1D(2), Flatten(), Dense(2)),
+    ]
     return ours, (5, 2), theirs, images_in, None
 
 

@@ -113,10 +113,10 @@ class KernelLayer(Layer):
             params["bias"] = self.bias_init((self.filters,), rng)
         return params
 
-    def write_gradients(self, dW: Array, delta: Array) -> None:
-        """``dW``, and the sum of delta over batch and positions."""
+    def write_gradients(self, delta: Array, **weights: Array) -> None:
+        """Those of the weights by name, and the sum of delta over batch and positions."""
         xp = self.xp
-        self.grads["weight"] = dW
+        self.grads.update(weights)
         if self.use_bias:
             rows, _ = slid_order(delta, self.backend)
             rows = xp.reshape(rows, (math.prod(rows.shape[:-2]), *rows.shape[-2:]))
@@ -148,7 +148,7 @@ class Convolution(KernelLayer):
         backend, Z, W = self.backend, self.cache["Z"], self.params["weight"]
         slides, delta = self.slides(Z.shape[1:-1]), lying(delta, backend)
         dW = backend.convolve_kernel_gradient(Z, delta, slides, self.groups)
-        self.write_gradients(dW, delta)
+        self.write_gradients(delta, weight=dW)
         if not self.passes_back:
             return None
         return backend.convolve_input_gradient(delta, W, slides, self.groups)

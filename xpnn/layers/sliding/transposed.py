@@ -79,7 +79,7 @@ class TransposedConvolution(KernelLayer):
         backend, Z = self.backend, self.cache["Z"]
         slides, delta = self.slides(Z.shape[1:-1]), lying(delta, backend)
         dW = backend.convolve_kernel_gradient(delta, Z, slides, self.groups)
-        self.write_gradients(turned_kernel(self.xp, dW, self.groups), delta)
+        self.write_gradients(delta, weight=turned_kernel(self.xp, dW, self.groups))
         if not self.passes_back:
             return None
         return backend.convolve(delta, self.kernel(), slides, self.groups)

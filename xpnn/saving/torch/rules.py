@@ -29,6 +29,7 @@ from xpnn.layers import (
     TiedDense,
 )
 from xpnn.layers.sliding.convolution import Convolution
+from xpnn.layers.sliding.separable import SeparableConvolution
 from xpnn.layers.sliding.transposed import TransposedConvolution
 
 Arrays = dict[str, np.ndarray]
@@ -87,13 +88,23 @@ def matrices(**names: str) -> Rule:
     return Rule(give, take)
 
 
-def _give_kernel(layer: Layer, ours: Arrays, order: Order) -> Arrays:
-    """(*window, inputs, outputs) as (outputs, inputs, *window)."""
-    return {**ours, "weight": np.moveaxis(ours["weight"], (-1, -2), (0, 1))}
+def kernels(**names: str) -> Rule:
+    """For kernels (*window, inputs, outputs), (outputs, inputs, *window) there; vectors stay.
 
+    Args:
+        names: here to there.
+    """
+    plain = renamed(**names)
 
-def _take_kernel(layer: Layer, theirs: Arrays, order: Order) -> Arrays:
-    return {**theirs, "weight": np.moveaxis(theirs["weight"], (0, 1), (-1, -2))}
+    def give(layer: Layer, ours: Arrays, order: Order) -> Arrays:
+        theirs = plain.give(layer, ours, None)
+        return {k: np.moveaxis(v, (-1, -2), (0, 1)) if v.ndim > 1 else v for k, v in theirs.items()}
+
+    def take(layer: Layer, theirs: Arrays, order: Order) -> Arrays:
+        ours = plain.take(layer, theirs, None)
+        return {k: np.moveaxis(v, (0, 1), (-1, -2)) if v.ndim > 1 else v for k, v in ours.items()}
+
+    return Rule(give, take)
 
 
 def _give_transposed(layer: Layer, ours: Arrays, order: Order) -> Arrays:
@@ -146,7 +157,10 @@ def _give_batch_norm(layer: Layer, ours: Arrays, order: Order) -> Arrays:
 RULES: dict[type[Layer], Rule] = {
     Dense: matrices(weight="weight", bias="bias"),
     TiedDense: renamed(weight="weight", bias="bias")._replace(optional=("weight",)),
-    Convolution: Rule(_give_kernel, _take_kernel),
+    Convolution: kernels(weight="weight", bias="bias"),
+    SeparableConvolution: kernels(  # an nn.Sequential of two convolutions
+        depthwise_weight="0.weight", pointwise_weight="1.weight", bias="1.bias"
+    ),
     TransposedConvolution: Rule(_give_transposed, _take_transposed),
     BatchNorm: Rule(_give_batch_norm, BATCH_NORM.take, (COUNT,)),
     LayerNorm: renamed(scale="weight", shift="bias"),
