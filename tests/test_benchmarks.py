@@ -203,7 +203,7 @@ def test_cupy_s_peak_is_counted_as_by_hand():
 @needs("torch")
 def test_peaks_on_the_host_are_those_of_arrays():
     """An eager step on NumPy takes what torch.nn does, but for what a sweep has in cache."""
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     found = peaks.on_cpu("MLP 784-1024-1024-10, batch 128")
     first, replayed, plain, in_loops, own, peer = found
     weights = 4 * (784 * 1024 + 1024 * 1024 + 1024 * 10)

@@ -1,4 +1,4 @@
-"""The two ways to bind a recording: each call by itself, and runs of them as numba's loops."""
+"""The two ways to bind a recording: each call by itself, and runs of them as compiled loops."""
 
 import importlib.util
 
@@ -8,7 +8,7 @@ from xpnn.backends.numpy.binding import bind_each
 from xpnn.backends.numpy.loops.grouping import bind_fused
 
 WITH_NUMBA = pytest.mark.skipif(
-    importlib.util.find_spec("numba") is None, reason="numba is not installed"
+    importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed"
 )
 
 

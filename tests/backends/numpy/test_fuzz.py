@@ -4,6 +4,7 @@ import math
 import random
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -93,14 +94,14 @@ def as_it_is(function):
     return function
 
 
-WORDS = vocabulary(as_it_is, as_it_is, as_it_is)
+WORDS = vocabulary(lambda test, one, other: one if test else other, as_it_is, as_it_is)
 
 
 def interpreted(source, types):
-    """A loop as Python runs it: its lines are checked, numba is not asked."""
+    """A loop as Python runs it: its lines are checked, LLVM is not asked."""
     names = dict(WORDS)
     exec(source, names)
-    return names["loop"]
+    return partial(partial, names["loop"])
 
 
 @contextmanager

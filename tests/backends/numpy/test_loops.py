@@ -380,7 +380,7 @@ def run(name, x):
         "def loop(first, last, per_block, rows, columns, a0, a1):\n    for j in range(first, last):"
     )
     loop = compiled(f"{head}\n        a1[j] = {name}_{letter}(a0[j])\n", (letter, letter))
-    loop(0, len(x), 0, 0, 0, x, y)
+    loop(0, len(x), 0, 0, 0, x, y)()
     return y
 
 

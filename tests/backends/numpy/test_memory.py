@@ -125,8 +125,8 @@ def test_an_mlp_of_middle_size_is_updated_in_one_sweep(width, sweeps, spec):
     run = [call for call in program._calls if isinstance(call, partial)]
     cores = trainer._train_step.run.cores
     run = [call.args[0][0] if cores and call.func == cores.run else call for call in run]
-    loops = [call for call in run if getattr(call.func, "__name__", "") == "loop"]
-    updates = [call for call in loops if call.args[3] * call.args[4] >= 10 * width]  # rows, columns
+    loops = [call.args[0] for call in run if hasattr(call.func, "engine")]
+    updates = [words for words in loops if words[3] * words[4] >= 10 * width]  # rows, columns
     assert len(updates or [call for call in run if call.func is np.sqrt]) == sweeps
 
 

@@ -38,8 +38,8 @@ class NumpyBackend(Backend):
     """Arrays of NumPy, on the CPU.
 
     Compiled training steps replay their NumPy calls. With ``"numpy:numba"``, all of them but
-    products become loops that numba compiles, which takes a second or more when training begins; it
-    needs the extra ``fast``.
+    products become loops that LLVM compiles, by way of numba's llvmlite, which takes up to a second
+    when training begins; it needs the extra ``fast``.
     """
 
     name = "numpy"
@@ -58,8 +58,8 @@ class NumpyBackend(Backend):
         self._bind = bind_fused if device == "numba" else bind_each
         if device != "numba":
             return super().resolve_device(device)
-        if importlib.util.find_spec("numba") is None:
-            raise BackendUnavailable("numba is not installed here; type: pip install numba")
+        if importlib.util.find_spec("llvmlite") is None:
+            raise BackendUnavailable("llvmlite is not installed here; type: pip install llvmlite")
         self.attention_from = 512  # below, all weights are faster: their softmax is one loop
         return None
 

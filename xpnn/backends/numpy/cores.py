@@ -80,9 +80,12 @@ def _outcome(task: Task) -> BaseException | None:
 @functools.cache
 def all_cores() -> Cores | None:
     """The cores that this process may use, or ``NUMBA_NUM_THREADS`` of them; None if it is one."""
-    import numba
-
-    return so_many_cores(numba.config.NUMBA_NUM_THREADS)
+    asked = os.environ.get("NUMBA_NUM_THREADS", "")
+    if asked.isdecimal():
+        return so_many_cores(int(asked))
+    if hasattr(os, "sched_getaffinity"):
+        return so_many_cores(len(os.sched_getaffinity(0)))
+    return so_many_cores(os.cpu_count() or 1)
 
 
 @functools.cache

@@ -1,1 +1,1 @@
-"""Calls of a recording as loops that numba compiles: grouped, put into words, compiled, run."""
+"""Calls of a recording as loops that LLVM compiles: grouped, put into words, compiled, run."""

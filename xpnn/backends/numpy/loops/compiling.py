@@ -1,9 +1,9 @@
-"""Loops compiled by numba, and kept on the disk for the next process."""
+"""Loops compiled by LLVM, and kept on the disk for the next process."""
 
+import ctypes
 import functools
 import hashlib
 import os
-import pickle
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -13,141 +13,129 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends.numpy.kept import kept_folder
-from xpnn.backends.numpy.loops import vector_math
-from xpnn.backends.portable.garbage import no_garbage_collected
+from xpnn.backends.numpy.loops import lowering, vector_math
+from xpnn.backends.recording.stand_ins import address_of
 
-Compiled = Callable[..., None]
+Bound = Callable[[], Any]
+Compiled = Callable[..., Bound]
 
-WIDE = '"prefer-vector-width"="512"'
-UNREADABLE = (  # what a pickle that was not written whole may raise
-    *(pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError),
-    *(AttributeError, ImportError, TypeError, MemoryError),
-)
+DIGEST = hashlib.sha256().digest_size
 
 
 @functools.lru_cache(maxsize=512)
 def compiled(source: str, types: tuple[str, ...]) -> Compiled:
-    """The function ``loop`` of a text for arguments of these types, compiled.
+    """The function of a text, compiled: what takes its arguments and returns what runs it on them.
 
     Args:
         source: the text.
         types: of all arguments but the first five, "step" or the letters of an array's dtype.
     """
-    path = _kept_text(source)
-    with no_garbage_collected():  # to look for it takes a tenth of the time
+    told_apart = "\n".join((*_machine(), _own_code(), *types, source))
+    name = f"loop_{hashlib.sha256(told_apart.encode()).hexdigest()[:32]}"
+    folder = _folder()
+    path = None if folder is None else folder / name
+    code = None if path is None else _kept(path)
+    if code is None:
+        code = _compiled(lowering.lowered(source, types, name))
         if path is not None:
-            try:
-                return _compiled(source, types, str(path), cache=True)
-            except UNREADABLE:
-                pass  # torn, or of other code: an error that has another reason comes again below
-        return _compiled(source, types, "<a loop>", cache=False)
+            _keep(path, code)
+    return partial(_bound, _loaded(code, name))
 
 
-def _compiled(source: str, types: tuple[str, ...], path: str, cache: bool) -> Compiled:
-    import numba
-
-    names = {**vocabulary(), "__name__": __name__}  # numba asks a module of that name
-    exec(compile(source, path, "exec"), names)  # made in text.py, of names and operators alone
-    arrays = [
-        numba.uint64 if one == "step" else numba.from_dtype(np.dtype(one))[::1] for one in types
-    ]
-    signature = numba.void(*[numba.uint64] * 5, *arrays)
-    function = numba.njit(
-        signature,
-        cache=cache,
-        nogil=True,
-        error_model="numpy",
-        pipeline_class=_compiler(),
-        no_cfunc_wrapper=True,
-        no_rewrites=True,
-        _nrt=False,  # no loop makes an array
-    )(names["loop"])
-    return function.get_overload(function.signatures[0])
-
-
-@functools.cache
-def _compiler() -> Any:
-    """numba's compiler, told that no array overlaps with another, as none does in a loop.
-
-    And that vectors may be as wide as the processor has them: for Intel's, LLVM takes half of that,
-    lest the clock slows down, which it has done anyway when OpenBLAS has multiplied.
-    """
-    from numba.core.compiler import CompilerBase, DefaultPassBuilder
-    from numba.core.compiler_machinery import register_pass
-    from numba.core.lowering import Lower
-    from numba.core.typed_passes import NativeLowering
-
-    class WideLower(Lower):  # type: ignore[misc]  # Any, as numba has no types, and so below
-        def lower_normal_function(self, fndesc: Any) -> None:
-            super().lower_normal_function(fndesc)
-            set.add(self.function.attributes, WIDE)  # llvmlite's own ``add`` does not know it
-
-    @register_pass(mutates_CFG=True, analysis_only=False)
-    class WideLowering(NativeLowering):  # type: ignore[misc]
-        _name = "wide_lowering"
-        lowering_class = WideLower
-
-    class Compiler(CompilerBase):  # type: ignore[misc]
-        def define_pipelines(self) -> list[Any]:
-            self.state.flags.noalias = True
-            pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
-            names = [one for one, _ in pipeline.passes]
-            at = names.index(NativeLowering)
-            pipeline.passes[at] = WideLowering, pipeline.passes[at][1]
-            pipeline.finalize()
-            return [pipeline]
-
-    return Compiler
-
-
-@functools.cache
-def vocabulary() -> dict[str, Any]:
-    """The names in the text of a loop; functions can be called from loops alone."""
-    import numba
-
-    alone = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-    inline = partial(numba.njit, forceinline=True, error_model="numpy", **alone)
-    return vector_math.vocabulary(
-        plain=inline(),
-        fused=inline(fastmath={"contract"}),
-        any_order=inline(fastmath={"reassoc"}),
+def _bound(run: Callable[[Any], None], *arguments: Any) -> Bound:
+    """A call of a loop; its words hold the arrays, of which they have the addresses alone."""
+    words = (ctypes.c_uint64 * len(arguments))(
+        *[address_of(one) if isinstance(one, np.ndarray) else int(one) for one in arguments]
     )
+    words.arrays = arguments  # type: ignore[attr-defined]
+    return partial(run, words)
+
+
+# LLVM -------------------------------------------------------------------------------------------
+
+
+def _compiled(text: str) -> bytes:
+    """A module of LLVM as machine code."""
+    from llvmlite import binding
+
+    machine = _target_machine()
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = True
+    passes = binding.create_pass_builder(machine, options)
+    module = binding.parse_assembly(text)
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    passes.getModulePassManager().run(module, passes)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _loaded(code: bytes, name: str) -> Callable[[Any], None]:
+    """The function of that name in machine code; others may run while it does."""
+    from llvmlite import binding
+
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _target_machine())
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(name))
+    run.engine = engine  # type: ignore[attr-defined]  # whose memory it is
+    return run
+
+
+def _target_machine() -> Any:
+    """What makes code for the processor at hand; an engine owns the one that it was given."""
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    _, processor, features = _machine()
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=processor, features=features, opt=3, jit=True, codemodel="jitdefault"
+    )
+
+
+@functools.cache
+def _machine() -> tuple[str, str, str]:
+    """The version of LLVM, the processor, and what it can do."""
+    from llvmlite import binding
+
+    version = ".".join(map(str, binding.llvm_version_info))
+    return version, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
 
 
 # What is kept -----------------------------------------------------------------------------------
 
 
-def _kept_text(source: str) -> Path | None:
-    """The file in which a text lies, beside which numba keeps what it made of it.
-
-    Its name tells the text and all code that it calls apart from others; numba looks at its own
-    version and at the processor. None where nothing can be kept.
-    """
-    folder = _folder()
-    if folder is None:
-        return None
-    path = folder / f"loop_{hashlib.sha256((_own_code() + source).encode()).hexdigest()[:32]}.py"
+def _kept(path: Path) -> bytes | None:
+    """Machine code from the disk; None where there is none that was written whole."""
     try:
-        if not path.exists():
-            with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
-                file.write(source)
-            os.replace(file.name, path)
+        content = path.read_bytes()
     except OSError:
         return None
-    return path
+    digest, code = content[:DIGEST], content[DIGEST:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _keep(path: Path, code: bytes) -> None:
+    try:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        os.replace(file.name, path)
+    except OSError:
+        pass  # the next process compiles it anew
 
 
 @functools.cache
 def _own_code() -> str:
-    """The code that is compiled into loops, and what says how."""
-    return "".join(Path(one).read_text() for one in (vector_math.__file__, __file__))
+    """The code that is written into loops, and what says how; empty where it is not read."""
+    try:
+        return "".join(
+            Path(one).read_text() for one in (vector_math.__file__, lowering.__file__, __file__)
+        )
+    except OSError:
+        return ""
 
 
 @functools.cache
 def _folder() -> Path | None:
     """Where loops are kept; None where nothing can be, or the code that names them is not read."""
-    try:
-        _own_code()
-    except OSError:
-        return None
-    return kept_folder("xpnn-loops")
+    return kept_folder("xpnn-loops") if _own_code() else None

@@ -42,13 +42,13 @@ def bound_loop(
         blocks = -(-loop.rows // per_block)
     sums, finish = _partial_sums(loop, arrays, text.sums, blocks)
     types = [*text.arguments, *(np.empty(0, one) for one in text.buffers), *sums]
-    run = compiled(text.source, tuple(map(_type_name, types)))
+    bind = compiled(text.source, tuple(map(_type_name, types)))
     count = 1 if cores is None else min(cores.count, blocks, loop.work // LEAST_WORK)
-    tasks = []
+    tasks: list[Bound] = []
     for part in ranges(blocks, max(count, 1)):
         buffers = [np.empty(loop.columns, one) for one in text.buffers]
         shape = part.start, part.stop, per_block, loop.rows, loop.columns
-        tasks.append(partial(run, *shape, *text.arguments, *buffers, *sums))
+        tasks.append(bind(*shape, *text.arguments, *buffers, *sums))
     if cores is None or len(tasks) == 1:
         return [*tasks, *finish]
     return [partial(cores.run, tasks), *finish]

@@ -11,8 +11,8 @@
                     a1[k] = t0
 
 Shapes are arguments: one text, and what is compiled of it, serves arrays of all sizes. All arrays
-are handed over flat, from their first item to their last. Indices are unsigned, as numba would ask
-of others whether they are negative.
+are handed over flat, from their first item to their last. What a line may hold is
+what `lowering` reads.
 """
 
 from collections.abc import Sequence

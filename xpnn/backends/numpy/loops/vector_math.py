@@ -5,7 +5,7 @@ small around 0, Taylor's series there, and powers of two put together from their
 within 4 units in the last place over all numbers, as NumPy's own are, infinities, NaN and subnormal
 numbers included.
 
-They are compiled into the loops that call them, and run as plain Python, too.
+They are written into the loops that call them, and run as plain Python, too.
 """
 
 import math
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-Compiled = Callable[[Any], Any]
+Choice = Callable[[Any, Any, Any], Any]
+Rounding = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 LOG_2_AFTER_32_BITS = -4.2009150726810846e-11
 
@@ -28,12 +29,8 @@ def polynomial(x: Any, coefficients: Any) -> Any:
     return total
 
 
-def functions(real: Any, compiled: Compiled) -> SimpleNamespace:
-    """The functions of this module for ``np.float32`` or ``np.float64``.
-
-    Args:
-        compiled: what is done to each function, such as ``numba.njit``.
-    """
+def functions(real: Any, where: Choice, fused: Rounding) -> SimpleNamespace:
+    """The functions of this module for ``np.float32`` or ``np.float64``; see `vocabulary`."""
     info = np.finfo(real)
     whole = np.dtype(f"i{info.bits // 8}").type
     short = info.bits == 32
@@ -57,118 +54,110 @@ def functions(real: Any, compiled: Compiled) -> SimpleNamespace:
     growth_exponent = real(info.nmant + 2)
     growth, root = real(2.0 ** (info.nmant + 2)), real(math.sqrt(0.5)).view(whole)
 
-    series = compiled(polynomial)
-    bits_of = compiled(lambda x: real(x).view(whole))
-    from_bits = compiled(lambda bits: whole(bits).view(real))
-
-    @compiled
     def power_of_two(k: Any) -> Any:
-        return from_bits(bits_of(k + bias + shift) << digits)
+        return ((k + bias + shift).view(whole) << digits).view(real)
 
-    @compiled
     def scaled(y: Any, k: Any) -> Any:
         """y 2^k in two steps, as the power by itself may be too large or too small."""
         first = np.floor(k * half)
         return y * power_of_two(first) * power_of_two(k - first)
 
-    @compiled
     def reduced(x: Any) -> Any:
         """k, and e^r - 1, of x = k ln 2 + r, r between -ln 2 / 2 and ln 2 / 2."""
         k = np.floor(x * inverse + half)
         r = (x - k * high) - k * low
-        return k, r + r * r * series(r, exponential)
+        return k, r + r * r * polynomial(r, exponential)
 
-    @compiled
+    @fused
     def exp(x: Any) -> Any:
         """2^k e^r; 0 is not worked out, as products that small take a processor long."""
-        cut = x if x > lowest else nothing
-        cut = cut if cut < highest else highest
+        cut = where(x > lowest, x, nothing)
+        cut = where(cut < highest, cut, highest)
         k, less = reduced(cut)
         y = scaled(one + less, k)
-        y = y if x > lowest else nothing
-        return y if x == x else x
+        y = where(x > lowest, y, nothing)
+        return where(x == x, y, x)
 
-    @compiled
+    @fused
     def expm1(x: Any) -> Any:
         """2^k (e^r - 1) + (2^k - 1), which keeps digits of a small x; 2^k e^r of a large one."""
-        cut = x if x > -flat * two else -flat * two
-        cut = cut if cut < highest else highest
+        cut = where(x > -flat * two, x, -flat * two)
+        cut = where(cut < highest, cut, highest)
         k, less = reduced(cut)
-        power = power_of_two(k if k < large else large)
+        power = power_of_two(where(k < large, k, large))
         y = power * less + (power - one)
         grown = scaled(one + less, k)
-        y = y if k < large else grown
-        return y if abs(x) > nothing else x
+        y = where(k < large, y, grown)
+        return where(abs(x) > nothing, y, x)
 
-    @compiled
+    @fused
     def tanh(x: Any) -> Any:
         """-t / (2 + t) of t = e^(-2 |x|) - 1."""
         size = abs(x)
-        k, less = reduced(-two * (size if size < flat else flat))
+        k, less = reduced(-two * where(size < flat, size, flat))
         power = power_of_two(k)
         t = power * less + (power - one)
         y = np.copysign(-t / (two + t), x)
-        return y if x == x else x
+        return where(x == x, y, x)
 
-    @compiled
+    @fused
     def log(x: Any) -> Any:
         """k ln 2 + log m of x = 2^k m, m between the root of 1/2 and that of 2.
 
         With f = m - 1 and s = f / (2 + f), log m = 2 s + 2 s^3 / 3 + ..., where 2 s = f - s f.
         """
         small = x < tiny
-        bits = bits_of(x * growth if small else x)
-        exponent = whole(bits - root) >> digits
-        f = from_bits(bits - whole(exponent << digits)) - one
-        k = from_bits(exponent + bits_of(shift)) - shift
-        k = k - growth_exponent if small else k
+        bits = where(small, x * growth, x).view(whole)
+        exponent = (bits - root) >> digits
+        f = (bits - (exponent << digits)).view(real) - one
+        k = (exponent + shift.view(whole)).view(real) - shift
+        k = where(small, k - growth_exponent, k)
         s = f / (two + f)
         z = s * s
         square = half * f * f
-        y = k * high - ((square - (s * (square + z * series(z, logarithm)) + k * low)) - f)
-        end = -infinity if x == nothing else nan
-        y = y if x > nothing else end
-        return y if x != infinity else x
+        y = k * high - ((square - (s * (square + z * polynomial(z, logarithm)) + k * low)) - f)
+        end = where(x == nothing, -infinity, nan)
+        y = where(x > nothing, y, end)
+        return where(x != infinity, y, x)
 
-    @compiled
+    @fused
     def log1p(x: Any) -> Any:
         """log of u = 1 + x, and what the sum has lost, (x - (u - 1)) / u."""
         u = one + x
         y = log(u)
         lost = (x - (u - one)) / u
-        y = y + lost if abs(y) < infinity else y
-        return y if abs(x) > nothing else x
+        y = where(abs(y) < infinity, y + lost, y)
+        return where(abs(x) > nothing, y, x)
 
-    @compiled
     def turned(bits: Any) -> Any:
         """The bits of a number as a whole number that grows with it, and back again."""
-        return whole(bits ^ ((bits >> last) & top))
+        return bits ^ ((bits >> last) & top)
 
-    @compiled
+    @fused
     def rank(x: Any) -> Any:
         """A whole number that grows with x, the highest of all for NaN.
 
         Of whole numbers a compiler finds the largest in vectors, of others it does not.
         """
-        of_number = turned(bits_of(x))
-        return of_number if x == x else top
+        of_number = turned(x.view(whole))
+        return where(x == x, of_number, top)
 
-    @compiled
+    @fused
     def low_rank(x: Any) -> Any:
         """The same, but the lowest of all for NaN."""
-        of_number = turned(bits_of(x))
-        return of_number if x == x else bottom
+        of_number = turned(x.view(whole))
+        return where(x == x, of_number, bottom)
 
-    @compiled
+    @fused
     def of_rank(number: Any) -> Any:
         """The number of that rank, or NaN."""
-        return from_bits(turned(number))
+        return turned(number).view(real)
 
-    @compiled
+    @fused
     def sign(x: Any) -> Any:
         """1, -1, or x where it is neither above nor below 0."""
-        up = one if x > nothing else x
-        return -one if x < nothing else up
+        up = where(x > nothing, one, x)
+        return where(x < nothing, -one, up)
 
     ranks = {"rank": rank, "low_rank": low_rank, "of_rank": of_rank}
     return SimpleNamespace(
@@ -176,14 +165,26 @@ def functions(real: Any, compiled: Compiled) -> SimpleNamespace:
     )
 
 
-def larger(a: Any, b: Any) -> Any:
-    """NumPy's maximum: NaN if one of them is."""
-    return a if a > b or a != a else b
+def comparisons(where: Choice) -> SimpleNamespace:
+    """Functions for numbers of any dtype; two of them are NumPy's maximum and minimum."""
 
+    def larger(a: Any, b: Any) -> Any:
+        """NaN if one of them is."""
+        return where((a > b) | (a != a), a, b)
 
-def smaller(a: Any, b: Any) -> Any:
-    """NumPy's minimum: NaN if one of them is."""
-    return a if a < b or a != a else b
+    def smaller(a: Any, b: Any) -> Any:
+        """NaN if one of them is."""
+        return where((a < b) | (a != a), a, b)
+
+    def higher(a: Any, b: Any) -> Any:
+        """The higher of two ranks."""
+        return where(a > b, a, b)
+
+    def lower(a: Any, b: Any) -> Any:
+        """The lower of two ranks."""
+        return where(a < b, a, b)
+
+    return SimpleNamespace(larger=larger, smaller=smaller, higher=higher, lower=lower)
 
 
 def plus(total: Any, x: Any) -> Any:
@@ -191,30 +192,17 @@ def plus(total: Any, x: Any) -> Any:
     return total + x
 
 
-def higher(a: Any, b: Any) -> Any:
-    """The higher of two ranks."""
-    return a if a > b else b
-
-
-def lower(a: Any, b: Any) -> Any:
-    """The lower of two ranks."""
-    return a if a < b else b
-
-
-def vocabulary(plain: Compiled, fused: Compiled, any_order: Compiled) -> dict[str, Any]:
+def vocabulary(where: Choice, fused: Rounding, any_order: Rounding) -> dict[str, Any]:
     """All names that may stand in the text of a loop.
 
     Args:
-        plain: compiles what rounds as it is written.
-        fused: compiles what may round a product and a sum once.
-        any_order: compiles additions that may be done in any order.
+        where: takes a flag and two numbers, and returns the first where the flag is set.
+        fused: marks what may round a product and a sum once.
+        any_order: marks additions that may be done in any order.
     """
     names: dict[str, Any] = {"f4": np.float32, "f8": np.float64, "i4": np.int32, "i8": np.int64}
     names |= {"u1": np.uint8, "u4": np.uint32, "inf": np.inf, "nan": np.nan, "sqrt": np.sqrt}
     for letter in ("f4", "f8"):
-        for name, function in vars(functions(names[letter], fused)).items():
+        for name, function in vars(functions(names[letter], where, fused)).items():
             names[f"{name}_{letter}"] = function
-    return names | {
-        **{one.__name__: plain(one) for one in (larger, smaller, higher, lower)},
-        "plus": any_order(plus),
-    }
+    return names | vars(comparisons(where)) | {"plus": any_order(plus)}
