@@ -9,8 +9,7 @@ from contextlib import contextmanager
 def no_garbage_collected() -> Iterator[None]:
     """A context in which Python looks for no garbage that lies in circles.
 
-    What is found could give memory back to a device at a moment at which that must not be, and the
-    search takes time where very many small objects are made.
+    What is found could give memory back to a device at a moment at which that must not be.
     """
     enabled = gc.isenabled()
     gc.disable()
