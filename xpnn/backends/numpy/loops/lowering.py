@@ -1,9 +1,10 @@
 """The text of a loop in the language of LLVM.
 
-A text is a Python function of ``for`` over ``range``, assignments, and formulas of names, items of
-arrays and calls (``text.py``). Its lines are read one by one; formulas are worked out by Python
-itself on a `Value` for each number that is known only when the loop runs, and each operation on one
-writes a line of LLVM. So functions of the text are called as they are, and stand in the loop.
+A text is a Python function of ``for`` over ``range``, ``if``, assignments, and formulas of names,
+items of arrays and calls (``text.py``). Its lines are read one by one; formulas are worked out by
+Python itself on a `Value` for each number that is known only when the loop runs, and each operation
+on one writes a line of LLVM. So functions of the text are called as they are, and stand in the
+loop.
 
 What is assigned to a name lies in memory, which LLVM turns into registers. A function that takes
 its arguments from a list of words calls the loop: one pointer is handed over, whatever they are.
@@ -246,6 +247,8 @@ class _Body:
             case ast.For(target=ast.Name(id=name), iter=ast.Call(args=ends), body=body):
                 *start, stop = map(self._formula, ends)
                 self._loop(name, start[0] if start else 0, stop, body)
+            case ast.If(test=test, body=body, orelse=[]):
+                self._branch(self._formula(test), body)
             case _:
                 raise TypeError(f"no line of a loop: {ast.unparse(line)}")
 
@@ -274,6 +277,13 @@ class _Body:
             self._statement(line)
         self._assign(target, self._formula(target) + 1)
         self.lines += [f"br label %{test}", f"{behind}:"]
+
+    def _branch(self, test: Value, body: Sequence[ast.stmt]) -> None:
+        inside, behind = self.new("inside"), self.new("behind")
+        self.lines += [f"br i1 {test.name}, label %{inside}, label %{behind}", f"{inside}:"]
+        for line in body:
+            self._statement(line)
+        self.lines += [f"br label %{behind}", f"{behind}:"]
 
     # Formulas -------------------------------------------------------------------------------------
 
