@@ -267,4 +267,7 @@ class Draw:
             f"NAdam({rate}, epsilon=0.01{shared})",
             f"RMSprop({rate}, rho=0.8, epsilon=0.01, momentum={self.one_of(0.0, 0.5)}{shared})",
             f"Adagrad({rate}, epsilon=0.01{shared})",
+            f"Adadelta({rate}, rho=0.8, epsilon=0.01{shared})",
+            f"Adamax({rate}, epsilon=0.01{shared})",
+            f"RAdam({rate}, beta2=0.9, epsilon=0.01{shared})",
         )

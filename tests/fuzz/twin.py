@@ -11,7 +11,7 @@ from torch.nn import functional as f
 
 import xpnn.layers as kinds
 from xpnn import L1, L2, ClipByGlobalNorm, ClipByValue, MaxNorm
-from xpnn.optimizers import matrices_only
+from xpnn.optimizers import RMSprop, matrices_only
 
 FAR = -1e30  # added to what attention does not see
 
@@ -127,7 +127,9 @@ class Twin:
         options = {"lr": numbers.pop("rate")}
         if "beta1" in numbers:
             options["betas"] = numbers.pop("beta1"), numbers.pop("beta2")
-        theirs = {"epsilon": "eps", "rho": "alpha"}
+        theirs = {"epsilon": "eps"}
+        if isinstance(ours, RMSprop):
+            theirs["rho"] = "alpha"
         options |= {theirs.get(name, name): value for name, value in numbers.items()}
         if getattr(ours, "nesterov", False):
             options["nesterov"] = True

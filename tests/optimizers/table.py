@@ -8,7 +8,22 @@ import numpy as np
 import pytest
 
 from xpnn.backends import Backend
-from xpnn.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop
+from xpnn.optimizers import (
+    LAMB,
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    Muon,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+)
 
 Arrays = dict[str, np.ndarray]
 RATE = 0.05
@@ -74,6 +89,48 @@ CASES = {
     "nadam": Case(
         bound(NAdam), ("NAdam", {}), {**BETAS, "epsilon": 0.1, "momentum_decay": 0.1}, 0.1, MEANS
     ),
+    "adadelta": Case(
+        bound(Adadelta),
+        ("Adadelta", {}),
+        {"rho": 0.5, "epsilon": 0.1},
+        10.0,
+        {"s": "square_avg", "d": "acc_delta"},
+    ),
+    "adamax": Case(
+        bound(Adamax),
+        ("Adamax", {}),
+        {**BETAS, "epsilon": 0.1},
+        0.2,
+        {"m": "exp_avg", "u": "exp_inf"},
+    ),
+    "radam": Case(
+        bound(RAdam, beta2=0.95),
+        ("RAdam", {"betas": (0.9, 0.95)}),
+        {"beta1": 0.5, "beta2": 0.6, "epsilon": 0.1},
+        0.02,
+        MEANS,
+    ),
+    "adafactor": Case(
+        bound(Adafactor),
+        ("Adafactor", {"eps": (1e-15, 1e-3)}),  # torch squares the first
+        {"power": 0.5, "epsilon1": 0.1, "epsilon2": 0.5, "threshold": 0.5},
+        0.1,
+        {"rows": "row_var", "columns": "col_var", "v": "variance"},
+    ),
+    "lamb": Case(
+        bound(LAMB, weight_decay=0.0),
+        lambda decay: steps_of_lamb(decay),
+        {**BETAS, "epsilon": 0.1},
+        0.1,
+        MEANS,
+    ),
+    "muon": Case(
+        bound(Muon, weight_decay=0.0),  # torch's iterates in bfloat16
+        lambda decay: steps_of_muon(decay),
+        {**BETAS, "epsilon": 0.1, "momentum": 0.5},
+        0.2,
+        MEANS,
+    ),
     "lion": Case(bound(Lion), lambda decay: steps_of_lion(decay), BETAS, 0.02, {"m": "exp_avg"}),
 }
 
@@ -137,7 +194,11 @@ def steps_by_torch(case: Case, weight_decay: float) -> Iterator[tuple[Arrays, di
             param.grad = torch.from_numpy(grads[key])
         optimizer.step()
         slots = {
-            slot: {key: optimizer.state[param][theirs].numpy() for key, param in params.items()}
+            slot: {
+                key: optimizer.state[param][theirs].numpy()
+                for key, param in params.items()
+                if theirs in optimizer.state[param]
+            }
             for slot, theirs in case.slots.items()
         }
         yield {key: param.detach().numpy() for key, param in params.items()}, slots
@@ -163,3 +224,44 @@ def steps_of_lion(weight_decay: float) -> Iterator[tuple[Arrays, dict[str, Array
             theta[key] = theta[key] - lr * (np.sign(c) + weight_decay * theta[key])
             m[key] = beta2 * m[key] + (1 - beta2) * g
         yield theta, {"m": m}
+
+
+def adam_s(m: Any, v: Any, g: Any, t: int, epsilon: float) -> tuple[Any, ...]:
+    """Both means, and their ratio without the pull of their start."""
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+    return m, v, m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + epsilon)
+
+
+def steps_of_lamb(weight_decay: float) -> Iterator[tuple[Arrays, dict[str, Arrays]]]:
+    """You et al., 2020, algorithm 2, line by line, with phi(z) = z."""
+    x = start()
+    m, v = ({key: np.zeros_like(value) for key, value in x.items()} for _ in "mv")
+    for t, grads in enumerate(gradients(), start=1):
+        for key, g in grads.items():
+            m[key], v[key], r = adam_s(m[key], v[key], g, t, 1e-6)
+            update = r + weight_decay * x[key]
+            ratio = np.linalg.norm(x[key]) / np.linalg.norm(update)
+            x[key] = x[key] - RATE * ratio * update
+        yield x, {"m": m, "v": v}
+
+
+def steps_of_muon(weight_decay: float) -> Iterator[tuple[Arrays, dict[str, Arrays]]]:
+    """Jordan, 2024, by a decomposition whose singular values go through the polynomial."""
+    w = start()
+    m = {key: np.zeros_like(value) for key, value in w.items()}
+    v = {"bias": np.zeros(2)}
+    for t, grads in enumerate(gradients(), start=1):
+        w = {key: value - RATE * weight_decay * value for key, value in w.items()}
+        m["bias"], v["bias"], step = adam_s(m["bias"], v["bias"], grads["bias"], t, 1e-8)
+        g = grads["weight"]
+        m["weight"] = 0.95 * m["weight"] + 0.05 * g
+        left, values, right = np.linalg.svd(0.05 * g + 0.95 * m["weight"], full_matrices=False)
+        values = values / np.sqrt(np.sum(values**2))
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        size = 0.2 * np.sqrt(3)  # Liu et al., 2025
+        w = {
+            "weight": w["weight"] - RATE * size * (left * values) @ right,
+            "bias": w["bias"] - RATE * step,
+        }
+        yield w, {"m": m, "v": v}

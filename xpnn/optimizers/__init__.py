@@ -1,7 +1,7 @@
 """Optimizers: pure update rules, their schedules and their limits on gradients."""
 
-from xpnn.optimizers.adam import Adam, AdamW, NAdam
-from xpnn.optimizers.adaptive import Adagrad, Lion, RMSprop
+from xpnn.optimizers.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from xpnn.optimizers.adaptive import Adadelta, Adagrad, Lion, RMSprop
 from xpnn.optimizers.base import Optimizer, every_parameter, matrices_only
 from xpnn.optimizers.clipping import ClipByGlobalNorm, ClipByValue, Clipping
 from xpnn.optimizers.schedules import (
@@ -23,12 +23,17 @@ from xpnn.optimizers.schedules import (
     WarmUp,
 )
 from xpnn.optimizers.sgd import SGD
+from xpnn.optimizers.whole_parameters import LAMB, Adafactor, Muon
 
 __all__ = [
+    "LAMB",
     "SGD",
+    "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Chain",
     "ClipByGlobalNorm",
     "ClipByValue",
@@ -41,12 +46,14 @@ __all__ = [
     "Hyper",
     "Linear",
     "Lion",
+    "Muon",
     "NAdam",
     "OneCycle",
     "Optimizer",
     "Piecewise",
     "Polynomial",
     "Product",
+    "RAdam",
     "RMSprop",
     "ReduceOnPlateau",
     "Schedule",

@@ -5,6 +5,7 @@ roots are elementwise.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from xpnn.optimizers.base import Optimizer
@@ -12,15 +13,25 @@ from xpnn.optimizers.schedules import Hyper
 from xpnn.typing import Array, Namespace, Number
 
 
-class _Adam(Optimizer):
-    """What Adam and AdamW share, which is all but where the weight decay goes."""
+class RunningMeans(Optimizer):
+    """What Adam and its kin share: both means, their corrections, and Adam's step."""
 
     slots = ("m", "v")
     carried: ClassVar[dict[str, float]] = {"correction1": 0.0, "correction2": 0.0}
     fractions = frozenset({"beta1", "beta2"})
 
-    def __init__(self, rate: Hyper, *, beta1: Hyper, beta2: Hyper, epsilon: Hyper, **shared: Any):
-        super().__init__(rate, {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}, **shared)
+    def __init__(
+        self,
+        rate: Hyper,
+        hyper: Mapping[str, Hyper] | None = None,
+        *,
+        beta1: Hyper,
+        beta2: Hyper,
+        epsilon: Hyper,
+        **shared: Any,
+    ):
+        means = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
+        super().__init__(rate, {**means, **(hyper or {})}, **shared)
 
     def carry(
         self,
@@ -63,7 +74,7 @@ class _Adam(Optimizer):
         return w - rate_t * (m / (xp.sqrt(v) + epsilon_t)), m, v
 
 
-class Adam(_Adam):
+class Adam(RunningMeans):
     """Steps scaled by running means of the gradient and of its square (Kingma and Ba, 2015).
 
     ::
@@ -101,7 +112,7 @@ class Adam(_Adam):
         super().__init__(rate, beta1=beta1, beta2=beta2, epsilon=epsilon, **shared)
 
 
-class AdamW(_Adam):
+class AdamW(RunningMeans):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2).
 
     ``w <- w - rate weight_decay w`` before Adam's step, so that decay is not scaled by gradients.
@@ -126,6 +137,139 @@ class AdamW(_Adam):
     ):
         shared["weight_decay"] = weight_decay
         super().__init__(rate, beta1=beta1, beta2=beta2, epsilon=epsilon, **shared)
+
+
+class Adamax(Optimizer):
+    """Adam with a maximum in place of the mean of squares (Kingma and Ba, 2015, algorithm 2).
+
+    ::
+
+        m <- beta1 m + (1 - beta1) g
+        u <- max(beta2 u, |g| + epsilon)
+        w <- w - rate / (1 - beta1^t) m / u
+
+    Args:
+        rate, beta1: see ``Adam``.
+        beta2: how much of the maximum survives a step, in [0, 1).
+        epsilon: keeps the division finite where all gradients have been zero.
+        **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+    """
+
+    slots = ("m", "u")
+    carried: ClassVar[dict[str, float]] = {"correction1": 0.0}
+    fractions = frozenset({"beta1", "beta2"})
+
+    def __init__(
+        self,
+        rate: Hyper = 2e-3,
+        *,
+        beta1: Hyper = 0.9,
+        beta2: Hyper = 0.999,
+        epsilon: Hyper = 1e-8,
+        **shared: Any,
+    ):
+        super().__init__(rate, {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}, **shared)
+
+    def carry(
+        self, xp: Namespace, *, rate: Number, beta1: Number, correction1: Number, **_: Number
+    ) -> dict[str, Number]:
+        """``1 - beta1^t`` as in Adam."""
+        correction1 = beta1 * correction1 + (1 - beta1)
+        return {"correction1": correction1, "rate_t": rate / correction1}
+
+    def rule(
+        self,
+        xp: Namespace,
+        w: Array,
+        g: Array,
+        m: Array,
+        u: Array,
+        *,
+        beta1: Number,
+        beta2: Number,
+        epsilon: Number,
+        rate_t: Number,
+        **_: Number,
+    ) -> tuple[Array, ...]:
+        m = beta1 * m + (1 - beta1) * g
+        u = xp.maximum(beta2 * u, xp.abs(g) + epsilon)
+        return w - rate_t * (m / u), m, u
+
+
+class RAdam(RunningMeans):
+    """Adam whose first steps are rectified (Liu et al., 2020, algorithm 2).
+
+    Of few gradients the mean of squares says little, and so its root is a bad thing to divide by.
+    With m, v and m_hat as in Adam::
+
+        rho_inf = 2 / (1 - beta2) - 1
+        rho_t = rho_inf - 2 t beta2^t / (1 - beta2^t)
+
+        rho_t <= 5:    w <- w - rate m_hat
+        rho_t > 5:     w <- w - rate r_t m_hat sqrt(1 - beta2^t) / (sqrt(v) + epsilon)
+
+        r_t^2 = (rho_t - 4) (rho_t - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho_t)
+
+    rho_t is how many gradients the mean of squares goes back: 2 A - 1, with A the mean of their
+    ages under its weights, the last one's being 1 (section 4.1). That is how it is worked out: a
+    running mean itself, right for a beta2 that changes, and without the difference of two large
+    numbers.
+
+    Args:
+        rate, beta1, beta2, epsilon: see ``Adam``.
+        **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+    """
+
+    carried: ClassVar[dict[str, float]] = {**RunningMeans.carried, "ages": 0.0}
+
+    def __init__(
+        self,
+        rate: Hyper = 1e-3,
+        *,
+        beta1: Hyper = 0.9,
+        beta2: Hyper = 0.999,
+        epsilon: Hyper = 1e-8,
+        **shared: Any,
+    ):
+        super().__init__(rate, beta1=beta1, beta2=beta2, epsilon=epsilon, **shared)
+
+    def carry(  # type: ignore[override]
+        self, xp: Namespace, *, rate: Number, beta2: Number, ages: Number, **numbers: Number
+    ) -> dict[str, Number]:
+        """Beside Adam's numbers, the factors of m and of m over the root, of which one is 0."""
+        found = super().carry(xp, rate=rate, beta2=beta2, **numbers)
+        ages = beta2 * ages + found["correction2"]  # each is a step older, and there is a new one
+        length = 2 * ages / found["correction2"] - 1
+        rho = xp.maximum(length, 5.0)
+        limit = xp.maximum(2 / (1 - beta2) - 1, rho)
+        short = (rho - 4) * (rho - 2) / rho
+        rectified = xp.sqrt(short / ((limit - 4) * (limit - 2) / limit)) * found["rate_t"]
+        plain = rate / found["correction1"]
+        return {
+            **found,
+            "ages": ages,
+            "of_mean": xp.where(length > 5, 0 * plain, plain),
+            "of_ratio": xp.where(length > 5, rectified, 0 * rectified),
+        }
+
+    def rule(  # type: ignore[override]
+        self,
+        xp: Namespace,
+        w: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        *,
+        beta1: Number,
+        beta2: Number,
+        epsilon: Number,
+        of_mean: Number,
+        of_ratio: Number,
+        **_: Number,
+    ) -> tuple[Array, ...]:
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * (g * g)
+        return w - m * (of_mean + of_ratio / (xp.sqrt(v) + epsilon)), m, v
 
 
 class NAdam(Optimizer):

@@ -76,6 +76,47 @@ class Adagrad(Optimizer):
         return w - rate * g / (xp.sqrt(s) + epsilon), s
 
 
+class Adadelta(Optimizer):
+    """Steps in the units of the parameters, by what the last ones were (Zeiler, 2012, algorithm 1).
+
+    ::
+
+        s <- rho s + (1 - rho) g^2
+        u = sqrt(d + epsilon) / sqrt(s + epsilon) g
+        d <- rho d + (1 - rho) u^2                      w <- w - rate u
+
+    Args:
+        rate: what a step is multiplied by, a number or a schedule; 1 in the paper.
+        rho: how much of both means survives a step, in [0, 1).
+        epsilon: what the first steps come from.
+        **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+    """
+
+    slots = ("s", "d")
+    fractions = frozenset({"rho"})
+
+    def __init__(
+        self, rate: Hyper = 1.0, *, rho: Hyper = 0.9, epsilon: Hyper = 1e-6, **shared: Any
+    ):
+        super().__init__(rate, {"rho": rho, "epsilon": epsilon}, **shared)
+
+    def rule(
+        self,
+        xp: Namespace,
+        w: Array,
+        g: Array,
+        s: Array,
+        d: Array,
+        *,
+        rate: Number,
+        rho: Number,
+        epsilon: Number,
+    ) -> tuple[Array, ...]:
+        s = rho * s + (1 - rho) * (g * g)
+        u = xp.sqrt(d + epsilon) / xp.sqrt(s + epsilon) * g
+        return w - rate * u, s, rho * d + (1 - rho) * (u * u)
+
+
 class RMSprop(Optimizer):
     """Adagrad that forgets: a running mean of squares (Tieleman and Hinton, 2012, lecture 6e).
 

@@ -1,15 +1,18 @@
 """Optimizer: walks the named parameters; a subclass writes one rule for one parameter."""
 
+import copy
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from operator import attrgetter
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.numerics import HOST
 from xpnn.optimizers.clipping import Clipping
+from xpnn.optimizers.factors import Factors, times
 from xpnn.optimizers.scaling import (
     FINITE,
     UNSCALE,
@@ -19,12 +22,28 @@ from xpnn.optimizers.scaling import (
     on_device,
 )
 from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
-from xpnn.typing import Array, Namespace, Number, OptState, Params
+from xpnn.typing import Array, Namespace, Number, OptState, Params, Shape
 
 Update = Callable[[Params, Params, OptState], tuple[Params, OptState]]
 
 CLIP = "gradients.clip"
 """The name of what ``Clipping.scale`` finds, among the numbers of a sweep."""
+
+
+class Kind(NamedTuple):
+    """What the parameters of one sweep have in common.
+
+    Attributes:
+        decay: whether they decay.
+        whole: whether each of them is updated by itself, by ``rule_of_whole``.
+        slots: the names of the slots that are kept for them.
+        part: the number of the pattern in ``factors`` that they match, from 1 on; 0 for none.
+    """
+
+    decay: bool
+    whole: bool
+    slots: tuple[str, ...]
+    part: int
 
 
 def matrices_only(name: str, param: Array) -> bool:
@@ -67,7 +86,9 @@ class Optimizer(KnownAttributes):
 
     A new optimizer names its ``slots`` and writes ``rule``, which works out a parameter and its
     slots after a step. Numbers that a step works out once for all parameters, such as a bias
-    correction, are the business of ``carry``. CONTRIBUTING.md has an example.
+    correction, are the business of ``carry``. CONTRIBUTING.md has an example. An update that looks
+    at all of a parameter, such as its norm, is a ``rule_of_whole``, for which ``sees_whole`` says
+    that it is wanted.
 
     An optimizer object holds hyperparameters and nothing else. What changes from step to step is
     the optimizer state, made by ``init``: ``{"step": t, slot: {parameter: array}, ...}``. So one
@@ -85,20 +106,35 @@ class Optimizer(KnownAttributes):
         decays: ``(name, parameter) -> bool``, which parameters decay; ``matrices_only`` leaves out
             biases and norms.
         clip: limits the gradients before anything else: ``ClipByGlobalNorm`` or ``ClipByValue``.
+        factors: of rate and decay, by patterns of parameter names, as those of files are written:
+            ``{"0.*": 0.1}`` takes a tenth of the rate in the first layer. A factor is a number or
+            a schedule; ``{"*.bias": {"rate": 2.0, "weight_decay": 0.0}}`` says both. The first
+            pattern that matches a name counts, and one that matches none is an error.
 
     Attributes:
-        slots: the names of the arrays kept for each parameter, of its shape and zero at first.
+        slots: the names of the arrays kept for a parameter, zero at first; ``slots_of`` says which
+            it has, and of which shapes.
         carried: the numbers that ``carry`` hands on from step to step, and where they start.
         fractions: hyperparameters that have to be below 1.
         decoupled_decay: which kind of weight decay it is.
+        own_decay: whether it is neither, but the business of the rule, which then is given
+            ``weight_decay``: 0 for parameters that do not decay.
     """
 
     slots: tuple[str, ...] = ()
     carried: ClassVar[dict[str, float]] = {}
     fractions: ClassVar[frozenset[str]] = frozenset()
     decoupled_decay: ClassVar[bool] = False
+    own_decay: ClassVar[bool] = False
 
-    fixed = ("slots", "carried", "fractions", "decoupled_decay")
+    factors: Mapping[str, Any] | None = None  # an attribute of those alone that were given some
+    fixed: ClassVar[tuple[str, ...]] = (
+        "slots",
+        "carried",
+        "fractions",
+        "decoupled_decay",
+        "own_decay",
+    )
     kept_as: ClassVar[dict[str, str]] = {"hyper": "nowhere"}
     _hyper: tuple[str, ...] = ()
     _version: object
@@ -111,12 +147,15 @@ class Optimizer(KnownAttributes):
         weight_decay: Hyper = 0.0,
         decays: Callable[[str, Array], bool] = every_parameter,
         clip: Clipping | None = None,
+        factors: Mapping[str, Any] | None = None,
     ):
         given = {"rate": rate, "weight_decay": weight_decay, **(hyper or {})}
         self._hyper = tuple(given)
         for name, value in given.items():
             setattr(self, name, value)
         self.decays, self.clip = decays, clip
+        if factors is not None:
+            self.factors = factors
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._hyper:
@@ -125,6 +164,8 @@ class Optimizer(KnownAttributes):
             raise TypeError(f"clip is an object such as ClipByGlobalNorm(1.0), got {value!r}")
         if name == "decays" and not callable(value):
             raise TypeError(f"decays is a function such as matrices_only, got {value!r}")
+        if name == "factors" and value is not None:
+            value = Factors(value)
         before = vars(self).get(name)
         super().__setattr__(name, value)
         if not (value is before or (isinstance(value, Real) and value == before)):
@@ -158,6 +199,26 @@ class Optimizer(KnownAttributes):
         """
         raise NotImplementedError(f"{type(self).__name__} has to define rule")
 
+    def sees_whole(self, name: str, param: Array) -> bool:
+        """Whether a parameter is updated by ``rule_of_whole``, in place of ``rule``."""
+        return False
+
+    def rule_of_whole(
+        self, xp: Namespace, w: Array, g: Array, *slots: Any, **numbers: Any
+    ) -> tuple[Array, ...]:
+        """The same as ``rule``, of one parameter alone, in its own shape: it may sum and multiply.
+
+        It is pure, and made of the array API standard's functions.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to define rule_of_whole")
+
+    def slots_of(self, name: str, param: Array) -> dict[str, Shape]:
+        """The slots that are kept for a parameter, with their shapes: all, and of its shape.
+
+        A ``rule`` may rely on the shape; other ones are for a ``rule_of_whole``.
+        """
+        return dict.fromkeys(self.slots, param.shape)
+
     def carry(self, xp: Namespace, *_: Any, **numbers: Any) -> dict[str, Number]:
         """Numbers that ``rule`` gets beside the hyperparameters, worked out once a step.
 
@@ -189,8 +250,13 @@ class Optimizer(KnownAttributes):
             counters = {"step": 0, **self.carried}
             state |= {name: on_device(start, backend) for name, start in counters.items()}
             state |= scaling.init(backend)
+        shapes = {name: self.slots_of(name, param) for name, param in params.items()}
         for slot in self.slots:
-            state[slot] = {name: _zeros_beside(param, backend) for name, param in params.items()}
+            state[slot] = {
+                name: _zeros_beside(params[name], own[slot], backend)
+                for name, own in shapes.items()
+                if slot in own
+            }
         return state
 
     def make_update(self, backend: Backend, scaling: LossScaling | None = None) -> Update:
@@ -202,35 +268,44 @@ class Optimizer(KnownAttributes):
         Args:
             scaling: by what the gradients are too large, if they are; ``init`` wants it too.
         """
-        clip, slot_names, changing = self.clip, self.slots, self._changing()
-        wanted = (*slot_names, *self._numbers_at_start())
-        names = [*([CLIP] if clip else []), *changing]
-        names += [] if scaling is None else [FINITE, UNSCALE]
-        donate = (0, *range(2, 2 + len(slot_names)))
-        sweep = {
-            decay: backend.elementwise(self._make_sweep(names, decay, backend), donate)
-            for decay in (False, True)
-        }
-        advance = self._make_advance(changing, backend, scaling)
+        parts = self._parts()
+        made = parts[0]
+        clip, slot_names = made.clip, made.slots
+        wanted = (*slot_names, *made._numbers_at_start())
+        of_all = [*([CLIP] if clip else []), *([] if scaling is None else [FINITE, UNSCALE])]
+        names = [[*of_all, *part._changing()] for part in parts]
+        advance = made._make_advance(parts, backend, scaling)
+
+        @functools.cache
+        def sweep_of(kind: Kind) -> Callable[..., Any]:
+            sweep = parts[kind.part]._make_sweep(names[kind.part], kind, backend)
+            if kind.whole:
+                return functools.partial(sweep, backend.xp)
+            return backend.elementwise(sweep, (0, *range(2, 2 + len(kind.slots))))
 
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
-            self._check_state(opt_state, wanted)
+            made._check_state(opt_state, wanted)
+            made.check_factors(params)
+            groups = made.updated_together(params, grads, backend)
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in slot_names}
-            groups = self.updated_together(params, grads, backend)
-            read, written = [params, grads, *slots.values()], [params, *slots.values()]
             limit: Numbers = {}
             if clip:
                 share = None if scaling is None else 1.0 / opt_state["loss_scale"]
                 limit = {CLIP: clip.scale_of(backend.xp, grads, share)}
             joint = [  # only so far can memory run out: what follows writes over what is donated
-                [backend.join([held[name] for name in together]) for held in read]
-                for _, together in groups
+                [
+                    backend.join([held[name] for name in together])
+                    for held in (params, grads, *(slots[slot] for slot in kind.slots))
+                ]
+                for kind, together in groups
             ]
-            counted, numbers = advance(opt_state, [grad for _, grad, *_ in joint])
-            values = [(numbers | limit)[name] for name in names]
-            for (decay, together), columns in zip(groups, joint, strict=True):
+            counted, found = advance(opt_state, [grad for _, grad, *_ in joint])
+            numbers = found | limit
+            for (kind, together), columns in zip(groups, joint, strict=True):
+                values = [numbers[made._label(name, kind.part)] for name in names[kind.part]]
+                written = [params, *(slots[slot] for slot in kind.slots)]
                 shapes = [params[name].shape for name in together]
-                for held, new in zip(written, sweep[decay](*columns, *values), strict=True):
+                for held, new in zip(written, sweep_of(kind)(*columns, *values), strict=True):
                     held.update(zip(together, backend.split(new, shapes), strict=True))
             return params, {**opt_state, **counted, **slots}
 
@@ -277,6 +352,27 @@ class Optimizer(KnownAttributes):
                 f"new state (trainer.opt_state = None)"
             )
 
+    def check_factors(self, params: Params) -> None:
+        """Raise ValueError unless each pattern of ``factors`` matches one of these parameters."""
+        if isinstance(self.factors, Factors):
+            self.factors.check_names(params)
+
+    def _parts(self) -> "list[Optimizer]":
+        """This optimizer as it is now, and with the factors of each part, by ``Kind.part``."""
+        parts = [copy.copy(self)]
+        for factors in (self.factors or {}).values():
+            part = copy.copy(self)
+            for name, factor in factors.items():
+                setattr(part, name, times(getattr(self, name), factor))
+            parts.append(part)
+        return parts
+
+    def _label(self, name: str, part: int) -> str:
+        """What a number is called among those of all parts, which share what is carried."""
+        return (
+            name if not part or name in (CLIP, FINITE, UNSCALE, *self.carried) else f"{part}.{name}"
+        )
+
     def _plateaus(self) -> dict[str, ReduceOnPlateau]:
         found = {k: v.plateau for k, v in self.hyper.items() if isinstance(v, Schedule)}
         return {name: plateau for name, plateau in found.items() if plateau is not None}
@@ -315,18 +411,14 @@ class Optimizer(KnownAttributes):
         return tuple(dict.fromkeys((*self.carried, *found, *scheduled)))
 
     def _make_advance(
-        self, changing: tuple[str, ...], backend: Backend, scaling: LossScaling | None
+        self, parts: "Sequence[Optimizer]", backend: Backend, scaling: LossScaling | None
     ) -> Advance:
-        """What changes once a step, for all parameters; see ``Advance``."""
-        fixed, carried = self._fixed_numbers(), tuple(self.carried)
-        scheduled = {name: v for name, v in self.hyper.items() if isinstance(v, Schedule)}
+        """What changes once a step, for the parameters of each part; see ``Advance``."""
+        carried = tuple(self.carried)
         before, after = ("step", *self._numbers_at_start()), ("step", *carried)
-
-        def count(xp: Namespace, old: Numbers) -> Numbers:
-            time = old["step"] + 1.0
-            hyper = {k: self._value(xp, k, v, time, old) for k, v in scheduled.items()}
-            kept = {name: old[name] for name in carried}
-            return hyper | self.carry(xp, step=time, **fixed, **hyper, **kept)
+        wanted = [(k, part, part._changing()) for k, part in enumerate(parts)]
+        labels = [self._label(name, k) for k, _, names in wanted for name in names]
+        changing = tuple(dict.fromkeys(labels))  # those in ``carried`` first
 
         def rule(xp: Namespace, *values: Any) -> tuple[Any, ...]:
             """The step after this one, and the numbers in ``changing``."""
@@ -334,7 +426,10 @@ class Optimizer(KnownAttributes):
             if not changing:
                 return (step,)
             old = dict(zip(before, values, strict=True))
-            found = count(xp, old)
+            found: Numbers = {}
+            for k, part, names in reversed(wanted):  # what is carried is that of the first
+                numbers = part._numbers_at(xp, old)
+                found |= {self._label(name, k): numbers[name] for name in names}
             if xp is HOST:
                 return (step, *[float(found[name]) for name in changing])
             # + 0.0: a sweep on the device returns arrays of the old dtype, also of constants
@@ -351,33 +446,53 @@ class Optimizer(KnownAttributes):
 
         return advance
 
+    def _numbers_at(self, xp: Namespace, old: Numbers) -> Numbers:
+        """The hyperparameters that follow schedules, and what ``carry`` returns, at a step."""
+        time, fixed = old["step"] + 1.0, self._fixed_numbers()
+        hyper = {
+            k: self._value(xp, k, v, time, old) for k, v in self.hyper.items() if k not in fixed
+        }
+        kept = {name: old[name] for name in self.carried}
+        return hyper | self.carry(xp, step=time, **fixed, **hyper, **kept)
+
     def updated_together(
         self, params: Params, grads: Params, backend: Backend
-    ) -> list[tuple[bool, list[str]]]:
-        """Whether they decay, and the names, of the parameters of each sweep: of one kind.
+    ) -> list[tuple[Kind, list[str]]]:
+        """The names of the parameters of each sweep, and of which kind they are.
 
         Args:
             grads: of each parameter that is updated; only its dtype counts.
         """
-        decaying = self.hyper["weight_decay"] != 0.0
+        decay: Any = self.hyper["weight_decay"]
+        decaying, numbered = [decay != 0.0], {}
+        if isinstance(self.factors, Factors):
+            of_decay = (one.get("weight_decay", 1.0) for one in self.factors.values())
+            decaying += [decay != 0.0 and factor != 0.0 for factor in of_decay]
+            numbered = self.factors.numbers(params)
         kinds: dict[tuple[Any, ...], dict[str, Array]] = {}
         for name in (one for one in params if one in grads):
-            param = params[name]
-            decay = decaying and self.decays(name, param)
-            kinds.setdefault((decay, param.dtype, grads[name].dtype), {})[name] = param
+            param, part = params[name], numbered.get(name, 0)
+            kind = Kind(
+                decaying[part] and self.decays(name, param),
+                self.sees_whole(name, param),
+                tuple(self.slots_of(name, param)),
+                part,
+            )
+            kinds.setdefault((kind, param.dtype, grads[name].dtype), {})[name] = param
         return [
-            (decay, names)
-            for (decay, *_), alike in kinds.items()
-            for names in backend.joint_groups(alike)
+            (kind, names)
+            for (kind, *_), alike in kinds.items()
+            for names in ([[name] for name in alike] if kind.whole else backend.joint_groups(alike))
         ]
 
-    def _make_sweep(self, names: list[str], decay: bool, backend: Backend) -> Callable[..., Any]:
-        """``rule`` with clipping before it, decay around it, and dtypes kept: one sweep in all.
+    def _make_sweep(self, names: list[str], kind: Kind, backend: Backend) -> Callable[..., Any]:
+        """A rule with clipping before it, decay around it, and dtypes kept: one sweep in all.
 
         Args:
             names: of the numbers that come behind the slots.
         """
-        count, fixed, clip = len(self.slots), self._fixed_numbers(), self.clip
+        count, fixed, clip = len(kind.slots), self._fixed_numbers(), self.clip
+        rule = self.rule_of_whole if kind.whole else self.rule
 
         def sweep(xp: Namespace, param: Array, grad: Array, *rest: Any) -> tuple[Array, ...]:
             slots, given = rest[:count], dict(zip(names, rest[count:], strict=True))
@@ -393,21 +508,24 @@ class Optimizer(KnownAttributes):
             strength = numbers.pop("weight_decay")
             if clip:
                 g = clip.apply(xp, g, limit)
-            if decay and self.decoupled_decay:
+            if self.own_decay:
+                numbers["weight_decay"] = strength if kind.decay else 0.0
+            elif kind.decay and self.decoupled_decay:
                 w = w - numbers["rate"] * strength * w
-            elif decay:
+            elif kind.decay:
                 g = g + strength * w
-            w, *new_slots = self.rule(xp, w, g, *slots, **numbers)
+            w, *new_slots = rule(xp, w, g, *slots, **numbers)
             if finite is not None:
                 w = xp.where(finite, w, old)
                 new_slots = [xp.where(finite, *p) for p in zip(new_slots, slots, strict=True)]
             return (_as(xp, narrow, w), *(_as(xp, wide, slot) for slot in new_slots))
 
-        sweep.__qualname__ = type(self).__name__.lower() + ("_decay" if decay else "")
+        sweep.__qualname__ = type(self).__name__.lower() + ("_decay" if kind.decay else "")
         return sweep
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value}" for name, value in self.hyper.items())
+        factors = {} if self.factors is None else {"factors": self.factors}
+        settings = ", ".join(f"{name}={value}" for name, value in {**self.hyper, **factors}.items())
         return f"{type(self).__name__}({settings})"
 
 
@@ -416,10 +534,10 @@ def _at_least_float32(xp: Namespace, dtype: Any) -> Any:
     return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
-def _zeros_beside(param: Array, backend: Backend) -> Array:
+def _zeros_beside(param: Array, shape: Shape, backend: Backend) -> Array:
     xp = backend.xp
     dtype = _at_least_float32(xp, param.dtype)
-    return xp.zeros(param.shape, dtype=dtype, device=backend.device)
+    return xp.zeros(shape, dtype=dtype, device=backend.device)
 
 
 def _as(xp: Namespace, dtype: Any, array: Array) -> Array:

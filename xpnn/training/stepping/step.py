@@ -100,6 +100,7 @@ def _make_step(
     backend = network.backend
     scaling = None if precision is None else precision.scaling
     convert = BatchConversion(network, loss)
+    optimizer.check_factors(network.params)
     update = optimizer.make_update(backend, scaling)
     trainable = network.trainable()
     penalize, constrain = make_regularization(network.regularizers(), backend)
