@@ -27,6 +27,7 @@ from xpnn import (
     Network,
     Residual,
     Softmax,
+    Standardize,
     Trainer,
 )
 from xpnn.backends import get_backend
@@ -219,6 +220,14 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "write network.root.trainable": (
         lambda _: setattr(network(), "trainable", False),
         frozen,
+    ),
+    "call layer.adapt(x) with the training data": (
+        lambda _: network(Standardize()).predict(X),
+        lambda _: network(Standardize().adapt(X)).predict(X),
+    ),
+    "for one feature write x[:, None]": (
+        lambda _: Standardize().adapt(X[:, 0]),
+        lambda _: Standardize().adapt(X[:, 0][:, None]),
     ),
     "call network.forward(x, training=True) first": (
         lambda _: network().backward(np.ones((8, 2), np.float32)),

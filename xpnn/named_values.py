@@ -60,6 +60,11 @@ class NamedValues:
                 f"those of before; make another network of them"
             )
 
+    def check_ready(self) -> None:
+        """Whether all layers know what they go by; see ``Layer.check_ready``."""
+        for layer in self.all_layers:
+            layer.check_ready()
+
     # Parameters and state by name -------------------------------------------------------------
 
     @property

@@ -270,9 +270,11 @@ class Network(NamedValues, FixedAttributes):
         Raises:
             ShapeError: ``x`` is not of shape (batch, *input_shape).
             DataError: the first layer cannot use the values; ids out of range, for one.
+            XpnnError: a layer does not know yet what it goes by.
         """
         x = self.asarray(x)
         with self.backend.on_device():
+            self.check_ready()
             self.root.check_inputs(x)
         return x
 
@@ -285,6 +287,7 @@ class Network(NamedValues, FixedAttributes):
         """
         room = self.backend.room_for("a forward pass", "take a smaller batch")
         with room, self.backend.on_device():
+            self.check_ready()
             x = tree_map(self.backend.copied, self.asarray(x))  # whatever is in x by then
             return self._by_name(self.root.forward(x, training))
 

@@ -88,6 +88,7 @@ class Draw:
             self.one_of("LeakyReLU(0.2)", "ELU()", "ELU(0.7)", "SELU()", "GELU()", "GELU('tanh')"),
             self.one_of("BatchNorm()", "BatchNorm(0.3, epsilon=0.01)", "LayerNorm()", "RMSNorm()"),
             f"GroupNorm({self.few(1, 3)})",
+            f"Standardize().adapt({[[k % 3 * row for k in range(shape[-1])] for row in (1, 2)]})",
         )
 
     def of_sequences(self, shape):

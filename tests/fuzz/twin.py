@@ -373,6 +373,11 @@ def instance_norm(twin, name, layer, Z, mask):
     return X * twin.array(name, "scale") + twin.array(name, "shift")
 
 
+def standardize(twin, name, layer, Z, mask):
+    mean, variance = (twin.state[f"{name}.{key}"] for key in ("mean", "variance"))
+    return (Z - mean) / torch.where(variance > 0, variance.sqrt(), 1.0)
+
+
 # Sequences ----------------------------------------------------------------------------------------
 
 
@@ -507,6 +512,7 @@ RULES = {
     kinds.RMSNorm: rms_norm,
     kinds.GroupNorm: group_norm,
     kinds.InstanceNorm: instance_norm,
+    kinds.Standardize: standardize,
     kinds.Recurrent: recurrent,
     kinds.MultiHeadAttention: attention,
     kinds.LearnedPositions: learned_positions,

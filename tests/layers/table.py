@@ -81,6 +81,7 @@ from xpnn.layers import (
     Softmax,
     Softplus,
     SpatialDropout,
+    Standardize,
     Subtract,
     SwiGLU,
     Tanh,
@@ -127,6 +128,13 @@ def graph_in_a_graph():
     first, second = inner(Dense(3)(x), x)
     _, third = inner(Dense(3)(second), second)
     return Graph.of(x, Concatenate()(first, Residual([Dense(4)])(third)))
+
+
+def adapted(features):
+    """A layer that knows data of that many features, of which the last is constant."""
+    spreads = np.arange(features)[::-1]
+    x = 3.0 + spreads * np.random.default_rng(0).standard_normal((20, features))
+    return Standardize().adapt(x)
 
 
 class Ids(tuple):
@@ -221,6 +229,7 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
     pytest.param(lambda: GroupNorm(3), (3, 2, 6), id="group-norm-pixels"),
     pytest.param(InstanceNorm, (3, 2, 4), id="instance-norm"),
     pytest.param(InstanceNorm, (2, 3), id="instance-norm-over-time"),
+    pytest.param(lambda: adapted(3), (2, 3), id="standardize"),
     pytest.param(lambda: SpatialDropout(0.4), (3, 2, 5), id="spatial-dropout"),
     pytest.param(lambda: AlphaDropout(0.4), (6,), id="alpha-dropout"),
     pytest.param(lambda: GaussianNoise(0.3), (6,), id="gaussian-noise"),

@@ -58,6 +58,7 @@ from xpnn.layers.sliding.resizing import (
 )
 from xpnn.layers.sliding.separable import SeparableConv1D, SeparableConv2D
 from xpnn.layers.sliding.transposed import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
+from xpnn.layers.standardization import Standardize
 from xpnn.layers.tying import TiedDense
 
 __all__ = [
@@ -142,6 +143,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "SpatialDropout",
+    "Standardize",
     "Subtract",
     "SwiGLU",
     "Tanh",

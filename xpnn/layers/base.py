@@ -151,6 +151,12 @@ class Layer(KnownAttributes):
         ``Z`` may be a NumPy array, whatever the backend: data that stay on the host.
         """
 
+    def check_ready(self) -> None:
+        """Whether it knows all that it goes by; raises XpnnError if not. May wait for the device.
+
+        Asked before data run through a network outside of a step.
+        """
+
     def check_batch(self, size: int) -> None:
         """Whether it can train on batches of so many samples; raises ShapeError if not."""
 

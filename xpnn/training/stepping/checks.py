@@ -48,6 +48,7 @@ def check_samples(
     _check_input_form(network, x)
     same_length(**arrays)
     if values:
+        network.check_ready()
         network.root.check_inputs(x)
         dtypes = network.dtype, network.dtype, weight_dtype(network)
         for (name, array), dtype in zip(arrays.items(), dtypes, strict=True):
