@@ -18,18 +18,27 @@ from xpnn import (
     F1,
     MAE,
     R2,
+    ROCAUC,
     SGD,
     Accuracy,
+    AveragePrecision,
+    BalancedAccuracy,
+    BrierScore,
+    CalibrationError,
     Dense,
     Dropout,
     Embedding,
+    ExplainedVariance,
     Flatten,
     GlobalMaxPool,
     Identity,
+    IoU,
     Layer,
     LeakyReLU,
+    LogLoss,
     Network,
     Parallel,
+    Perplexity,
     Precision,
     Recall,
     Recompute,
@@ -67,6 +76,7 @@ from xpnn import (
     triplet,
 )
 from xpnn.errors import DataError, ShapeError
+from xpnn.losses.outputs import outputs_of
 
 pytestmark = [
     pytest.mark.host_only,
@@ -119,7 +129,10 @@ LAYERS = {  # and those whose outputs lie in the same range
     "`Softmax`": Softmax,
     "one of your own": YourLayer,
 }
-COUNTS = (Accuracy, Precision, Recall, F1)
+COUNTS = (Accuracy, Precision, Recall, F1, IoU, BalancedAccuracy)
+NUMBERS = (MAE, R2, ExplainedVariance)
+AREAS = (ROCAUC, AveragePrecision)
+OF_PROBABILITIES = (LogLoss, Perplexity, BrierScore, CalibrationError)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(0.2, 1.2, size=(90, 3))
@@ -156,10 +169,13 @@ def trainer(last, loss, units, *metrics):
 
 
 def counted(chosen, true):
-    """Accuracy, precision, recall and F1 of answers that are yes or no."""
+    """What the metrics of COUNTS are, of answers that are yes or no."""
     hits, alarms, misses = sum(chosen & true), sum(chosen & ~true), sum(~chosen & true)
-    each = hits / max(hits + alarms, 1), hits / max(hits + misses, 1)
-    return np.mean(chosen == true), *each, 2 * hits / max(2 * hits + alarms + misses, 1)
+    recall, right_no = hits / max(hits + misses, 1), sum(~chosen & ~true) / max(sum(~true), 1)
+    f1 = 2 * hits / max(2 * hits + alarms + misses, 1)
+    overlap = hits / max(hits + alarms + misses, 1)
+    precision = hits / max(hits + alarms, 1)
+    return np.mean(chosen == true), precision, recall, f1, overlap, (recall + right_no) / 2
 
 
 def of_columns(chosen, true):
@@ -174,13 +190,13 @@ def largest(outputs):
 
 
 def by_hand(outputs, targets, several):
-    """Each way to read the outputs, and what the four metrics then are."""
+    """Each way to read the outputs, and what the metrics of COUNTS then are."""
     true = targets > 0.5
     found = {f"above {bound:g}": of_columns(outputs > bound, true) for bound in (0, 0.5)}
     if several:
-        _, *others = of_columns(largest(outputs), true)
+        _, precision, recall, *others, _ = of_columns(largest(outputs), true)
         right = np.mean(np.argmax(outputs, axis=-1) == np.argmax(targets, axis=-1))
-        found = {"the largest": (right, *others)}
+        found = {"the largest": (right, precision, recall, *others, recall)}
     return found
 
 
@@ -193,7 +209,7 @@ def outcome(run):
 
 
 def read_as(caplog, last, loss, targets, several=False, **options):
-    """How the four metrics of answers read the outputs: in the same way."""
+    """How the metrics of COUNTS read the outputs: in the same way."""
     units, outputs = targets.shape[1], X[:, : targets.shape[1]]
     outputs = ACTIVATE.get(last, lambda s: s)(outputs)
     ways = by_hand(outputs, targets, several)
@@ -208,7 +224,8 @@ def read_as(caplog, last, loss, targets, several=False, **options):
         ]
         return way + ", with a warning" * bool(caplog.records)
 
-    (way,) = {outcome(functools.partial(measure, kind)) for kind in COUNTS}
+    kinds = COUNTS[:-1] if options else COUNTS  # a balanced accuracy is not of several labels
+    (way,) = {outcome(functools.partial(measure, kind)) for kind in kinds}
     return way
 
 
@@ -218,6 +235,7 @@ def compared(last, loss):
     numbers = {
         MAE: np.mean(np.abs(outputs - ROWS)),
         R2: np.mean(1 - ((ROWS - outputs) ** 2).mean(axis=0) / ROWS.var(axis=0)),
+        ExplainedVariance: np.mean(1 - (ROWS - outputs).var(axis=0) / ROWS.var(axis=0)),
     }
 
     def measure(kind):
@@ -241,6 +259,63 @@ def ranked(last, loss):
     return outcome(measure)
 
 
+def area_with_ties(scores, yes):
+    above = scores[yes][:, None] - scores[~yes][None, :]
+    return np.mean((above > 0) + 0.5 * (above == 0))
+
+
+def precision_of(scores, yes):
+    return np.mean([np.mean(yes[scores >= one]) for one in scores[yes]])
+
+
+def ordered(last, loss):
+    """What the areas go by."""
+    outputs = ACTIVATE.get(last, lambda s: s)(X)
+    ways = {"outputs": outputs, "softmax": softmax(outputs)}
+
+    def measure(kind):
+        found = trainer(last, loss, 3, kind()).evaluate(X, ROWS)[kind.name]
+        area = {ROCAUC: area_with_ties, AveragePrecision: precision_of}[kind]
+        each = {
+            way: np.mean([area(scores[:, k], ROWS[:, k] > 0.5) for k in range(3)])
+            for way, scores in ways.items()
+        }
+        (way,) = [way for way, one in each.items() if found == pytest.approx(one, abs=1e-9)]
+        return way
+
+    (way,) = {outcome(functools.partial(measure, kind)) for kind in AREAS}
+    return way
+
+
+def likely(last, loss):
+    """Whether outputs are the probabilities of classes, or each that of a yes, or neither."""
+
+    def measure(kind, targets, **options):
+        made = trainer(last, loss, 3, kind(**options))
+        said = outputs_of(loss) in ("logits", "class logits", "probabilities")
+        p = made.predict(X, probabilities=True) if said else made.predict(X)
+        right = np.sum(p * targets, axis=1) if not options else np.where(targets > 0, p, 1 - p)
+        squares = (p - targets) ** 2
+        lost = -np.mean(np.log(np.maximum(right, np.finfo(float).eps)))
+        numbers = {
+            LogLoss: lost,
+            Perplexity: np.exp(lost),
+            BrierScore: squares.mean() if options else squares.sum(axis=1).mean(),
+        }
+        found = made.evaluate(X, targets)[kind.name]
+        assert kind is CalibrationError or found == pytest.approx(numbers[kind], abs=1e-9)
+        return "each a yes" if options else "yes"
+
+    def way(kind):
+        found = outcome(functools.partial(measure, kind, ROWS))
+        if found == "refused":
+            found = outcome(functools.partial(measure, kind, LABELS, multilabel=True))
+        return found
+
+    (found,) = {way(kind) for kind in OF_PROBABILITIES}
+    return found
+
+
 def made_probabilities(last, loss):
     outputs = ACTIVATE.get(last, lambda s: s)(X)
     ways = {"softmax": softmax(outputs), "sigmoid": sigmoid(outputs), "as they are": outputs}
@@ -255,7 +330,8 @@ def made_probabilities(last, loss):
 
 HEADINGS = (
     *("loss", "last layer", "one output: yes is", "several: the class is"),
-    *("`multilabel=True`: yes is", "`TopK`", "`MAE`, `R2`", "`predict(probabilities=True)`"),
+    *("`multilabel=True`: yes is", "`TopK`", "areas go by", "numbers", "probabilities"),
+    "`predict(probabilities=True)`",
 )
 
 
@@ -265,7 +341,9 @@ def cells(loss, last, caplog):
         read_as(caplog, last, loss, ROWS, several=True),
         read_as(caplog, last, loss, LABELS, multilabel=True),
         ranked(last, loss),
+        ordered(last, loss),
         compared(last, loss),
+        likely(last, loss),
         made_probabilities(last, loss),
     )
 
@@ -299,7 +377,7 @@ def test_the_table_in_the_docs_is_what_happens(caplog):
 
 def test_every_public_loss_and_metric_has_its_line_and_column():
     assert {plain(loss) for loss in LOSSES.values()} == public_losses() | {your_loss}
-    assert {*COUNTS, TopK, MAE, R2} == kinds(xpnn.Metric)
+    assert {*COUNTS, TopK, *AREAS, *NUMBERS, *OF_PROBABILITIES} == kinds(xpnn.Metric)
 
 
 def test_the_ways_to_read_outputs_are_told_apart():

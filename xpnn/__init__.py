@@ -145,7 +145,25 @@ from xpnn.losses import (
     quadratic_cost,
     triplet,
 )
-from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
+from xpnn.metrics import (
+    F1,
+    MAE,
+    R2,
+    ROCAUC,
+    Accuracy,
+    AveragePrecision,
+    BalancedAccuracy,
+    BrierScore,
+    CalibrationError,
+    ExplainedVariance,
+    IoU,
+    LogLoss,
+    Metric,
+    Perplexity,
+    Precision,
+    Recall,
+    TopK,
+)
 from xpnn.network import Network, load
 from xpnn.generation import generate
 from xpnn.optimizers import (
@@ -333,8 +351,17 @@ __all__ = [
     "F1",
     "MAE",
     "R2",
+    "ROCAUC",
     "Accuracy",
+    "AveragePrecision",
+    "BalancedAccuracy",
+    "BrierScore",
+    "CalibrationError",
+    "ExplainedVariance",
+    "IoU",
+    "LogLoss",
     "Metric",
+    "Perplexity",
     "Precision",
     "Recall",
     "TopK",

@@ -7,18 +7,38 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tests.metrics.table import ALL, METRICS, drawn, each_metric
+from tests.metrics.table import ALL, METRICS, drawn, each_metric, measuring, zero
 from xpnn import (
     SGD,
     Identity,
     Network,
     Trainer,
+    binary_cross_entropy,
     cross_entropy,
     get_backend,
+    hinge,
     mean_squared_error,
 )
-from xpnn.errors import BackendUnavailable, ShapeError
-from xpnn.metrics import F1, MAE, R2, Accuracy, Metric, Precision, Recall, TopK
+from xpnn.errors import BackendUnavailable, DataError, ShapeError
+from xpnn.metrics import (
+    F1,
+    MAE,
+    R2,
+    ROCAUC,
+    Accuracy,
+    AveragePrecision,
+    BalancedAccuracy,
+    BrierScore,
+    CalibrationError,
+    ExplainedVariance,
+    IoU,
+    LogLoss,
+    Metric,
+    Perplexity,
+    Precision,
+    Recall,
+    TopK,
+)
 
 pytestmark = pytest.mark.width
 
@@ -58,9 +78,8 @@ def measured(metric, backend, predictions, targets, weight=None, parts=1, compil
         for part in np.array_split(np.arange(len(targets)), parts):
             w = None if weight is None else backend.asarray(np.float32(weight)[part])
             row = run(backend.asarray(predictions[part]), backend.asarray(targets[part]), w)
-            assert row.ndim == 1
-            rows.append(backend.to_numpy(row).astype(np.float64))
-    result = metric.result(np.stack(rows))
+            rows.append(np.atleast_2d(backend.to_numpy(row)).astype(np.float64))
+    result = metric.result(np.concatenate(rows))
     assert isinstance(result, float)
     return result
 
@@ -128,6 +147,34 @@ BY_HAND = [
     (R2(), [[1, 2], [2, 2], [3, 2]], [[1, 1], [2, 2], [3, 3]], 0.5),  # the mean of 1 and 0
     (R2(), [[5], [5]], [[5], [5]], 1.0),  # nothing to explain, and that is what it says
     (R2(), [[5], [6]], [[5], [5]], 0.0),
+    (ExplainedVariance(), [[4], [5], [6]], [[1], [2], [3]], 1.0),  # 3 too much throughout
+    (ExplainedVariance(), [[2], [2], [2]], [[1], [2], [3]], 0.0),
+    (ExplainedVariance(), [[6], [6]], [[5], [5]], 1.0),
+    (ExplainedVariance(), [[5], [6]], [[5], [5]], 0.0),
+    (IoU(), SCORES, UNEVEN, (1 + 1 / 2 + 2 / 3) / 3),
+    (IoU(), LOGITS, ANSWERS, 2 / 4),
+    (IoU(multilabel=True), TAGS, LABELS, (1 / 2 + 1 / 2 + 1 / 2) / 3),
+    (BalancedAccuracy(), SCORES, UNEVEN, (1 + 1 + 2 / 3) / 3),
+    (BalancedAccuracy(), LOGITS, ANSWERS, (2 / 3 + 1 / 2) / 2),
+    # class 2 is predicted and does not occur
+    (BalancedAccuracy(), [[1, 0, 0], [0, 0, 1], [0, 1, 0]], [0, 0, 1], (1 / 2 + 1) / 2),
+    (LogLoss(), [[0.25], [0.5]], [[1], [0]], math.log(8) / 2),
+    (LogLoss(), [0.25, 0.5], [1, 0], math.log(8) / 2),
+    (LogLoss(), [[0.5, 0.5, 0], [0.125, 0.75, 0.125]], [0, 2], math.log(16) / 2),
+    (LogLoss(multilabel=True), [[0.25, 0.5]], [[1, 0]], math.log(8) / 2),
+    (LogLoss(), [[0.0], [1.0]], [[1], [1]], -math.log(2**-23) / 2),  # epsilon of float32
+    (Perplexity(), [[0.25, 0.75], [0.25, 0.75]], [0, 0], 4.0),
+    (BrierScore(), [[0.5], [1.0], [0.0]], [[1], [1], [1]], (0.25 + 0 + 1) / 3),
+    (BrierScore(), [[0.5, 0.5, 0], [0, 0, 1]], [0, 0], (0.5 + 2) / 2),
+    # in (0.4, 0.6]: 0.5 said, 1 came true; in (0.8, 1]: 1 said, 1/2 came true
+    (CalibrationError(5), [[0.5], [1.0], [1.0]], [[1], [1], [0]], (0.5 + 1) / 3),
+    (CalibrationError(1), [[0.5], [1.0], [0.0]], [[1], [0], [1]], 1 / 6),
+    (CalibrationError(), [[0.75, 0.25], [0.25, 0.75]], [0, 0], 0.5 / 2),
+    (ROCAUC(), LOGITS, ANSWERS, 5 / 6),  # yes at 2, -0.2, 3; no at -1, 0.5: one pair is wrong
+    (ROCAUC(), [[1], [1], [0]], [[1], [0], [0]], 1.5 / 2),
+    (ROCAUC(), [[1, 0], [1, 1], [0, 1]], [[1, 0], [0, 1], [0, 0]], (0.75 + 0.75) / 2),
+    (AveragePrecision(), [[4], [3], [2], [1]], [[1], [0], [1], [0]], (1 + 2 / 3) / 2),
+    (AveragePrecision(), [[1], [1], [0]], [[1], [0], [1]], (1 / 2 + 2 / 3) / 2),
 ]
 
 
@@ -148,14 +195,13 @@ def test_it_is_what_plain_numbers_say(backend, metric, in_numbers, weighted):
     predictions, targets = drawn(metric)
     predictions = predictions.astype(np.float32)
     weight = np.arange(40) % 4 if weighted else None
-    network = Network([Identity()], predictions.shape[1:], backend)
-    loss = mean_squared_error if isinstance(metric, MAE | R2) else zero
-    trainer = Trainer(network, loss, SGD(0.1), metrics=[metric])
-    found = trainer.evaluate(predictions, targets, sample_weight=weight, batch_size=7)
+    trainer, x = measuring(metric, predictions, backend)
+    found = trainer.evaluate(x, targets, sample_weight=weight, batch_size=7)
     weights = [1.0] * 40 if weight is None else weight.tolist()
     expected = in_numbers(predictions.tolist(), targets.tolist(), weights)
     assert found[metric.name] == pytest.approx(expected, rel=1e-5)
-    assert 0 < expected < 1
+    assert 0 < expected < 4
+    assert expected not in (0.5, 1)
 
 
 @pytest.mark.slow_on_jax  # test_cuts compares the same there, in fewer parts
@@ -169,7 +215,7 @@ def test_batches_do_not_matter(backend, metric, parts):
         whole = measured(metric, backend, predictions, targets, w)
         split = measured(metric, backend, predictions, targets, w, parts)
         assert split == pytest.approx(whole, rel=1e-5)
-        assert 0 < whole < 1
+        assert 0 < whole < 4
 
 
 class Spread(Metric):
@@ -211,29 +257,24 @@ def test_reading_now_and_then_gives_the_same_of_fewer_numbers(
         return fewer(rows)
 
     predictions, targets = drawn(metric)
-    network = Network([Identity()], predictions.shape[1:], backend)
     weight = np.arange(40) % 4 if weighted else None
     monkeypatch.setitem(vars(metric), "result", result)
     monkeypatch.setitem(vars(metric), "merged", merged)
     found = []
     for every in (1000, 3, 1):
         monkeypatch.setattr("xpnn.training.measuring.READ_EVERY", every)
-        loss = mean_squared_error if isinstance(metric, MAE | R2) else zero
-        trainer = Trainer(network, loss, SGD(0.1), metrics=[metric])
-        found.append(trainer.evaluate(predictions, targets, sample_weight=weight, batch_size=4))
+        trainer, x = measuring(metric, predictions, backend)
+        found.append(trainer.evaluate(x, targets, sample_weight=weight, batch_size=4))
     for one in found[1:]:
         assert one == pytest.approx(found[0], rel=1e-12)
-    if isinstance(metric, Spread | Worst):
+    if isinstance(metric, ROCAUC | AveragePrecision):
+        assert max(seen) <= len(np.unique(predictions))  # a row for each score
+    elif isinstance(metric, Spread | Worst):
         assert seen == [10, 10, 10]
     else:
         assert seen == [1, 1, 1]
         read = [rows for rows in read if rows > 1]  # R2 merges once more for its result
         assert read == [10, *(3, 4, 4, 2), *[2] * 9]
-
-
-def zero(predictions, targets, *, sample_weight=None, backend):
-    """A loss that takes any targets."""
-    return backend.xp.sum(predictions) * 0.0, predictions * 0.0
 
 
 @pytest.mark.any_width
@@ -318,8 +359,8 @@ def test_a_metric_can_be_called(backend):
 
 def test_names_and_directions():
     assert [metric.name for metric in (Accuracy(), TopK(3), F1())] == ["accuracy", "top_3", "f1"]
-    assert not MAE.higher_is_better
-    assert all(kind.higher_is_better for kind in (Accuracy, TopK, Precision, Recall, F1, R2))
+    falling = {MAE, LogLoss, Perplexity, BrierScore, CalibrationError}
+    assert {type(metric) for metric in ALL if not metric.higher_is_better} == falling
 
 
 def test_bad_arguments_are_refused():
@@ -379,3 +420,98 @@ def test_what_the_loss_ignores_is_not_measured(backend):
     expected = trainer.evaluate(x, y, sample_weight=weight[:, None] * ~ignored, batch_size=7)
     assert found == pytest.approx(expected, rel=1e-5)
     assert trainer.evaluate(x, y)["accuracy"] != pytest.approx(found["accuracy"], rel=1e-3)
+
+
+@pytest.mark.any_width
+def test_probabilities_are_those_that_the_loss_makes_of_outputs(backend):
+    rng = np.random.default_rng(2)
+    logits, classes = rng.normal(size=(30, 3)).astype(np.float32), rng.integers(0, 3, 30)
+    tags = rng.integers(0, 2, (30, 3)).astype(np.float32)
+    of_classes = [LogLoss(), Perplexity(), BrierScore(), CalibrationError()]
+    of_tags = [LogLoss(multilabel=True), BrierScore(multilabel=True)]
+    of_tags.append(CalibrationError(multilabel=True))
+    for units, loss, y, metrics in (
+        (3, cross_entropy, classes, of_classes),
+        (3, binary_cross_entropy, tags, of_tags),
+        (1, binary_cross_entropy, tags[:, :1], of_classes),
+    ):
+        x = logits[:, :units]
+        trainer = Trainer(Network([Identity()], (units,), backend), loss, SGD(0.1), metrics=metrics)
+        found = trainer.evaluate(x, y)
+        p = trainer.predict(x, probabilities=True)
+        for metric in metrics:
+            assert found[metric.name] == pytest.approx(metric(p, y), rel=1e-5)
+        assert found["log_loss"] == pytest.approx(found["loss"], rel=1e-5)
+
+
+def test_log_loss_of_logits_keeps_its_digits(backend):
+    x = np.array([[30.0], [-200.0]], np.float32)
+    network = Network([Identity()], (1,), backend)
+    trainer = Trainer(network, binary_cross_entropy, SGD(0.1), metrics=[LogLoss()])
+    assert trainer.evaluate(x[:1], [[1]])["log_loss"] == pytest.approx(math.exp(-30), rel=1e-5)
+    assert trainer.evaluate(x[1:], [[1]])["log_loss"] == 200
+
+
+def test_classes_are_ranked_by_their_probabilities(backend):
+    """Logits of two samples cannot be compared."""
+    x = np.array([[5.0, 4], [1, -9], [0, 2]], np.float32)
+    y = [1, 0, 1]
+    trainer = Trainer(
+        Network([Identity()], (2,), backend), cross_entropy, SGD(0.1), metrics=[ROCAUC()]
+    )
+    assert trainer.evaluate(x, y)["roc_auc"] == 1
+    assert ROCAUC()(backend.asarray(x), y) < 1
+
+
+@pytest.mark.parametrize("metric", [ROCAUC(bins=200), AveragePrecision(bins=200)])
+def test_areas_by_bins_are_close_to_exact_ones(metric):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 20_000)
+    scores = (rng.normal(size=20_000) + y).astype(np.float32)
+    exact = type(metric)()(scores, y)
+    rows = [
+        metric.statistics(scores[k : k + 500], y[k : k + 500], None, np)
+        for k in range(0, 20_000, 500)
+    ]
+    kept = rows[0]
+    for row in rows[1:]:
+        kept = metric.merged(np.concatenate([kept, row]).astype(np.float64))
+        assert len(kept) <= 201
+    assert metric.result(kept) == pytest.approx(exact, abs=2e-3)
+    assert metric.result(kept) != exact
+
+
+def test_areas_without_a_yes_or_a_no_are_nan():
+    for y in (0, 1):
+        assert math.isnan(ROCAUC()(np.array([0.1, 0.7]), np.array([y, y])))
+    assert math.isnan(AveragePrecision()(np.array([0.1, 0.7]), np.array([0, 0])))
+    # of the outputs the first has but a yes
+    scores, tags = np.array([[0.1, 0.2], [0.9, 0.8]]), np.array([[1, 0], [1, 1]])
+    assert ROCAUC()(scores, tags) == 1
+
+
+NO_PROBABILITIES = {  # network, loss, metric, what is said
+    "margins": (1, hinge, LogLoss(), "which stand for none; leave it out"),
+    "numbers": (1, mean_squared_error, BrierScore(), "which stand for none; leave it out"),
+    "unsaid": (1, zero, Perplexity(), "give it an attribute outputs, or leave the metric out"),
+    "labels of classes": (3, cross_entropy, LogLoss(True), "leave multilabel=True out"),
+    "classes of labels": (
+        3,
+        binary_cross_entropy,
+        CalibrationError(bins=3),
+        r"write CalibrationError\(bins=3, multilabel=True\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_PROBABILITIES)
+def test_outputs_that_are_no_probabilities_are_refused(name):
+    units, loss, metric, text = NO_PROBABILITIES[name]
+    with pytest.raises(ValueError, match=text):
+        Trainer(Network([Identity()], (units,)), loss, SGD(0.1), metrics=[metric])
+
+
+@pytest.mark.parametrize("predictions", [[[0.5, 0.6]], [[1.5, -0.5]], [[math.nan, 1.0]], [[1, 0]]])
+def test_called_by_itself_it_wants_probabilities(predictions):
+    with pytest.raises(DataError, match="give what predict returns with probabilities"):
+        LogLoss()(np.array(predictions), np.array([0]))

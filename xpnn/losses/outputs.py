@@ -39,7 +39,7 @@ class Meaning:
     fits: Callable[[float, float], bool]
     threshold: float | None = None
     link: Callable[[Array, Backend], Array] | None = None
-    read: tuple[str, ...] = ("answers", "ranks")
+    read: tuple[str, ...] = ("answers", "ranks", "scores")
 
 
 def _sigmoid(outputs: Array, backend: Backend) -> Array:
@@ -69,13 +69,15 @@ MEANINGS = {
         lambda low, high: low >= 0 and high <= 1,
         0.5,
         _as_they_are,
-        read=("answers", "ranks", "values"),
+        read=("answers", "ranks", "scores", "values"),
     ),
     "margins": Meaning(
         "margins, below 0 for no and above 0 for yes", lambda low, high: low < 0, 0.0
     ),
     "values": Meaning(
-        "numbers like the targets", lambda low, high: True, read=("answers", "ranks", "values")
+        "numbers like the targets",
+        lambda low, high: True,
+        read=("answers", "ranks", "scores", "values"),
     ),
     "log rates": Meaning("logarithms of rates", lambda low, high: low < 0, read=()),
     "gaussians": Meaning("means and logarithms of variances", lambda low, high: low < 0, read=()),

@@ -15,7 +15,7 @@ from xpnn.losses.outputs import MEANINGS, Outputs
 from xpnn.metrics.targets import check_shape, one_for_each_item
 from xpnn.typing import Array, Namespace, Shape
 
-Kind = Literal["answers", "ranks", "values"]
+Kind = Literal["answers", "ranks", "scores", "values", "probabilities"]
 
 
 class Metric(KnownAttributes):
@@ -27,8 +27,9 @@ class Metric(KnownAttributes):
         name: its key in histories and results.
         higher_is_better: for callbacks that watch it.
         reads: what it takes outputs for: "answers", yes or no, or the largest of several classes;
-            "ranks", the larger the likelier a class; "values", numbers to compare with the targets;
-            None for whatever they are.
+            "ranks", the larger the likelier a class; "scores", the larger the likelier yes;
+            "values", numbers to compare with the targets; "probabilities", what ``predict`` makes
+            of them; None for whatever they are.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Metric(KnownAttributes):
     def statistics(
         self, predictions: Array, targets: Array, weight: Array | None, xp: Namespace
     ) -> Array:
-        """One batch as a 1-d array of floats, or of counts.
+        """One batch as a 1-d array of floats, or of counts; or as several rows, a 2-d array.
 
         Args:
             predictions: what the network puts out.
@@ -120,7 +121,7 @@ class Metric(KnownAttributes):
             self.check_targets(targets, tuple(predictions.shape[1:]), backend)
             self.check_predictions(predictions, backend)
             row = self.statistics(predictions, targets, weight, backend.xp)
-        value = self.result(backend.to_numpy(row)[None, :].astype(np.float64))
+        value = self.result(np.atleast_2d(backend.to_numpy(row)).astype(np.float64))
         if math.isnan(value):
             some = targets.shape[0] if weight is None else backend.to_numpy(weight).any()
             tell_of_empty_means([] if some else [self.name])

@@ -238,12 +238,16 @@ class Counting(Answers):
         of_two = len(each) == 2 and not self.multilabel
         if (self.average or ("binary" if of_two else "macro")) == "binary":
             return each[1]
-        seen = [value for value, count in zip(each, chosen + true, strict=True) if count > 0]
-        return sum(seen) / len(seen) if seen else 0.0
+        seen = self.counted(chosen, true)
+        return float(np.mean(np.array(each)[seen])) if seen.any() else 0.0
 
     def fraction(self, both: float, chosen: float, true: float) -> tuple[float, float]:
         """Numerator and denominator for one class."""
         raise NotImplementedError
+
+    def counted(self, chosen: np.ndarray, true: np.ndarray) -> np.ndarray:
+        """Which classes a mean over classes is of: those that occur or were predicted."""
+        return chosen + true > 0
 
 
 class Precision(Counting):
@@ -280,3 +284,39 @@ class F1(Counting):
 
     def fraction(self, both: float, chosen: float, true: float) -> tuple[float, float]:
         return 2 * both, chosen + true
+
+
+class IoU(Counting):
+    """Intersection over union: of what is of a class or was predicted to be, the share of both.
+
+    For two classes that of class 1, else the mean over the classes that occur or were predicted.
+    For images whose positions are classified it is the overlap of masks. Arguments as
+    ``Precision``.
+    """
+
+    name = "iou"
+
+    def fraction(self, both: float, chosen: float, true: float) -> tuple[float, float]:
+        return both, chosen + true - both
+
+
+class BalancedAccuracy(Counting):
+    """The mean of the recalls of the classes that occur, so that each class counts alike.
+
+    Of two classes, to answer without looking is worth 0.5, however rare one of them is.
+
+    Args:
+        threshold: as for ``Accuracy``.
+    """
+
+    name = "balanced_accuracy"
+
+    @checked
+    def __init__(self, threshold: float | None = None):
+        super().__init__("macro", threshold)
+
+    def fraction(self, both: float, chosen: float, true: float) -> tuple[float, float]:
+        return both, true
+
+    def counted(self, chosen: np.ndarray, true: np.ndarray) -> np.ndarray:
+        return true > 0

@@ -68,7 +68,8 @@ class _Table:
     def read(self) -> np.ndarray:
         """All rows, as few as the metric needs; one transfer."""
         if self.on_device:
-            new = self.backend.to_numpy(self.backend.xp.stack(self.on_device)).astype(np.float64)
+            join = self.backend.xp.stack if self.on_device[0].ndim == 1 else self.backend.xp.concat
+            new = self.backend.to_numpy(join(self.on_device)).astype(np.float64)
             self.on_host = [self.metric.merged(np.concatenate([*self.on_host, new]))]
             self.on_device = []
         return self.on_host[0]
