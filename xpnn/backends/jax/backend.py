@@ -211,7 +211,10 @@ class JaxBackend(Backend):
         groups: int = 1,
         bias: Array | None = None,
     ) -> Array:
-        S = convolution.convolve(Z, W, slides, groups)
+        if self._by_planes(slides):
+            S = convolution.convolve_planes(Z, W, slides, groups, self)
+        else:
+            S = convolution.convolve(Z, W, slides, groups)
         return S if bias is None else S + bias
 
     def convolve_input_gradient(
@@ -222,18 +225,28 @@ class JaxBackend(Backend):
         groups: int = 1,
         bias: Array | None = None,
     ) -> Array:
-        dZ = convolution.input_gradient(delta, W, slides, groups)
+        if self._by_planes(slides):
+            dZ = convolution.planes_input_gradient(delta, W, slides, groups, self)
+        else:
+            dZ = convolution.input_gradient(delta, W, slides, groups)
         return dZ if bias is None else dZ + bias
 
     def convolve_kernel_gradient(
         self, Z: Array, delta: Array, slides: Sequence[Slide], groups: int = 1
     ) -> Array:
+        if self._by_planes(slides):
+            return convolution.planes_kernel_gradient(Z, delta, slides, groups, self)
+
         def gradient(Z: Array, delta: Array) -> Array:
             return convolution.kernel_gradient(Z, delta, slides, groups)
 
         if not self.on_host:
             return gradient(Z, delta)
         return over_parts(gradient, Z, delta, convolution.MOST_ROWS, self.xp)
+
+    def _by_planes(self, slides: Sequence[Slide]) -> bool:
+        """Whether a convolution goes plane by plane."""
+        return self.on_host and len(slides) == 3
 
     def prefers_weights(
         self,

@@ -293,7 +293,8 @@ class UpSampling(Resampling):
         factors = self.along(self.factor, shape)
         apart = chain(*zip(shape[:-1], factors, strict=True))
         x = widened(xp.reshape(x, (*before, *apart, *behind)), xp)
-        x = xp.sum(x, axis=tuple(range(first + 1, first + 2 * len(factors), 2)))
+        for axis in reversed(range(len(factors))):  # PyTorch is slow over several that lie apart
+            x = xp.sum(x, axis=first + 2 * axis + 1)
         return batch_order(xp.astype(x, delta.dtype, copy=False), self.backend)
 
     def __repr__(self) -> str:
