@@ -21,6 +21,7 @@ from xpnn import (
     Conv1D,
     Dense,
     Embedding,
+    Lambda,
     Layer,
     LearnedPositions,
     MultiHeadAttention,
@@ -125,6 +126,17 @@ def registered():
         pass
 
     return xpnn.register("tests.Known")(Known)
+
+
+SINE = (lambda xp, z: xp.sin(z), lambda xp, z, delta: delta * xp.cos(z))
+
+
+def of_lambda():
+    class Own(Lambda):
+        def __init__(self):
+            super().__init__(*SINE)
+
+    return xpnn.register("tests.Known")(Own)()
 
 
 def of_two_dtypes():
@@ -283,6 +295,10 @@ LINES = {  # part of the message: what is wrong, and what it says to write
         lambda _: xpnn.Chain(0.1, xpnn.ReduceOnPlateau(0.2), at=[9]),
         lambda _: SGD(xpnn.Product(xpnn.Chain(0.1, 0.2, at=[9]), xpnn.ReduceOnPlateau(1.0))),
     ),
+    "write class Own(Lambda), whose __init__ gives them": (
+        lambda folder: Network([Lambda(*SINE)], (3,)).save(folder / "net.safetensors"),
+        lambda folder: Network([of_lambda()], (3,)).save(folder / "net.safetensors"),
+    ),
     "decorate the class with @xpnn.register": (
         lambda folder: Network([Own()], (3,)).save(folder / "net.safetensors"),
         lambda folder: Network([registered()()], (3,)).save(folder / "net.safetensors"),
@@ -319,6 +335,7 @@ TRIED_BY = {  # part of the message: the file that tries what it says
     "write def ": "test_attributes.py",
     "as DataLoader(dataset, batch_size=32) does": "training/intake/test_sources.py",
     "asked for steps that are compiled, and this one": "backends/test_compiled_step.py",
+    "cannot be checked there; pass check=False": "layers/test_lambda.py",
     "jax.config.update('jax_enable_x64', True)": "backends/test_asarray.py",
 }
 ABOUT_CLASSES = [  # that a user has written, in words, or of what this machine lacks

@@ -84,6 +84,7 @@ class Draw:
             self.one_of("Identity()", "Dropout(0.0)", "GaussianNoise(0.0)", "AlphaDropout(0.0)"),
             self.one_of("Sigmoid()", "Tanh()", "ReLU()", "SiLU()", "Softplus()", over_all),
             self.one_of("Mish()", "HardSwish()", "PReLU()", "PReLU(shared=True)"),
+            "Lambda(lambda xp, Z: xp.sin(Z), lambda xp, Z, d: d * xp.cos(Z))",
             self.one_of("GLU()", "SwiGLU()", "Maxout(2)", "Maxout(3)"),
             self.one_of("LeakyReLU(0.2)", "ELU()", "ELU(0.7)", "SELU()", "GELU()", "GELU('tanh')"),
             self.one_of("BatchNorm()", "BatchNorm(0.3, epsilon=0.01)", "LayerNorm()", "RMSNorm()"),

@@ -47,6 +47,7 @@ from xpnn.layers import (
     Identity,
     Input,
     InstanceNorm,
+    Lambda,
     LayerNorm,
     LeakyReLU,
     LearnedPositions,
@@ -137,6 +138,14 @@ def adapted(features):
     return Standardize().adapt(x)
 
 
+def sine(xp, Z):
+    return xp.sin(Z)
+
+
+def sine_slope(xp, Z, delta):
+    return delta * xp.cos(Z)
+
+
 class Ids(tuple):
     """The input shape of a layer that looks up integers from 0 to 4."""
 
@@ -155,6 +164,8 @@ OVER_BLOCKS = [  # attention that goes by several blocks in a step, the last one
         marks=pytest.mark.slow_on_jax,  # where that many steps are no blocks
     ),
 ]
+
+NOT_SAVED = pytest.param(lambda: Lambda(sine, sine_slope), (2, 3), id="lambda")
 
 LAYERS = [  # a new layer joins every contract by adding one line: how to make it, its input shape
     pytest.param(lambda: Dense(3), (4,), id="dense"),
@@ -289,6 +300,7 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
         id="recompute-twice",
     ),
     pytest.param(maze, (4,), id="nested"),
+    NOT_SAVED,
     pytest.param(lambda: fork((3,), Dense(3), Tanh(), Add()), (3,), id="add"),
     pytest.param(
         lambda: fork(
@@ -328,6 +340,7 @@ def table(layers):
 
 
 each_layer = table(LAYERS)
+each_layer_that_is_saved = table([row for row in LAYERS if row is not NOT_SAVED])
 each_layer_over_blocks = table(OVER_BLOCKS)
 each_layer_of_few_numbers = table([row for row in LAYERS if row not in OVER_BLOCKS])
 each_layer_of_floats = table([row for row in LAYERS if not isinstance(row.values[1], Ids)])

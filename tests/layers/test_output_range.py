@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.layers.table import Ids, build, draw, each_layer, each_layer_of_floats
+from tests.layers.table import LAYERS, Ids, build, draw, each_layer_of_floats, table
 from xpnn import (
     Dense,
     Dropout,
@@ -46,7 +46,7 @@ def inputs_of(shape):
     return [scale * x + shift for x, (scale, shift) in zip(drawn, scales, strict=True)]
 
 
-@each_layer
+@table([row for row in LAYERS if row.values[0]().output_range(ANY) is not None])
 def test_outputs_lie_where_the_layer_says(make, input_shape):
     low, high = make().output_range(ANY)
     found = outputs(make, input_shape, inputs_of(input_shape))
@@ -61,7 +61,10 @@ def test_outputs_lie_where_the_layer_says(make, input_shape):
 def test_outputs_of_inputs_between_bounds_lie_where_the_layer_says(make, input_shape):
     for low, high in (SHARES, (-1.0, 1.0), (2.0, 3.0)):
         inputs = [low + (high - low) * np.abs(np.tanh(draw(input_shape, s))) for s in range(4)]
-        least, most = make().output_range((low, high))
+        told = make().output_range((low, high))
+        if told is None:  # of what somebody's function does
+            continue
+        least, most = told
         found = outputs(make, input_shape, inputs)
         assert least <= found.min()
         assert found.max() <= most

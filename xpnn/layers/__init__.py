@@ -26,6 +26,7 @@ from xpnn.layers.embedding import Embedding
 from xpnn.layers.gated import GLU, Maxout, SwiGLU
 from xpnn.layers.graph import Graph
 from xpnn.layers.joints import Add, Average, Concatenate, Dot, Joint, Multiply, Subtract
+from xpnn.layers.lambda_layer import Lambda
 from xpnn.layers.nodes import Input, Node
 from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from xpnn.layers.recomputation import Recompute
@@ -105,6 +106,7 @@ __all__ = [
     "Input",
     "InstanceNorm",
     "Joint",
+    "Lambda",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -157,5 +159,5 @@ __all__ = [
 BASES = (Activation, Container, Joint, Layer, Recurrent)  # no network holds one of these itself
 NODES = (Input, Node)  # what layers are called on
 KINDS |= {name: globals()[name] for name in __all__ if name != "register"}
-for _base in (*BASES, *NODES):
+for _base in (*BASES, *NODES, Lambda):
     del KINDS[_base.__name__]

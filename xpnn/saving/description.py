@@ -20,7 +20,7 @@ from typing import Any
 from xpnn import initializers
 from xpnn.arguments import parameters_of
 from xpnn.errors import XpnnError
-from xpnn.layers import Graph, Layer
+from xpnn.layers import Graph, Lambda, Layer
 from xpnn.layers.registration import arguments_of, name_of
 from xpnn.named_values import NamedValues
 from xpnn.saving.argument_types import is_initializer, makes_layers, types_of
@@ -79,6 +79,12 @@ class Describer:
         kind = name_of(type(layer))
         if kind is None:
             own = type(layer).__name__
+            if type(layer) is Lambda:
+                raise XpnnError(
+                    f"{self._named(layer)} is a Lambda, whose functions a file cannot hold; write "
+                    f"class Own(Lambda), whose __init__ gives them to super().__init__(rule, "
+                    f"slope), and decorate it with @xpnn.register('yourlib.Own')"
+                )
             raise XpnnError(
                 f"{self._named(layer)} is a {own}, a kind of layer that has no name in files; "
                 f"decorate the class with @xpnn.register('yourlib.{own}')"

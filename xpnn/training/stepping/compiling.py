@@ -5,6 +5,7 @@ from types import FunctionType
 from typing import Any, Literal, TypeAlias
 
 from xpnn.backends import Backend
+from xpnn.layers import Lambda
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.typing import Loss
@@ -45,7 +46,9 @@ def parts_of(network: Network, loss: Loss, optimizer: Optimizer) -> list[Any]:
     """All objects and functions that a training step calls."""
     rules = [rule for of_name in network.regularizers().values() for rule in of_name]
     clips = [optimizer.clip] if optimizer.clip else []
-    return [*network.all_layers, *rules, loss, optimizer, *clips]
+    given = [layer for layer in network.all_layers if isinstance(layer, Lambda)]
+    functions = [function for layer in given for function in (layer.rule, layer.slope)]
+    return [*network.all_layers, *functions, *rules, loss, optimizer, *clips]
 
 
 def own_part(*parts: Any) -> str | None:
