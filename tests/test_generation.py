@@ -1,5 +1,7 @@
 """Writing on: the past that is kept against the whole text read again, and the draws."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ from xpnn import (
     TransformerBlock,
 )
 from xpnn.errors import DataError, ShapeError, XpnnError
-from xpnn.generation import Reader, generate, sample
+from xpnn.generation import Reader, beam_search, generate, sample
 
 VOCABULARY, WIDTH, TIME = 11, 8, 10
 BODIES = {
@@ -200,6 +202,109 @@ def test_top_k_draws_from_the_k_likeliest():
     assert set(sample(rows, rng, temperature=0)) == {0}
 
 
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    [(0.01, {1}), (0.5, {1}), (0.51, {1, 3}), (0.82, {0, 1, 3}), (1.0, {*range(4)})],
+)
+def test_top_p_draws_from_the_nucleus(top_p, kept):
+    rows = np.broadcast_to(np.log([[0.125, 0.5, 0.0625, 0.3125]]), (2000, 4))
+    assert set(sample(rows, np.random.default_rng(0), top_p=top_p)) == kept
+
+
+def test_the_nucleus_is_that_of_what_temperature_and_top_k_leave():
+    rows = np.broadcast_to(np.log([[0.4, 0.1, 0.5]]), (2000, 3))
+    assert set(sample(rows, np.random.default_rng(0), top_p=0.52)) == {0, 2}
+    assert set(sample(rows, np.random.default_rng(0), 0.5, top_p=0.52)) == {2}  # 25 of 42
+    assert set(sample(rows, np.random.default_rng(0), top_k=2, top_p=0.55)) == {2}  # 5 of 9
+
+
+def test_texts_end_at_a_stop_id(backend):
+    """Each by itself, and the others go on as if nothing had been."""
+    network, prompts = build("learned", backend), [[1, 2], [3, 4], [5, 6]]
+    free = generate(network, prompts, 8, temperature=2.0, seed=3)
+    stop = [int(free[0, 4]), int(free[1, 7])]
+    found = generate(network, prompts, 8, temperature=2.0, stop=stop, seed=3)
+    for one, text in zip(found, free, strict=True):
+        ends = np.flatnonzero(np.isin(text[2:], stop))
+        last = 2 + int(ends[0]) if ends.size else len(text)
+        np.testing.assert_array_equal(one[: last + 1], text[: found.shape[1]][: last + 1])
+        assert set(one[last:]) <= set(text[last : last + 1])
+    alone = generate(network, prompts[0], 8, temperature=0, stop=range(VOCABULARY))
+    assert alone.shape == (3,)
+
+
+# The likeliest text -------------------------------------------------------------------------------
+
+
+def all_texts(network, prompts, count, stop, length_penalty):
+    """For each prompt all texts of 3 ids with their scores, each read as a whole."""
+    texts = [np.array(one) for one in itertools.product(range(3), repeat=count)]
+    ids = np.stack([np.concatenate([prompt, text]) for prompt in prompts for text in texts])
+    scores = reread(network, ids).astype(float).reshape(len(prompts), len(texts), -1, 3)
+    logs = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    found = [{} for _ in prompts]
+    for rated, of_a_prompt in zip(found, logs, strict=True):
+        for text, rows in zip(texts, of_a_prompt[:, prompts.shape[1] - 1 :], strict=True):
+            ends = np.flatnonzero(np.isin(text, stop))
+            length = ends[0] + 1 if ends.size else count
+            total = sum(rows[t, text[t]] for t in range(length))
+            rated[tuple(text[:length])] = total / ((5 + length) / 6) ** length_penalty
+    return found
+
+
+def of_three(body, backend):
+    """A network of three ids, of which none is always the likeliest."""
+    layers = [Embedding(3, WIDTH), *BODIES[body](), LayerNorm(), Dense(3)]
+    network, rng = Network(layers, (TIME,), backend), np.random.default_rng(3)
+    for name, array in network.numpy_arrays().items():
+        if "weight" in name:
+            size = 0.3 if name == f"{len(layers) - 1}.dense.weight" else 0.7
+            network.load({**network.numpy_arrays(), name: size * rng.standard_normal(array.shape)})
+    return network
+
+
+PROMPTS = np.array([*itertools.product(range(3), repeat=2)])
+
+
+@pytest.mark.slow_on_jax
+@pytest.mark.parametrize("body", ["mixed", "grouped"])
+@pytest.mark.parametrize(("stop", "length_penalty"), [((), 0.0), ((1,), 0.0), ((0, 2), 3.0)])
+def test_beams_as_many_as_texts_find_the_best_of_all(backend, body, stop, length_penalty):
+    network = of_three(body, backend)
+    options = {"beams": 27, "length_penalty": length_penalty, "stop": stop}
+    texts, scores = beam_search(network, PROMPTS, 4, **options)
+    assert texts.dtype == np.int64
+    greedy, beaten = generate(network, PROMPTS, 4, temperature=0, stop=stop), 0
+    rated = all_texts(network, PROMPTS, 4, stop, length_penalty)
+    for text, score, taken, scored in zip(texts, scores, greedy, rated, strict=True):
+        best = max(scored, key=scored.get)
+        np.testing.assert_allclose(score, scored[best], rtol=1e-5)
+        assert tuple(text[2 : 2 + len(best)]) == best
+        assert set(text[2 + len(best) :]) <= {best[-1]}
+        beaten += tuple(taken[2 : 2 + len(best)]) != best
+    assert beaten or stop  # as the likeliest ids one by one need no other rows of what is kept
+
+
+def test_few_beams_know_what_their_text_is_worth(backend):
+    network = of_three("mixed", backend)
+    texts, scores = beam_search(network, PROMPTS, 4, beams=3, length_penalty=0.5, stop=1)
+    rated = all_texts(network, PROMPTS, 4, (1,), 0.5)
+    for text, score, scored in zip(texts, scores, rated, strict=True):
+        ends = np.flatnonzero(text[2:] == 1)
+        written = tuple(text[2 : 3 + ends[0]] if ends.size else text[2:])
+        np.testing.assert_allclose(score, scored[written], rtol=1e-5)
+
+
+@pytest.mark.slow_on_jax
+def test_one_beam_takes_the_likeliest_id_each_time(backend):
+    """Beyond the context, too."""
+    network = build("learned", backend, time=6)
+    text, _ = beam_search(network, [[1, 2], [3, 4]], 9, beams=1)
+    np.testing.assert_array_equal(text, generate(network, [[1, 2], [3, 4]], 9, temperature=0))
+    text, score = beam_search(network, [1, 2], 0)
+    assert (text.tolist(), float(score)) == ([1, 2], 0.0)
+
+
 def test_huge_scores_do_not_overflow():
     rows = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4]], dtype=np.float32)
     np.testing.assert_array_equal(sample(rows, np.random.default_rng(0), 0.1), [0, 2])
@@ -319,6 +424,21 @@ def test_what_is_refused(backend):
         generate(network, [1], 1, temperature=-1)
     with pytest.raises(ValueError, match="top_k=0"):
         generate(network, [1], 1, top_k=0)
+    for top_p in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=f"at most 1, got .* top_p={top_p}"):
+            generate(network, [1], 1, top_p=top_p)
+    for stop in (11, [3, -1], 0.5, [[1]]):
+        with pytest.raises(ValueError, match="stop: wanted ids from 0 to 10"):
+            generate(network, [1], 1, stop=stop)
+    for options in ({"beams": 0}, {"length_penalty": -1.0}):
+        with pytest.raises(ValueError, match="at least one of beams and a length_penalty of at"):
+            beam_search(network, [1], 1, **options)
+    layers = [Embedding(5, 4), LSTM(4, return_sequences=True), Dense(5), Softmax()]
+    shares = Network(layers, (4,), backend)
+    with pytest.raises(
+        ValueError, match=r"beam_search goes by the softmax .* leave the last layer"
+    ):
+        beam_search(shares, [1], 1)
     with pytest.raises(ShapeError, match="wanted a network that reads ids"):
         generate(Network([Dense(3)], (4,), backend), [1], 1)
     with pytest.raises(ShapeError, match="needs return_sequences"):

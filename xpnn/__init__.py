@@ -166,7 +166,7 @@ from xpnn.metrics import (
     TopK,
 )
 from xpnn.network import Network, load
-from xpnn.generation import generate
+from xpnn.generation import beam_search, generate
 from xpnn.optimizers import (
     LAMB,
     SGD,
@@ -331,6 +331,7 @@ __all__ = [
     "UpSampling",
     "ZeroPadding",
     "register",
+    "beam_search",
     "binary_cross_entropy",
     "binary_focal",
     "contrastive",
