@@ -51,7 +51,7 @@ def test_fork(backend):
     if backend.name in ("torch", "jax", "cupy"):
         pytest.skip("its threads, or its device, do not come along through a fork")
     if backend.spec == "numpy:numba":
-        pytest.skip("Numba's threads do not come along through a fork")
+        pytest.skip("threads of its loops do not come along through a fork")
     trainer = child.make_trainer(backend.spec)
     child.train(trainer)
     found = in_child("fork", child.work, trainer)

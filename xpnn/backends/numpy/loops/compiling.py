@@ -88,8 +88,14 @@ def _target_machine() -> Any:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     _, processor, features = _machine()
-    return binding.Target.from_default_triple().create_target_machine(
-        cpu=processor, features=features, opt=3, jit=True, codemodel="jitdefault"
+    triple = binding.get_process_triple()
+    return binding.Target.from_triple(triple).create_target_machine(
+        cpu=processor,
+        features=features,
+        opt=3,
+        reloc="static" if triple.startswith(("x86", "i")) else "default",  # as numba has it
+        codemodel="jitdefault",
+        jit=True,
     )
 
 
