@@ -199,7 +199,8 @@ class _Body:
             return self.line(FLAG, f"{COMPARED[ufunc][KINDS.get(dtype.kind, 2)]} {operands}")
         if dtype.kind == "f":
             return self.line(dtype, f"{OF_REALS[ufunc]} {self.flags} {operands}")
-        return self.line(dtype, f"{OF_WHOLE[ufunc]} {operands}")
+        fits = "nuw nsw" if dtype == INDEX else ""  # no array is as large as numbers go
+        return self.line(dtype, f"{OF_WHOLE[ufunc]} {fits} {operands}")
 
     def _call(self, function: str, values: Sequence[Value]) -> Value:
         kind = _type(values[0].dtype)
