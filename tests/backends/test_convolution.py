@@ -144,7 +144,9 @@ def test_of_no_samples_a_gradient_is_0(backend, rng, case, portable):
         np.testing.assert_array_equal(one, np.zeros_like(wanted))
 
 
-@pytest.mark.parametrize("name", ["same, even", "all options", "many channels", "transposed"])
+@pytest.mark.parametrize(
+    "name", ["same, even", "all options", "many channels", "transposed", "three axes, groups"]
+)
 def test_half_precision_is_added_up_in_float32(backend, rng, name):
     """So it is as far off as the rounding of its result: 11 bits."""
     if backend.name == "array-api-strict":

@@ -3,7 +3,7 @@
 ``conv_general_dilated`` puts zeros between the entries of its left side, too, and takes any axes as
 batch and features, so that it says what a convolution does to delta as well.
 
-On a CPU volumes go plane by plane: in three axes XLA takes three to ten times as long there as for
+On a CPU volumes go plane by plane: in three axes XLA takes two to ten times as long there as for
 the same products in two, and more with a stride.
 """
 
