@@ -217,6 +217,8 @@ ACTING = {  # read when they are needed
     "EarlyStopping": {"monitor", "higher_is_better", "patience", "min_gain"},
     "BestWeights": {"monitor", "higher_is_better"},
     "CSVLogger": {"append"},
+    "EMA": {"decay"},
+    "SWA": {"start"},
     "Checkpoint": {"every_steps", "every_epochs", "keep", "best", "higher_is_better"},
     "Trainer": {
         "loss", "optimizer", "metrics", "callbacks", "seed", "log_every", "compile", "accumulate"

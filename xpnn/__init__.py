@@ -203,6 +203,8 @@ from xpnn.optimizers import (
     matrices_only,
 )
 from xpnn.training import (
+    EMA,
+    SWA,
     BestWeights,
     Callback,
     Checkpoint,
@@ -404,6 +406,8 @@ __all__ = [
     "WarmUp",
     "every_parameter",
     "matrices_only",
+    "EMA",
+    "SWA",
     "BestWeights",
     "Callback",
     "Checkpoint",

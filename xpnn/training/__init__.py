@@ -1,5 +1,6 @@
 """Training: one pure step, the loop around it, and what watches the loop."""
 
+from xpnn.training.callbacks.averages import EMA, SWA
 from xpnn.training.callbacks.csv_log import CSVLogger
 from xpnn.training.callbacks.diagnosis import StopOnNaN
 from xpnn.training.callbacks.hooks import Callback
@@ -12,6 +13,8 @@ from xpnn.training.stepping.step import make_eval_step, make_train_step
 from xpnn.training.trainer import Trainer
 
 __all__ = [
+    "EMA",
+    "SWA",
     "BestWeights",
     "CSVLogger",
     "Callback",

@@ -94,6 +94,7 @@ class Loop:
         logs = {"loss": state.losses.read()}
         if state.logged != state.epoch_steps:
             self._log(logs)
+        hooks.steps_end()
         empty = ["loss"] if state.losses.is_empty else []
         if state.held_out is not None:
             found, more = self.measure(state.held_out, interrupts.check)

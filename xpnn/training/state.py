@@ -50,6 +50,8 @@ class TrainingState:
         held_out: what ``fit`` measures on after each epoch, or None.
         identify_data: tells what the data of that ``fit`` are known by.
         callbacks: of the ``fit`` that is running, or ran last.
+        set_aside: the parameters and the state that training stands at, by name, while the network
+            has others, such as their average; None where it has these.
         in_fit: whether a ``fit`` has begun, since when a checkpoint knows where it stands.
         training: stands for this training, for callbacks that remember from one ``fit`` to the
             next; a run that is resumed is another one.
@@ -83,6 +85,7 @@ class TrainingState:
     held_out: Samples | Stream | None = None
     identify_data: Callable[[], dict[str, Any]] = dict
     callbacks: Sequence[Stateful] = ()
+    set_aside: dict[str, Any] | None = None
     in_fit: bool = False
     training: object = field(default_factory=object)
 

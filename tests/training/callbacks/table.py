@@ -13,6 +13,8 @@ from safetensors.numpy import load_file
 from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
 from xpnn.errors import TrainingStopped
 from xpnn.training import (
+    EMA,
+    SWA,
     BestWeights,
     Callback,
     Checkpoint,
@@ -168,6 +170,30 @@ def _values_in(arrays: dict[str, np.ndarray]) -> set[float]:
     return {float(value) for array in arrays.values() for value in np.ravel(array)}
 
 
+def weights_by_hand() -> list[float]:
+    """After each step: of the mean of (w x - 3 x)^2 the slope is the mean of 2 x^2 (w - 3)."""
+    x = np.linspace(1.0, 2.0, 12)
+    w = float(Network([Dense(1, use_bias=False)], (1,), seed=0).params["0.dense.weight"][0, 0])
+    found = []
+    for _ in range(EPOCHS):
+        for part in np.split(x, STEPS):
+            w -= 0.05 * np.mean(2 * part**2) * (w - 3)
+            found.append(w)
+    return found
+
+
+def left_a_moving_average(fit: Fit) -> None:
+    average, *others = weights_by_hand()
+    for w in others:
+        average = 0.8 * average + 0.2 * w
+    assert fit.weight == pytest.approx(average, abs=1e-6)
+    assert fit.weight == fit.script.weights[-1]  # what others see behind an epoch
+
+
+def left_the_mean_of_epochs_2_to_4(fit: Fit) -> None:
+    assert fit.weight == pytest.approx(np.mean(weights_by_hand()[5::3]), abs=1e-6)
+
+
 CALLBACKS = {  # a new callback joins by adding one line
     "history": Case(History, lambda folder: History(), kept_the_numbers),
     "progress-bar": Case(ProgressBar, lambda folder: ProgressBar(), showed_a_line_for_each_epoch),
@@ -184,6 +210,8 @@ CALLBACKS = {  # a new callback joins by adding one line
     "best-weights": Case(
         BestWeights, lambda folder: BestWeights(), put_back_the_weights_of_epoch_2
     ),
+    "ema": Case(EMA, lambda folder: EMA(0.8), left_a_moving_average),
+    "swa": Case(SWA, lambda folder: SWA(2), left_the_mean_of_epochs_2_to_4),
     "csv-logger": Case(
         CSVLogger, lambda folder: CSVLogger(folder / "run.csv"), wrote_a_line_for_each_epoch
     ),

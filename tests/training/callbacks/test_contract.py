@@ -14,6 +14,7 @@ CALLS = {  # how often a fit that goes to its end calls a hook
     "on_resume": 0,
     "on_epoch_begin": EPOCHS,
     "on_step_end": EPOCHS * STEPS,
+    "on_steps_end": EPOCHS,
     "on_log": EPOCHS * 2,  # at steps 2 and 3
     "on_epoch_end": EPOCHS,
     "on_interrupt": 0,

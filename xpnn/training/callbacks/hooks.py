@@ -24,12 +24,14 @@ class Callback:
     """Base of all callbacks: hooks with nothing in them.
 
     Attributes:
-        runs_last: whether its hooks are called behind those of all other callbacks.
+        runs_first, runs_last: whether its hooks are called before those of all other callbacks, or
+            behind them.
         replaces_weights: whether its ``on_fit_end`` puts other weights into the network.
         steers: whether training may depend on what it was made with, which is then looked at where
             a run goes on from a checkpoint.
     """
 
+    runs_first: ClassVar[bool] = False
     runs_last: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
     steers: ClassVar[bool] = True
@@ -61,6 +63,9 @@ class Callback:
 
     def on_step_end(self, state: TrainingState, step: int) -> None:
         """Step number ``step`` of this epoch, counted from 1, has been issued to the device."""
+
+    def on_steps_end(self, state: TrainingState) -> None:
+        """All steps of an epoch are done; what is measured on validation data comes next."""
 
     def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
         """A log point: the epoch's mean loss up to step ``step``."""
@@ -102,7 +107,7 @@ class CallbackList:
     """Calls the hooks of several callbacks, and only of those that override them."""
 
     def __init__(self, callbacks: Sequence[Callback], state: TrainingState):
-        callbacks = sorted(callbacks, key=lambda callback: callback.runs_last)
+        callbacks = sorted(callbacks, key=lambda one: (not one.runs_first, one.runs_last))
         self.callbacks, self._state = callbacks, state
         self._hooks = {
             hook: [
@@ -133,6 +138,9 @@ class CallbackList:
 
     def step_end(self, step: int) -> None:
         self._call("on_step_end", step)
+
+    def steps_end(self) -> None:
+        self._call("on_steps_end")
 
     def log(self, step: int, logs: Logs) -> None:
         self._call("on_log", step, logs)

@@ -67,7 +67,7 @@ def state_contents(state: TrainingState) -> Contents:
     state.check_opt_state()
     network, batches = state.network, state.batches if state.in_fit else None
     tree = {
-        "network": {**network.params, **network.state},
+        "network": state.set_aside or {**network.params, **network.state},
         "optimizer": state.opt_state,
         "trainer": {"epoch": state.epoch, "steps": state.steps},
         "run": _position(state) if state.in_fit else None,
@@ -123,6 +123,7 @@ def put_back(state: TrainingState, tree: Any, path: Path) -> None:
     state.opt_state, state.opt_state_of = opt_state, kind
     state.epoch, state.steps = tree["trainer"]["epoch"], tree["trainer"]["steps"]
     state.epoch_steps, state.in_fit, state.callbacks = 0, False, ()
+    state.set_aside = None
 
 
 def begin(

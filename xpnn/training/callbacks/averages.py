@@ -1,0 +1,206 @@
+"""Averages of weights over the steps of a training, which stand in for the last ones."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xpnn.arguments import KnownAttributes, checked
+from xpnn.backends import Backend
+from xpnn.training.callbacks.hooks import Callback
+from xpnn.training.checkpointing.fields import COUNT, DICTIONARY, check_fields
+from xpnn.training.state import TrainingState
+from xpnn.typing import Array, Namespace
+
+
+class WeightAverage(KnownAttributes, Callback):
+    """Base of callbacks that average the parameters, and the running statistics of norms.
+
+    The average lies on the device, in at least float32, and nobody waits for it. Validation, what
+    ``on_epoch_end`` of other callbacks sees, and the network that ``fit`` leaves behind, however it
+    ends, have the average; so ``BestWeights`` keeps the best average. Training itself goes on from
+    its own weights, in a second ``fit``, too, and a ``Checkpoint`` holds both, so that a run that
+    is resumed is the same. After ``forget``, training stands at what the network has.
+    """
+
+    replaces_weights: ClassVar[bool] = True
+    runs_first: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Let the next ``fit`` begin a new average."""
+        self.count, self._averaged_at = 0, 0
+        self._average: dict[str, Any] = {}
+        self._own: dict[str, Any] = {}  # what training stands at
+        self._put_in: dict[str, Any] = {}
+        self._training: object = None
+
+    # What it does --------------------------------------------------------------------------------
+
+    def _add(self, state: TrainingState, share: float) -> None:
+        """``a <- a + share (w - a)``; the first time, ``a <- w``."""
+        backend, values = state.network.backend, _averaged(state)
+        if not self._average:
+            wide = {name: _at_least_float32(one, backend) for name, one in values.items()}
+            self._average = {name: _copy(one, wide[name], backend) for name, one in values.items()}
+        else:
+            sweep = backend.elementwise(_toward, donate=(0,))
+            old = self._average
+            self._average = {name: sweep(old[name], one, share) for name, one in values.items()}
+        self.count, self._averaged_at = self.count + 1, state.steps
+
+    def _swap_in(self, state: TrainingState) -> None:
+        """Let the network have the average; what it had is what training stands at."""
+        if not self._average or state.set_aside is not None:
+            return
+        network = state.network
+        self._own = {**network.params, **network.state}
+        copies = {  # as later steps may write over what a network has
+            name: _copy(one, self._own[name].dtype, network.backend)
+            for name, one in self._average.items()
+        }
+        self._put_in = {**self._own, **copies}
+        network.params = network.state = self._put_in
+        state.set_aside = self._own
+
+    def _swap_out(self, state: TrainingState) -> None:
+        """Let the network have again what training stands at, if it has the average still."""
+        now = {**state.network.params, **state.network.state}
+        if self._put_in and all(now[name] is one for name, one in self._put_in.items()):
+            state.network.params = state.network.state = self._own
+        self._own, self._put_in, state.set_aside = {}, {}, None
+
+    # When ----------------------------------------------------------------------------------------
+
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
+        if self._training is not state.training:
+            self.forget()
+            self._training = state.training
+        averages = [type(one).__name__ for one in state.callbacks if isinstance(one, WeightAverage)]
+        if len(averages) > 1:
+            raise ValueError(
+                f"a network has one average at a time, got {' and '.join(averages)}; leave out all "
+                f"but one"
+            )
+        self._swap_out(state)
+
+    def on_resume(self, state: TrainingState) -> None:
+        """Bring what a checkpoint had to the device."""
+        backend = state.network.backend
+        self._average = {
+            name: backend.asarray(one, str(one.dtype)) for name, one in self._average.items()
+        }
+
+    def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
+        self._swap_out(state)
+
+    def on_steps_end(self, state: TrainingState) -> None:
+        self._swap_in(state)
+
+    def on_fit_end(self, state: TrainingState) -> None:
+        self._swap_in(state)
+        state.set_aside = None
+
+    # In a checkpoint -----------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count, "averaged_at": self._averaged_at, "average": self._average}
+
+    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
+        kind = type(self).__name__
+        wanted = {"count": COUNT, "averaged_at": COUNT, "average": DICTIONARY}
+        check_fields(saved, wanted, kind)
+        own = {name: tuple(one.shape) for name, one in _averaged(state).items()}
+        found = {name: np.shape(one) for name, one in saved["average"].items()}
+        if found and found != own:
+            raise ValueError(f"its {kind!r} averaged weights of another network")
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        self.count, self._averaged_at = saved["count"], saved["averaged_at"]
+        self._average = {name: np.asarray(one) for name, one in saved["average"].items()}
+
+
+class EMA(WeightAverage):
+    """An exponential moving average of the weights, which is often better than the last of them.
+
+    After the first step the average is the weights w, and after each of the others::
+
+        a <- decay a + (1 - decay) w
+
+    (Polyak and Juditsky, 1992, with weights that fade.) See ``WeightAverage`` for what has the
+    average: validation, the best weights, the network in the end.
+
+    Args:
+        decay: how much of the average survives a step, in [0, 1); it goes back over about
+            1 / (1 - decay) steps.
+
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> net = Network([Dense(1)], input_shape=(1,), seed=1)
+    >>> trainer = Trainer(net, mean_squared_error, SGD(0.1), callbacks=[EMA(0.9)])
+    >>> history = trainer.fit([[1.0], [2.0]], [[1.0], [0.0]], epochs=5, progress=False)
+    """
+
+    @checked
+    def __init__(self, decay: float = 0.999):
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"EMA needs a decay in [0, 1), got {decay}")
+        self.decay = decay
+
+    def on_step_end(self, state: TrainingState, step: int) -> None:
+        self._add(state, 1.0 - self.decay)
+
+
+class SWA(WeightAverage):
+    """The mean of the weights at the end of epochs, from one on (Izmailov et al., 2018).
+
+    ::
+
+        a <- (n a + w) / (n + 1)        after each epoch from ``start`` on, n being averaged so far
+
+    The rate is best constant or cyclic over these epochs, and not small. Before ``start`` all is as
+    without it. See ``WeightAverage`` for what has the average.
+
+    Args:
+        start: the first epoch whose end is averaged, counted from 1 over all calls of ``fit``.
+    """
+
+    @checked
+    def __init__(self, start: int):
+        super().__init__()
+        if start < 1:
+            raise ValueError(f"SWA needs a start of at least 1, the first epoch, got {start}")
+        self.start = start
+
+    def on_steps_end(self, state: TrainingState) -> None:
+        # where a run was saved behind the steps of an epoch, it was averaged already
+        if state.epoch + 1 >= self.start and self._averaged_at != state.steps:
+            self._add(state, 1.0 / (self.count + 1))
+        super().on_steps_end(state)
+
+
+def _averaged(state: TrainingState) -> dict[str, Array]:
+    """What is averaged: parameters, and what of the state are floats."""
+    xp, network = state.network.backend.xp, state.network
+    floats = {
+        name: one
+        for name, one in network.state.items()
+        if hasattr(one, "dtype") and xp.isdtype(one.dtype, "real floating")
+    }
+    return {**network.params, **floats}
+
+
+def _toward(xp: Namespace, average: Array, value: Array, share: float) -> Array:
+    return average + share * (xp.astype(value, average.dtype) - average)
+
+
+def _copy(value: Array, dtype: Any, backend: Backend) -> Array:
+    """Its numbers in another array, of another dtype: an array library may hand on what it has."""
+    zeros = backend.xp.zeros(value.shape, dtype=dtype, device=backend.device)
+    copied: Array = backend.elementwise(_toward, donate=(0,))(zeros, value, 1.0)
+    return copied
+
+
+def _at_least_float32(value: Array, backend: Backend) -> Any:
+    return backend.xp.float32 if backend.xp.finfo(value.dtype).bits < 32 else value.dtype
