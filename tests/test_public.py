@@ -63,7 +63,9 @@ def public_losses():
         if isinstance(one, FunctionType)
         and [*inspect.signature(one).parameters][:2] == ["predictions", "targets"]
     }
-    of_the_package = functions_of(losses, losses.check_targets, losses.total_weight)
+    of_the_package = functions_of(
+        losses, losses.check_targets, losses.total_weight, losses.balanced_weights
+    )
     return called_as_one | of_the_package
 
 

@@ -10,6 +10,7 @@ from xpnn.errors import DataError, ShapeError
 from xpnn.losses import (
     binary_cross_entropy,
     binary_focal,
+    check_targets,
     contrastive,
     cosine_distance,
     cross_entropy,
@@ -26,6 +27,7 @@ from xpnn.losses import (
     pinball,
     poisson,
     quadratic_cost,
+    total_weight,
     triplet,
 )
 
@@ -318,3 +320,15 @@ def test_class_weights_are_one_number_for_each_class(backend, loss, weights):
 def test_predictions_have_to_be_floats():
     with pytest.raises(DataError, match="predictions of a float dtype, got int64"):
         mean_squared_error(np.array([1, 2]), np.array([1.5, 2.5]))
+
+
+def test_options_of_options_are_all_seen(backend):
+    """Python keeps partials of partials apart where the inner one has an attribute."""
+    inner = partial(cross_entropy, class_weight=[1.0, 3.0])
+    inner.mine = True
+    y = backend.asarray(np.array([1, -1, 0], np.int32))
+    outer = partial(inner, ignore_index=-1)
+    with backend.on_device():
+        total = total_weight(outer, y, None, (2,), backend)
+    assert float(backend.to_numpy(total)) == 4
+    check_targets(outer, y, (2,), backend)

@@ -21,6 +21,9 @@ Options are bound with ``functools.partial``: ``partial(cross_entropy, label_smo
 loss of your own is a function with the same signature. Half precision is worked out in float32, and
 delta is rounded to it in the end.
 
+Losses of classes take ``class_weight``, one number for each class. With "balanced" ``Trainer.fit``
+works them out from its targets, by ``balanced_weights``.
+
 Means over several batches weigh each of them by ``total_weight``, weights of classes included, so
 that they are those of the whole set, however it is cut.
 
@@ -30,6 +33,7 @@ takes labels in order; see there for the forms of predictions and targets.
 All of them are finite, value and delta, for predictions of +-1e4 in float32.
 """
 
+from xpnn.losses.balancing import balanced_weights
 from xpnn.losses.classification import (
     binary_cross_entropy,
     cross_entropy,
@@ -55,6 +59,7 @@ from xpnn.losses.weights import total_weight
 
 __all__ = [
     "MEANINGS",
+    "balanced_weights",
     "binary_cross_entropy",
     "binary_focal",
     "check_targets",

@@ -1,12 +1,11 @@
 """Losses of classes: yes or no, or one of many."""
 
-from collections.abc import Sequence
 from typing import TypeAlias
 
 from xpnn.backends import Backend, backend_of
 from xpnn.losses.means import Rule, Shares, elementwise, matching, shares, weighted_mean
 from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
-from xpnn.losses.weights import ignoring, of_numbers, of_rows, of_signs, wide
+from xpnn.losses.weights import ClassWeight, ignoring, of_numbers, of_rows, of_signs, wide
 from xpnn.numerics import finite, sigmoid
 from xpnn.typing import Array, Namespace
 
@@ -24,7 +23,7 @@ def hinge(
     predictions: Array,
     targets: Array,
     *,
-    class_weight: Sequence[float] | None = None,
+    class_weight: ClassWeight | None = None,
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:
@@ -62,7 +61,7 @@ def binary_cross_entropy(
     targets: Array,
     *,
     from_logits: bool = True,
-    class_weight: Sequence[float] | None = None,
+    class_weight: ClassWeight | None = None,
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:
@@ -117,7 +116,7 @@ def cross_entropy(
     *,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
-    class_weight: Sequence[float] | None = None,
+    class_weight: ClassWeight | None = None,
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:

@@ -1,12 +1,10 @@
 """Losses for classes of which one is rare: a few objects before much background."""
 
-from collections.abc import Sequence
-
 from xpnn.backends import Backend, backend_of
 from xpnn.errors import ShapeError
 from xpnn.losses.means import elementwise, matching, shares, sweep, total
 from xpnn.losses.targets import between, labels_or_distributions, masks, wants
-from xpnn.losses.weights import of_numbers, of_rows, wide
+from xpnn.losses.weights import ClassWeight, of_numbers, of_rows, wide
 from xpnn.numerics import finite, one_hot, sigmoid, softplus
 from xpnn.typing import Array, Namespace
 
@@ -31,7 +29,7 @@ def binary_focal(
     targets: Array,
     *,
     gamma: float = 2.0,
-    class_weight: Sequence[float] | None = None,
+    class_weight: ClassWeight | None = None,
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:
@@ -80,7 +78,7 @@ def focal(
     targets: Array,
     *,
     gamma: float = 2.0,
-    class_weight: Sequence[float] | None = None,
+    class_weight: ClassWeight | None = None,
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:

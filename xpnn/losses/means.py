@@ -2,12 +2,12 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xpnn.backends import Backend, backend_of
 from xpnn.errors import DataError, ShapeError
-from xpnn.losses.weights import of_numbers, or_nan, spread_over, wide
+from xpnn.losses.weights import ClassWeight, of_numbers, or_nan, spread_over, wide
 from xpnn.typing import Array, Namespace
 
 Rule = Callable[..., tuple[Array, ...]]
@@ -24,7 +24,7 @@ def elementwise(
     sample_weight: Array | None,
     backend: Backend | None,
     *options: float,
-    class_weight: Sequence[float] | None = None,
+    class_weight: ClassWeight | None = None,
 ) -> tuple[Array, Array]:
     """A loss whose items are the single numbers; with class weights, targets are from 0 to 1."""
     backend = backend or backend_of(predictions)

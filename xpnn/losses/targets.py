@@ -5,7 +5,7 @@ from typing import Any
 
 from xpnn.backends import Backend
 from xpnn.errors import Change, DataError, ShapeError
-from xpnn.losses.weights import ignoring
+from xpnn.losses.weights import ignoring, unbound
 from xpnn.typing import Array, Loss, Shape
 
 Check = Callable[[Array, Shape, Backend, bool], None]
@@ -23,13 +23,11 @@ def check_targets(
     Raises:
         ShapeError, DataError: ``loss`` cannot use these targets for outputs of that shape.
     """
-    function = getattr(loss, "func", loss)  # look through functools.partial
+    function, bound = unbound(loss)
     check = getattr(function, "check_targets", None)
     if check is not None:
-        bound = getattr(loss, "keywords", {})
-        options = {
-            name: bound[name] for name in getattr(function, "read_options", ()) if name in bound
-        }
+        names = getattr(function, "read_options", ())
+        options = {name: bound[name] for name in names if name in bound}
         check(targets, output_shape, backend, values, **options)
 
 

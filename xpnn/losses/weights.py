@@ -9,12 +9,24 @@ of them is::
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from xpnn.backends import Backend
 from xpnn.errors import DataError, ShapeError
 from xpnn.numerics import widened
 from xpnn.typing import Array, Loss, Namespace, Number, Shape
+
+ClassWeight: TypeAlias = Sequence[float] | Literal["balanced"]
+"""One weight for each class; "balanced" where ``Trainer.fit`` is to work them out."""
+
+
+def unbound(loss: Loss) -> tuple[Any, dict[str, Any]]:
+    """The function under ``functools.partial``, or several of them, and its options."""
+    function: Any = loss
+    options: dict[str, Any] = {}
+    while isinstance(function, functools.partial):
+        function, options = function.func, function.keywords | options
+    return function, options
 
 
 def total_weight(
@@ -36,7 +48,7 @@ def total_weight(
     Args:
         dtype: of class weights, "float32" or "float64".
     """
-    function = getattr(loss, "func", loss)  # look through functools.partial
+    function, options = unbound(loss)
     own = getattr(loss, "total_weight", getattr(function, "total_weight", None))
     xp, weight = backend.xp, sample_weight
     if own is not None:
@@ -48,7 +60,7 @@ def total_weight(
     targets, weight = without_ignored(loss, targets, weight, backend, dtype)
     if weight is not None:
         weight = wide(weight, backend)
-    class_weight = getattr(loss, "keywords", {}).get("class_weight")
+    class_weight = options.get("class_weight")
     item_weights = getattr(function, "item_weights", None)
     if class_weight is not None and item_weights is not None:
         each = item_weights(targets, class_weight, output_shape, backend, backend.dtype(dtype))
@@ -69,7 +81,7 @@ def without_ignored(
     Args:
         dtype: of weights where none are given.
     """
-    ignore_index = getattr(loss, "keywords", {}).get("ignore_index")
+    ignore_index = unbound(loss)[1].get("ignore_index")
     if ignore_index is None:
         return targets, weight
     return ignoring(ignore_index, targets, weight, backend, dtype)
@@ -105,7 +117,7 @@ def ignoring(
 
 def of_rows(
     targets: Array,
-    class_weight: Sequence[float],
+    class_weight: ClassWeight,
     output_shape: Shape,
     backend: Backend,
     dtype: Any,
@@ -123,7 +135,7 @@ def of_rows(
 
 def of_numbers(
     targets: Array,
-    class_weight: Sequence[float],
+    class_weight: ClassWeight,
     output_shape: Shape,
     backend: Backend,
     dtype: Any,
@@ -139,8 +151,13 @@ def of_numbers(
 of_signs = functools.partial(of_numbers, signs=True)
 
 
-def one_for_each(class_weight: Sequence[float], classes: int) -> tuple[float, ...]:
+def one_for_each(class_weight: ClassWeight, classes: int) -> tuple[float, ...]:
     """The weights of the classes, as Python numbers."""
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        raise ValueError(
+            "class_weight='balanced' is worked out by Trainer.fit from all of its targets; call "
+            "fit first, or give the numbers of xpnn.losses.balanced_weights"
+        )
     weights = _numbers_in(class_weight)
     if weights is None or len(weights) != classes:
         raise ShapeError(

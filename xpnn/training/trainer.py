@@ -329,6 +329,7 @@ class Trainer(KnownAttributes):
                 sample_weight=sample_weight,
                 shuffle=shuffle,
             )
+            self.loss = sources.loss
             self._renew_steps()
             history = History()
             listed = [*self.callbacks, *callbacks, history]

@@ -23,6 +23,7 @@ from xpnn.data.placement import lies_on_host, on_host
 from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, ShapeError
+from xpnn.losses.balancing import balanced, is_balanced
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.intake.identity import of_data
@@ -43,8 +44,12 @@ CONVERSIONS = (as_inputs, as_targets, as_weights)
 
 
 class Sources(NamedTuple):
-    """What is trained on, what is held out or given for validation, and what both are known by."""
+    """What is trained on, what is held out or given for validation, and what both are known by.
 
+    With them the loss, with numbers for what all targets of the training decide.
+    """
+
+    loss: Loss
     make_batches: MakeBatches
     held_out: Samples | Stream | None
     identify: Callable[[], dict[str, Any]]
@@ -187,11 +192,22 @@ def _of_arrays(
     whole, rest = divmod(len(train), size)
     for rows in {size if whole else rest, rest or size}:
         _check_batch_size(state, rows)
+    if is_balanced(loss):
+        loss = balanced(loss, _targets_of(train), network.output_shape)
     return Sources(
+        loss,
         lambda epoch: train.batches(size, seed=seed, epoch=epoch, shuffle=shuffle),
         held_out,
         _identity_of(train, held_out, network),
     )
+
+
+def _targets_of(samples: Samples) -> np.ndarray:
+    """All of them, on the host."""
+    targets = samples.arrays[1]
+    if not isinstance(targets, np.ndarray):
+        targets = samples.backend.to_numpy(targets)
+    return targets if samples.rows is None else targets[samples.rows]
 
 
 def _identity_of(
@@ -272,6 +288,12 @@ def _moved(
 
 def _of_iterable(state: TrainingState, source: Any, epochs: int, validation: Any) -> Sources:
     network, loss = state.network, state.loss
+    if is_balanced(loss):
+        raise ValueError(
+            "wanted numbers for class_weight beside an iterable of batches, of which all targets "
+            "are not known before; count the classes, and give the numbers of "
+            "xpnn.losses.balanced_weights"
+        )
     stream = _stream(network, loss, source, partial(_check_batch_size, state))
     held_out: Samples | Stream | None = None
     if has_batches(validation):
@@ -286,7 +308,7 @@ def _of_iterable(state: TrainingState, source: Any, epochs: int, validation: Any
         )
     for one in (stream, held_out):
         _refuse_to_repeat(one, epochs)
-    return Sources(stream.at, held_out, _identity_of(stream, held_out, network))
+    return Sources(loss, stream.at, held_out, _identity_of(stream, held_out, network))
 
 
 def _stream(

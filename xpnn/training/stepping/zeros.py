@@ -5,6 +5,7 @@ from typing import Any
 from xpnn.errors import DataError, ShapeError
 from xpnn.losses.outputs import outputs_of
 from xpnn.losses.targets import check_targets
+from xpnn.losses.weights import unbound
 from xpnn.network import Network
 from xpnn.peak import LEAST
 from xpnn.typing import Array, Loss, Shape
@@ -21,7 +22,7 @@ def batch_of_zeros(network: Network, loss: Loss, size: int) -> tuple[Array, Arra
 
     x = zeros(network.input_shape, xp.int32 if ids else floats)
     shape = network.output_shape
-    own = getattr(getattr(loss, "func", loss), "target_shape", None)
+    own = getattr(unbound(loss)[0], "target_shape", None)
     of_classes = shape[:-1] if own is None else own(shape)
     if _wants_classes(loss, network, of_classes):
         return x, zeros(of_classes, xp.int32)
@@ -30,7 +31,7 @@ def batch_of_zeros(network: Network, loss: Loss, size: int) -> tuple[Array, Arra
 
 def _wants_classes(loss: Loss, network: Network, of_classes: Shape) -> bool:
     """Whether the loss takes class numbers; one of a user's that checks no targets may say so."""
-    if not hasattr(getattr(loss, "func", loss), "check_targets"):
+    if not hasattr(unbound(loss)[0], "check_targets"):
         return outputs_of(loss) == "class logits"
     backend, shape = network.backend, network.output_shape
     xp = backend.xp

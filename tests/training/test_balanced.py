@@ -1,0 +1,106 @@
+"""class_weight="balanced": weights by how often each class occurs in the targets of a fit."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import xpnn
+from xpnn import SGD, Dense, Network, Trainer
+from xpnn.losses import balanced_weights
+from xpnn.losses.weights import unbound
+
+RNG = np.random.default_rng(1)
+X = RNG.normal(size=(60, 4)).astype(np.float32)
+LABELS = RNG.choice(3, 60, p=[0.7, 0.2, 0.1])
+YES = (LABELS == 2).astype(np.float32)[:, None]
+ROWS = np.eye(3, dtype=np.float32)[LABELS]
+
+
+def sklearn_weights(labels):
+    """n / (k count), written out."""
+    numbers = np.unique(labels)
+    return [len(labels) / (len(numbers) * np.sum(labels == one)) for one in numbers]
+
+
+LOSSES = {  # loss, targets, the class of each item
+    "labels": (xpnn.cross_entropy, LABELS, LABELS),
+    "rows": (xpnn.focal, ROWS, LABELS),
+    "ignored": (
+        partial(xpnn.cross_entropy, ignore_index=-1),
+        np.where(np.arange(60) % 4, LABELS, -1),
+        LABELS[np.arange(60) % 4 > 0],
+    ),
+    "yes": (xpnn.binary_cross_entropy, YES, YES.ravel()),
+    "true": (xpnn.binary_focal, YES > 0, YES.ravel()),
+    "signs": (xpnn.hinge, 2 * YES - 1, YES.ravel()),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_training_is_that_with_the_numbers_written_out(backend, name):
+    loss, y, classes = LOSSES[name]
+    results = []
+    for weights in ("balanced", sklearn_weights(classes)):
+        network = Network([Dense(1 if y.shape == YES.shape else 3)], (4,), backend, seed=0)
+        trainer = Trainer(network, partial(loss, class_weight=weights), SGD(0.5))
+        history = trainer.fit(X, y, epochs=2, batch_size=16, progress=False)
+        results.append((history["loss"], trainer.loss.keywords["class_weight"]))
+        assert unbound(trainer.loss) == unbound(partial(loss, class_weight=results[-1][1]))
+    (found, numbers), (expected, written) = results
+    assert numbers == pytest.approx(written, rel=1e-12)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.host_only
+def test_what_is_held_out_does_not_count():
+    trainer = Trainer(
+        Network([Dense(3)], (4,)),
+        partial(xpnn.cross_entropy, class_weight="balanced"),
+        SGD(0.1),
+        seed=3,
+    )
+    y = np.array([0] * 20 + [1] * 20 + [2] * 20)
+    trainer.fit(X, y, validation=0.4, progress=False)
+    weights = trainer.loss.keywords["class_weight"]
+    counts = [36 / (3 * weight) for weight in weights]
+    assert sum(counts) == pytest.approx(36)
+    assert counts == pytest.approx(np.round(counts))
+    assert counts != pytest.approx([12] * 3)
+
+
+@pytest.mark.host_only
+def test_a_run_is_resumed_with_the_same_numbers(tmp_path):
+    def made():
+        network = Network([Dense(3)], (4,), seed=0)
+        loss = partial(xpnn.cross_entropy, class_weight="balanced")
+        return Trainer(network, loss, SGD(0.5))
+
+    whole = made().fit(X, LABELS, epochs=4, progress=False)
+    first = made()
+    first.fit(X, LABELS, epochs=2, progress=False)
+    first.save(tmp_path / "half.xpnn")
+    resumed = made().fit(X, LABELS, epochs=4, progress=False, resume=tmp_path / "half.xpnn")
+    assert resumed["loss"][-2:] == whole["loss"][2:]
+
+
+@pytest.mark.host_only
+def test_without_all_targets_there_are_no_numbers():
+    loss = partial(xpnn.cross_entropy, class_weight="balanced")
+    trainer = Trainer(Network([Dense(3)], (4,)), loss, SGD(0.1))
+    with pytest.raises(ValueError, match=r"worked out by Trainer\.fit .*; call fit first, or give"):
+        trainer.evaluate(X, LABELS)
+    with pytest.raises(ValueError, match=r"give the numbers of xpnn\.losses\.balanced_weights"):
+        trainer.fit([(X, LABELS)], progress=False)
+    counts = np.bincount(LABELS)
+    trainer.loss = partial(xpnn.cross_entropy, class_weight=balanced_weights(counts))
+    trainer.fit([(X, LABELS)], progress=False)
+    trainer.evaluate(X, LABELS)
+
+
+@pytest.mark.host_only
+def test_a_class_that_does_not_occur_weighs_1():
+    assert balanced_weights([2, 0, 6]) == (2.0, 1.0, 8 / 12)
+    assert balanced_weights(np.array([5])) == (1.0,)
+    with pytest.raises(ValueError, match=r"how often each class occurs, .*; count the targets"):
+        balanced_weights([2, -1])
