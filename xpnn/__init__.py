@@ -215,6 +215,7 @@ from xpnn.training import (
     ProgressBar,
     StopOnNaN,
     Trainer,
+    find_rate,
     make_train_step,
 )
 from xpnn.saving import load_weights, save_weights
@@ -418,6 +419,7 @@ __all__ = [
     "ProgressBar",
     "StopOnNaN",
     "Trainer",
+    "find_rate",
     "make_train_step",
     "load_weights",
     "save_weights",

@@ -7,6 +7,7 @@ from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.callbacks.progress import ProgressBar
 from xpnn.training.callbacks.shipped import BestWeights, EarlyStopping, History
 from xpnn.training.checkpointing.checkpoint import Checkpoint
+from xpnn.training.rate_finder import RateCurve, find_rate
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.training.stepping.step import make_eval_step, make_train_step
@@ -23,9 +24,11 @@ __all__ = [
     "History",
     "MixedPrecision",
     "ProgressBar",
+    "RateCurve",
     "StopOnNaN",
     "Trainer",
     "TrainingState",
+    "find_rate",
     "make_eval_step",
     "make_train_step",
 ]
