@@ -14,6 +14,7 @@ that ``-m jax`` and ``-m "cupy and not slow"`` choose by what a test does, not b
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,20 @@ def on_gpu(backend: Backend) -> bool:
 def on_device_of(backend: Backend, tensor: Any) -> Any:
     """PyTorch's tensor, for PyTorch's backend on its device: a tensor elsewhere is an error."""
     return tensor.to(backend.device) if backend.name == "torch" else tensor
+
+
+def traced(backend: Backend, function: Callable[[], Any]) -> Any:
+    """What it returns; JAX only traces it, in a tenth of the time, as it knows dtypes beforehand.
+
+    With numbers, call by call and compiled, the same runs in other tests.
+    """
+    if backend.name != "jax":
+        return function()
+    import jax
+
+    found = []
+    jax.eval_shape(lambda: found.append(function()))
+    return found[0]
 
 
 def needs(*libraries: str) -> pytest.MarkDecorator:

@@ -1,6 +1,7 @@
 """The table of layers: a line for each configuration, and how the tests run it."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -369,23 +370,33 @@ def draw(shape, seed=1):
 
 
 def run(network, x, delta=None, training=True):
-    """One forward and backward pass, as in a step; everything that came out of it, on the host."""
+    """One forward and backward pass, as in a step; everything that came out of it, on the host.
+
+    Compiled on JAX, as in training: call by call it would compile each call by itself.
+    """
     backend = network.backend
+    if backend.name == "jax":
+        if delta is None:
+            delta = draw(network.output_shape, seed=2)[: len(x)]
+        given = network.asarray(x), backend.asarray(delta, network.dtype)
+        step = backend.compiled(one_pass(network, training), wanted=True)
+        with backend.on_device():
+            arrays, network.state = step(network.params, network.state, *given)
+        return on_host(backend, arrays)
     with network.uninspected():
         out = network.forward(x, training)
     if delta is None:
         delta = backend.asarray(draw(tuple(out.shape[1:]), seed=2)[: out.shape[0]], network.dtype)
     back = network.backward(delta)
-    arrays = {"output": out, **network.grads} | ({} if back is None else {"input": back})
-    return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
+    return on_host(backend, {"output": out, **network.grads, "input": back})
 
 
-def one_pass(network):
-    """One pass in training as a function of arrays, which can be compiled."""
+def one_pass(network, training=True):
+    """Both passes as a function of arrays, which can be compiled."""
 
     def step(params, state, x, delta):
         with network.holding(params, state):
-            out = network.root.forward(x, training=True)
+            out = network.root.forward(x, training)
             back = network.root.backward(delta)
             return {"output": out, "input": back, **network.grads}, network.state
 
@@ -398,6 +409,7 @@ class FirstRun:
 
     Attributes:
         network: after the pass.
+        step: what was run, for other arrays of these shapes.
         x, delta: the arrays that were lent to the layer.
         values: the same on the host, as they were before.
         params, kinds_of_state: before the pass: values on the host, dtypes or types.
@@ -405,12 +417,20 @@ class FirstRun:
     """
 
     network: Network
+    step: Callable[..., Any]
     x: Any
     delta: Any
     values: tuple[np.ndarray, np.ndarray]
     params: dict[str, np.ndarray]
     kinds_of_state: dict[str, Any]
     results: dict[str, np.ndarray]
+
+    def on_other_inputs(self, x):
+        """What comes out for another batch, on the host."""
+        network = self.network
+        with network.backend.on_device():
+            given = network.params, network.state, network.asarray(x), self.delta
+            return on_host(network.backend, self.step(*given)[0])
 
 
 @functools.cache
@@ -423,12 +443,15 @@ def first_run(make, input_shape, spec):
     step = backend.compiled(one_pass(network), wanted=backend.name == "jax")
     with backend.on_device():
         arrays, network.state = step(network.params, network.state, x, delta)
-    results = {
+    return FirstRun(network, step, x, delta, values, params, kinds, on_host(backend, arrays))
+
+
+def on_host(backend, arrays):
+    return {
         name: np.array(backend.to_numpy(array))
         for name, array in arrays.items()
         if array is not None
     }
-    return FirstRun(network, x, delta, values, params, kinds, results)
 
 
 def kinds_of_state(network):

@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 
+from tests.conftest import traced
 from tests.layers.table import (
     BATCH,
     IN_FLOAT32,
@@ -33,6 +34,7 @@ MISSING = {"numpy": ["bfloat16"], "array-api-strict": ["float16", "bfloat16"]}
 # Right numbers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_on_jax  # test_backward_equals_jax_vjp_of_the_same_forward is as independent
 @pytest.mark.any_width
 @each_layer_of_few_numbers
 def test_backward_matches_finite_differences(backend, make, input_shape):
@@ -113,7 +115,8 @@ def test_a_batch_of_one(backend, make, input_shape):
 @pytest.mark.any_width
 @each_layer_of_floats
 def test_large_inputs_overflow_nowhere(backend, make, input_shape):
-    found = run(build(make, input_shape, backend), 1e4 * np.sign(draw(input_shape)))
+    ran = first_run(make, input_shape, backend.spec)
+    found = ran.on_other_inputs(1e4 * np.sign(draw(input_shape)))
     assert all(np.all(np.isfinite(array)) for array in found.values())
 
 
@@ -152,20 +155,6 @@ def dtypes_of_a_pass(network, x, dtype):
     }
 
 
-def traced(backend, function):
-    """What it returns; JAX only traces it, in a tenth of the time, as it knows dtypes beforehand.
-
-    With numbers, call by call and compiled, each layer runs in other tests.
-    """
-    if backend.name != "jax":
-        return function()
-    import jax
-
-    found = []
-    jax.eval_shape(lambda: found.append(function()))
-    return found[0]
-
-
 @each_layer
 def test_state_keeps_its_dtypes(backend, make, input_shape):
     ran = first_run(make, input_shape, backend.spec)
@@ -200,6 +189,7 @@ def frozen(array):
     return array
 
 
+@pytest.mark.slow_on_jax  # whose arrays nothing writes to; what a layer keeps, others show
 @pytest.mark.any_width
 @each_layer
 def test_backward_twice_gives_the_same(backend, make, input_shape):
@@ -215,6 +205,7 @@ def test_backward_twice_gives_the_same(backend, make, input_shape):
         np.testing.assert_array_equal(array, results[1][name])
 
 
+@pytest.mark.slow_on_jax  # call by call; a compiled step keeps nothing from one batch to the next
 @pytest.mark.any_width
 @each_layer_of_one_mode  # a second batch sees another mask
 def test_gradients_are_of_the_last_batch(backend, make, input_shape):

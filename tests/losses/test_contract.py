@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tests.conftest import needs
+from tests.conftest import needs, traced
 from tests.losses.table import CASES, each_loss, each_loss_apart
 from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable, ShapeError
@@ -31,6 +31,7 @@ def called(backend, loss, *arrays, dtype=None, **named):
         return on_host(backend, loss(*moved, backend=backend, **named))
 
 
+@pytest.mark.slow_on_jax  # to 14 digits, value and delta are those of torch
 @pytest.mark.any_width
 @each_loss
 def test_delta_matches_finite_differences(backend, case):
@@ -38,6 +39,7 @@ def test_delta_matches_finite_differences(backend, case):
     check_gradients(case.loss, x=predictions, targets=targets, backend=backend)
 
 
+@pytest.mark.slow_on_jax  # weights count like repetitions of what is compared with torch
 @pytest.mark.any_width
 @each_loss
 def test_weighted_delta_matches_finite_differences(backend, case):
@@ -148,7 +150,8 @@ def test_dtype_is_that_of_the_predictions(backend, case, dtype):
         arrays = backend.asarray(predictions, dtype), backend.asarray(targets)
         weight = backend.asarray(WEIGHTS.astype(np.float32))
         for extra in ({}, {"sample_weight": weight}):
-            value, delta = case.loss(*arrays, backend=backend, **extra)
+            call = partial(case.loss, *arrays, backend=backend, **extra)
+            value, delta = traced(backend, call)
             assert value.dtype == (backend.dtype("float32") if dtype in HALVES else wanted)
             assert delta.dtype == wanted
             assert tuple(delta.shape) == predictions.shape

@@ -1,6 +1,7 @@
 """Metrics: worked by hand, weighed, and put together from batches."""
 
 import contextlib
+import functools
 import math
 from functools import partial
 
@@ -59,15 +60,22 @@ TAGS = [[3, 2, -1], [1, 3, -2], [-1, -2, 3]]
 LABELS = [[1, 1, 1], [0, 0, 0], [0, 0, 1]]
 
 
+@functools.cache
+def statistics_of(metric, backend):
+    """As a function of arrays; compiled on JAX, which otherwise compiles each call by itself."""
+
+    def statistics(predictions, targets, weight):
+        return metric.statistics(predictions, targets, weight, backend.xp)
+
+    return backend.compiled(statistics, wanted=backend.name == "jax")
+
+
 def measured(metric, backend, predictions, targets, weight=None, parts=1, compiled=False):
     """The metric of arrays on the host, put together from batches."""
     backend = get_backend(backend)
-    xp = backend.xp
-
-    def statistics(p, y, w):
-        return metric.statistics(p, y, w, xp)
-
-    run = backend.compiled(statistics, known=True) if compiled else statistics
+    run = statistics_of(metric, backend)
+    if compiled and backend.name != "jax":
+        run = backend.compiled(run, known=True)
     predictions = np.asarray(predictions)
     if predictions.dtype == np.float64 or predictions.dtype.kind == "i":
         predictions = predictions.astype(np.float32)
@@ -178,9 +186,7 @@ BY_HAND = [
 ]
 
 
-# call by call JAX is given other arrays by test_weights_count_like_repetitions,
-# in both widths by test_it_is_what_plain_numbers_say
-@pytest.mark.any_width
+@pytest.mark.any_width  # test_it_is_what_plain_numbers_say has both
 @pytest.mark.parametrize("compiled", [True, pytest.param(False, marks=pytest.mark.slow_on_jax)])
 @pytest.mark.parametrize(("metric", "predictions", "targets", "value"), BY_HAND)
 def test_values_by_hand(backend, metric, predictions, targets, value, compiled):
@@ -260,10 +266,10 @@ def test_reading_now_and_then_gives_the_same_of_fewer_numbers(
     weight = np.arange(40) % 4 if weighted else None
     monkeypatch.setitem(vars(metric), "result", result)
     monkeypatch.setitem(vars(metric), "merged", merged)
+    trainer, x = measuring(metric, predictions, backend)
     found = []
     for every in (1000, 3, 1):
         monkeypatch.setattr("xpnn.training.measuring.READ_EVERY", every)
-        trainer, x = measuring(metric, predictions, backend)
         found.append(trainer.evaluate(x, targets, sample_weight=weight, batch_size=4))
     for one in found[1:]:
         assert one == pytest.approx(found[0], rel=1e-12)
@@ -321,7 +327,8 @@ def test_other_float_dtypes(backend, metric, dtype):
             given = backend.asarray(predictions, dtype)
         except BackendUnavailable:
             pytest.skip(f"{backend.name} has no {dtype}")
-        found = metric(given, backend.asarray(targets))
+        row = statistics_of(metric, backend)(given, backend.asarray(targets), None)
+        found = metric.result(np.atleast_2d(backend.to_numpy(row)).astype(np.float64))
     expected = measured(metric, "numpy", predictions.astype(dtype).astype(np.float32), targets)
     assert found == pytest.approx(expected, rel=1e-4)
 

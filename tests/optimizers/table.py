@@ -170,11 +170,19 @@ def trained(
 ) -> tuple[Arrays, dict[str, Any]]:
     """Parameters, on the host, and the optimizer state after a step for each set of gradients."""
     with backend.on_device():
-        held, update = moved(params, backend), optimizer.make_update(backend)
-        opt_state = optimizer.init(held, backend)
-        for one in grads:
-            held, opt_state = update(held, moved(one, backend), opt_state)
+        held, opt_state = arrays_after(optimizer, backend, params, grads)
         return on_host(held, backend), opt_state
+
+
+def arrays_after(
+    optimizer: Optimizer, backend: Backend, params: Arrays, grads: list[Arrays]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same, not brought to the host."""
+    held, update = moved(params, backend), optimizer.make_update(backend)
+    opt_state = optimizer.init(held, backend)
+    for one in grads:
+        held, opt_state = update(held, moved(one, backend), opt_state)
+    return held, opt_state
 
 
 def steps_by_torch(case: Case, weight_decay: float) -> Iterator[tuple[Arrays, dict[str, Arrays]]]:

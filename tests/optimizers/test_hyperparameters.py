@@ -26,19 +26,23 @@ from xpnn.optimizers import (
 pytestmark = [pytest.mark.width, pytest.mark.fault("setting that is changed later")]
 
 STEPS = 6
-SCHEDULED = [
-    pytest.param(case, name, value, id=f"{kind}-{name}")
+SCHEDULED = [  # each by itself, and all at once, which shows on JAX that none has to be a number
+    pytest.param(case, ends, id=f"{kind}-{name}", marks=marks)
     for kind, case in CASES.items()
-    for name, value in {"rate": 0.01, "weight_decay": 0.2, **case.schedulable}.items()
+    for every in [{"rate": 0.01, "weight_decay": 0.2, **case.schedulable}]
+    for name, ends, marks in [
+        *((name, {name: end}, pytest.mark.slow_on_jax) for name, end in every.items()),
+        ("all", every, ()),
+    ]
 ]
 
 
-@pytest.mark.parametrize(("case", "name", "end"), SCHEDULED)
-def test_any_hyperparameter_may_be_a_schedule(backend, case, name, end):
-    begin = case.make(weight_decay=0.1).hyper[name]
-    schedule = Linear(begin, end=end, steps=STEPS)
+@pytest.mark.parametrize(("case", "ends"), SCHEDULED)
+def test_any_hyperparameter_may_be_a_schedule(backend, case, ends):
+    begin = case.make(weight_decay=0.1).hyper
+    schedules = {name: Linear(begin[name], end=end, steps=STEPS) for name, end in ends.items()}
     params, _ = trained(
-        case.make(**{"weight_decay": 0.1, name: schedule}),
+        case.make(**{"weight_decay": 0.1, **schedules}),
         backend,
         start("float32"),
         gradients("float32", STEPS),
@@ -48,8 +52,8 @@ def test_any_hyperparameter_may_be_a_schedule(backend, case, name, end):
     expected = start()
     opt_state = case.make().init(expected, numpy)
     for done, grads in enumerate(gradients(steps=STEPS)):
-        value = begin + (end - begin) * done / STEPS
-        update = case.make(**{"weight_decay": 0.1, name: value}).make_update(numpy)
+        values = {k: begin[k] + (end - begin[k]) * done / STEPS for k, end in ends.items()}
+        update = case.make(**{"weight_decay": 0.1, **values}).make_update(numpy)
         expected, opt_state = update(expected, grads, opt_state)
     for key, array in params.items():
         np.testing.assert_allclose(array, expected[key], rtol=2e-5, atol=1e-5)
