@@ -114,19 +114,22 @@ def _only_where_steps_can_be_compiled(request):
         pytest.skip("JAX takes a step call by call for seconds; its compiled steps are looked at")
 
 
-def step(network, compile, change=None):
-    """What one step makes of a network; before it another one, and then a change, if given."""
+def step(network, compile):
+    """What one step makes of a network."""
+    return next(steps(network, compile))
+
+
+def steps(network, compile):
+    """What a step makes of a network, over and over from the same start."""
     start = network.numpy_arrays()
     trainer = Trainer(network, xpnn.mean_squared_error, SGD(0.1), compile=compile)
     shape = Ids(network.input_shape) if network.root.takes == "integers" else network.input_shape
     x, y = draw(shape), draw(network.output_shape, seed=2)
     x, y = network.backend.asarray(x), network.backend.asarray(y)
-    if change is not None:
-        trainer.step(x, y)
-        change()
+    while True:
+        loss = float(network.backend.to_numpy(trainer.step(x, y)))
+        yield {"loss": loss, **network.numpy_arrays()}
         network.load(start)
-    loss = float(network.backend.to_numpy(trainer.step(x, y)))
-    return {"loss": loss, **network.numpy_arrays()}
 
 
 def same(one, other):
@@ -137,9 +140,12 @@ def same(one, other):
 @pytest.mark.parametrize(("make", "shape", "name", "value"), ACTS)
 def test_an_argument_of_a_layer_that_may_change_acts(backend, make, shape, name, value, compile):
     network = Network([make()], shape, backend)
-    found = step(network, compile, lambda: setattr(network.layers[0], name, value))
+    taken = steps(network, compile)
+    before = next(taken)
+    setattr(network.layers[0], name, value)
+    found = next(taken)
     assert same(found, step(Network([make(**{name: value})], shape, backend), compile))
-    assert not same(found, step(Network([make()], shape, backend), compile))
+    assert not same(found, before)
 
 
 NONSENSE = [-1, 0, 2, math.nan, "x", ["x"]]  # of which each constructor refuses some
@@ -468,8 +474,10 @@ class Bound(Times):
 @pytest.mark.parametrize("kind", [Times, Bound])
 def test_a_hyperparameter_of_a_user_s_layer_acts(backend, kind, compile):
     network = Network([kind(), Dense(2)], (3,), backend)
-    found = step(network, compile, lambda: setattr(network.layers[0], "factor", 0.5))
-    assert same(found, step(Network([kind(0.5), Dense(2)], (3,), backend), compile))
+    taken = steps(network, compile)
+    next(taken)
+    network.layers[0].factor = 0.5
+    assert same(next(taken), step(Network([kind(0.5), Dense(2)], (3,), backend), compile))
 
 
 def test_a_layer_of_a_user_s_makes_its_attributes_in_its_constructor():
