@@ -50,6 +50,8 @@ def makes(name):
         "axis": lambda: st.sampled_from([0, -1]),
         "activation": lambda: st.sampled_from(["tanh", "relu", ReLU]),
         "approximate": lambda: st.sampled_from(["none", "tanh"]),
+        "mode": lambda: st.sampled_from(["nearest", "linear"]),
+        "sides": lambda: st.sampled_from([0, 1, ((0, 1),), (1, (2, 0))]),
     }
     if name.endswith("_init"):
         return st.sampled_from([zeros, normal(1.0)])
@@ -146,6 +148,10 @@ HUGE = {
     "the entries of a window, if not its width": (
         lambda: xpnn.MaxPool1D(memory_of_machine() // 100, stride=1, padding="same"),
         (2, 1),
+    ),
+    "what one axis makes before the next": (
+        lambda: xpnn.AdaptiveAveragePool((10**7, 1)),
+        (4, 10**5, 1),
     ),
     "what is cut away again": (
         lambda: xpnn.ConvTranspose2D(1, 10**7 + 2, padding=5 * 10**6),
