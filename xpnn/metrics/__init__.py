@@ -25,6 +25,7 @@ from xpnn.metrics.classification import (
     Recall,
     TopK,
 )
+from xpnn.metrics.confusion import ClassReport, ConfusionMatrix
 from xpnn.metrics.probabilities import BrierScore, CalibrationError, LogLoss, Perplexity
 from xpnn.metrics.ranking import ROCAUC, AveragePrecision
 from xpnn.metrics.regression import MAE, R2, ExplainedVariance
@@ -39,6 +40,8 @@ __all__ = [
     "BalancedAccuracy",
     "BrierScore",
     "CalibrationError",
+    "ClassReport",
+    "ConfusionMatrix",
     "ExplainedVariance",
     "IoU",
     "LogLoss",

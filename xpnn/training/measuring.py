@@ -36,6 +36,34 @@ def measured(
     Returns:
         The numbers, and the names of those that are NaN since all weights were 0.
     """
+    losses, tables = _gone_through(network, eval_step, metrics, data, batch_size, between)
+    results = {"loss": losses.read()}
+    results |= {table.metric.name: table.metric.result(table.read()) for table in tables}
+    empty = [name for name, value in results.items() if losses.is_empty and math.isnan(value)]
+    return results, empty
+
+
+def statistics_of(
+    network: Network,
+    eval_step: Callable[..., Any],
+    metric: Metric,
+    data: Samples | Stream,
+    batch_size: int,
+) -> np.ndarray:
+    """The rows that one metric makes its result of."""
+    _, (table,) = _gone_through(network, eval_step, [metric], data, batch_size)
+    return table.read()
+
+
+def _gone_through(
+    network: Network,
+    eval_step: Callable[..., Any],
+    metrics: Sequence[Metric],
+    data: Samples | Stream,
+    batch_size: int,
+    between: Callable[[], None] = lambda: None,
+) -> "tuple[RunningMean, list[_Table]]":
+    """The losses and statistics of all batches."""
     backend = network.backend
     losses, tables = RunningMean(backend), [_Table(metric, backend) for metric in metrics]
     params, state = network.params, network.state
@@ -51,10 +79,7 @@ def measured(
                 losses.read()
                 for table in tables:
                     table.read()
-    results = {"loss": losses.read()}
-    results |= {table.metric.name: table.metric.result(table.read()) for table in tables}
-    empty = [name for name, value in results.items() if losses.is_empty and math.isnan(value)]
-    return results, empty
+    return losses, tables
 
 
 class _Table:

@@ -14,6 +14,7 @@ from xpnn.backends.recording.text import Listing
 from xpnn.errors import CompileError
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
+from xpnn.metrics.confusion import ConfusionMatrix, Pairs
 from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
@@ -27,7 +28,7 @@ from xpnn.training.checkpointing.contents import write_contents
 from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, state_contents
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.loop import Loop
-from xpnn.training.measuring import measured
+from xpnn.training.measuring import measured, statistics_of
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile, why_not_compiled
@@ -463,7 +464,7 @@ class Trainer(KnownAttributes):
         """
         backend = self.network.backend
         with backend.room_for("measuring", FEWER), backend.on_device():
-            data = samples_to_measure(self.state, x, y, sample_weight, batch_size)
+            data = samples_to_measure(self.state, x, y, sample_weight, batch_size, self.metrics)
             self.network.check_layers()
             if not self._settings.hold() or options_by_value(self.state) != self._options:
                 self._renew_steps()
@@ -472,6 +473,43 @@ class Trainer(KnownAttributes):
             )
         tell_of_empty_means(empty)
         return found
+
+    @checked
+    def confusion_matrix(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        names: Sequence[str] | None = None,
+        sample_weight: Any = None,
+        batch_size: int | None = None,
+        threshold: float | None = None,
+    ) -> ConfusionMatrix:
+        """How often each class is taken for which, over a data set, in prediction mode.
+
+        Args:
+            x, y, sample_weight, batch_size: as for ``evaluate``.
+            names: of the classes, in their order; their numbers unless given.
+            threshold: of networks with one output, as for ``Accuracy``.
+
+        >>> from xpnn import SGD, Dense, Network, Trainer, cross_entropy
+        >>> net = Network([Dense(2, use_bias=False)], input_shape=(1,))
+        >>> net.load({"0.dense.weight": [[-1.0, 1.0]]})
+        >>> trainer = Trainer(net, cross_entropy, SGD())
+        >>> matrix = trainer.confusion_matrix([[-1.0], [2.0], [3.0]], [0, 0, 1])
+        >>> print(matrix)
+        true, predicted  0  1
+        0                1  1
+        1                0  1
+        >>> matrix.report().accuracy
+        0.6666666666666666
+        """
+        backend, metric = self.network.backend, Pairs(threshold)
+        with backend.room_for("measuring", FEWER), backend.on_device():
+            data = samples_to_measure(self.state, x, y, sample_weight, batch_size, (metric,))
+            step = make_weighing_eval_step(self.network, self.loss, (metric,), self.compile)
+            rows = statistics_of(self.network, step, metric, data, batch_size or 256)
+        return ConfusionMatrix.of_counts(rows.sum(axis=0), names)
 
     @checked
     def summary(self, batch: int | None = None) -> Summary:

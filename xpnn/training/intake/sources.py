@@ -85,15 +85,20 @@ def sources_of_fit(
 
 
 def samples_to_measure(
-    state: TrainingState, x: Any, y: Any, sample_weight: Any, batch_size: int | None
+    state: TrainingState,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    metrics: Sequence[Metric],
 ) -> Samples | Stream:
     """Look at what was passed to ``evaluate``; see there."""
     if y is not None or is_array(x):
         _check_counts(1, 256 if batch_size is None else batch_size)
         given = x, y, sample_weight
-        return _samples(state.network, state.loss, given, metrics=state.metrics)[0]
+        return _samples(state.network, state.loss, given, metrics=metrics)[0]
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight)
-    return _stream(state.network, state.loss, x, metrics=state.metrics)
+    return _stream(state.network, state.loss, x, metrics=metrics)
 
 
 def is_array(values: Any) -> bool:
