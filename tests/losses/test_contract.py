@@ -1,7 +1,7 @@
 """What every loss promises, checked for each configuration on each backend."""
 
 import contextlib
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -28,7 +28,17 @@ def called(backend, loss, *arrays, dtype=None, **named):
     moved = [None if a is None else backend.asarray(a) for a in arrays]
     named = {name: backend.asarray(array) for name, array in named.items()}
     with backend.on_device():
-        return on_host(backend, loss(*moved, backend=backend, **named))
+        return on_host(backend, on_arrays(loss, backend)(moved, named))
+
+
+@cache
+def on_arrays(loss, backend):
+    """The loss as a function of arrays; compiled on JAX, which compiles each call by itself."""
+
+    def call(arrays, named):
+        return loss(*arrays, backend=backend, **named)
+
+    return backend.compiled(call, wanted=backend.name == "jax")
 
 
 @pytest.mark.slow_on_jax  # to 14 digits, value and delta are those of torch
