@@ -122,6 +122,7 @@ from xpnn.layers import (
     TiedDense,
     TransformerBlock,
     UpSampling,
+    WeightNorm,
     ZeroPadding,
     register,
 )
@@ -332,6 +333,7 @@ __all__ = [
     "TiedDense",
     "TransformerBlock",
     "UpSampling",
+    "WeightNorm",
     "ZeroPadding",
     "register",
     "beam_search",

@@ -24,7 +24,7 @@ from numpy.random import Generator, Philox
 from xpnn.backends import Backend
 from xpnn.backends.portable.host_arrays import host_array
 from xpnn.errors import DataError, ShapeError, XpnnError
-from xpnn.layers import Layer, Masked, Parallel, Recompute, Residual, Sequential
+from xpnn.layers import Layer, Masked, Parallel, Recompute, Residual, Sequential, WeightNorm
 from xpnn.losses import MEANINGS
 from xpnn.network import Network
 from xpnn.numerics import log_softmax
@@ -33,7 +33,7 @@ from xpnn.typing import Array, Params, State
 Past = dict[str, State]
 """What each layer remembers, by the layer's name."""
 
-JOINED = {kind.forward for kind in (Sequential, Residual, Parallel, Masked, Recompute)}
+JOINED = {kind.forward for kind in (Sequential, Residual, Parallel, Masked, Recompute, WeightNorm)}
 """How containers run that are fit for writing wherever all layers inside are."""
 
 

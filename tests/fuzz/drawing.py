@@ -83,6 +83,7 @@ class Draw:
             f"tied(Dense({units}), {shape[-1]}, [Tanh()])",
             self.one_of("Identity()", "Dropout(0.0)", "GaussianNoise(0.0)", "AlphaDropout(0.0)"),
             self.one_of("Sigmoid()", "Tanh()", "ReLU()", "SiLU()", "Softplus()", over_all),
+            f"WeightNorm(Dense({units}, use_bias={bias}))",
             self.one_of("Mish()", "HardSwish()", "PReLU()", "PReLU(shared=True)"),
             "Lambda(lambda xp, Z: xp.sin(Z), lambda xp, Z, d: d * xp.cos(Z))",
             self.one_of("GLU()", "SwiGLU()", "Maxout(2)", "Maxout(3)"),

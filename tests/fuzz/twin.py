@@ -204,6 +204,17 @@ def dense(twin, name, layer, Z, mask):
     return f.linear(Z, twin.array(name, "weight").T, twin.array(name, "bias"))
 
 
+def weight_norm(twin, name, layer, Z, mask):
+    full = f"{name}.layer.weight"
+    v = twin.params[full]
+    axes = tuple(range(v.ndim - 1))
+    twin.params[full] = twin.array(name, "length") * v / v.norm(dim=axes)
+    try:
+        return next(twin.inside(name, layer, Z, mask))(Z)
+    finally:
+        twin.params[full] = v
+
+
 def tied_dense(twin, name, layer, Z, mask):
     source = twin.names[id(layer.source)]
     return f.linear(Z, twin.array(source, "weight"), twin.array(name, "bias"))
@@ -490,6 +501,7 @@ RULES = {
     kinds.Parallel: parallel,
     kinds.Dense: dense,
     kinds.TiedDense: tied_dense,
+    kinds.WeightNorm: weight_norm,
     kinds.Embedding: embedding,
     **dict.fromkeys((kinds.Conv1D, kinds.Conv2D, kinds.Conv3D), convolution),
     **dict.fromkeys((kinds.SeparableConv1D, kinds.SeparableConv2D), separable),

@@ -90,6 +90,7 @@ from xpnn.layers import (
     TiedDense,
     TransformerBlock,
     UpSampling,
+    WeightNorm,
     ZeroPadding,
 )
 from xpnn.layers.augmentation import Augmentation
@@ -300,6 +301,8 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
         (4,),
         id="recompute-twice",
     ),
+    pytest.param(lambda: WeightNorm(Dense(3)), (4,), id="weight-norm"),
+    pytest.param(lambda: WeightNorm(Conv1D(2, 2)), (4, 3), id="weight-norm-conv"),
     pytest.param(maze, (4,), id="nested"),
     NOT_SAVED,
     pytest.param(lambda: fork((3,), Dense(3), Tanh(), Add()), (3,), id="add"),

@@ -61,6 +61,7 @@ from xpnn.layers.sliding.separable import SeparableConv1D, SeparableConv2D
 from xpnn.layers.sliding.transposed import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
 from xpnn.layers.standardization import Standardize
 from xpnn.layers.tying import TiedDense
+from xpnn.layers.weight_normalization import WeightNorm
 
 __all__ = [
     "ELU",
@@ -152,6 +153,7 @@ __all__ = [
     "TiedDense",
     "TransformerBlock",
     "UpSampling",
+    "WeightNorm",
     "ZeroPadding",
     "register",
 ]

@@ -6,6 +6,7 @@ import pytest
 from xpnn.errors import FileError, ShapeError, XpnnError
 from xpnn.layers import (
     GLU,
+    LSTM,
     Conv2D,
     Dense,
     Embedding,
@@ -19,6 +20,7 @@ from xpnn.layers import (
     Sequential,
     Tanh,
     TiedDense,
+    WeightNorm,
 )
 from xpnn.network import Network
 from xpnn.saving import Tensor, TensorFile, load_torch_weights, save_torch_weights, write_tensors
@@ -113,6 +115,17 @@ def folded_into_groups():
 
 def folded_into_a_gate():
     return [Conv2D(2, 1), Flatten(), GLU(), Dense(1)]
+
+
+def test_a_layer_whose_counterpart_is_not_normed_is_refused_or_left_out():
+    network = Network([WeightNorm(LSTM(2)), Dense(1)], (3, 2))
+    with pytest.raises(XpnnError, match=r"WeightNorm\(LSTM\(2\)\), has no counterpart in torch.nn"):
+        load_torch_weights(network, {})
+    before = network.numpy_arrays()
+    arrays = {f"1.{name}": one for name, one in linear(2, 1).items()}
+    load_torch_weights(network, arrays, {"1": "1.dense"}, partial=True)
+    changed = {k for k, one in network.numpy_arrays().items() if not np.array_equal(one, before[k])}
+    assert changed == {"1.dense.weight", "1.dense.bias"}
 
 
 def turned():

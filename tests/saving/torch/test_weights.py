@@ -43,6 +43,7 @@ from xpnn.layers import (
     TiedDense,
     TransformerBlock,
     UpSampling,
+    WeightNorm,
     ZeroPadding,
 )
 from xpnn.saving import load_torch_weights, save_torch_weights
@@ -97,6 +98,22 @@ def styled():
     )  # fmt: skip
     ours = [Conv2D(4, 3), InstanceNorm(), PReLU(), Flatten(), PReLU(), PReLU(shared=True), Dense(5)]
     return ours, (6, 5, 2), theirs, images_in, None
+
+
+def normed():
+    from torch import nn
+    from torch.nn.utils.parametrizations import weight_norm
+
+    theirs = nn.Sequential(
+        weight_norm(nn.Conv2d(2, 4, 3)), nn.Tanh(), weight_norm(nn.ConvTranspose2d(4, 3, 2), dim=1),
+        nn.Flatten(), weight_norm(nn.Linear(60, 5)), nn.Tanh(),
+        weight_norm(nn.Linear(5, 2, bias=False)),
+    )  # fmt: skip
+    ours = [
+        *(WeightNorm(Conv2D(4, 3)), Tanh(), WeightNorm(ConvTranspose2D(3, 2)), Flatten()),
+        *(WeightNorm(Dense(5)), Tanh(), WeightNorm(Dense(2, use_bias=False))),
+    ]
+    return ours, (5, 6, 2), theirs, images_in, None
 
 
 def decoder():
@@ -269,7 +286,7 @@ def nested():
 
 
 PAIRS = [
-    *(mlp, cnn, styled, decoder, signal, volumes, resized, pooled),
+    *(mlp, cnn, styled, normed, decoder, signal, volumes, resized, pooled),
     *(lstm, stacked, bidirectional, rnn),
     *(transformer, block_norm_last, attention, nested),
 ]

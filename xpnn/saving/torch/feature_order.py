@@ -20,6 +20,7 @@ from xpnn.layers import (
     RMSNorm,
     Sequential,
     TransformerBlock,
+    WeightNorm,
 )
 from xpnn.layers.gated import Gated
 from xpnn.layers.sliding.convolution import KernelLayer
@@ -53,6 +54,8 @@ class Flow:
         elif isinstance(layer, Sequential) and not isinstance(layer, TransformerBlock):
             for key, inside in layer.children().items():
                 self.through(inside, f"{name}.{key}" if name else key)
+        elif isinstance(layer, WeightNorm):
+            self.through(layer.layer, f"{name}.layer")
         elif isinstance(layer, Reshape):
             self._through_reshape(layer, name)
         elif isinstance(layer, KernelLayer | Pooling | Resizing):

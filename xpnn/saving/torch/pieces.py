@@ -3,17 +3,25 @@
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from xpnn.errors import ShapeError, XpnnError
-from xpnn.layers import Bidirectional, Dense, Layer, MultiHeadAttention, Recurrent, TransformerBlock
+from xpnn.layers import (
+    Bidirectional,
+    Dense,
+    Layer,
+    MultiHeadAttention,
+    Recurrent,
+    TransformerBlock,
+    WeightNorm,
+)
 from xpnn.layers.tying import ties
 from xpnn.named_values import NamedValues
 from xpnn.saving.torch.feature_order import feature_orders
-from xpnn.saving.torch.rules import Arrays, Rule, rule_of
+from xpnn.saving.torch.rules import Arrays, Rule, as_direction, rule_of
 
 Names: TypeAlias = Mapping[str, str | Sequence[str]]
 """Their prefix to our layer: {"encoder.fc": "0.dense"}; to several layers for a stack of LSTMs."""
@@ -118,6 +126,11 @@ def pieces_of(network: NamedValues, partial: bool = False, *, instead: str) -> l
         elif isinstance(layer, TransformerBlock):
             inside = _block_names(layer, name)
             yield Piece(name, layer, tuple(part(*one, before=at) for at, one in inside.items()))
+        elif isinstance(layer, WeightNorm):
+            if rule_of(layer) or not partial:
+                length, normed = part(name, layer), part(f"{name}.layer", layer.layer)
+                normed = replace(normed, rule=as_direction(normed.rule))
+                yield Piece(name, layer, (length, normed))
         elif rule_of(layer) or (layer.params and not partial):
             yield Piece(name, layer, (part(name, layer),))
         else:

@@ -27,6 +27,7 @@ from xpnn.layers import (
     RMSNorm,
     SimpleRNN,
     TiedDense,
+    WeightNorm,
 )
 from xpnn.layers.sliding.convolution import Convolution
 from xpnn.layers.sliding.separable import SeparableConvolution
@@ -36,6 +37,7 @@ Arrays = dict[str, np.ndarray]
 Order = np.ndarray | None
 
 COUNT = "num_batches_tracked"
+LENGTH, DIRECTION = (f"parametrizations.weight.original{k}" for k in (0, 1))
 
 
 class Rule(NamedTuple):
@@ -154,6 +156,33 @@ def _give_batch_norm(layer: Layer, ours: Arrays, order: Order) -> Arrays:
     return {**BATCH_NORM.give(layer, ours, order), COUNT: np.asarray(0, dtype=np.int64)}
 
 
+def _give_length(layer: Layer, ours: Arrays, order: Order) -> Arrays:
+    """(units,) as the lengths of what lies along the axis of units, whose other axes are 1."""
+    assert isinstance(layer, WeightNorm)
+    axes = len(layer.layer.params["weight"].shape)
+    of_units = 1 if isinstance(layer.layer, TransposedConvolution) else 0
+    shape = [-1 if axis == of_units else 1 for axis in range(axes)]
+    return {LENGTH: ours["length"].reshape(shape)}
+
+
+def _take_length(layer: Layer, theirs: Arrays, order: Order) -> Arrays:
+    return {"length": theirs[LENGTH].reshape(-1)} if LENGTH in theirs else {}
+
+
+def as_direction(rule: Rule) -> Rule:
+    """That of a layer inside of WeightNorm: its weight is one of the parametrizations there."""
+
+    def give(layer: Layer, ours: Arrays, order: Order) -> Arrays:
+        theirs = rule.give(layer, ours, order)
+        return {DIRECTION if key == "weight" else key: one for key, one in theirs.items()}
+
+    def take(layer: Layer, theirs: Arrays, order: Order) -> Arrays:
+        named = {"weight" if key == DIRECTION else key: one for key, one in theirs.items()}
+        return rule.take(layer, named, order)
+
+    return Rule(give, take)
+
+
 RULES: dict[type[Layer], Rule] = {
     Dense: matrices(weight="weight", bias="bias"),
     TiedDense: renamed(weight="weight", bias="bias")._replace(optional=("weight",)),
@@ -168,6 +197,7 @@ RULES: dict[type[Layer], Rule] = {
     GroupNorm: renamed(scale="weight", shift="bias"),
     InstanceNorm: renamed(scale="weight", shift="bias"),
     PReLU: renamed(slope="weight"),
+    WeightNorm: Rule(_give_length, _take_length),
     Embedding: renamed(weight="weight"),
     LearnedPositions: renamed(weight="weight"),
     MultiHeadAttention: matrices(
@@ -183,8 +213,12 @@ RULES: dict[type[Layer], Rule] = {
 def rule_of(layer: Layer) -> Rule | None:
     """The rule for a layer, or None: for layers without arrays, and for those of others.
 
-    ``nn.MultiheadAttention`` has as many heads of keys as of queries.
+    ``nn.MultiheadAttention`` has as many heads of keys as of queries, and ``weight_norm`` knows of
+    weights that are called so.
     """
+    if isinstance(layer, WeightNorm):
+        normed = isinstance(layer.layer, Dense | Convolution | TransposedConvolution)
+        return RULES[WeightNorm] if normed else None
     if isinstance(layer, MultiHeadAttention) and layer.key_heads != layer.heads:
         return None
     return next((RULES[kind] for kind in type(layer).__mro__ if kind in RULES), None)
