@@ -28,8 +28,8 @@ class Loop:
         make_batches: the batches of an epoch, by its number.
         hooks: called at the seams.
         log_every: steps between two log points.
-        measure: ``(held_out, between_batches) -> (numbers, names of those that are means of
-            nothing)``, of the validation data.
+        measure: ``(between_batches) -> (numbers, names of those that are means of nothing)``, of
+            all that is measured after an epoch.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Loop:
         make_batches: MakeBatches,
         hooks: CallbackList,
         log_every: int,
-        measure: Callable[[Any, Callable[[], None]], tuple[dict[str, float], list[str]]],
+        measure: Callable[[Callable[[], None]], tuple[dict[str, float], list[str]]],
     ):
         self.state, self.make_batches, self.hooks = state, make_batches, hooks
         self.log_every, self.measure = log_every, measure
@@ -96,12 +96,10 @@ class Loop:
             self._log(logs)
         hooks.steps_end()
         empty = ["loss"] if state.losses.is_empty else []
-        if state.held_out is not None:
-            found, more = self.measure(state.held_out, interrupts.check)
-            logs |= found
-            empty += more
-        state.empty = frozenset(empty)
-        tell_of_empty_means([name for name in empty if name not in self._told_of])
+        found, more = self.measure(interrupts.check)
+        logs |= found
+        state.empty = frozenset([*empty, *more])
+        tell_of_empty_means([name for name in [*empty, *more] if name not in self._told_of])
         self._told_of |= state.empty
         self._end_epoch(logs)
         interrupts.check()

@@ -11,6 +11,7 @@ from xpnn.arguments import KnownAttributes, as_seed, checked
 from xpnn.backends import Backend
 from xpnn.backends.advice import reword, rewording
 from xpnn.backends.recording.text import Listing
+from xpnn.data.batches import Samples
 from xpnn.errors import CompileError
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
@@ -260,6 +261,7 @@ class Trainer(KnownAttributes):
         validation: float | tuple[Any, ...] | None = None,
         sample_weight: Any = None,
         shuffle: bool | None = None,
+        train_metrics: bool = False,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
         resume: str | Path | None = None,
@@ -294,6 +296,9 @@ class Trainer(KnownAttributes):
             sample_weight: (samples,), at least 0. For arrays only.
             shuffle: draw a new order for each epoch, by the seed; True unless given. For arrays
                 only.
+            train_metrics: measure the metrics on the training data, too, after each epoch, as
+                ``evaluate`` does: ``history["accuracy"]`` beside ``history["val_accuracy"]``. That
+                goes through them once more. For arrays only.
             callbacks: for this call, after the trainer's own.
             progress: show how far it is, by a ``ProgressBar``, unless there is one already.
             resume: what a ``Checkpoint`` or ``save`` has written: a file, or a folder, of which the
@@ -329,6 +334,7 @@ class Trainer(KnownAttributes):
                 validation=validation,
                 sample_weight=sample_weight,
                 shuffle=shuffle,
+                train_metrics=train_metrics,
             )
             self.loss = sources.loss
             self._renew_steps()
@@ -338,7 +344,7 @@ class Trainer(KnownAttributes):
                 listed.append(ProgressBar())
             hooks = CallbackList(listed, self.state)
             callback_states = begin(self.state, sources, hooks, int(epochs), resume)
-            measure = self._measure_held_out
+            measure = partial(self._measure_epoch, sources.measured_too)
             loop = Loop(self.state, sources.make_batches, hooks, self.log_every, measure)
             loop.run(callback_states)
         return history
@@ -581,14 +587,26 @@ class Trainer(KnownAttributes):
         loss = self.loss if probabilities else None
         return self.network.predict(x, batch_size, probabilities=loss)
 
-    def _measure_held_out(
-        self, held_out: Any, between: Callable[[], None]
+    def _measure_epoch(
+        self, train: Samples | None, between: Callable[[], None]
     ) -> tuple[dict[str, float], list[str]]:
-        """What the history lists of the validation data; ``between`` is called between batches."""
+        """What the history lists beside the loss; ``between`` is called between batches.
+
+        Args:
+            train: training data to measure the metrics on, too.
+        """
         if not self._settings.hold():
             self._renew_steps()
-        found, empty = measured(self.network, self._eval_step, self.metrics, held_out, 256, between)
-        return {f"val_{k}": value for k, value in found.items()}, [f"val_{k}" for k in empty]
+        numbers: dict[str, float] = {}
+        empty: list[str] = []
+        for prefix, data in (("", train), ("val_", self.state.held_out)):
+            if data is not None:
+                step, metrics = self._eval_step, self.metrics
+                found, nothing = measured(self.network, step, metrics, data, 256, between)
+                numbers |= {f"{prefix}{name}": value for name, value in found.items()}
+                empty += [f"{prefix}{name}" for name in nothing]
+        numbers.pop("loss", None)  # which the history has from the steps
+        return numbers, [name for name in empty if name != "loss"]
 
 
 def _as_parts(accumulate: int) -> int:

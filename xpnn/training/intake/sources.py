@@ -46,13 +46,15 @@ CONVERSIONS = (as_inputs, as_targets, as_weights)
 class Sources(NamedTuple):
     """What is trained on, what is held out or given for validation, and what both are known by.
 
-    With them the loss, with numbers for what all targets of the training decide.
+    With them the loss, with numbers for what all targets of the training decide, and the training
+    data where they are to be measured, too.
     """
 
     loss: Loss
     make_batches: MakeBatches
     held_out: Samples | Stream | None
     identify: Callable[[], dict[str, Any]]
+    measured_too: Samples | None = None
 
     def expect(self, first_batch: dict[str, Any] | None) -> None:
         """Warn when another first batch comes out of an iterable."""
@@ -71,16 +73,23 @@ def sources_of_fit(
     validation: Any,
     sample_weight: Any,
     shuffle: bool | None,
+    train_metrics: bool,
 ) -> Sources:
     """Look at what was passed to ``fit``, before the first step; see there."""
     if y is not None or is_array(x):
         size = 32 if batch_size is None else int(batch_size)
         _check_counts(epochs, size)
-        sources = _of_arrays(state, (x, y, sample_weight), validation, size, shuffle is not False)
+        given, shuffled = (x, y, sample_weight), shuffle is not False
+        sources = _of_arrays(state, given, validation, size, shuffled, train_metrics)
         _refuse_to_repeat(sources.held_out, epochs)
         return sources
     _check_counts(epochs, 1)
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight, shuffle=shuffle)
+    if train_metrics:
+        raise ValueError(
+            "wanted no train_metrics beside an iterable of batches, as they would be drawn once "
+            "more; give such batches as validation, or leave train_metrics out"
+        )
     return _of_iterable(state, x, epochs, validation)
 
 
@@ -178,18 +187,24 @@ def inspect(name: str, values: Any, network: Network) -> Incoming | None:
 
 
 def _of_arrays(
-    state: TrainingState, given: Given, validation: Any, size: int, shuffle: bool
+    state: TrainingState,
+    given: Given,
+    validation: Any,
+    size: int,
+    shuffle: bool,
+    train_metrics: bool,
 ) -> Sources:
     network, loss, seed = state.network, state.loss, state.seed
+    of_train = state.metrics if train_metrics else ()
     held_out: Samples | Stream | None = None
     if has_batches(validation):
-        (train,) = _samples(network, loss, given)
+        (train,) = _samples(network, loss, given, metrics=of_train)
         held_out = _stream(network, loss, validation, whose="validation ", metrics=state.metrics)
     elif isinstance(validation, tuple | list):
         sets = given, _unpacked(validation)
         train, held_out = _samples(network, loss, *sets, metrics=state.metrics)
     elif validation is None:
-        (train,) = _samples(network, loss, given)
+        (train,) = _samples(network, loss, given, metrics=of_train)
     else:
         (train,) = _samples(network, loss, given, metrics=state.metrics)
         kept, out = held_out_rows(len(train), validation, seed)
@@ -204,6 +219,7 @@ def _of_arrays(
         lambda epoch: train.batches(size, seed=seed, epoch=epoch, shuffle=shuffle),
         held_out,
         _identity_of(train, held_out, network),
+        train if train_metrics else None,
     )
 
 
