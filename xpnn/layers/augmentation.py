@@ -116,18 +116,17 @@ class Displacement(Augmentation):
         batch, height, width, _ = Z.shape
         draws = training and self.draws(height, width)
         ways = self.draw(batch, height, width) if draws else self.still(height, width)
-        self.cache["ways"] = ways
+        self.cache.update(ways=ways, lengths=(height, width))
         if ways is None:
             return Z
         rows, columns = map(self._pixels, self.output_shape(Z.shape[1:])[:2])
         return self._taken(Z, ways[0].sources(rows), ways[1].sources(columns))
 
     def backward(self, delta: Array) -> Array:
-        ways, shape = self.cache["ways"], self.input_shape
+        ways = self.cache["ways"]
         if ways is None:
             return delta
-        assert shape is not None  # once it is built
-        rows, columns = map(self._pixels, shape[:2])
+        rows, columns = map(self._pixels, self.cache["lengths"])
         return self._taken(delta, ways[0].targets(rows), ways[1].targets(columns))
 
     def _pixels(self, count: int) -> Array:
@@ -263,7 +262,9 @@ class RandomCrop(Displacement):
             Way(self.below(columns, horizontal) - before),
         )
 
-    def still(self, height: int, width: int) -> tuple[Way, Way]:
+    def still(self, height: int, width: int) -> tuple[Way, Way] | None:
+        if self.size == (height, width):
+            return None
         rows, columns = ((n - k) // 2 for n, k in zip((height, width), self.size, strict=True))
         return Way(rows), Way(columns)
 
