@@ -218,6 +218,7 @@ from xpnn.training import (
     Trainer,
     find_rate,
     make_train_step,
+    minimize,
 )
 from xpnn.saving import load_weights, save_weights
 
@@ -423,6 +424,7 @@ __all__ = [
     "Trainer",
     "find_rate",
     "make_train_step",
+    "minimize",
     "load_weights",
     "save_weights",
 ]

@@ -7,6 +7,7 @@ from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.callbacks.progress import ProgressBar
 from xpnn.training.callbacks.shipped import BestWeights, EarlyStopping, History
 from xpnn.training.checkpointing.checkpoint import Checkpoint
+from xpnn.training.minimizing import Minimum, minimize
 from xpnn.training.rate_finder import RateCurve, find_rate
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.precision import MixedPrecision
@@ -22,6 +23,7 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "History",
+    "Minimum",
     "MixedPrecision",
     "ProgressBar",
     "RateCurve",
@@ -31,4 +33,5 @@ __all__ = [
     "find_rate",
     "make_eval_step",
     "make_train_step",
+    "minimize",
 ]

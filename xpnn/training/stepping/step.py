@@ -135,6 +135,32 @@ def _make_step(
     return step
 
 
+def make_gradients(
+    network: Network, loss: Loss, accumulate: int = 1
+) -> Callable[..., tuple[Array, Params]]:
+    """``gradients(params, x, y, weight=None) -> (value, grads)`` of all that is trained.
+
+    Penalties are in both. It is not compiled, and for networks that carry no state.
+    """
+    check_loss(loss)
+    outputs_for(network.root, network.output_shape, loss)
+    convert, trainable = BatchConversion(network, loss), network.trainable()
+    penalize, _ = make_regularization(network.regularizers(), network.backend)
+    gradients = _make_gradients(network, loss, None)
+    if accumulate > 1:
+        gradients = Accumulated(gradients, network, loss, accumulate)
+
+    def found(
+        params: Params, x: Array, y: Array, weight: Array | None = None
+    ) -> tuple[Array, Params]:
+        value, grads, _ = gradients(params, {}, *convert(x, y, weight), None)
+        learned = {name: grad for name, grad in grads.items() if name in trainable}
+        value, learned = penalize(value, params, learned, None)
+        return value, learned
+
+    return found
+
+
 def _compiled(
     network: Network,
     loss: Loss,
