@@ -40,6 +40,7 @@ from xpnn.layers import (
     Masked,
     MaxNorm,
     MultiHeadAttention,
+    PaddingMask,
     RandomFlip,
     Recurrent,
     ReLU,
@@ -88,6 +89,7 @@ ACTS = [  # how to make it, the shape of a sample, an argument that may change, 
     (lambda **o: AveragePool3D((1, 3, 3), padding=(0, 1, 1), **o), VOLUME, "count_padding", True),
     (lambda **o: SimpleRNN(3, **o), SEQUENCE, "activation", "relu"),
     (masked, Ids((4,)), "padding", 1),
+    (PaddingMask, Ids((4,)), "padding", 1),
     *((lambda k=k, **o: k(3, **o), SEQUENCE, n, v)
       for k in (SimpleRNN, LSTM, GRU) for n, v in (("reverse", True), ("truncate", 2))),
 ]  # fmt: skip

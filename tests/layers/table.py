@@ -33,6 +33,7 @@ from xpnn.layers import (
     ConvTranspose2D,
     ConvTranspose3D,
     Cropping,
+    CrossAttention,
     Cutout,
     Dense,
     Dot,
@@ -60,6 +61,7 @@ from xpnn.layers import (
     Mish,
     MultiHeadAttention,
     Multiply,
+    PaddingMask,
     Parallel,
     Permute,
     PixelShuffle,
@@ -113,6 +115,12 @@ def fork(shape, first, second, joint):
     """Two layers on the same input, and what joins them."""
     x = Input(shape)
     return Graph.of(x, joint(first(x), second(x)))
+
+
+def looked_at_but_for_padding():
+    ids = Input((3,), takes="integers")
+    Z = Embedding(5, 4)(ids)
+    return Graph.of(ids, CrossAttention(2)(Dense(4)(Z), Z, PaddingMask(2)(ids)))
 
 
 def shared():
@@ -321,6 +329,12 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
     ),
     pytest.param(lambda: fork((3,), Dense(3), Tanh(), Dot()), (3,), id="dot"),
     pytest.param(lambda: fork((2, 3), Dense(3), Tanh(), Dot(cosine=True)), (2, 3), id="dot-cosine"),
+    pytest.param(
+        lambda: fork((3, 4), Dense(4), Conv1D(4, 2), CrossAttention(2, kv_heads=1, dropout=0.2)),
+        (3, 4),
+        id="cross-attention",
+    ),
+    pytest.param(looked_at_but_for_padding, Ids((3,)), id="cross-attention-masked"),
     pytest.param(shared, (3,), id="graph-of-shared-layers"),
     pytest.param(graph_in_a_graph, (4,), id="graph-in-a-graph"),
     *OVER_BLOCKS,

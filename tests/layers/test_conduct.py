@@ -25,6 +25,7 @@ from xpnn.layers import (
     ELU,
     AlphaDropout,
     BatchNorm,
+    CrossAttention,
     Dense,
     Dot,
     Dropout,
@@ -247,6 +248,10 @@ def products(layer):
         return shape[0][-1] * math.prod(layer.output_shape(shape))
     if isinstance(layer, TiedDense):
         return layer.units * math.prod(shape)
+    if isinstance(layer, CrossAttention):
+        (time, features), (length, _), *_ = shape
+        of_queries = 2 * features**2
+        return of_queries * time + (weights - of_queries) * length + 2 * time * length * features
     if isinstance(layer, MultiHeadAttention):  # scores of all pairs of times, and their mixture
         return weights * shape[0] + 2 * shape[0] * math.prod(shape)
     if isinstance(layer, Dense | TransposedConvolution | Recurrent):

@@ -34,6 +34,7 @@ from xpnn.layers.registration import KINDS, register
 from xpnn.layers.regularization import L1, L2, MaxNorm
 from xpnn.layers.reshaping import Flatten, Permute, Repeat, Reshape
 from xpnn.layers.sequence.attention import MultiHeadAttention
+from xpnn.layers.sequence.cross_attention import CrossAttention, PaddingMask
 from xpnn.layers.sequence.masking import Masked
 from xpnn.layers.sequence.positions import LearnedPositions, SinusoidalPositions
 from xpnn.layers.sequence.recurrence import Recurrent
@@ -91,6 +92,7 @@ __all__ = [
     "ConvTranspose2D",
     "ConvTranspose3D",
     "Cropping",
+    "CrossAttention",
     "Cutout",
     "Dense",
     "Dot",
@@ -123,6 +125,7 @@ __all__ = [
     "Multiply",
     "Node",
     "PReLU",
+    "PaddingMask",
     "Parallel",
     "Permute",
     "PixelShuffle",

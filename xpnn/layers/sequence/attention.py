@@ -414,7 +414,7 @@ class MultiHeadAttention(Container):
     def __repr__(self) -> str:
         names = "kv_heads", "causal", "window", "rotate", "alibi"
         options = [f", {name}={getattr(self, name)}" for name in names if getattr(self, name)]
-        return f"MultiHeadAttention({self.heads}{''.join(options)})"
+        return f"{type(self).__name__}({self.heads}{''.join(options)})"
 
 
 def _scale(Q: Array) -> float:

@@ -6,6 +6,7 @@ from xpnn.errors import ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container, Sequential
 from xpnn.layers.sequence.attention import MultiHeadAttention
+from xpnn.layers.sequence.cross_attention import CrossAttention
 from xpnn.layers.sequence.recurrence import Recurrent
 from xpnn.typing import Array, Shape
 
@@ -65,6 +66,8 @@ class Masked(Sequential):
 
 def _readers(layer: Layer, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
     """The layers that read the mask of ``layer``, each with the shape of its inputs."""
+    if isinstance(layer, CrossAttention):  # whose mask is that of its context
+        return
     if isinstance(layer, Recurrent | MultiHeadAttention):
         yield layer, input_shape
     elif isinstance(layer, Container):

@@ -1,0 +1,122 @@
+"""Cross-attention: the steps of one sequence look at those of another, in a graph."""
+
+from numpy import ndarray
+from numpy.random import Generator
+
+from xpnn.errors import ShapeError, XpnnError
+from xpnn.initializers import Initializer, glorot_uniform
+from xpnn.layers.base import Layer
+from xpnn.layers.sequence.attention import MultiHeadAttention
+from xpnn.typing import Array, Shape, Shapes, State
+
+
+class CrossAttention(MultiHeadAttention):
+    """The steps of one sequence look at those of another (Vaswani et al., 2017, section 3.2.3).
+
+    It is called on the queries' side Z (batch, time, features) and on the context C (batch, length,
+    features), such as what an encoder makes::
+
+        Q = Z W_q + b_q          K = C W_k + b_k          V = C W_v + b_v
+
+    and all else is as in ``MultiHeadAttention``; backward returns dL/dZ and dL/dC. A third input
+    (batch, length) says which steps of the context are seen: those where it is not 0, such as
+    ``PaddingMask`` makes it of ids. It has no gradient. Steps of Z that are padding are treated
+    like any other, inside of ``Masked``, too: they belong out of the loss.
+
+    Args:
+        heads: number of heads; it divides the features.
+        kv_heads: number of heads of keys and values, which divides ``heads``; as many unless given.
+        dropout: share of P to drop in training.
+        use_bias: whether to add the four ``b``.
+        weight_init: draws [W_q W_k W_v] and W_o.
+
+    >>> from xpnn import Input
+    >>> decoded, encoded, seen = Input((5, 8)), Input((9, 8)), Input((9,))
+    >>> CrossAttention(2)(decoded, encoded).shape, CrossAttention(2)(decoded, encoded, seen).shape
+    ((5, 8), (5, 8))
+    """
+
+    arity = None
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        weight_init: Initializer = glorot_uniform,
+    ):
+        super().__init__(
+            heads, kv_heads=kv_heads, dropout=dropout, use_bias=use_bias, weight_init=weight_init
+        )
+
+    def output_shape(self, input_shape: Shapes) -> Shape:
+        queries, context, *seen = input_shape
+        if len(context) != 2 or len(queries) != 2 or context[1] != queries[1]:
+            raise ShapeError(
+                f"{self!r} wants queries of shape (time, features) and a context of shape (length, "
+                f"features), got {queries} and {context}; a Dense makes other features fit"
+            )
+        if seen and (len(seen) > 1 or seen[0] != context[:1]):
+            raise ShapeError(
+                f"{self!r} wants, behind queries and context, no more than a mask of shape "
+                f"{context[:1]}, got {', '.join(map(str, seen))}"
+            )
+        return super().output_shape(queries)
+
+    def child_shapes(self, input_shape: Shapes) -> list[Shape]:
+        return [(self.heads, input_shape[0][0], input_shape[1][0])]
+
+    def init_params(self, input_shape: Shapes, rng: Generator) -> dict[str, ndarray]:
+        return super().init_params(input_shape[0], rng)
+
+    def multiply_adds(self, input_shape: Shapes) -> int:
+        (time, features), (length, _), *_ = input_shape
+        of_queries, of_keys = 2 * features, 2 * self._key_features(features)
+        return features * (time * of_queries + length * of_keys + 2 * time * length)
+
+    def empty_past(self, batch: int, length: int) -> State:
+        raise XpnnError(
+            f"{self!r} looks at all of another sequence, of which nothing is kept from one "
+            f"position to the next, so it cannot generate"
+        )
+
+    def forward(self, Z: tuple[Array, ...], training: bool = False) -> Array:
+        queries, context, *seen = Z
+        self.cache["unlearned"] = len(seen)
+        mask = seen[0] != 0 if seen else None
+        return self.attend(queries, context, mask, training)
+
+    def backward(self, delta: Array) -> tuple[Array | None, ...]:
+        return *self.attend_back(delta), *[None] * self.cache["unlearned"]
+
+
+class PaddingMask(Layer):
+    """1 at the real steps of ids, 0 where they are filled up: ``S = (ids != padding)``.
+
+    For the third input of ``CrossAttention``; ids (batch, time), as an ``Embedding`` reads them.
+
+    Args:
+        padding: the id that fills up short sequences.
+
+    >>> from xpnn import Input
+    >>> PaddingMask()(Input((9,), takes="integers")).shape
+    (9,)
+    """
+
+    takes = "integers"
+    gives = (0.0, 1.0)
+
+    def __init__(self, padding: int = 0):
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, ids: Array, training: bool = False) -> Array:
+        return self.xp.astype(ids != self.padding, self.backend.dtype(self.dtype))
+
+    def backward(self, delta: Array) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        return f"PaddingMask({self.padding})"
