@@ -357,7 +357,7 @@ class MultiHeadAttention(Container):
             found.append(~(mask if past is None else past["mask"])[:, None, None, :])
         if self.causal:
             found.append(keys > queries)
-        if self.window is not None:
+        if self.window is not None and self.window < keys.shape[0]:
             found.append(keys <= queries - self.window)
         return functools.reduce(operator.or_, found) if found else None
 
