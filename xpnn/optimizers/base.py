@@ -274,6 +274,7 @@ class Optimizer(KnownAttributes):
         wanted = (*slot_names, *made._numbers_at_start())
         of_all = [*([CLIP] if clip else []), *([] if scaling is None else [FINITE, UNSCALE])]
         names = [[*of_all, *part._changing()] for part in parts]
+        labels = [[made._label(name, k) for name in of] for k, of in enumerate(names)]
         advance = made._make_advance(parts, backend, scaling)
 
         @functools.cache
@@ -302,7 +303,7 @@ class Optimizer(KnownAttributes):
             counted, found = advance(opt_state, [grad for _, grad, *_ in joint])
             numbers = found | limit
             for (kind, together), columns in zip(groups, joint, strict=True):
-                values = [numbers[made._label(name, kind.part)] for name in names[kind.part]]
+                values = [numbers[label] for label in labels[kind.part]]
                 written = [params, *(slots[slot] for slot in kind.slots)]
                 shapes = [params[name].shape for name in together]
                 for held, new in zip(written, sweep_of(kind)(*columns, *values), strict=True):
@@ -416,9 +417,12 @@ class Optimizer(KnownAttributes):
         """What changes once a step, for the parameters of each part; see ``Advance``."""
         carried = tuple(self.carried)
         before, after = ("step", *self._numbers_at_start()), ("step", *carried)
-        wanted = [(k, part, part._changing()) for k, part in enumerate(parts)]
-        labels = [self._label(name, k) for k, _, names in wanted for name in names]
-        changing = tuple(dict.fromkeys(labels))  # those in ``carried`` first
+        wanted = [  # what is carried is that of the first part, which comes last
+            (part._make_count(), {name: self._label(name, k) for name in part._changing()})
+            for k, part in reversed(list(enumerate(parts)))
+        ]
+        # those in ``carried`` first
+        changing = tuple(dict.fromkeys(one for _, of in reversed(wanted) for one in of.values()))
 
         def rule(xp: Namespace, *values: Any) -> tuple[Any, ...]:
             """The step after this one, and the numbers in ``changing``."""
@@ -427,9 +431,10 @@ class Optimizer(KnownAttributes):
                 return (step,)
             old = dict(zip(before, values, strict=True))
             found: Numbers = {}
-            for k, part, names in reversed(wanted):  # what is carried is that of the first
-                numbers = part._numbers_at(xp, old)
-                found |= {self._label(name, k): numbers[name] for name in names}
+            for count, labels in wanted:
+                numbers = count(xp, old)
+                for name, label in labels.items():
+                    found[label] = numbers[name]
             if xp is HOST:
                 return (step, *[float(found[name]) for name in changing])
             # + 0.0: a sweep on the device returns arrays of the old dtype, also of constants
@@ -446,14 +451,18 @@ class Optimizer(KnownAttributes):
 
         return advance
 
-    def _numbers_at(self, xp: Namespace, old: Numbers) -> Numbers:
-        """The hyperparameters that follow schedules, and what ``carry`` returns, at a step."""
-        time, fixed = old["step"] + 1.0, self._fixed_numbers()
-        hyper = {
-            k: self._value(xp, k, v, time, old) for k, v in self.hyper.items() if k not in fixed
-        }
-        kept = {name: old[name] for name in self.carried}
-        return hyper | self.carry(xp, step=time, **fixed, **hyper, **kept)
+    def _make_count(self) -> Callable[[Namespace, Numbers], Numbers]:
+        """What gives the hyperparameters that follow schedules, and what ``carry`` returns."""
+        fixed, carried = self._fixed_numbers(), tuple(self.carried)
+        scheduled = {name: v for name, v in self.hyper.items() if isinstance(v, Schedule)}
+
+        def count(xp: Namespace, old: Numbers) -> Numbers:
+            time = old["step"] + 1.0
+            hyper = {k: self._value(xp, k, v, time, old) for k, v in scheduled.items()}
+            kept = {name: old[name] for name in carried}
+            return hyper | self.carry(xp, step=time, **fixed, **hyper, **kept)
+
+        return count
 
     def updated_together(
         self, params: Params, grads: Params, backend: Backend
