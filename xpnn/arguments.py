@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from xpnn.errors import AssignmentError, Change, DataError, ShapeError, XpnnError
+from xpnn.names_elsewhere import in_our_words
 from xpnn.typing import Array, Namespace, Shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -48,16 +49,48 @@ def checked(method: Function) -> Function:
         signature, wanted = _described(method)
         try:
             arguments = signature.bind_partial(self, *given, **named).arguments
-        except TypeError:  # too many, or unknown: Python says so below
+        except TypeError:  # too many: Python says so below
+            refuse_unknown(method, self, named)
             arguments = {}
         for name, kinds in wanted.items():
             if name in arguments and not any(_is(arguments[name], kind) for kind in kinds):
-                whose = type(self).__name__ if method.__name__ == "__init__" else method.__name__
+                whose = _called(method, self)
                 words = " or ".join(DESCRIBED[kind] for kind in kinds)
                 raise TypeError(f"{whose} wants {name} to be {words}, got {arguments[name]!r}")
         return method(self, *given, **named)
 
     return looked_at  # type: ignore[return-value]
+
+
+def refuse_unknown(method: Callable[..., Any], made: Any, named: Mapping[str, Any]) -> None:
+    """Raise TypeError, with a hint, if a method or constructor of ``made`` has no such argument.
+
+    >>> from xpnn import Adam
+    >>> Adam(learning_rate=0.1)
+    Traceback (most recent call last):
+    TypeError: Adam got an unexpected keyword argument 'learning_rate'; it is Keras's name, here ...
+    """
+    known = dict(inspect.signature(method).parameters)
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in known.values())
+    if takes_all and not method.__module__.startswith("xpnn."):
+        return
+    if method.__name__ == "__init__":
+        kind: Any = type(made)
+        try:
+            known |= parameters_of(kind)
+        except XpnnError:  # which cannot be told
+            return
+    for name in named:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = in_our_words(name, known) or (f", did you mean {close[0]!r}?" if close else "")
+            whose = _called(method, made)
+            raise TypeError(f"{whose} got an unexpected keyword argument {name!r}{meant}") from None
+
+
+def _called(method: Callable[..., Any], made: Any) -> str:
+    """What a person calls a method: a constructor by its class."""
+    return type(made).__name__ if method.__name__ == "__init__" else method.__name__
 
 
 @functools.cache
@@ -187,7 +220,11 @@ def _making(cls: type, init: Function) -> Function:
 
     @functools.wraps(init)
     def make(self: Any, *arguments: Any, **named: Any) -> None:
-        init(self, *arguments, **named)
+        try:
+            init(self, *arguments, **named)
+        except TypeError:
+            refuse_unknown(init, self, named)
+            raise
         if next(kind for kind in type(self).__mro__ if "__init__" in vars(kind)) is cls:
             vars(self)["_is_made"] = True
 

@@ -1,0 +1,109 @@
+"""Names of Keras and PyTorch: the error says what to write here, and that works."""
+
+import re
+
+import numpy as np
+import pytest
+
+import xpnn
+from xpnn.initializers import he_normal, zeros
+from xpnn.names_elsewhere import ELSEWHERE, WITHOUT
+
+pytestmark = pytest.mark.host_only
+
+X, Y = np.ones((8, 3), np.float32), np.arange(8) % 2
+NAMES = {**vars(xpnn), "he_normal": he_normal, "zeros": zeros, "x": X, "y": Y}
+
+
+def network(**more):
+    return xpnn.Network([xpnn.Dense(2)], (3,), **more)
+
+
+def trainer(**more):
+    parts = {"network": network(), "loss": xpnn.cross_entropy, "optimizer": xpnn.SGD(), **more}
+    return xpnn.Trainer(**parts)
+
+
+def fit(**more):
+    return trainer().fit(X, Y, **{"progress": False, **more})
+
+
+CALLS = {  # which call to try a name with, and those whose argument was meant
+    **dict.fromkeys(["validation_split", "validation_data", "verbose", "batch"], fit),
+    **dict.fromkeys(["nb_epoch", "num_epochs", "class_weight", "initial_epoch"], fit),
+    **dict.fromkeys(["learning_rate", "lr", "global_clipnorm", "clipvalue"], xpnn.SGD),
+    **dict.fromkeys(["beta_1", "beta_2", "betas", "eps"], xpnn.Adam),
+    "alpha": xpnn.optimizers.RMSprop,
+    "model": lambda **named: xpnn.Trainer(
+        **{"loss": xpnn.cross_entropy, "optimizer": xpnn.SGD(), **named}
+    ),
+    "criterion": lambda **named: xpnn.Trainer(
+        **{"network": network(), "optimizer": xpnn.SGD(), **named}
+    ),
+    "device": network,
+    "out_features": xpnn.Dense,
+    "hidden_size": xpnn.LSTM,
+    "units": lambda **named: xpnn.Conv2D(kernel_size=3, **named),
+    "out_channels": lambda **named: xpnn.ConvTranspose2D(kernel_size=3, **named),
+    "kernel": lambda **named: xpnn.Conv2D(8, **named),
+    "p": xpnn.Dropout,
+    "num_embeddings": lambda **named: xpnn.Embedding(features=3, **named),
+    "input_dim": lambda **named: xpnn.Embedding(features=3, **named),
+    "embedding_dim": lambda **named: xpnn.Embedding(5, **named),
+    "output_dim": lambda **named: xpnn.Embedding(5, **named),
+    "embeddings_initializer": lambda **named: xpnn.Embedding(5, 3, **named),
+    "num_heads": xpnn.MultiHeadAttention,
+    "num_groups": xpnn.GroupNorm,
+    "scale_factor": xpnn.UpSampling,
+    "go_backwards": lambda **named: xpnn.GRU(3, **named),
+    "min_delta": xpnn.EarlyStopping,
+    "depth_multiplier": lambda **named: xpnn.SeparableConv2D(4, 3, **named),
+    **dict.fromkeys(
+        ["strides", "dilation_rate", "bias", "bias_initializer", "in_channels", "data_format"],
+        lambda **named: xpnn.Conv2D(8, 3, **named),
+    ),
+    **dict.fromkeys(
+        ["kernel_initializer", "in_features", "input_shape", "kernel_regularizer"],
+        lambda **named: xpnn.Dense(4, **named),
+    ),
+    **dict.fromkeys(["input_size", "batch_first"], lambda **named: xpnn.LSTM(4, **named)),
+    "num_features": xpnn.BatchNorm,
+    "inplace": xpnn.ReLU,
+}
+
+
+@pytest.mark.parametrize("name", [*ELSEWHERE, *WITHOUT])
+def test_a_name_of_another_library_is_answered_with_ours(name):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'; it is") as caught:
+        CALLS[name](**{name: 1})
+    said = re.search(r"here write (.*)$", str(caught.value))
+    assert bool(said) == (name in ELSEWHERE)
+    if said:
+        CALLS[name](**eval(f"dict({said[1]})", {**NAMES, "network": network()}))
+
+
+def test_there_is_a_row_for_each_name():
+    assert {*CALLS} == {*ELSEWHERE, *WITHOUT}
+
+
+def test_names_that_no_library_has():
+    with pytest.raises(TypeError, match=r"^Dense got .* argument 'unit', did you mean 'units'\?$"):
+        xpnn.Dense(unit=3)
+    with pytest.raises(TypeError, match=r"^fit got an unexpected keyword argument 'colour'$"):
+        fit(colour="red")
+    with pytest.raises(TypeError, match=r"^SGD got .* argument 'momentun', did you mean 'momentum"):
+        xpnn.SGD(0.1, momentun=0.9)
+
+
+def test_a_name_is_not_answered_with_what_a_call_does_not_take():
+    with pytest.raises(TypeError, match=r"^ReLU got an unexpected keyword argument 'lr'$"):
+        xpnn.ReLU(lr=0.1)
+
+
+def test_what_a_class_of_ones_own_hands_on():
+    class Wide(xpnn.Dense):
+        def __init__(self):
+            super().__init__(units=64, bias=False)
+
+    with pytest.raises(TypeError, match=r"argument 'bias'; .* write use_bias=False$"):
+        Wide()
