@@ -168,6 +168,8 @@ class Optimizer(KnownAttributes):
             value = Factors(value)
         before = vars(self).get(name)
         super().__setattr__(name, value)
+        if name == "factors" and value is None:  # as if none had been given, to a checkpoint, too
+            del self.factors
         if not (value is before or (isinstance(value, Real) and value == before)):
             vars(self)["_version"] = object()
 
