@@ -13,9 +13,11 @@ from xpnn.errors import (
     XpnnError,
 )
 from xpnn.layers import (
+    Add,
     Dense,
     Dropout,
     Flatten,
+    Input,
     Layer,
     Parallel,
     Recompute,
@@ -46,6 +48,69 @@ def assert_same(found, wanted):
     assert found.keys() == wanted.keys()
     for name, array in wanted.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+# Layers -------------------------------------------------------------------------------------------
+
+
+def nested():
+    return Network([Dense(3), Residual([Dense(3), Tanh()]), Dropout(0.5), Dense(2)], (4,), seed=1)
+
+
+def test_layers_by_place_and_by_name():
+    network = nested()
+    assert len(network) == 4
+    assert [*network] == [*network.layers]
+    assert network[0] is network["0.dense"] is network.layers[0]
+    assert network[-1] is network.layers[3]
+    assert network[1:3] == network.layers[1:3]
+    assert network["1.residual.body.0.dense"] is network[1].body.layers[0]
+    with pytest.raises(IndexError):
+        network[4]
+    with pytest.raises(
+        KeyError, match=r"no layer '1\.dense'; wanted one such as 3\.dense, 0\.dense"
+    ):
+        network["1.dense"]
+
+
+def test_features_are_the_outputs_of_a_layer_inside(backend):
+    network = small(backend)
+    x = batch(6)
+    found = network.features(x, "1.tanh", batch_size=3)
+    assert network.backend.owns(found)
+    wanted = Network([Dense(3), Tanh()], (4,), backend)
+    wanted.load({name: one for name, one in network.params.items() if name in wanted.params})
+    same = [
+        (found, wanted.predict(x, batch_size=3)),
+        (network.features(x, "3.dense"), network.predict(x)),
+    ]
+    for one, other in same:
+        np.testing.assert_array_equal(*map(network.backend.to_numpy, (one, other)))
+    assert not any(layer.cache or "forward" in vars(layer) for layer in network.all_layers)
+
+
+def test_features_of_layers_at_any_depth():
+    network, x = nested(), batch(3)
+    hidden = network.layers[0].forward(x)
+    inside = network.layers[1].body.layers
+    wanted = inside[1].forward(inside[0].forward(hidden))
+    np.testing.assert_array_equal(network.features(x, "1.residual.body.1.tanh"), wanted)
+    assert network.features(x[:0], "1.residual").shape == (0, 3)
+    with pytest.raises(KeyError, match="no layer 'tanh'"):
+        network.features(x, "tanh")
+    assert "forward" not in vars(network[0])
+
+
+def test_features_of_a_layer_that_is_called_twice():
+    dense, x = Dense(4), Input((4,))
+    network, given = Network(inputs=x, outputs=Add()(dense(Tanh()(dense(x))), x)), batch(3)
+    first = network.features(given, "0.dense, call 1")
+    second = network.features(given, "0.dense, call 2", batch_size=2)
+    np.testing.assert_allclose(first, given @ dense.params["weight"], rtol=1e-6)
+    np.testing.assert_allclose(second, np.tanh(first) @ dense.params["weight"], rtol=1e-5)
+    for name in ("0.dense", "0.dense, call 3", "1.tanh, call 2"):
+        with pytest.raises(ValueError, match=r"wanted one call of .*; its calls are '.*, call 1'"):
+            network.features(given, name)
 
 
 # Names --------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """The arrays of a tree of layers, under names such as "2.residual.body.0.dense.weight"."""
 
+import difflib
 import functools
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, overload
 
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError, XpnnError
@@ -34,6 +35,36 @@ class NamedValues:
     def layers(self) -> tuple[Layer, ...]:
         """The layers, in the order in which data flows."""
         return self.root.layers
+
+    def __len__(self) -> int:
+        """How many layers there are in ``layers``."""
+        return len(self.layers)
+
+    @overload
+    def __getitem__(self, key: int | str) -> Layer: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Layer, ...]: ...
+
+    def __getitem__(self, key: int | str | slice) -> Layer | tuple[Layer, ...]:
+        """A layer by its place in ``layers``, or at any depth by its name; several for a slice.
+
+        Raises:
+            IndexError, KeyError: there is none.
+
+        >>> from xpnn import Dense, Network, ReLU
+        >>> network = Network([Dense(64), ReLU(), Dense(10)], input_shape=(64,))
+        >>> network[-1], network["0.dense"], network[1:]
+        (Dense(10), Dense(64), (ReLU(), Dense(10)))
+        """
+        if not isinstance(key, str):
+            return self.layers[key]
+        by_name = dict(self.walk())
+        if key not in by_name:
+            names = list(by_name)[1:]
+            close = difflib.get_close_matches(key, names, n=3, cutoff=0.3) or names[:3]
+            raise KeyError(f"there is no layer {key!r}; wanted one such as {', '.join(close)}")
+        return by_name[key]
 
     @functools.cached_property
     def all_layers(self) -> list[Layer]:

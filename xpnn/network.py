@@ -2,7 +2,8 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
@@ -347,9 +348,45 @@ class Network(NamedValues, FixedAttributes):
         Raises:
             ValueError: outputs stand for no probabilities to that loss.
         """
+        return self._by_name(self._in_batches(x, batch_size, self._as_probabilities(probabilities)))
+
+    @checked
+    def features(self, x: Any, layer: str, batch_size: int = 256) -> Arrays:
+        """The outputs of a layer inside for any number of inputs, in prediction mode.
+
+        Args:
+            x, batch_size: as for ``predict``.
+            layer: its full name, as ``summary`` shows it, at any depth. Of one that is called
+                several times, in a graph, the call is named, too: "0.dense, call 2".
+
+        Raises:
+            KeyError: there is no layer of that name.
+            ValueError: it is called several times, and the name does not say which, or never.
+
+        >>> from xpnn import Dense, Network, ReLU
+        >>> network = Network([Dense(64), ReLU(), Dense(10)], input_shape=(8,))
+        >>> network.features([[0.5] * 8], "1.relu").shape
+        (1, 64)
+        """
+        name, _, call = layer.partition(", call ")
+        with _outputs_kept(self[name]) as calls:
+
+            def of_call(_: Arrays) -> Arrays:
+                made = dict(enumerate(map(calls.pop, [0] * len(calls)), start=1))
+                wanted = call or ("1" if len(made) == 1 else "")
+                if wanted not in map(str, made):
+                    known = ", ".join(repr(f"{name}, call {number}") for number in made)
+                    raise ValueError(
+                        f"wanted one call of {name}, got {layer!r}; its calls are {known or 'none'}"
+                    )
+                return made[int(wanted)]
+
+            return self._in_batches(x, batch_size, of_call)
+
+    def _in_batches(self, x: Any, batch_size: int, finish: Callable[[Arrays], Arrays]) -> Arrays:
+        """What ``finish`` makes of the outputs of each batch, of all batches."""
         if batch_size < 1:
             raise ValueError(f"predict needs a batch_size of at least 1, got {batch_size}")
-        finish = self._as_probabilities(probabilities)
         what = f"a prediction of {batch_size} samples at a time"
         room = self.backend.room_for(what, "predict fewer samples, or take a smaller batch_size")
         with room, self.backend.on_device(), self.uninspected():
@@ -365,8 +402,9 @@ class Network(NamedValues, FixedAttributes):
                 batch = self.admit(batch) if mapped else batch
                 parts.append(as_tuple(finish(self.root.forward(batch))))
             self.root.clear()
-            outputs = [self._joined(own, as_tuple(batch)) for own in zip(*parts, strict=True)]
-            return self._by_name(one_or_tuple(outputs))
+            return one_or_tuple(
+                [self._joined(own, as_tuple(batch)) for own in zip(*parts, strict=True)]
+            )
 
     def _joined(self, parts: Sequence[Array], inputs: Sequence[Array]) -> Array:
         """The outputs of all batches, in memory that is not that of the inputs."""
@@ -421,6 +459,25 @@ class Network(NamedValues, FixedAttributes):
             return f"Network({self.root!r}, backend={self.backend.spec!r})"
         inside = ", ".join(map(repr, self.layers))
         return f"Network([{inside}], input_shape={self.input_shape}, backend={self.backend.spec!r})"
+
+
+@contextmanager
+def _outputs_kept(layer: Layer) -> Iterator[list[Arrays]]:
+    """Inside, what a layer's ``forward`` returns is put into a list, call by call."""
+    made: list[Arrays] = []
+    own = {key: value for key, value in vars(layer).items() if key == "forward"}
+    forward = layer.forward
+
+    def kept(*arguments: Any, **named: Any) -> Arrays:
+        made.append(forward(*arguments, **named))
+        return made[-1]
+
+    vars(layer)["forward"] = kept
+    try:
+        yield made
+    finally:
+        del vars(layer)["forward"]
+        vars(layer).update(own)
 
 
 def load(
