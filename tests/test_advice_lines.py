@@ -99,10 +99,10 @@ def other_run(folder, **more):
     trainer(AdamW(0.1)).fit(X, Y, epochs=2, resume=folder / "run", **QUIET)
 
 
-def frozen(folder):
-    one = network()
-    one.root.trainable = False
-    assert not one.trainable()
+def frozen(*patterns):
+    one = network(Dense(4))
+    one.freeze(*patterns)
+    assert not one.trainable() - {"1.dense.weight", "1.dense.bias"}
 
 
 def compiled(flag):
@@ -229,9 +229,9 @@ LINES = {  # part of the message: what is wrong, and what it says to write
         lambda _: Network([Conv1D(2, 3)], (5,)),
         lambda _: Network([xpnn.Reshape((5, 1)), Conv1D(2, 3)], (5,)),
     ),
-    "write network.root.trainable": (
+    "to freeze all of it write network.freeze(), and one": (
         lambda _: setattr(network(), "trainable", False),
-        frozen,
+        lambda _: (frozen(), frozen("0.*")),
     ),
     "call layer.adapt(x) with the training data": (
         lambda _: network(Standardize()).predict(X),

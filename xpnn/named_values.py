@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError, XpnnError
+from xpnn.freezing import layers_of, matched, set_trained, trained
 from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.regularization import Rules, is_regularized
 from xpnn.layers.tying import joined
@@ -131,13 +132,44 @@ class NamedValues:
 
         What is inside of a frozen layer is frozen with it.
         """
-        frozen = {name for name, layer in self.walk() if not layer.trainable}
-        return {
-            f"{name}.{key}"
-            for name, layer in self._leaves
-            if frozen.isdisjoint(_with_outer(name))
-            for key in layer.params
-        }
+        return trained(self.root)
+
+    def freeze(self, *patterns: str) -> list[str]:
+        """Keep what patterns match as it is: gradients still pass, weights stay.
+
+        A pattern matches names of layers, as in ``walk()``, or of parameters, with ``*`` for any
+        characters, dots too. A layer is frozen whole, with all that is inside of it, by its
+        ``trainable``, from the next step on.
+
+        Args:
+            patterns: such as "0.*"; all is frozen without one.
+
+        Returns:
+            The names of the layers whose parameters are frozen by them.
+
+        Raises:
+            ValueError: a pattern matches nothing that learns, or only some parameters of a layer;
+                nothing was changed.
+
+        >>> from xpnn import Dense, Network, ReLU
+        >>> net = Network([Dense(8), ReLU(), Dense(2)], input_shape=(3,))
+        >>> net.freeze("0.*")
+        ['0.dense']
+        >>> sorted(net.trainable())
+        ['2.dense.bias', '2.dense.weight']
+        """
+        found = matched(self.root, patterns) if patterns else {*self.params}
+        set_trained(self.root, self.trainable() - found)
+        return layers_of(self.root, found)
+
+    def unfreeze(self, *patterns: str) -> list[str]:
+        """Let what patterns match be trained again; as for ``freeze``.
+
+        Of a container that is frozen, what they do not match stays frozen.
+        """
+        found = matched(self.root, patterns) if patterns else {*self.params}
+        set_trained(self.root, self.trainable() | found)
+        return layers_of(self.root, found)
 
     def regularizers(self) -> Rules:
         """The rules for each trained parameter that has some; see ``Layer.regularize``."""
@@ -273,12 +305,6 @@ class NamedValues:
                 vars(layer)["in_step"] = True
             else:  # it is nothing that a layer was made with, and that a checkpoint would hold
                 vars(layer).pop("in_step", None)
-
-
-def _with_outer(name: str) -> list[str]:
-    """The name of a layer, and those of all that it lies in."""
-    parts = name.split(".")
-    return [".".join(parts[:count]) for count in range(len(parts) + 1)]
 
 
 def _spread(values: dict[str, Any], refs: Refs) -> None:

@@ -86,8 +86,8 @@ class Network(NamedValues, FixedAttributes):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "trainable":
             raise AssignmentError(
-                f"trainable of a Network lists what is trained; to freeze all of it write "
-                f"network.root.trainable = {value!r}, and one layer by network.layers[0].trainable"
+                "trainable of a Network lists what is trained; to freeze all of it write "
+                "network.freeze(), and one layer by its name, as in network.freeze('0.*')"
             )
         super().__setattr__(name, value)
 
