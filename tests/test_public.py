@@ -127,7 +127,7 @@ OTHERS = {  # of no kind that has a table
     "beam_search generate every_parameter matrices_only make_train_step load_weights save_weights",
     "find_rate minimize",
     "MixedPrecision",
-    "Input Node",
+    "ByOutput Input Node",
 }
 
 

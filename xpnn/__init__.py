@@ -129,6 +129,7 @@ from xpnn.layers import (
     register,
 )
 from xpnn.losses import (
+    ByOutput,
     binary_cross_entropy,
     binary_focal,
     contrastive,
@@ -342,6 +343,7 @@ __all__ = [
     "ZeroPadding",
     "register",
     "beam_search",
+    "ByOutput",
     "binary_cross_entropy",
     "binary_focal",
     "contrastive",

@@ -20,7 +20,8 @@ from xpnn.layers.embedding import as_ids
 from xpnn.layers.nodes import Kind, is_several
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
-from xpnn.losses.outputs import link_of, outputs_for
+from xpnn.losses.by_output import losses_of
+from xpnn.losses.outputs import link_of, outputs_by_part
 from xpnn.moving import moved, unbuilt_copy
 from xpnn.named_values import NamedValues
 from xpnn.saving.model import read_model, save
@@ -244,14 +245,16 @@ class Network(NamedValues, FixedAttributes):
             DataError: ``x`` holds floats, but the first layer takes integers; an input is missing.
             DeviceError: ``x`` is of the network's library, but on another device.
         """
-        pairs = zip(self._in_order(x), self.inputs, strict=True)
-        return one_or_tuple([self._one_input(one, *of) for one, of in pairs])
+        given = self._in_order(x)
+        return one_or_tuple([self.as_input(one, number) for number, one in enumerate(given)])
 
     def _in_order(self, x: Any) -> tuple[Any, ...]:
         """The inputs in their order, which may have come by name; a tuple even if there is one."""
         return in_order(x, [name for _, _, name in self.inputs], "x")
 
-    def _one_input(self, x: Any, shape: Shape, takes: Kind, name: str) -> Array:
+    def as_input(self, x: Any, number: int) -> Array:
+        """What ``asarray`` makes for the input of that number."""
+        shape, takes, name = self.inputs[number]
         try:
             inputs = self.backend.asarray(x)
             check_input_shape(tuple(inputs.shape), shape)
@@ -413,7 +416,7 @@ class Network(NamedValues, FixedAttributes):
         seen = any(self.backend.shares_memory(parts[0], one) for one in inputs)
         return self.backend.copied(parts[0]) if seen else parts[0]
 
-    def _as_probabilities(self, loss: Any) -> Callable[[Array], Array]:
+    def _as_probabilities(self, loss: Any) -> Callable[[Arrays], Arrays]:
         """What makes probabilities of outputs; leaves them as they are where no loss was given."""
         if loss is None or loss is False:
             return lambda outputs: outputs
@@ -423,9 +426,12 @@ class Network(NamedValues, FixedAttributes):
                 f"be the loss that it was trained with, got {loss!r}; write "
                 f"predict(x, probabilities=xpnn.cross_entropy), or whichever it was"
             )
-        link = link_of(loss)
-        outputs_for(self.root, self.output_shape, loss)
-        return lambda outputs: link(outputs, self.backend)
+        losses = losses_of(loss, self.output_names)
+        links = [link_of(one) for _, one, _ in losses]
+        outputs_by_part(self.root, self.output_shape, [one for _, one, _ in losses])
+        return lambda outputs: one_or_tuple(
+            [link(one, self.backend) for link, one in zip(links, as_tuple(outputs), strict=True)]
+        )
 
     def __call__(self, x: Any) -> Array:
         """The outputs for a batch of inputs, in prediction mode."""

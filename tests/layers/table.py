@@ -346,7 +346,7 @@ DRAWS = (
     Augmentation,
 )  # layers that draw random numbers in training
 OTHERWISE_IN_TRAINING = (*DRAWS, BatchNorm)  # whose training mode is not their prediction mode
-IN_FLOAT32 = {"inverse"}  # what normalisations keep of their statistics, whatever the dtype
+IN_FLOAT32 = {"inverse", "lengths"}  # what is kept of statistics, whatever the dtype
 
 
 def has_two_modes(layer, kinds=OTHERWISE_IN_TRAINING):

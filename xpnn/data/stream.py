@@ -63,8 +63,9 @@ class Stream:
             iterator, gone through once an epoch; an object with ``batches(epoch, start)`` is told
             which epoch it is. An iterator serves one epoch.
         backend: where the batches are wanted.
-        look: takes a batch and its number, from 1; returns its arrays, (x, y, sample_weight), as
-            NumPy arrays or of the backend. It raises if they cannot be trained on.
+        look: takes a batch and its number, from 1; returns its arrays, inputs, targets and weights
+            one after another, as NumPy arrays or of the backend. It raises if they cannot be
+            trained on.
 
     Raises:
         TypeError: ``source`` is nothing to iterate over.
@@ -138,13 +139,13 @@ class Stream:
             parts = self.look(batch, number)
             if number == 1:
                 self.first.note(parts)
-            if number > dropped + 1 and (parts[2] is not None) != weighted:
+            if number > dropped + 1 and (parts[-1] is not None) != weighted:
                 raise DataError(
                     f"batch {number}: wanted a sample_weight with all batches or with none, got "
                     f"{'one' if not weighted else 'none'} here and {'one' if weighted else 'none'} "
                     f"before; give all samples a weight"
                 )
-            weighted = parts[2] is not None
+            weighted = parts[-1] is not None
             yield parts
         if not number:
             raise DataError(

@@ -81,6 +81,11 @@ class Layer(KnownAttributes):
         inspected: only of layers that keep more in ``cache`` for a reader than ``backward`` needs,
             and make it, True, in their ``__init__``: whether there may be a reader. Training steps
             and ``predict`` set it to False, as they clear all caches themselves.
+        adds: the name of a term that this layer adds to the loss in training, if it adds one. Its
+            ``forward`` then leaves the mean of the term over the batch in ``cache["term"]``, 0-d,
+            and its ``backward`` adds ``term_factor`` times the derivative of that mean to what it
+            returns and to its gradients. Histories list it by this name.
+        term_factor: what a step multiplies all deltas by: its loss scale, or its share of a batch.
         in_step: whether this is a step, of training or evaluation: nobody looks at what layers
             keep, so what ``backward`` has read is forgotten right behind it.
     """
@@ -88,6 +93,8 @@ class Layer(KnownAttributes):
     takes: Kind | tuple[Kind, ...] = "floats"
     arity: ClassVar[int | None] = 1
     gives: ClassVar[Range | None] = None
+    adds: ClassVar[str | None] = None
+    term_factor: Any = 1.0
     in_step = False
     looked_at: ClassVar[dict[str, Any]] = {
         "trainable": _as_flag,

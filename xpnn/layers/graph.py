@@ -201,6 +201,11 @@ class Graph(Container):
         """What comes out, of something for each value."""
         return one_or_tuple([values[number] for number in self._outputs])
 
+    def ends(self) -> list[Layer]:
+        """The layers that make the outputs, in their order; the graph itself for an input."""
+        makers = {number: step.layer for step in self._steps for number in step.results}
+        return [makers.get(number, self) for number in self._outputs]
+
     def output_shape(self, input_shape: Shapes) -> Any:
         return self._of_outputs(self._shapes(input_shape))
 

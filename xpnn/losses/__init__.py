@@ -34,6 +34,7 @@ All of them are finite, value and delta, for predictions of +-1e4 in float32.
 """
 
 from xpnn.losses.balancing import balanced_weights
+from xpnn.losses.by_output import ByOutput
 from xpnn.losses.classification import (
     binary_cross_entropy,
     cross_entropy,
@@ -59,6 +60,7 @@ from xpnn.losses.weights import total_weight
 
 __all__ = [
     "MEANINGS",
+    "ByOutput",
     "balanced_weights",
     "binary_cross_entropy",
     "binary_focal",

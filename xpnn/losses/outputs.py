@@ -11,14 +11,14 @@ take part writes::
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xpnn.backends import Backend
-from xpnn.layers import Activation, Layer, Softmax
+from xpnn.layers import Activation, Graph, Layer, Softmax
 from xpnn.numerics import sigmoid
-from xpnn.typing import Array, Loss, Range, Shape
+from xpnn.typing import Array, Loss, Range, Shape, Shapes
 
 SHARES: Range = (0.0, 1.0)
 
@@ -159,8 +159,28 @@ def outputs_for(root: Layer, output_shape: Shape, loss: Loss) -> Outputs:
     Raises:
         ValueError: the last layer gives what the loss cannot take for what it wants.
     """
-    last = _last_layer(root)
-    outputs = Outputs(name_of(loss), outputs_of(loss), output_shape, root.output_range(None), last)
+    return _outputs(root, root.output_range(None), output_shape, loss)
+
+
+def outputs_by_part(
+    root: Layer, output_shape: Shapes, losses: Sequence[Loss]
+) -> tuple[Outputs, ...]:
+    """The same for each output of a network, and its loss.
+
+    Raises:
+        ValueError: see ``outputs_for``.
+    """
+    if len(losses) == 1:
+        return (outputs_for(root, output_shape, losses[0]),)
+    ends = root.ends() if isinstance(root, Graph) else [root] * len(losses)
+    ranges: Any = root.output_range(None) or [None] * len(losses)
+    return tuple(map(_outputs, ends, ranges, output_shape, losses))
+
+
+def _outputs(end: Layer, output_range: Range | None, output_shape: Shape, loss: Loss) -> Outputs:
+    """What outputs are that a layer makes, or the last one inside of it."""
+    last = _last_layer(end)
+    outputs = Outputs(name_of(loss), outputs_of(loss), output_shape, output_range, last)
     if outputs.sum_to_1 and (last.input_shape or ())[-1:] == (1,):
         raise ValueError(
             f"{last!r} of one number is 1, whatever comes in; give the layer before it a unit for "

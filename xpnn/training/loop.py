@@ -14,7 +14,7 @@ from xpnn.training.callbacks.saved import Saved, take_up
 from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
 from xpnn.training.state import TrainingState
-from xpnn.training.stepping.conversion import as_batch
+from xpnn.training.stepping.conversion import BatchForm, as_batch
 from xpnn.training.stepping.precision import SkipWatch, skipped_steps
 
 logger = logging.getLogger("xpnn")
@@ -84,14 +84,15 @@ class Loop:
         batches = state.batches = self.make_batches(state.epoch)
         hooks.epoch_begin(batches.steps)
         self._log_if_due(batches.steps)
+        form = BatchForm(state.network)
         left = _interruptibly(batches, state.epoch_steps, interrupts)
         with closing(left):  # at once, whatever keeps this frame: a thread may be making batches
-            for x, y, weight in left:
-                state.advance(x, y, weight)
+            for parts in left:
+                state.advance(*form.whole(parts))
                 hooks.step_end(state.epoch_steps)
                 self._log_if_due(batches.steps)
                 interrupts.check()
-        logs = {"loss": state.losses.read()}
+        logs = state.mean_losses()
         if state.logged != state.epoch_steps:
             self._log(logs)
         hooks.steps_end()
@@ -107,7 +108,7 @@ class Loop:
     def _log_if_due(self, steps: int | None) -> None:
         number = self.state.epoch_steps
         if number % self.log_every == 0 and number not in (self.state.logged, steps):
-            self._log({"loss": self.state.losses.read()})
+            self._log(self.state.mean_losses())
 
     def _log(self, logs: dict[str, float]) -> None:
         state = self.state
@@ -133,7 +134,8 @@ class Loop:
         """Say that mixed precision takes no steps, and which layer is to blame."""
         state, culprit = self.state, None
         if isinstance(state.batches, Batches):
-            batch = as_batch(state.network, *state.batches[state.epoch_steps - 1])
+            parts = state.batches[state.epoch_steps - 1]
+            batch = as_batch(state.network, *BatchForm(state.network).whole(parts))
             culprit = first_bad_layer(state.network, state.loss, *batch, state.precision)
         logger.warning(
             "no step was taken for long: in %r gradients are not finite, though the loss scale is "

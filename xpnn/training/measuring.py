@@ -13,13 +13,16 @@ from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.running_mean import RunningMean
-from xpnn.typing import Array
+from xpnn.training.stepping.conversion import BatchForm
+from xpnn.training.stepping.objective import Objective
+from xpnn.typing import Array, Loss
 
 READ_EVERY = 100  # batches whose statistics may lie on the device
 
 
 def measured(
     network: Network,
+    loss: Loss,
     eval_step: Callable[..., Any],
     metrics: Sequence[Metric],
     data: Samples | Stream,
@@ -29,6 +32,7 @@ def measured(
     """The mean loss and each metric by name; the device is waited for every 100 batches.
 
     Args:
+        loss: that the step measures.
         eval_step: from ``make_weighing_eval_step``, for the same metrics.
         batch_size: of samples; a stream has batches.
         between: called before each batch.
@@ -37,7 +41,7 @@ def measured(
         The numbers, and the names of those that are NaN since all weights were 0.
     """
     losses, tables = _gone_through(network, eval_step, metrics, data, batch_size, between)
-    results = {"loss": losses.read()}
+    results = Objective(network, loss).logs(losses.read())
     results |= {table.metric.name: table.metric.result(table.read()) for table in tables}
     empty = [name for name, value in results.items() if losses.is_empty and math.isnan(value)]
     return results, empty
@@ -66,13 +70,14 @@ def _gone_through(
     """The losses and statistics of all batches."""
     backend = network.backend
     losses, tables = RunningMean(backend), [_Table(metric, backend) for metric in metrics]
+    form = BatchForm(network)
     params, state = network.params, network.state
     batches = iter(data if isinstance(data, Stream) else data.batches(batch_size))
     with closing(batches) if isinstance(batches, Generator) else nullcontext():
-        for number, (x, y, weight) in enumerate(batches, start=1):
+        for number, parts in enumerate(batches, start=1):
             between()
-            (value, whole), statistics = eval_step(params, state, x, y, weight)
-            losses.add(value, x.shape[0] if whole is None else whole)
+            (value, whole), statistics = eval_step(params, state, *form.whole(parts))
+            losses.add(value, parts[0].shape[0] if whole is None else whole)
             for table, row in zip(tables, statistics, strict=True):
                 table.on_device.append(row)
             if number % READ_EVERY == 0:

@@ -13,8 +13,10 @@ from xpnn.optimizers import Optimizer
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile
+from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision
-from xpnn.typing import Array, Loss, OptState
+from xpnn.trees import as_tuple
+from xpnn.typing import Array, Arrays, Loss, OptState
 
 
 class Stateful(Protocol):
@@ -62,7 +64,7 @@ class TrainingState:
     network: Network
     loss: Loss
     optimizer: Optimizer
-    train_step: Callable[[Array, Array, Array | None], Weighed]
+    train_step: Callable[[Arrays, Arrays, Array | None], Weighed]
     metrics: tuple[Metric, ...] = ()
     precision: MixedPrecision | None = None
     accumulate: int = 1
@@ -140,8 +142,13 @@ class TrainingState:
         """Forget the losses of the epoch before."""
         self.logged, self.losses = 0, RunningMean(self.network.backend)
 
-    def advance(self, x: Array, y: Array, weight: Array | None) -> None:
+    def mean_losses(self) -> dict[str, float]:
+        """What the history lists of the epoch so far; waits for the device."""
+        means = self.losses.read()
+        return Objective(self.network, self.loss).logs(means)
+
+    def advance(self, x: Arrays, y: Arrays, weight: Array | None) -> None:
         """Train on the next batch of the epoch, and count it."""
         value, whole = self.train_step(x, y, weight)
-        self.losses.add(value, x.shape[0] if whole is None else whole)
+        self.losses.add(value, as_tuple(x)[0].shape[0] if whole is None else whole)
         self.epoch_steps += 1

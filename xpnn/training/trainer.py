@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -13,8 +13,10 @@ from xpnn.backends.advice import reword, rewording
 from xpnn.backends.recording.text import Listing
 from xpnn.data.batches import Samples
 from xpnn.errors import CompileError
+from xpnn.losses.by_output import ByOutput
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
+from xpnn.metrics.by_output import OfOutput
 from xpnn.metrics.confusion import ConfusionMatrix, Pairs
 from xpnn.moving import moved
 from xpnn.network import Network
@@ -33,12 +35,14 @@ from xpnn.training.measuring import measured, statistics_of
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile, why_not_compiled
+from xpnn.training.stepping.conversion import BatchForm
 from xpnn.training.stepping.memory import Needs, with_more_memory
+from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
 from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
 from xpnn.training.stepping.zeros import batch_of_zeros
-from xpnn.typing import Array, Loss, OptState
+from xpnn.typing import Array, Arrays, Loss, OptState
 from xpnn.weak_methods import without_holding
 
 logger = logging.getLogger("xpnn")
@@ -67,10 +71,12 @@ class Trainer(KnownAttributes):
     Args:
         network: what is trained, in place.
         loss: ``(predictions, targets, *, sample_weight, backend) -> (value, delta)``, such as
-            ``xpnn.cross_entropy`` or a ``functools.partial`` of it.
+            ``xpnn.cross_entropy`` or a ``functools.partial`` of it. For a graph of several outputs,
+            a loss for each: a dict by name, or a list. Then histories list each beside their sum.
         optimizer: such as ``Adam(1e-3)``.
+        loss_weights: what the losses of several outputs are multiplied by in the sum, likewise.
         metrics: measured on validation data and by ``evaluate``; they take the outputs for what
-            the loss takes them for.
+            the loss takes them for. For several outputs, a dict of lists, by name.
         callbacks: act in every ``fit``; see ``xpnn.training``.
         seed: of the shuffles and the validation split; the network's, unless given.
         log_every: steps between two log points.
@@ -121,10 +127,11 @@ class Trainer(KnownAttributes):
     def __init__(
         self,
         network: Network,
-        loss: Loss,
+        loss: Loss | Mapping[str, Loss] | Sequence[Loss],
         optimizer: Optimizer,
         *,
-        metrics: Sequence[Metric] = (),
+        loss_weights: Mapping[str, float] | Sequence[float] | None = None,
+        metrics: Sequence[Metric] | Mapping[str, Sequence[Metric]] = (),
         callbacks: Sequence[Callback] = (),
         seed: int | None = None,
         log_every: int = 100,
@@ -132,15 +139,16 @@ class Trainer(KnownAttributes):
         precision: str | MixedPrecision | None = None,
         accumulate: int = 1,
     ):
-        _check_parts(network, optimizer, metrics, callbacks)
+        measured = _as_metrics(metrics, network)
+        _check_parts(network, optimizer, measured, callbacks)
         if log_every < 1:
             raise ValueError(f"log_every counts steps, at least 1, got {log_every}")
         self.state = TrainingState(
             network,
-            loss,
+            _as_loss(loss, loss_weights),
             optimizer,
             without_holding(self._take_step),
-            tuple(metrics),
+            tuple(measured),
             as_precision(precision, network),
             _as_parts(accumulate),
             network.seed if seed is None else as_seed(seed),
@@ -199,7 +207,7 @@ class Trainer(KnownAttributes):
 
     # One step -------------------------------------------------------------------------------------
 
-    def step(self, x: Array, y: Array, weight: Array | None = None) -> Array:
+    def step(self, x: Arrays, y: Arrays, weight: Array | None = None) -> Array:
         """Train on one batch of arrays of the network's backend; returns the loss, a 0-d array.
 
         Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
@@ -213,13 +221,13 @@ class Trainer(KnownAttributes):
             DeviceError: an array is of the network's library, but on another device.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        return self._take_step(x, y, weight)[0]
+        value, _ = self._take_step(x, y, weight)
+        return self._objective.total(value)
 
-    def _take_step(self, x: Array, y: Array, weight: Array | None) -> Weighed:
+    def _take_step(self, x: Arrays, y: Arrays, weight: Array | None) -> Weighed:
         """The same, with what the batch weighs in a mean over batches."""
         state = self.state
-        owns = state.network.backend.owns
-        if not (owns(x) and owns(y) and (weight is None or owns(weight))):
+        if not self._owns(x, y, weight):
             return self._step_with(x, y, weight)
         if not self._settings.hold():
             self._renew_steps()
@@ -237,12 +245,24 @@ class Trainer(KnownAttributes):
         state.steps += 1
         return found
 
+    def _owns(self, x: Any, y: Any, weight: Any) -> bool:
+        """Whether all are arrays of the backend, or tuples of such."""
+        owns = self.network.backend.owns
+        return (
+            (owns(x) or (isinstance(x, tuple) and all(map(owns, x))))
+            and (owns(y) or (isinstance(y, tuple) and all(map(owns, y))))
+            and (weight is None or owns(weight))
+        )
+
     def _step_with(self, x: Any, y: Any, weight: Any) -> Weighed:
         """A step with arrays of other libraries, or lists, made arrays of the network's backend."""
-        given = {"x": x, "y": y} | ({} if weight is None else {"sample_weight": weight})
+        form = BatchForm(self.network)
+        given = dict(zip(form.names, form.parts(x, y, weight), strict=True))
+        if weight is None:
+            del given["sample_weight"]
         with rewording(**given):
             taken = [self._taken(name, values) for name, values in given.items()]
-            return self._take_step(*taken, *[None] * (3 - len(taken)))
+            return self._take_step(*form.whole(taken))
 
     def _taken(self, name: str, values: Any) -> Array:
         with rewording(**{name: values}):
@@ -336,7 +356,7 @@ class Trainer(KnownAttributes):
                 shuffle=shuffle,
                 train_metrics=train_metrics,
             )
-            self.loss = sources.loss
+            self.state.loss = sources.loss
             self._renew_steps()
             history = History()
             listed = [*self.callbacks, *callbacks, history]
@@ -364,6 +384,7 @@ class Trainer(KnownAttributes):
         network.check_layers()
         methods = [(one.forward, one.backward) for one in network.all_layers]
         self._options = options_by_value(state)
+        self._objective = Objective(network, loss)
         found = settings, hyperparameters(network), methods, self._options
         if found != self._made_for:
             self._made_for = found
@@ -475,7 +496,7 @@ class Trainer(KnownAttributes):
             if not self._settings.hold() or options_by_value(self.state) != self._options:
                 self._renew_steps()
             found, empty = measured(
-                self.network, self._eval_step, self.metrics, data, batch_size or 256
+                self.network, self.loss, self._eval_step, self.metrics, data, batch_size or 256
             )
         tell_of_empty_means(empty)
         return found
@@ -601,12 +622,42 @@ class Trainer(KnownAttributes):
         empty: list[str] = []
         for prefix, data in (("", train), ("val_", self.state.held_out)):
             if data is not None:
-                step, metrics = self._eval_step, self.metrics
-                found, nothing = measured(self.network, step, metrics, data, 256, between)
+                found, nothing = measured(
+                    self.network, self.loss, self._eval_step, self.metrics, data, 256, between
+                )
                 numbers |= {f"{prefix}{name}": value for name, value in found.items()}
                 empty += [f"{prefix}{name}" for name in nothing]
         numbers.pop("loss", None)  # which the history has from the steps
         return numbers, [name for name in empty if name != "loss"]
+
+
+def _as_loss(loss: Any, weights: Any) -> Any:
+    """A loss, or one for each output."""
+    if isinstance(loss, Mapping | list | tuple):
+        return ByOutput(loss, weights)
+    if weights is not None:
+        raise TypeError(
+            f"loss_weights go with a loss for each of several outputs, got them beside {loss!r}; "
+            f"leave them out"
+        )
+    return loss
+
+
+def _as_metrics(metrics: Any, network: Any) -> Any:
+    """Metrics of several outputs, which are given by the names of these, each knowing its own."""
+    if not (isinstance(metrics, Mapping) and isinstance(network, Network)):
+        return metrics
+    names = network.output_names
+    if unknown := [name for name in metrics if name not in names]:
+        raise ValueError(
+            f"metrics: wanted lists by the names of outputs, {', '.join(names)}, got "
+            f"{', '.join(map(repr, unknown))}"
+        )
+    return [
+        OfOutput(metric, name, names.index(name))
+        for name, own in metrics.items()
+        for metric in (own if isinstance(own, list | tuple) else [own])
+    ]
 
 
 def _as_parts(accumulate: int) -> int:

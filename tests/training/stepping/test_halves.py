@@ -50,7 +50,7 @@ def watch(network, seen, monkeypatch):
         elif isinstance(value, tuple | list):
             for k, one in enumerate(value):
                 note(f"{what}[{k}]", one)
-        elif what.rpartition(".")[2] in WIDE:
+        elif what.rpartition(".")[2].partition("[")[0] in WIDE:
             pass
         elif hasattr(value, "dtype") and isdtype(value.dtype, "real floating"):
             seen[what] = value.dtype

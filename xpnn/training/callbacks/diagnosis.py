@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,11 +16,11 @@ from xpnn.numerics import widened
 from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.state import TrainingState
-from xpnn.training.stepping.batch_weight import weight_of
-from xpnn.training.stepping.conversion import as_batch
+from xpnn.training.stepping.conversion import BatchForm, as_batch
+from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision
-from xpnn.trees import tree_map
-from xpnn.typing import Array, Loss
+from xpnn.trees import leaves, tree_map
+from xpnn.typing import Array, Arrays, Loss
 
 
 class StopOnNaN(KnownAttributes, Callback):
@@ -67,7 +68,8 @@ class StopOnNaN(KnownAttributes, Callback):
             )
         for number in range(self._step, step):
             before = Snapshot(state)
-            x, y, weight = as_batch(network, *state.batches[number])
+            parts = BatchForm(network).whole(state.batches[number])
+            x, y, weight = as_batch(network, *parts)
             culprit = first_bad_layer(network, state.loss, x, y, weight, state.precision)
             if culprit is None:
                 state.advance(x, y, weight)
@@ -115,8 +117,8 @@ def _copied(tree: Any, backend: Backend) -> Any:
 def first_bad_layer(
     network: Network,
     loss: Loss,
-    x: Array,
-    y: Array,
+    x: Arrays,
+    y: Arrays,
     weight: Array | None = None,
     precision: MixedPrecision | None = None,
 ) -> str | None:
@@ -127,22 +129,24 @@ def first_bad_layer(
     """
     backend, params, state = network.backend, network.params, dict(network.state)
     spoilt: list[str] = []
-    x = network.asarray(x)
+    x, objective = network.asarray(x), Objective(network, loss)
     try:
         if precision is not None:
-            network.params, x = precision.lent(params, backend), precision.narrowed(x, backend)
+            network.params = precision.lent(params, backend)
+            x = tree_map(partial(precision.narrowed, backend=backend), x)
         _watch_layers(network, spoilt)
         with backend.on_device(), backend.overflowing():
             predictions = network.root.forward(x, training=True)
             if precision is not None:
-                predictions = widened(predictions, backend.xp)
-            value, delta = loss(predictions, y, sample_weight=weight, backend=backend)
+                predictions = tree_map(partial(widened, xp=backend.xp), predictions)
+            value, delta = objective.measured(predictions, y, weight)
             if precision is not None:
-                delta = precision.narrowed(delta, backend)
-            whole = weight_of(loss, y, weight, network)
-            is_empty = float(backend.to_numpy(whole) if backend.owns(whole) else whole) == 0
-            is_fine = (is_empty or _finite(value, backend)) and _finite(delta, backend)
-            if not spoilt and not is_fine:
+                delta = tree_map(partial(precision.narrowed, backend=backend), delta)
+            wholes = leaves(objective.weights(y, weight))
+            empty = [float(backend.to_numpy(n) if backend.owns(n) else n) == 0 for n in wholes]
+            means = zip(leaves(value), empty, strict=True)
+            is_fine = all(nothing or _finite(one, backend) for one, nothing in means)
+            if not spoilt and not (is_fine and _finite(delta, backend)):
                 spoilt.append(f"the loss, {getattr(loss, '__name__', loss)},")
             if not spoilt:
                 network.backward(delta)
@@ -190,5 +194,6 @@ def _parameters_are_finite(network: Network) -> bool:
     return not found or bool(network.backend.to_numpy(xp.stack(found)).all())
 
 
-def _finite(array: Array, backend: Backend) -> bool:
-    return bool(np.isfinite(backend.to_numpy(array)).all())
+def _finite(arrays: Arrays, backend: Backend) -> bool:
+    found = [one for one in leaves(arrays) if one is not None]
+    return all(bool(np.isfinite(backend.to_numpy(one)).all()) for one in found)

@@ -192,9 +192,9 @@ class Checkpoint(Watching):
 
     def _is_sound(self, state: TrainingState, contents: Contents) -> bool:
         """Whether it is worth going on from: a run that has gone bad stays so."""
-        loss = state.losses.total if state.losses.weight else self._loss
+        is_finite = math.isfinite(self._loss) if state.losses.is_empty else state.losses.is_finite
         arrays = (contents.tensors.get(f"network.{name}") for name in state.network.params)
-        return math.isfinite(loss) and all(
+        return is_finite and all(
             bool(np.isfinite(one.values).all()) for one in arrays if one is not None
         )
 

@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.trees import leaves
+
 LARGEST = 2**53  # of a count: no run comes there
 
 ANYTHING, BYTES, COUNT, DICTIONARY = "anything", "an array of bytes", "a count", "a dictionary"
-LIST, NUMBER, PLAIN, TEXT = "a list", "a number", "numbers and texts", "a text"
+LIST, NUMBER, NUMBERS = "a list", "a number", "a number or a list of such"
+PLAIN, TEXT = "numbers and texts", "a text"
 
 KINDS: dict[str, Callable[[Any], bool]] = {
     ANYTHING: lambda found: True,
@@ -17,6 +20,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     DICTIONARY: lambda found: isinstance(found, Mapping),
     LIST: lambda found: isinstance(found, list),
     NUMBER: lambda found: type(found) in (int, float),
+    NUMBERS: lambda found: all(type(one) in (int, float) for one in leaves(found)),
     PLAIN: lambda found: _is_plain(found),
     TEXT: lambda found: isinstance(found, str),
 }

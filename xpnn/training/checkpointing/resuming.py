@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.moving import copied_like
+from xpnn.saving.tensors import Tensor
 from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.callbacks.saved import Saved, check_saved, saved_states
 from xpnn.training.checkpointing.agreement import (
@@ -26,7 +29,7 @@ from xpnn.training.checkpointing.fields import (
     COUNT,
     DICTIONARY,
     LIST,
-    NUMBER,
+    NUMBERS,
     PLAIN,
     TEXT,
     check_fields,
@@ -36,6 +39,7 @@ from xpnn.training.checkpointing.fields import (
 from xpnn.training.intake.sources import Sources
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.state import TrainingState
+from xpnn.trees import tree_map
 
 logger = logging.getLogger("xpnn")
 
@@ -57,7 +61,7 @@ RUN_FIELDS: dict[str, Any] = {
     "logged": COUNT,
     "stop_reason": or_none(TEXT),
     "first_batch": or_none(DICTIONARY),
-    "losses": {"total": NUMBER, "weight": NUMBER},
+    "losses": {"total": NUMBERS, "weight": NUMBERS},
 }
 """And in its "run", if it has one."""
 
@@ -76,9 +80,15 @@ def state_contents(state: TrainingState) -> Contents:
     }
     tree = on_host(tree, network.backend)
     if state.in_fit:
-        total, weight = state.losses.sums(*tree["run"]["losses"])
+        values, weights = tree_map(_as_numbers, tree["run"]["losses"])
+        total, weight = state.losses.sums(values, weights)
         tree["run"]["losses"] = {"total": total, "weight": weight}
     return encoded(tree)
+
+
+def _as_numbers(value: Any) -> Any:
+    """Of the losses of several outputs a list; a number as it is."""
+    return value.values.astype(np.float64).tolist() if isinstance(value, Tensor) else value
 
 
 def _position(state: TrainingState) -> dict[str, Any]:

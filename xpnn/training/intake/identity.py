@@ -16,19 +16,13 @@ from xpnn.data.figures import figures, spread
 from xpnn.data.stream import Stream
 from xpnn.network import Network
 from xpnn.training.describing import described
-from xpnn.training.stepping.conversion import as_inputs, as_targets, as_weights
+from xpnn.training.stepping.conversion import BatchForm
 from xpnn.typing import Array
 
 NUMBERS = 1 << 18  # of an array that are looked at,
 ROWS = 8  # but so many rows at least,
 ROWS_OF_FILES = 256  # and no more of a file, as each may lie on a page of its own
 BATCHES = 8  # of a list
-
-CONVERSIONS: dict[str, Callable[[Any, Network], Array]] = {
-    "x": as_inputs,
-    "y": as_targets,
-    "sample_weight": as_weights,
-}
 
 
 def of_data(data: Samples | Stream | None, network: Network) -> dict[str, Any]:
@@ -65,7 +59,8 @@ def _of_list(stream: Stream, batches: Sequence[Any], network: Network) -> dict[s
 def _of_sets(sets: Sequence[tuple[Sequence[Any], np.ndarray]], network: Network) -> dict[str, Any]:
     """By what samples are known that lie in several sets of arrays, in some rows of each."""
     found: dict[str, Any] = {}
-    for place, (name, convert) in enumerate(CONVERSIONS.items()):
+    form = BatchForm(network)
+    for place, (name, convert) in enumerate(zip(form.names, form.conversions, strict=True)):
         arrays = [(arrays[place], rows) for arrays, rows in sets]
         if arrays[0][0] is None:
             found[name] = None

@@ -6,7 +6,7 @@ one. Batches of an iterable are looked at when they come.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -30,7 +30,7 @@ from xpnn.training.intake.identity import of_data
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.accumulation import part_sizes
 from xpnn.training.stepping.checks import check_samples
-from xpnn.training.stepping.conversion import as_inputs, as_targets, as_weights
+from xpnn.training.stepping.conversion import BatchForm
 from xpnn.typing import Loss
 
 FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float64": 8}
@@ -39,8 +39,6 @@ MakeBatches = Callable[[int], Batches | Stream]
 """The batches of an epoch, by its number from 0."""
 Given = tuple[Any, Any, Any]
 """Inputs, targets and, where there are such, the weights of the samples, of any library."""
-NAMES = ("x", "y", "sample_weight")
-CONVERSIONS = (as_inputs, as_targets, as_weights)
 
 
 class Sources(NamedTuple):
@@ -76,7 +74,7 @@ def sources_of_fit(
     train_metrics: bool,
 ) -> Sources:
     """Look at what was passed to ``fit``, before the first step; see there."""
-    if y is not None or is_array(x):
+    if y is not None or has_arrays(x):
         size = 32 if batch_size is None else int(batch_size)
         _check_counts(epochs, size)
         given, shuffled = (x, y, sample_weight), shuffle is not False
@@ -102,12 +100,17 @@ def samples_to_measure(
     metrics: Sequence[Metric],
 ) -> Samples | Stream:
     """Look at what was passed to ``evaluate``; see there."""
-    if y is not None or is_array(x):
+    if y is not None or has_arrays(x):
         _check_counts(1, 256 if batch_size is None else batch_size)
         given = x, y, sample_weight
         return _samples(state.network, state.loss, given, metrics=metrics)[0]
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight)
     return _stream(state.network, state.loss, x, metrics=metrics)
+
+
+def has_arrays(x: Any) -> bool:
+    """Whether it is an array, or inputs by name, rather than something that gives batches."""
+    return is_array(x) or isinstance(x, Mapping)
 
 
 def is_array(values: Any) -> bool:
@@ -272,25 +275,26 @@ def _samples(
             raise DataError(f"wanted {name}inputs x, got None")
         if y is None:
             raise DataError(f"wanted {name}targets y, got None; for an autoencoder pass y=x")
-    backend = network.backend
+    backend, form = network.backend, BatchForm(network)
     with backend.on_device(), backend.overflowing():  # infinities are told of below
-        seen = [_inspected(given, network) for given in sets]
+        rows = [form.parts(*given) for given in sets]
+        seen = [_inspected(parts, form, network) for parts in rows]
         needed = sum(one.bytes_to_move(network.dtype) for given in seen for one in given if one)
         has_room = backend.has_room_for(needed)
         found = []
-        for name, given, incoming in zip(names, sets, seen, strict=True):
-            with rewording(**dict(zip(NAMES, given, strict=True))):
-                x, y, weight = (
+        for name, parts, incoming in zip(names, rows, seen, strict=True):
+            with rewording(**dict(zip(form.names, parts, strict=True))):
+                arrays = tuple(
                     _moved(one, convert, network, has_room)
-                    for one, convert in zip(incoming, CONVERSIONS, strict=True)
+                    for one, convert in zip(incoming, form.conversions, strict=True)
                 )
-                check_samples(network, loss, x, y, weight, name, metrics=metrics)
-            found.append(Samples((x, y, weight), backend))
+                check_samples(network, loss, *form.whole(arrays), name, metrics=metrics)
+            found.append(Samples(arrays, backend))
         return found
 
 
-def _inspected(given: Given, network: Network) -> list[Incoming | None]:
-    return [inspect(name, one, network) for name, one in zip(NAMES, given, strict=True)]
+def _inspected(parts: Sequence[Any], form: BatchForm, network: Network) -> list[Incoming | None]:
+    return [inspect(name, one, network) for name, one in zip(form.names, parts, strict=True)]
 
 
 def _moved(
@@ -376,22 +380,25 @@ def _look_at_batch(
             )
         if any(one is None for one in batch[:2]):
             raise DataError("wanted inputs x and targets y, got None for one of them")
-        given = (*batch, None)[:3]
-        seen = _inspected(given, network)
+        form = BatchForm(network)
+        given = form.parts(*(*batch, None)[:3])
+        seen = _inspected(given, form, network)
         parts: list[Any] = [one and _sendable(one, network) for one in seen]
         readable = [one is None or one.is_readable(network.backend) for one in seen]
-        x, y, weight = (
+        arrays = [
             one.numpy if one is not None and here else part
             for one, part, here in zip(seen, parts, readable, strict=True)
-        )
-        if tuple(x.shape) == network.input_shape:
+        ]
+        if tuple(arrays[0].shape) == network.inputs[0][0]:
             raise ShapeError(
-                f"wanted inputs of shape (batch, ...), got {tuple(x.shape)}, a single sample; let "
-                f"the iterable give several at a time, as DataLoader(dataset, batch_size=32) does"
+                f"wanted inputs of shape (batch, ...), got {tuple(arrays[0].shape)}, a single "
+                f"sample; let the iterable give several at a time, as "
+                f"DataLoader(dataset, batch_size=32) does"
             )
-        with rewording(**dict(zip(NAMES, given, strict=True))):
+        with rewording(**dict(zip(form.names, given, strict=True))):
+            x, y, weight = form.whole(arrays)
             check_samples(network, loss, x, y, weight, metrics=metrics, values=all(readable))
-        check_size(x.shape[0])
+        check_size(arrays[0].shape[0])
     except (ShapeError, DataError) as error:
         raise type(error)(f"{whose}batch {number}: {error}") from error
     return tuple(parts)

@@ -1,21 +1,24 @@
 """A batch gone through in parts, whose gradients are added up: the memory of a part is enough."""
 
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from xpnn.backends import Backend
 from xpnn.losses.weights import or_nan
-from xpnn.network import Network
 from xpnn.numerics import widened
-from xpnn.training.stepping.batch_weight import weight_of
-from xpnn.typing import Array, Loss, Number, Params, Shape, State
+from xpnn.training.stepping.conversion import BatchForm
+from xpnn.training.stepping.objective import Objective
+from xpnn.trees import as_tuple, one_or_tuple
+from xpnn.typing import Array, Arrays, Number, Params, Shape, State
 
-Sums = tuple[Array, Params, State]
+Sums = tuple[Any, Params, State]
 Gradients = Callable[..., Sums]
 """``gradients(params, state, x, y, weight, factor) -> (value, grads, state)``, of one batch.
 
-``factor`` multiplies the first delta, and with it all gradients; None stands for 1.
+``factor`` multiplies the first delta, and with it all gradients; None stands for 1. Where there are
+several losses or terms, there may be a factor for each, and there is a value for each.
 """
 
 
@@ -44,20 +47,23 @@ class Accumulated:
         one: the gradients of one part.
     """
 
-    def __init__(self, one: Gradients, network: Network, loss: Loss, parts: int):
-        self.one, self.network, self.loss, self.parts = one, network, loss, parts
+    def __init__(self, one: Gradients, objective: Objective, parts: int):
+        self.one, self.objective, self.parts = one, objective, parts
+        self.backend = objective.network.backend
+        self.form = BatchForm(objective.network)
 
     def __call__(
-        self, params: Params, state: State, x: Array, y: Array, weight: Array | None, factor: Any
+        self, params: Params, state: State, x: Arrays, y: Arrays, weight: Array | None, factor: Any
     ) -> Sums:
         """What ``one`` would say of the whole batch."""
-        sizes = part_sizes(x.shape[0], self.parts)
+        arrays = [one for one in self.form.parts(x, y, weight) if one is not None]
+        sizes = part_sizes(arrays[0].shape[0], self.parts)
         if len(sizes) == 1:
             return self.one(params, state, x, y, weight, factor)
-        backend = self.network.backend
-        arrays = [x, y] if weight is None else [x, y, weight]
+        backend = self.backend
         cut = [_cut(array, sizes) for array in arrays]
-        weights = part_weights(self.loss, cut[1], cut[2] if len(cut) > 2 else None, self.network)
+        batches = [self.form.whole(rows) for rows in zip(*cut, strict=True)]
+        weights = [self.objective.weights(y, weight) for _, y, weight in batches]
         shares, whole = part_shares(weights, backend)
         part = partial(self._part, params, factor)
 
@@ -68,56 +74,75 @@ class Accumulated:
             sums = _looped(part, sums, shares[:equal], rows, backend)
         if equal < len(sizes):
             (value, grads, after), (last, *others) = sums, (pieces[-1] for pieces in cut)
-            last, value, *held = backend.barrier(last, value, *grads.values())
+            values = as_tuple(value)
+            last, *held = backend.barrier(last, *values, *grads.values())
+            value, held = one_or_tuple(held[: len(values)]), held[len(values) :]
             sums = value, dict(zip(grads, held, strict=True)), after
             sums = _added(part, sums, shares[-1], last, *others)
         value, grads, after = sums
-        return value if _is_number(whole) else or_nan(value, whole, backend.xp), grads, after
+        value = each_of(partial(_or_nan, backend=backend), value, whole)
+        return value, grads, after
 
-    def _part(self, params: Params, factor: Any, state: State, share: Number, *rows: Array) -> Sums:
+    def _part(self, params: Params, factor: Any, state: State, share: Any, *rows: Array) -> Sums:
         """What a part of the batch adds, and the state behind it."""
-        backend, no_weight = self.network.backend, [None] * (3 - len(rows))
-        by = share if factor is None else share * factor
-        value, grads, state = self.one(params, state, *rows, *no_weight, by)
-        wide = {name: widened(grad, backend.xp) for name, grad in grads.items()}
-        return _term(value, share, backend), wide, state
+        by = each_of(lambda one: one if factor is None else one * factor, share)
+        value, grads, state = self.one(params, state, *self.form.whole(rows), by)
+        wide = {name: widened(grad, self.backend.xp) for name, grad in grads.items()}
+        value = each_of(partial(_term, backend=self.backend), value, share)
+        return value, wide, state
+
+
+def each_of(change: Callable[..., Any], *values: Any) -> Any:
+    """What becomes of single values, or of each of tuples of them."""
+    if not isinstance(values[0], tuple):
+        return change(*values)
+    return tuple(change(*one) for one in zip(*values, strict=True))
 
 
 def _added(part: Callable[..., Sums], sums: Sums, share: Number, *rows: Array) -> Sums:
     """The sums with one more part in them."""
     value, grads, state = sums
     more, found, state = part(state, share, *rows)
-    return value + more, {name: grad + found[name] for name, grad in grads.items()}, state
+    value = each_of(operator.add, value, more)
+    return value, {name: grad + found[name] for name, grad in grads.items()}, state
 
 
 def _looped(
-    part: Callable[..., Sums], sums: Sums, shares: list[Number], rows: list[Array], backend: Backend
+    part: Callable[..., Sums], sums: Sums, shares: list[Any], rows: list[Array], backend: Backend
 ) -> Sums:
     """The sums with the parts behind the first in them: a loop, where it matters that it is one."""
-    if all(_is_number(share) and share == shares[0] for share in shares):
+    if all(_are_numbers(share) and share == shares[0] for share in shares):
         given, step = rows, lambda sums, *now: (_added(part, sums, shares[0], *now), ())
     else:
-        given = [backend.stack([_as_array(share, backend) for share in shares[1:]]), *rows]
-        step = lambda sums, *now: (_added(part, sums, *now), ())  # noqa: E731
+        columns = [*zip(*map(as_tuple, shares[1:]), strict=True)]
+        own = [backend.stack([_as_array(one, backend) for one in column]) for column in columns]
+        is_single = not isinstance(shares[0], tuple)
+
+        def step(sums: Sums, *now: Array) -> tuple[Sums, tuple[()]]:
+            share = now[0] if is_single else tuple(now[: len(own)])
+            return _added(part, sums, share, *now[len(own) :]), ()
+
+        given = [*own, *rows]
     sums, _ = backend.scan(step, sums, given)
     return sums
 
 
-def part_weights(
-    loss: Loss, targets: list[Array], weights: list[Array] | None, network: Network
-) -> list[Number]:
-    """W_p for each part, given its targets and, where there are such, its sample weights."""
-    given = [None] * len(targets) if weights is None else weights
-    return [weight_of(loss, y, weight, network) for y, weight in zip(targets, given, strict=True)]
-
-
-def part_shares(weights: list[Number], backend: Backend) -> tuple[list[Number], Number]:
-    """W_p / W for each part, zeros where W is zero; and W."""
+def part_shares(weights: list[Any], backend: Backend) -> tuple[list[Any], Any]:
+    """W_p / W for each part, zeros where W is zero; and W. Each may be a tuple, of each value."""
+    if isinstance(weights[0], tuple):
+        columns = [part_shares(list(column), backend) for column in zip(*weights, strict=True)]
+        shares, wholes = zip(*columns, strict=True)
+        return [*zip(*shares, strict=True)], wholes
     whole = sum(weights[1:], start=weights[0])
     if _is_number(whole):
         return [weight / (whole or 1.0) for weight in weights], whole
     safe = backend.xp.where(whole > 0, whole, 1.0)
     return [weight / safe for weight in weights], whole
+
+
+def _or_nan(value: Array, whole: Number, backend: Backend) -> Array:
+    """The mean, or NaN where nothing has any weight."""
+    return value if _is_number(whole) else or_nan(value, whole, backend.xp)
 
 
 def _term(value: Array, share: Number, backend: Backend) -> Array:
@@ -130,6 +155,11 @@ def _term(value: Array, share: Number, backend: Backend) -> Array:
 def _is_number(weight: Number) -> bool:
     """Whether it is Python's; NumPy's float64 would pass for one, too."""
     return not hasattr(weight, "dtype")
+
+
+def _are_numbers(weights: Any) -> bool:
+    """Whether all of them are Python's, of each value."""
+    return all(map(_is_number, as_tuple(weights)))
 
 
 def _as_array(weight: Number, backend: Backend) -> Array:

@@ -4,22 +4,24 @@ from typing import TypeAlias
 
 from xpnn.losses import total_weight
 from xpnn.network import Network
-from xpnn.typing import Array, Loss, Number
+from xpnn.typing import Array, Loss, Number, Shape
 
 Weighed: TypeAlias = tuple[Array, Number | None]
-"""The mean loss of a batch, and what it weighs: None where each of its samples counts as 1."""
+"""The mean loss of a batch, and what it weighs: None where each of its samples counts as 1.
+
+Where there are several values, such as the losses of several outputs, both are 1-d arrays.
+"""
 
 
-def weight_of(loss: Loss, y: Array, weight: Array | None, network: Network) -> Number:
-    """The sum of the weights of the items of a batch, as ``total_weight`` has it."""
-    shape, dtype = network.output_shape, weight_dtype(network)
-    return total_weight(loss, y, weight, shape, network.backend, dtype)
+def weight_of(
+    loss: Loss, y: Array, weight: Array | None, output_shape: Shape, network: Network
+) -> Number:
+    """The sum of the weights of the items of a batch, as ``total_weight`` has it.
 
-
-def weighed(value: Array, loss: Loss, y: Array, weight: Array | None, network: Network) -> Weighed:
-    """The mean loss of a batch with its weight, for a mean over batches."""
-    found = weight_of(loss, y, weight, network)
-    return value, None if type(found) is float and found == y.shape[0] else found
+    Args:
+        y, output_shape: of the output that the loss is for.
+    """
+    return total_weight(loss, y, weight, output_shape, network.backend, weight_dtype(network))
 
 
 def weight_dtype(network: Network) -> str:

@@ -9,13 +9,16 @@ import numpy as np
 from xpnn.arguments import check_input_shape, check_integers, same_length
 from xpnn.backends import Backend, get_backend
 from xpnn.errors import DataError, ShapeError
+from xpnn.layers.nodes import Kind
 from xpnn.losses import check_targets
-from xpnn.losses.outputs import Outputs, outputs_for
+from xpnn.losses.by_output import losses_of
+from xpnn.losses.outputs import Outputs, outputs_by_part
 from xpnn.losses.weights import without_ignored
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.stepping.batch_weight import weight_dtype
-from xpnn.typing import Array, Loss
+from xpnn.trees import as_tuple, one_or_tuple
+from xpnn.typing import Array, Arrays, Loss, Shape
 
 BLOCK = 1 << 24  # bytes of a data set that are looked at in one go
 
@@ -23,8 +26,8 @@ BLOCK = 1 << 24  # bytes of a data set that are looked at in one go
 def check_samples(
     network: Network,
     loss: Loss,
-    x: Array,
-    y: Array,
+    x: Arrays,
+    y: Arrays,
     weight: Array | None,
     whose: str = "",
     *,
@@ -44,13 +47,18 @@ def check_samples(
     Raises:
         ShapeError, DataError: these samples cannot be trained on.
     """
-    arrays = {f"{whose}x": x, f"{whose}y": y, f"{whose}sample_weight": weight}
-    _check_input_form(network, x)
+    inputs, targets = as_tuple(x), as_tuple(y)
+    names = [f"x[{name!r}]" if len(inputs) > 1 else "x" for *_, name in network.inputs]
+    names += [f"y[{name!r}]" if len(targets) > 1 else "y" for name in network.output_names]
+    parts = [*inputs, *targets, weight]
+    arrays = dict(zip([f"{whose}{name}" for name in (*names, "sample_weight")], parts, strict=True))
+    for one, (shape, takes, _) in zip(inputs, network.inputs, strict=True):
+        _check_input_form(network, one, shape, takes)
     same_length(**arrays)
     if values:
         network.check_ready()
         network.root.check_inputs(x)
-        dtypes = network.dtype, network.dtype, weight_dtype(network)
+        dtypes = [network.dtype] * (len(parts) - 1) + [weight_dtype(network)]
         for (name, array), dtype in zip(arrays.items(), dtypes, strict=True):
             if array is not None:
                 _check_finite(name, array, _home(array, network), dtype)
@@ -60,13 +68,22 @@ def check_samples(
             )
         if weight is not None and _least(weight, _home(weight, network)) < 0:
             raise DataError(f"wanted {whose}sample_weight of at least 0, got negative weights")
-    home = _home(y, network)
-    check_targets(loss, y, network.output_shape, home, values)
+    homes = [_home(one, network) for one in targets]
+    losses = losses_of(loss, network.output_names)
+    shapes = [shape for shape, _ in network.outputs]
+    for (_, one, _), own, shape, home in zip(losses, targets, shapes, homes, strict=True):
+        check_targets(one, own, shape, home, values)
     if values:
-        _check_sums(y, home, outputs_for(network.root, network.output_shape, loss))
-    seen = without_ignored(loss, y, None, home)[0] if metrics else y
-    for metric in metrics:
-        metric.check_targets(seen, network.output_shape, home, values)
+        outputs = outputs_by_part(network.root, network.output_shape, [one for _, one, _ in losses])
+        for own, home, of in zip(targets, homes, outputs, strict=True):
+            _check_sums(own, home, of)
+    if metrics:
+        seen = [
+            without_ignored(one, own, None, home)[0]
+            for (_, one, _), own, home in zip(losses, targets, homes, strict=True)
+        ]
+        for metric in metrics:
+            metric.check_targets(one_or_tuple(seen), network.output_shape, homes[0], values)
 
 
 def _check_sums(y: Array, home: Backend, outputs: Outputs) -> None:
@@ -86,10 +103,10 @@ def _home(array: Array, network: Network) -> Backend:
     return get_backend("numpy") if isinstance(array, np.ndarray) else network.backend
 
 
-def _check_input_form(network: Network, x: Array) -> None:
-    """Shape and kind of the inputs, as ``Network.asarray`` wants them."""
-    check_input_shape(tuple(x.shape), network.input_shape)
-    if network.root.takes == "integers":
+def _check_input_form(network: Network, x: Array, shape: Shape, takes: Kind) -> None:
+    """Shape and kind of an input, as ``Network.asarray`` wants it."""
+    check_input_shape(tuple(x.shape), shape)
+    if takes == "integers":
         check_integers(x, _home(x, network).xp)
 
 

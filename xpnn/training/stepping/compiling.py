@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from xpnn.backends import Backend
 from xpnn.layers import Lambda
+from xpnn.losses.by_output import ByOutput
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.typing import Loss
@@ -48,7 +49,12 @@ def parts_of(network: Network, loss: Loss, optimizer: Optimizer) -> list[Any]:
     clips = [optimizer.clip] if optimizer.clip else []
     given = [layer for layer in network.all_layers if isinstance(layer, Lambda)]
     functions = [function for layer in given for function in (layer.rule, layer.slope)]
-    return [*network.all_layers, *functions, *rules, loss, optimizer, *clips]
+    return [*network.all_layers, *functions, *rules, *all_losses(loss), optimizer, *clips]
+
+
+def all_losses(loss: Loss) -> list[Loss]:
+    """The functions of which a loss is made: itself, or one for each output."""
+    return loss.functions if isinstance(loss, ByOutput) else [loss]
 
 
 def own_part(*parts: Any) -> str | None:

@@ -74,11 +74,14 @@ class FlatStep:
         if recording is None:
             return None
         own = {k: name for k, name in enumerate(self._names)}
-        given = {(0, k): name for k, name in own.items()}
+        given: dict[Any, str] = {(0, k): name for k, name in own.items()}
         returned = {(0, 0, k): name for k, name in own.items()}
+        given |= {(1,): "x", (2,): "y", (3,): "weight"}
+        given |= {(1, k): f"x[{name!r}]" for k, (*_, name) in enumerate(self.network.inputs)}
+        given |= {(2, k): f"y[{name!r}]" for k, name in enumerate(self.network.output_names)}
         return Listing(
             recording,
-            given | {(1,): "x", (2,): "y", (3,): "weight"},
+            given,
             returned | {(0, 1, 0): "loss", (0, 1, 1): "batch weight"},
         )
 

@@ -7,7 +7,8 @@ from xpnn.backends.portable.device_memory import bytes_named
 from xpnn.errors import OutOfMemory, XpnnError
 from xpnn.network import Network
 from xpnn.summary import bytes_of, with_unit
-from xpnn.typing import Array, OptState
+from xpnn.trees import as_tuple
+from xpnn.typing import Array, Arrays, OptState
 
 SHARE = 0.8  # of the free memory: pools lose some between their blocks
 
@@ -55,8 +56,8 @@ def with_more_memory(
     error: Exception,
     take_step: Callable[..., Array],
     needs: Needs,
-    x: Array,
-    *rest: Array | None,
+    x: Arrays,
+    *rest: Arrays | None,
 ) -> Array:
     """Take a step that ended with ``error`` once more, with freed memory.
 
@@ -77,7 +78,7 @@ def with_more_memory(
         if not backend.ran_out_of_memory(again):
             raise
         again.__traceback__ = None
-        raise out_of_memory(again, needs, x.shape[0]) from again
+        raise out_of_memory(again, needs, as_tuple(x)[0].shape[0]) from again
 
 
 def out_of_memory(error: BaseException, needs: Needs, batch: int) -> OutOfMemory:

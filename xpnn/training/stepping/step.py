@@ -8,19 +8,25 @@ from typing import Any
 from xpnn.backends import Backend
 from xpnn.layers.promises import outputs_watched, promises_watched
 from xpnn.layers.regularization import make_regularization
-from xpnn.losses.outputs import outputs_for
-from xpnn.losses.weights import without_ignored
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
 from xpnn.training.stepping.accumulation import Accumulated, Gradients
-from xpnn.training.stepping.batch_weight import Weighed, weighed
-from xpnn.training.stepping.compiling import FUSED, Compile, check_compile, own_part, parts_of
+from xpnn.training.stepping.batch_weight import Weighed
+from xpnn.training.stepping.compiling import (
+    FUSED,
+    Compile,
+    all_losses,
+    check_compile,
+    own_part,
+    parts_of,
+)
 from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
-from xpnn.training.stepping.loss_form import check_loss, value_and_delta
+from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision, state_after
-from xpnn.typing import Array, Loss, Namespace, OptState, Params, Shape, State
+from xpnn.trees import as_tuple, one_or_tuple, tree_map
+from xpnn.typing import Array, Arrays, Loss, Namespace, OptState, Params, Shapes, State
 
 Step = Callable[..., tuple[Params, State, OptState, Array]]
 
@@ -47,6 +53,7 @@ def make_train_step(
         accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
     """
+    objective = Objective(network, loss)
     weighing = _make_step(network, loss, optimizer, precision, accumulate)
 
     def step(
@@ -58,7 +65,7 @@ def make_train_step(
         weight: Array | None = None,
     ) -> tuple[Params, State, OptState, Array]:
         *after, (value, _) = weighing(params, state, opt_state, x, y, weight)
-        return *after, value
+        return *after, objective.total(value)
 
     return _compiled(network, loss, optimizer, precision, compile, step, donate=(0, 1, 2))
 
@@ -95,8 +102,7 @@ def _make_step(
     accumulate: int,
 ) -> Callable[..., tuple[Params, State, OptState, Weighed]]:
     """The step by name, not yet compiled; with the value it tells what the batch weighs."""
-    check_loss(loss)
-    outputs_for(network.root, network.output_shape, loss)  # or they do not fit, which is an error
+    objective = Objective(network, loss)
     backend = network.backend
     scaling = None if precision is None else precision.scaling
     convert = BatchConversion(network, loss)
@@ -104,9 +110,9 @@ def _make_step(
     update = optimizer.make_update(backend, scaling)
     trainable = network.trainable()
     penalize, constrain = make_regularization(network.regularizers(), backend)
-    gradients = _make_gradients(network, loss, precision)
+    gradients = _make_gradients(objective, precision)
     if accumulate > 1:
-        gradients = Accumulated(gradients, network, loss, accumulate)
+        gradients = Accumulated(gradients, objective, accumulate)
 
     def step(
         params: Params,
@@ -125,12 +131,17 @@ def _make_step(
             layered = precision.lent(params, backend, [names for _, names in groups])
         value, grads, after = gradients(layered, state, x, y, weight, scale)
         learned = {name: grad for name, grad in grads.items() if name in trainable}
-        value, learned = penalize(value, params, learned, scale)
+        if objective.is_single:
+            value, learned = penalize(value, params, learned, scale)
+        else:
+            nothing = backend.xp.zeros_like(value[0])
+            penalty, learned = penalize(nothing, params, learned, scale)
+            value = (*value, penalty)
         params, new_opt_state = update(params, learned, opt_state)
         if scaling is not None:
             taken = scaling.taken(opt_state, new_opt_state)
             after = state_after(after, state, taken, backend)
-        return constrain(params), after, new_opt_state, weighed(value, loss, y, weight, network)
+        return constrain(params), after, new_opt_state, objective.weighed(value, y, weight)
 
     return step
 
@@ -142,21 +153,19 @@ def make_gradients(
 
     Penalties are in both. It is not compiled, and for networks that carry no state.
     """
-    check_loss(loss)
-    outputs_for(network.root, network.output_shape, loss)
+    objective = Objective(network, loss)
     convert, trainable = BatchConversion(network, loss), network.trainable()
     penalize, _ = make_regularization(network.regularizers(), network.backend)
-    gradients = _make_gradients(network, loss, None)
+    gradients = _make_gradients(objective, None)
     if accumulate > 1:
-        gradients = Accumulated(gradients, network, loss, accumulate)
+        gradients = Accumulated(gradients, objective, accumulate)
 
     def found(
-        params: Params, x: Array, y: Array, weight: Array | None = None
+        params: Params, x: Arrays, y: Arrays, weight: Array | None = None
     ) -> tuple[Array, Params]:
         value, grads, _ = gradients(params, {}, *convert(x, y, weight), None)
         learned = {name: grad for name, grad in grads.items() if name in trainable}
-        value, learned = penalize(value, params, learned, None)
-        return value, learned
+        return penalize(objective.total(value), params, learned, None)
 
     return found
 
@@ -190,39 +199,47 @@ def _compiled(
     return on_device
 
 
-def _make_gradients(network: Network, loss: Loss, precision: MixedPrecision | None) -> Gradients:
+def _make_gradients(objective: Objective, precision: MixedPrecision | None) -> Gradients:
     """Forward, loss and backward.
 
     Where layers break what they promise is found in the first step on inputs of a shape.
     """
-    backend = network.backend
+    network, backend = objective.network, objective.network.backend
     watch, trainable = partial(promises_watched, network.root), network.trainable()
-    first_delta = _make_first_delta(loss, precision, backend)
-    seen: set[Shape] = set()
+    first_delta = _make_first_delta(objective, precision)
+    seen: set[Shapes] = set()
 
     def gradients(
-        params: Params, state: State, x: Array, y: Array, weight: Array | None, factor: Any
-    ) -> tuple[Array, Params, State]:
-        is_new = x.shape not in seen
+        params: Params, state: State, x: Arrays, y: Arrays, weight: Array | None, factor: Any
+    ) -> tuple[Any, Params, State]:
+        shapes = _shapes_of(x)
+        is_new = shapes not in seen
         with network.holding(params, state), watch(trainable) if is_new else nullcontext():
-            x = x if precision is None else precision.narrowed(x, backend)
-            value, *deltas = first_delta(network.root.forward(x, training=True), y, weight, factor)
-            network.backward(deltas.pop(), to_input=False)  # nobody here holds it meanwhile
+            if precision is not None:
+                x = tree_map(lambda one: precision.narrowed(one, backend), x)
+            predictions = [network.root.forward(x, training=True)]
+            with objective.factors_lent(factor) as factors:
+                value, *deltas = first_delta(predictions.pop(), y, weight, factors)
+                network.backward(deltas.pop(), to_input=False)  # nobody here holds it meanwhile
             found = value, network.grads, network.state
-        seen.add(x.shape)
+        seen.add(shapes)
         return found
 
     return gradients
 
 
+def _shapes_of(x: Arrays) -> Shapes:
+    return tuple([one.shape for one in x]) if isinstance(x, tuple) else x.shape
+
+
 def _make_first_delta(
-    loss: Loss, precision: MixedPrecision | None, backend: Backend
-) -> Callable[..., tuple[Array, Array]]:
-    """The loss and its derivative by the predictions, times a factor, in the dtype of the layers.
+    objective: Objective, precision: MixedPrecision | None
+) -> Callable[..., tuple[Any, Arrays]]:
+    """The losses and their derivatives by the predictions, times factors, as the layers want them.
 
     What is in float32 for it, in half precision, is gone before the layers go backward.
     """
-
+    backend = objective.network.backend
     half = None if precision is None else backend.dtype(precision.dtype)
 
     def narrowed_delta(xp: Namespace, delta: Array, factor: Any) -> Array:
@@ -231,14 +248,18 @@ def _make_first_delta(
     narrowed = None if precision is None else backend.elementwise(narrowed_delta)
 
     def first_delta(
-        predictions: Array, y: Array, weight: Array | None, factor: Any
-    ) -> tuple[Array, Array]:
+        predictions: Arrays, y: Arrays, weight: Array | None, factors: tuple[Any, ...]
+    ) -> tuple[Any, Arrays]:
         if narrowed is not None:
-            predictions = widened(predictions, backend.xp)
-        value, delta = value_and_delta(loss, predictions, y, weight, backend)
+            predictions = tree_map(lambda one: widened(one, backend.xp), predictions)
+        value, deltas = objective.measured(predictions, y, weight)
+        pairs = zip(as_tuple(deltas), factors, strict=False)  # behind them are those of layers
+        return value, one_or_tuple([scaled(delta, factor) for delta, factor in pairs])
+
+    def scaled(delta: Array, factor: Any) -> Array:
         if narrowed is not None:
-            return value, narrowed(delta, 1.0 if factor is None else factor)
-        return value, delta if factor is None else delta * factor
+            return narrowed(delta, 1.0 if factor is None else factor)
+        return delta if factor is None else delta * factor
 
     return first_delta
 
@@ -247,13 +268,14 @@ def make_eval_step(
     network: Network, loss: Loss, metrics: tuple[Any, ...], *, compile: bool | None = None
 ) -> Callable[..., Any]:
     """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
+    objective = Objective(network, loss)
     weighing = _make_eval_step(network, loss, metrics)
 
     def step(
         params: Params, state: State, x: Array, y: Array, weight: Array | None = None
     ) -> tuple[Array, list[Array]]:
         (value, _), statistics = weighing(params, state, x, y, weight)
-        return value, statistics
+        return objective.total(value), statistics
 
     return _compiled_eval(network, loss, metrics, compile, step)
 
@@ -268,24 +290,28 @@ def make_weighing_eval_step(
 
 def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> Callable[..., Any]:
     """The step, not yet compiled."""
-    check_loss(loss)
+    objective = Objective(network, loss)
     backend, convert = network.backend, BatchConversion(network, loss)
-    outputs = outputs_for(network.root, network.output_shape, loss)
-    metrics = tuple(metric.following(outputs) for metric in metrics)
-    seen: set[Shape] = set()
+    metrics = tuple(metric.following(one_or_tuple(objective.outputs)) for metric in metrics)
+    seen: set[Shapes] = set()
 
     def step(
         params: Params, state: State, x: Array, y: Array, weight: Array | None = None
     ) -> tuple[Weighed, list[Array]]:
         x, y, weight = convert(x, y, weight)
-        watch = nullcontext() if x.shape in seen else outputs_watched(network.root)
+        shapes = _shapes_of(x)
+        watch = nullcontext() if shapes in seen else outputs_watched(network.root)
         with network.holding(params, state), watch:
             predictions = network.root.forward(x)
-            value, _ = value_and_delta(loss, predictions, y, weight, backend)
-        seen.add(x.shape)
-        weighs = weighed(value, loss, y, weight, network)
-        y, weight = without_ignored(loss, y, weight, backend)
-        found = [metric.statistics(predictions, y, weight, backend.xp) for metric in metrics]
+            value, _ = objective.measured(predictions, y, weight)
+        seen.add(shapes)
+        if not objective.is_single:
+            value = (*value, backend.xp.zeros_like(value[0]))
+        weighs = objective.weighed(value, y, weight)
+        found = [
+            metric.statistics(predictions, *objective.counted(y, weight), backend.xp)
+            for metric in metrics
+        ]
         return weighs, found
 
     return step
@@ -298,6 +324,7 @@ def _compiled_eval(
     compile: Compile,
     step: Callable[..., Any],
 ) -> Callable[..., Any]:
-    known = own_part(*network.all_layers, loss, *metrics) is None
+    own_metrics = [getattr(metric, "metric", metric) for metric in metrics]  # of one output
+    known = own_part(*network.all_layers, *all_losses(loss), *own_metrics) is None
     wanted = None if compile is None else bool(compile)
     return network.backend.compiled(step, held=(0, 1), wanted=wanted, known=known)
