@@ -7,14 +7,14 @@ from tests.backends.recording.test_recording import record
 from xpnn.backends.cupy.formulas import is_known
 from xpnn.backends.cupy.generated import kernel_of
 from xpnn.backends.cupy.program import _laid_as_joined as laid_as_joined
-from xpnn.backends.recording.groups import Grouping
+from xpnn.backends.recording.kernels import KernelGroups
 
 
 def kernels_of(step, *given):
-    grouping = Grouping(record(step, *given), is_known)
-    laid, _ = laid_as_joined(grouping.groups, set())
+    grouping = KernelGroups(record(step, *given), is_known)
+    laid, _ = laid_as_joined(grouping.in_order(), set())
     return [
-        kernel_of(group, grouping.shared, laid=laid) for group in grouping.groups if group.walks
+        kernel_of(group, grouping.shared, laid=laid) for group in grouping.in_order() if group.walks
     ]
 
 

@@ -16,7 +16,7 @@ from tests.backends.numpy.conftest import WITH_NUMBA
 from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
 from xpnn.backends.numpy.binding import bind_each
 from xpnn.backends.numpy.loops import running
-from xpnn.backends.numpy.loops.grouping import Group, bind_fused
+from xpnn.backends.numpy.loops.grouping import Rows, bind_fused
 from xpnn.backends.numpy.loops.vector_math import vocabulary
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.recording import joins, recording
@@ -111,7 +111,7 @@ def in_python(per_block=3):
         patch.object(running, "compiled", interpreted),
         patch.object(running, "BLOCK", per_block),
         patch.object(running, "FEWEST_ROWS", 1),
-        patch.object(Group, "pays", True),
+        patch.object(Rows, "pays", True),
     ):
         yield
 
@@ -122,7 +122,7 @@ def check_interpreted(*program):
 
 
 def check_compiled(*program):
-    with patch.object(Group, "pays", True):
+    with patch.object(Rows, "pays", True):
         return check(*program, bind=bind_fused)
 
 

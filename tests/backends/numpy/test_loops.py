@@ -65,6 +65,13 @@ def normalisation_back(x, root, delta, scale):
     return (slope - mean - x * along) / root, *sums
 
 
+def variance_of_channels(x, mean):
+    """As of images: the sum over all but the last axis is taken in two steps."""
+    less = x - mean
+    over_batch = np.sum(less * less, axis=0)
+    return less, np.sum(np.reshape(over_batch, (-1, x.shape[-1])), axis=0)
+
+
 def cross_entropy(z, b, classes):
     z = z + b
     less = z - np.max(z, axis=-1, keepdims=True)
@@ -91,6 +98,7 @@ ONE_LOOP = {  # the step, its arguments, sweeps over a row
         [draw(4, 30, 96), 1 + draw(4, 30, 1) ** 2, draw(4, 30, 96), draw(96)],
         2,
     ),
+    "a variance of channels": (variance_of_channels, [draw(16, 6, 6, 8), draw(8)], 1),
     "cross-entropy with its delta and the gradient of a bias": (
         cross_entropy,
         [draw(40, 65), draw(65), np.arange(40) % 65],

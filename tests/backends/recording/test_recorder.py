@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.backends.numpy.test_layers import draw
-from tests.backends.recording.test_groups import known, run
+from tests.backends.recording.test_kernels import known, run
 from tests.layers.table import each_layer
 from xpnn import get_backend, mean_squared_error
-from xpnn.backends.recording.groups import Grouping
+from xpnn.backends.recording.kernels import KernelGroups
 from xpnn.backends.recording.recorder import Recorder
 from xpnn.backends.recording.recording import Recording
 from xpnn.layers import Dense, Flatten
@@ -38,7 +38,7 @@ def test_layer(make, input_shape, target):
     form = Structure(given)
     step = make_train_step(twin, mean_squared_error, optimizer, compile=False)
     recording = Recording(step, form, form.flatten(given), donate=(0, 1, 2))
-    found = run(Grouping(recording, known), recording, form.flatten(given))
+    found = run(KernelGroups(recording, known), recording, form.flatten(given))
     eager = make_train_step(network, mean_squared_error, optimizer, compile=False)
     held = {name: np.copy(one) for name, one in network.params.items()}
     slots = optimizer.init(network.params, network.backend)

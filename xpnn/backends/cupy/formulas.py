@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.recording.calls import Call, View
+from xpnn.backends.recording.calls import Call
 from xpnn.backends.recording.shapes import cast, is_float
 
 TYPES = {
@@ -86,21 +86,6 @@ def is_known(call: Call) -> bool:
 def name_of(call: Call) -> str:
     """By which formulas are found; ``erfc`` is a method of a backend."""
     return getattr(call.function, "__name__", "")
-
-
-def operand_dtypes(call: Call) -> list[Any]:
-    """In which dtypes a ufunc reads its operands."""
-    if not isinstance(call.function, np.ufunc):
-        return [view.dtype for view in call.reads()]
-    kinds = [
-        type(one)
-        if type(one) in (int, float)
-        else np.asarray(one).dtype
-        if not isinstance(one, View)
-        else one.dtype
-        for one in call.arguments
-    ]
-    return list(call.function.resolve_dtypes((*kinds, None)))[: len(kinds)]
 
 
 def register(dtype: Any) -> str:

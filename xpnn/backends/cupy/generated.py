@@ -27,13 +27,13 @@ from xpnn.backends.cupy.formulas import (
     converted,
     literal,
     name_of,
-    operand_dtypes,
     register,
 )
 from xpnn.backends.cupy.offsets import is_same_in_packs, lies_in_packs, offset
 from xpnn.backends.recording.calls import Memory, View
-from xpnn.backends.recording.groups import Group, Walk
+from xpnn.backends.recording.kernels import KernelGroup
 from xpnn.backends.recording.shapes import cast
+from xpnn.backends.recording.walks import Walk
 
 PREAMBLE = """
 #include <cuda_fp16.h>
@@ -145,7 +145,7 @@ class Kernel:
 
 
 def kernel_of(
-    group: Group,
+    group: KernelGroup,
     kept: set[Memory],
     over: Container[Memory] = (),
     laid: Mapping[Memory, View] | None = None,
@@ -168,7 +168,7 @@ class _Items:
 
     restrict = "__restrict__ "
 
-    def __init__(self, group: Group, kept: set[Memory], laid: Mapping[Memory, View]):
+    def __init__(self, group: KernelGroup, kept: set[Memory], laid: Mapping[Memory, View]):
         self.group, self.kept, self.laid = group, kept, laid
         self.given: dict[tuple[Memory, int, str], str] = {}
         self.views: list[View] = []
@@ -185,9 +185,9 @@ class _Items:
         self.index = "int" if _reach(group, laid) < 2**30 else "long long"
 
     def kernel(self) -> Kernel:
-        for walk in self.group.in_order():
+        for walk in self.group.walks_in_order():
             self.lines.append(self.assigned(walk, self.formula(walk)))
-        for walk in self.group.in_order():  # behind all that is read: it may be written over
+        for walk in self.group.walks_in_order():  # behind all that is read: it may be written over
             self.store(walk)
         index, first = self.index, "i0" if self.pack > 1 else "i"
         threads = f"({index})blockDim.x{f' * {self.pack}' if self.pack > 1 else ''}"
@@ -267,14 +267,10 @@ class _Items:
             return self.value(walk, walk.operands[0])
         if call.function is cast:
             return converted(self.value(walk, walk.operands[0]), walk.operands[0].dtype, result)
+        pairs = zip(walk.operands, walk.dtypes, strict=True)
+        given = [self.operand(walk, one, dtype) for one, dtype in pairs]
         if call.function is np.where:
-            condition, *both = walk.operands
-            yes, no = (self.operand(walk, one, result) for one in both)
-            return f"{self.operand(walk, condition, np.dtype(bool))} ? {yes} : {no}"
-        dtypes = operand_dtypes(call)
-        given = [
-            self.operand(walk, one, dtype) for one, dtype in zip(walk.operands, dtypes, strict=True)
-        ]
+            return "{} ? {} : {}".format(*given)
         return FORMULAS[name_of(call)].format(*given)
 
     def operand(self, walk: Walk, one: Any, dtype: Any) -> str:
@@ -344,10 +340,10 @@ class _Items:
 class _Rows(_Items):
     """Writes a loop over rows: items in phases, with what is known of the whole row in between."""
 
-    def __init__(self, group: Group, kept: set[Memory], laid: Mapping[Memory, View]):
+    def __init__(self, group: KernelGroup, kept: set[Memory], laid: Mapping[Memory, View]):
         super().__init__(group, kept, laid)
         self.row, self.per_row = group.row or 1, group.per_row()
-        whole = any(walk.sums == "rows" for walk in group.walks.values())
+        whole = any(walk.kind == "fold" for walk in group.walks.values())
         self.width = self.row if whole else min(self.row, WARP * max(STRETCH, self.pack))
         self.by_warp = self.width <= LONGEST_OF_WARP
         self.threads = WARP
@@ -359,10 +355,10 @@ class _Rows(_Items):
         self.body: list[str] = []
 
     def kernel(self) -> Kernel:
-        for walk in self.group.in_order():
-            if walk.sums == "rows":
+        for walk in self.group.walks_in_order():
+            if walk.kind == "fold":
                 self._add_sum(walk)
-            elif walk.sums == "columns":
+            elif walk.kind == "column sum":
                 self._add_columns(walk)
             elif walk.result.memory in self.per_row:
                 self._add_row(walk)
@@ -393,7 +389,7 @@ class _Rows(_Items):
     def _add_columns(self, walk: Walk) -> None:
         kind, value = register(walk.result.dtype), self.value(walk, walk.operands[0])
         self.lines.append(f"columns{len(self.columns)}[k] += ({kind}){value};")
-        self.columns.append(walk.result)
+        self.columns.append(walk.made)
 
     def _zeros(self) -> list[str]:
         """What columns are added up in."""
@@ -469,7 +465,7 @@ class _Rows(_Items):
         self.body += self.lines
         self.lines = []
         if memory in self.kept:
-            pointer = self.pointer(walk.result)
+            pointer = self.pointer(walk.made)
             self.written.add(pointer)
             self.body.append(f"if (threadIdx.x == 0) {pointer}[r] = {self.values[memory]};")
 
@@ -506,11 +502,11 @@ class _Rows(_Items):
         if view.memory in self.values:
             return self.values[view.memory]
         pointer = self.pointer(view)
-        if not walk.sums and walk.items != self.group.items:
+        if walk.kind == "cells" and walk.items != self.group.items:
             return self.loaded(pointer, offset(view, walk.shape, "r"), view.dtype)
         in_packs = self.pack > 1 and lies_in_packs(view, walk.shape, self.pack)
         zero = "0" if in_packs else ""
-        if walk.row != self.row:
+        if walk.columns != self.row:
             at = offset(view, walk.shape, f"i{zero}")
         else:
             rows = view._replace(shape=view.shape[:-1], strides=view.strides[:-1])
@@ -529,7 +525,7 @@ class _Rows(_Items):
         return self.loads[key]
 
 
-def _pack(group: Group, kept: set[Memory]) -> int:
+def _pack(group: KernelGroup, kept: set[Memory]) -> int:
     """How many items a thread reads and writes at once: of the widest dtype, 16 bytes."""
     if group.items < LEAST_PACKED:
         return 1
@@ -545,14 +541,15 @@ def _pack(group: Group, kept: set[Memory]) -> int:
             if isinstance(view, View) and view.memory not in made
             if lies_in_packs(view, walk.shape, pack)
         }
-        stored = [walk.result for walk in walks if not walk.sums and walk.result.memory in kept]
+        cells = [walk.result for walk in walks if walk.kind == "cells"]
+        stored = [view for view in cells if view.memory in kept]
         packed |= {(view.memory, view.offset): view.dtype.itemsize for view in stored}
         if packed and max(packed.values()) * pack <= PACK and len(packed) <= MOST_PACKS:
             return pack
     return 1
 
 
-def _reach(group: Group, laid: Mapping[Memory, View]) -> int:
+def _reach(group: KernelGroup, laid: Mapping[Memory, View]) -> int:
     """How many items lie between the first and the last that the group reads or writes."""
     views = [view for call in group.calls.values() for view in call.views()]
     views += [laid[memory] for memory in group.writes() if memory in laid]

@@ -18,10 +18,11 @@ from xpnn.backends.cupy.kernels import concat, stack
 from xpnn.backends.cupy.products import multiply_into
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
-from xpnn.backends.recording.groups import Group, Grouping
+from xpnn.backends.recording.kernels import KernelGroup, KernelGroups
 from xpnn.backends.recording.recording import Recording
 from xpnn.backends.recording.shapes import cast
 from xpnn.backends.recording.text import REDUCTIONS
+from xpnn.backends.recording.walks import long_axes
 from xpnn.trees import leaves, tree_map
 from xpnn.typing import Array
 
@@ -44,15 +45,16 @@ class Program:
         self.recording, self.backend = recording, backend
         if recording.slots:
             raise NotRecordable("a number that changes is kept on the host")
-        grouping = Grouping(recording, is_known)
+        grouping = KernelGroups(recording, is_known)
+        groups = grouping.in_order()
         self.results = grouping.results
         given = {view.memory for view in recording.views.values()}
         given_or_kept = given | {one.memory for one in self.results if isinstance(one, View)}
-        over = _written_over(grouping.groups, grouping.aliases)
-        laid, joining = _laid_as_joined(grouping.groups, given_or_kept)
+        over = _written_over(groups, grouping.aliases)
+        laid, joining = _laid_as_joined(groups, given_or_kept)
         self.steps: list[Kernel | Call] = [
             kernel_of(group, grouping.shared, over.keys(), laid) if group.walks else group.call
-            for group in grouping.groups
+            for group in groups
             if group not in joining
         ]
         places = _places(self.steps, given)
@@ -182,7 +184,9 @@ def _lies_alike(array: Array, view: View) -> bool:
     return all(length == 1 or one == other for length, one, other in pairs)
 
 
-def _written_over(groups: Sequence[Group], aliases: dict[Memory, Memory]) -> dict[Memory, Memory]:
+def _written_over(
+    groups: Sequence[KernelGroup], aliases: dict[Memory, Memory]
+) -> dict[Memory, Memory]:
     """Which results are made where the argument lies that each takes the place of.
 
     It has to be read for the last time by the kernel that makes the result, item over item, or
@@ -195,21 +199,21 @@ def _written_over(groups: Sequence[Group], aliases: dict[Memory, Memory]) -> dic
             old = aliases.get(result)
             if old is None or last.get(old, -1) > number:
                 continue
-            if all(walk.reads_in_order(old) for walk in group.walks.values()):
+            if group.reads_in_order(old):
                 found[result] = old
     return found
 
 
 def _laid_as_joined(
-    groups: Sequence[Group], kept: set[Memory]
-) -> tuple[dict[Memory, View], set[Group]]:
+    groups: Sequence[KernelGroup], kept: set[Memory]
+) -> tuple[dict[Memory, View], set[KernelGroup]]:
     """Where kernels write what is only made to be joined, but for first axes; who would join it.
 
     Args:
         kept: what is read before or behind all of them.
     """
-    readers: dict[Memory, set[Group]] = {}
-    makers: dict[Memory, Group] = {}
+    readers: dict[Memory, set[KernelGroup]] = {}
+    makers: dict[Memory, KernelGroup] = {}
     for group in groups:
         for memory in group.reads():
             readers.setdefault(memory, set()).add(group)
@@ -230,20 +234,20 @@ def _laid_as_joined(
             for pair in pairs
             for piece in pair[:1]
         ):
-            laid |= {piece.memory: place for piece, place in pairs}
+            laid |= {piece.memory: long_axes(place) for piece, place in pairs}
             joining.add(group)
     return laid, joining
 
 
-def _is_laid(maker: Group | None, piece: View, place: View) -> bool:
+def _is_laid(maker: KernelGroup | None, piece: View, place: View) -> bool:
     """Whether the kernel that makes an array can write it to its place instead, item by item."""
     if maker is None or not piece.is_whole or piece.dtype != place.dtype:
         return False
     return any(
         walk.result.memory is piece.memory
-        and not walk.sums
+        and walk.kind == "cells"
         and walk.items == maker.items
-        and walk.shape == piece.shape
+        and walk.shape == long_axes(piece).shape
         for walk in maker.walks.values()
     )
 

@@ -17,12 +17,11 @@ from xpnn.backends.numpy.cores import Cores
 from xpnn.backends.numpy.layout import laid_by_columns
 from xpnn.backends.numpy.loops.loop import Loop, run_loop
 from xpnn.backends.numpy.loops.running import bound_loop
-from xpnn.backends.numpy.loops.steps import kind_of
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.numpy.orders import as_equal_rows, lies_by_columns
 from xpnn.backends.numpy.products import BY_NUMPY, Multiply, Products
 from xpnn.backends.numpy.reductions import EXTREMES, reduction
-from xpnn.backends.recording.calls import Call, Memory, Slot, View, outer_first
+from xpnn.backends.recording.calls import Call, Memory, Slot, View, kind_of, outer_first
 from xpnn.backends.recording.joins import laid_as_joined
 from xpnn.backends.recording.shapes import cast
 from xpnn.trees import getter, leaves, tree_map

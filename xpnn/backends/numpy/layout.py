@@ -53,7 +53,7 @@ def laid_by_columns(
         strides = (item * columns, item) if by_columns else (item, item * rows)
         return view._replace(strides=strides)
 
-    return [call.with_views(turn) for call in calls]
+    return [call.with_views(turn, turned) for call in calls]
 
 
 def connected(sets: Iterable[set[Any]]) -> list[set[Any]]:

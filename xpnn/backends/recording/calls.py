@@ -1,8 +1,9 @@
 """What stands on a tape: calls, and arrays by where they lie."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,9 +78,25 @@ class Call:
     returns_one: bool = True
     never_raises: bool = False
 
+    @cached_property
+    def _read(self) -> list[View]:
+        return [one for one in leaves((self.arguments, self.options)) if isinstance(one, View)]
+
     def reads(self) -> list[View]:
         """All views among the arguments."""
-        return [one for one in leaves((self.arguments, self.options)) if isinstance(one, View)]
+        return self._read
+
+    @cached_property
+    def sources(self) -> frozenset["Memory | Slot"]:
+        """What it reads: the memory of arrays, and numbers."""
+        numbers = [one for one in leaves(self.arguments) if isinstance(one, Slot)]
+        return frozenset([*(view.memory for view in self.reads()), *numbers])
+
+    @property
+    def targets(self) -> frozenset["Memory | Slot"]:
+        """What it makes: the memory of arrays, and numbers."""
+        numbers = [one for one in self.results if isinstance(one, Slot)]
+        return frozenset([*(view.memory for view in self.writes()), *numbers])
 
     def writes(self) -> list[View]:
         """All views among the results."""
@@ -89,8 +106,17 @@ class Call:
         """All views of the call."""
         return [*self.reads(), *self.writes()]
 
-    def with_views(self, change: Callable[[View], View]) -> "Call":
-        """The same call of other views."""
+    def with_views(
+        self, change: Callable[[View], View], among: Container[Memory] | None = None
+    ) -> "Call":
+        """The same call of other views.
+
+        Args:
+            change: gives what takes the place of each view.
+            among: the only memory of which views may change.
+        """
+        if among is not None and not any(view.memory in among for view in self.views()):
+            return self
         return self.with_leaves(lambda leaf: change(leaf) if isinstance(leaf, View) else leaf)
 
     def with_leaves(self, change: Callable[[Any], Any]) -> "Call":
@@ -154,6 +180,15 @@ class Call:
             and result.is_whole
             and all(getattr(piece, "dtype", None) == result.dtype for piece in pieces)
         )
+
+
+def kind_of(leaf: Any) -> Any:
+    """What decides how a ufunc treats an operand: a dtype, or int or float for Python numbers."""
+    if isinstance(leaf, Slot):
+        return leaf.kind
+    if isinstance(leaf, int | float) and not isinstance(leaf, bool | np.generic):
+        return type(leaf)
+    return leaf.dtype if isinstance(leaf, View) else np.asarray(leaf).dtype
 
 
 def packed(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:

@@ -23,10 +23,11 @@ def laid_as_joined(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
         calls: of a recording.
         kept: memory that is read before or after them.
     """
-    users: dict[Memory, list[Call]] = {}
-    for call in calls:
-        for memory in dict.fromkeys(view.memory for view in call.views()):
-            users.setdefault(memory, []).append(call)
+    joining = {call: call.placements() for call in calls}
+    users: dict[Memory, dict[Call, list[View]]] = {}
+    for call, placements in joining.items():  # which may go across rows of the result
+        for view in (*call.views(), *(place for _, place in placements)):
+            users.setdefault(view.memory, {}).setdefault(call, []).append(view)
     made = {view.memory for call in calls for view in call.writes()} - kept
     layouts: dict[Memory, Layout] = {}
 
@@ -37,15 +38,18 @@ def laid_as_joined(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
         return found
 
     for call in reversed(calls):  # what is joined may be part of what is joined later
-        for piece, place in call.placements():
-            if not isinstance(piece, View) or piece.memory not in made - layouts.keys():
+        for piece, place in joining[call]:
+            if not isinstance(piece, View) or piece.memory not in made or piece.memory in layouts:
                 continue
             if piece.dtype != place.dtype or piece.memory is place.memory:
                 continue
             layout = Layout.of(piece, moved(place))
-            if layout is not None and all(layout.suits(one) for one in users[piece.memory]):
+            if layout is not None and all(
+                layout.suits(one, views, bool(joining[one]))
+                for one, views in users[piece.memory].items()
+            ):
                 layouts[piece.memory] = layout
-    return [call.with_views(moved) for call in calls] if layouts else list(calls)
+    return [call.with_views(moved, layouts) for call in calls]
 
 
 class Layout(NamedTuple):
@@ -109,10 +113,11 @@ class Layout(NamedTuple):
             return None
         return view._replace(memory=self.new, offset=offset, strides=tuple(strides))
 
-    def suits(self, call: Call) -> bool:
-        """Whether a call can read and write the array where it would lie."""
-        places = [place for _, place in call.placements()]  # which may go across rows of the result
-        views = [view for view in (*call.views(), *places) if view.memory is self.old]
+    def suits(self, call: Call, views: Sequence[View], joins: bool) -> bool:
+        """Whether a call, which may join arrays, can meet these views where they would lie."""
+        by_items = call.is_elementwise or call.function in (cast, np.where)
+        if not (by_items or joins or call.function is np.matmul):
+            return False
         found = [self.moved(view) for view in views]
         if any(view is None for view in found):
             return False
@@ -122,4 +127,4 @@ class Layout(NamedTuple):
                 view is not None and len(view.shape) > 2 and view.strides[-1] == view.dtype.itemsize
                 for view in found
             )
-        return call.is_elementwise or call.function in (cast, np.where) or bool(places)
+        return True

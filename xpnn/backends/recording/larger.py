@@ -6,6 +6,7 @@ the larger batch, nor asked for.
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 from xpnn.backends.recording.calls import Call, Memory, View
@@ -79,7 +80,6 @@ class _Line:
         return type(large)([self.tree(*pair) for pair in pairs])
 
     def call(self, small: Call, large: Call) -> Call:
-        found = copy.copy(large)
-        for name in ("arguments", "options", "results"):
-            setattr(found, name, self.tree(getattr(small, name), getattr(large, name)))
-        return found
+        fields = ("arguments", "options", "results")
+        pairs = {name: (getattr(small, name), getattr(large, name)) for name in fields}
+        return replace(large, **{name: self.tree(*pair) for name, pair in pairs.items()})

@@ -11,6 +11,7 @@ import numpy as np
 
 from xpnn.backends.recording.calls import Call, Memory, View
 from xpnn.backends.recording.shapes import is_float
+from xpnn.backends.recording.sums import first_axes
 
 MOST_PIECES = 8
 
@@ -48,7 +49,7 @@ def in_pieces(
         return view._replace(memory=parts[part], offset=offset)
 
     found: list[Call] = []
-    for call in (one.with_views(moved) if pieces else one for one in calls):
+    for call in (one.with_views(moved, pieces) for one in calls):
         (out, *others) = call.results
         if others or not isinstance(out, View):
             found.append(call)
@@ -80,18 +81,11 @@ def _has_pieces(call: Call) -> bool:
 
 def _is_short_sum(call: Call) -> bool:
     """Whether it adds up a few arrays behind each other."""
-    if call.function is not np.add or type(call) is not Call:
+    if first_axes(call) != 1:
         return False
     (source,), (out,) = call.arguments, call.results
-    options = {"axis": 0, "dtype": None, "keepdims": False} | call.options
-    return (
-        isinstance(source, View)
-        and options == {"axis": 0, "dtype": None, "keepdims": False}
-        and len(source.shape) > 1
-        and 2 <= source.shape[0] <= MOST_PIECES
-        and source.dtype == out.dtype
-        and is_float(out.dtype)
-    )
+    few = len(source.shape) > 1 and 2 <= source.shape[0] <= MOST_PIECES
+    return few and source.dtype == out.dtype and is_float(out.dtype)
 
 
 def _lies_in_one(view: View, out: View) -> bool:

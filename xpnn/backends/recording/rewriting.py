@@ -1,10 +1,9 @@
 """The calls of a recording as kernels want them.
 
-Each array is written once, constants lie in memory as all else does, sums go along rows or columns,
-and casts to wider numbers stand with those who read them.
+Each array is written once, constants lie in memory as all else does, and casts to wider numbers
+stand with those who read them.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View, packed
+from xpnn.backends.recording.calls import Call, Memory, NotRecordable, View
 from xpnn.backends.recording.shapes import cast, is_float
+from xpnn.backends.recording.sums import first_axes
 from xpnn.trees import tree_map
 
 LONGEST_ROW = 16_384  # numbers: 16 in the registers of each of 1,024 threads
@@ -77,54 +77,6 @@ def with_constants(calls: Sequence[Call]) -> tuple[list[Call], dict[Memory, np.n
     return changed, arrays
 
 
-def sums_by_rows(calls: Sequence[Call]) -> list[Call]:
-    """Sums of all numbers as sums of rows, and then of these; of two axes in turn as one sum."""
-    found: list[Call] = []
-    readers: dict[Memory, int] = {}
-    for call in calls:
-        for view in call.reads():
-            readers[view.memory] = readers.get(view.memory, 0) + 1
-    makers: dict[Memory, Call] = {}
-    for call in calls:
-        for one in _resummed(call, makers, readers):
-            found.append(one)
-            makers |= {view.memory: one for view in one.writes()}
-    return found
-
-
-def _resummed(call: Call, makers: dict[Memory, Call], readers: dict[Memory, int]) -> list[Call]:
-    if call.method != "reduce" or call.function is not np.add or call.in_place:
-        return [call]
-    (array,), (result,) = call.arguments, call.results
-    if not isinstance(array, View) or not is_float(array.dtype) or array.dtype != result.dtype:
-        return [call]
-    axis = call.options.get("axis", 0)
-    if axis is None and len(array.shape) > 1 and array.shape[-1] <= LONGEST_ROW:
-        shape = *array.shape[:-1], 1
-        memory = Memory(math.prod(shape) * array.dtype.itemsize)
-        rows = View(memory, 0, shape, packed(shape, array.dtype.itemsize), array.dtype)
-        first = replace(
-            call, options={**call.options, "axis": -1, "keepdims": True}, results=[rows]
-        )
-        return [first, replace(call, arguments=(rows,))]
-    earlier = makers.get(array.memory)
-    if (
-        axis == 0
-        and len(array.shape) == 2
-        and earlier is not None
-        and earlier.method == "reduce"
-        and earlier.function is np.add
-        and earlier.options.get("axis", 0) == 0
-        and readers.get(array.memory) == 1
-        and earlier.arguments[0].shape[-1] == array.shape[-1]
-        and not call.options.get("keepdims")
-    ):
-        (source,) = earlier.arguments
-        axes = tuple(range(len(source.shape) - 1))
-        return [replace(call, arguments=(source,), options={**call.options, "axis": axes})]
-    return [call]
-
-
 def joined_where_it_lies(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     """Without the calls that join what lies side by side in one memory already, or one array."""
     found: list[Call] = []
@@ -171,18 +123,10 @@ def rounded_where_summed(calls: Sequence[Call], kept: set[Memory]) -> list[Call]
                 assert total is not None
                 found[number] = None
                 call = replace(total, results=[result])
-        elif _adds_up_columns(call) and result.dtype == np.float32:
+        elif result.dtype == np.float32 and 0 < first_axes(call) < len(call.arguments[0].shape):
             sums[result] = len(found)
         found.append(call)
     return [call for call in found if call is not None]
-
-
-def _adds_up_columns(call: Call) -> bool:
-    if call.method != "reduce" or call.function is not np.add or call.options.get("keepdims"):
-        return False
-    axis = call.options.get("axis", 0)
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    return axes == tuple(range(len(axes))) and len(axes) < len(call.arguments[0].shape)
 
 
 def widened_where_read(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
@@ -215,4 +159,6 @@ def is_widening(call: Call) -> bool:
 
 
 def _moved(call: Call, now: dict[Memory, Memory]) -> Call:
-    return call.with_views(lambda view: view._replace(memory=now.get(view.memory, view.memory)))
+    return call.with_views(
+        lambda view: view._replace(memory=now.get(view.memory, view.memory)), now
+    )

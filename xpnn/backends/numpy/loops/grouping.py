@@ -10,22 +10,24 @@ writes over. Sums may do so past any call, as they end with few numbers; what ma
 not, so that nothing is kept for long that is cheaply made later.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from xpnn.backends.numpy.layout import laid_by_columns
-from xpnn.backends.numpy.loops.joined_sums import parts_of, with_joined_sums
 from xpnn.backends.numpy.loops.loop import Loop
-from xpnn.backends.numpy.loops.places import Place, offset_of
+from xpnn.backends.numpy.loops.places import Place
 from xpnn.backends.numpy.loops.rows import add_rows_in_loop
-from xpnn.backends.numpy.loops.steps import FORMULAS, Load, Number, Step, Walk, walk_of
+from xpnn.backends.numpy.loops.steps import FORMULAS, Load, Number, Step, loop_walk_of, memory_of
 from xpnn.backends.numpy.rows import add_rows
 from xpnn.backends.recording.calls import Call, Memory, Slot, View
+from xpnn.backends.recording.groups import Group, Groups
 from xpnn.backends.recording.joins import laid_as_joined
 from xpnn.backends.recording.lifetimes import needed
 from xpnn.backends.recording.pieces import in_pieces
-from xpnn.trees import leaves
+from xpnn.backends.recording.sums import parts_of, with_joined_sums
+from xpnn.backends.recording.walks import Walk, is_array
 
 LOOK_BACK = 16  # groups and calls that a call may pass by to join a group
 MOST_STEPS = 64  # in one loop: hundreds take long to compile
@@ -52,145 +54,111 @@ def bind_fused(calls: Sequence[Call], kept: set[Memory]) -> list[Call]:
     calls = with_joined_sums(laid_by_columns(calls, kept, few_columns=0), kept)
     calls = in_pieces(calls, kept, lambda call: call.function in FORMULAS)
     calls = laid_as_joined(needed(calls, kept), kept)  # not all pieces are
-    entries: list[Group | Call] = []
-    placed: list[Call] = []
-    for call in calls:
-        first, *others = parts_of(call)
-        few = others and call.results[0].nbytes <= FEW_BYTES
-        if few and _joins(entries, first, len(placed)):
-            placed.append(first)  # of more columns, which fill a vector
-        else:
-            others = [call]
-        for one in others:
-            _put(entries, one, len(placed))
-            placed.append(one)
-    last_read: dict[Memory, dict[Any, int]] = {}
-    owner = {call: entry for entry in entries if isinstance(entry, Group) for call in entry.calls}
-    for number, call in enumerate(placed):
-        for view in call.reads():
-            last_read.setdefault(view.memory, {})[owner.get(call, call)] = number
-    found: list[Call] = []
-    for entry in entries:
-        if isinstance(entry, Call):
-            found += parts_of(entry)
-        elif not entry.pays:
-            found += [part for call in entry.calls for part in parts_of(call)]
-        else:
-            found.append(entry.loop(kept, last_read))
-    return found
+    groups = LoopGroups(calls)
+    return [call for group in groups.in_order() for call in groups.bound(group, kept)]
 
 
-def _put(entries: "list[Group | Call]", call: Call, number: int) -> None:
-    """Let a call join one of the groups, or begin one, or stand by itself."""
-    walk = walk_of(call)
-    if walk is None:
-        entries.append(call)
-        return
-    _merge_sources(entries, call)
-    if _joins(entries, call, number):
-        return
-    group = Group(walk.size, walk.usual_columns)
-    step = group.step_for(walk)
-    if step is None:
-        entries.append(call)
-    else:
-        group.add(step, number)
-        entries.append(group)
+class LoopGroups(Groups["LoopGroup"]):
+    """The loops that calls become, and the calls that stay by themselves."""
 
+    def __init__(self, calls: Sequence[Call]):
+        super().__init__()
+        for call in calls:
+            first, *others = parts_of(call)
+            few = others and call.results[0].nbytes <= FEW_BYTES
+            # the first sum is of more columns, which fill a vector
+            for one in others if few and self._joins(first, loop_walk_of(first)) else [call]:
+                self._put(one)
 
-def _joins(entries: "list[Group | Call]", call: Call, number: int) -> bool:
-    """Let a call join one of the groups, if there is one for it."""
-    walk = walk_of(call)
-    if walk is None:
-        return False
-    for at in range(len(entries) - 1, max(len(entries) - LOOK_BACK, 0) - 1, -1):
-        entry = entries[at]
-        if isinstance(entry, Group):
-            for group in (entry, entry.at(walk.usual_columns)):
-                step = group and group.step_for(walk)
-                if group and step:
-                    group.add(step, number)
-                    entries[at] = group
+    def _put(self, call: Call) -> None:
+        """Let a call join one of the groups, or begin one, or stand by itself."""
+        walk = loop_walk_of(call)
+        if walk is not None:
+            self._merge_makers(call)
+        if not self._joins(call, walk):
+            self.add(LoopGroup({self.count: call}, rows=Rows.of(walk)))
+
+    def _joins(self, call: Call, walk: Walk | None) -> bool:
+        """Let a call join one of the last groups, if there is one for it."""
+        if walk is None:
+            return False
+        waited_for = self.waited_for(call)
+        for group in self._last():
+            if group.rows is not None:
+                rows = group.rows.with_walk(walk)
+                if rows is not None:
+                    self.merge(group, self.add(LoopGroup({self.count: call})))
+                    group.rows = rows
                     return True
-        elif walk.folded is None and not _is_count(entry):
-            return False
-        if _minds(entry, call):
-            return False
-    return False
+            elif True not in walk.folded and group.is_call:
+                return False
+            if group in waited_for:
+                return False
+        return False
+
+    def _merge_makers(self, call: Call) -> None:
+        """Make one group of the last two that make what a call reads, if both may run at once."""
+        makers, last = self.makers(call), list(self._last())
+        if len(makers) < 2:
+            return
+        stop = next((k for k, one in enumerate(last) if one.is_call), len(last))
+        found = [k for k, group in enumerate(last[:stop]) if group.rows and group in makers][:2]
+        if len(found) < 2:
+            return
+        later, earlier = (last[k] for k in found)
+        between = last[found[0] + 1 : found[1]]
+        assert earlier.rows is not None
+        assert later.rows is not None
+        if later.before.isdisjoint(between) and earlier.behind.isdisjoint(between):
+            rows = earlier.rows.with_rows(later.rows)
+            if rows is not None:
+                self.merge(earlier, later).rows = rows
+
+    def bound(self, group: "LoopGroup", kept: set[Memory]) -> list[Call]:
+        """The loop, if one is worth to be compiled and called, or else the calls."""
+        if group.rows is None or not group.rows.pays:
+            return [part for call in group.in_order() for part in parts_of(call)]
+        return [group.rows.loop(kept | self.read_elsewhere(group))]
+
+    def _last(self) -> Iterator["LoopGroup"]:
+        """The last groups, the very last first."""
+        return islice(reversed(self.groups), LOOK_BACK)
 
 
-def _merge_sources(entries: "list[Group | Call]", call: Call) -> None:
-    """Make one group of the last two that make what a call reads, if both may run at once."""
-    read = memories(call.reads())
-    found: list[int] = []
-    for at in range(len(entries) - 1, max(len(entries) - LOOK_BACK, 0) - 1, -1):
-        entry = entries[at]
-        if isinstance(entry, Group):
-            if not read.isdisjoint(entry.made):
-                found.append(at)
-        elif not _is_count(entry):
-            break
-        if len(found) == 2:
-            break
-    if len(found) < 2:
-        return
-    later, earlier = found
-    both = _merged(entries[earlier], entries[later])
-    between = entries[earlier + 1 : later]
-    if both is not None and not any(_minds(one, call) for one in between for call in both.calls):
-        entries[earlier] = both
-        del entries[later]
+@dataclass(eq=False)
+class LoopGroup(Group):
+    """What may become a loop, or a single call of any kind.
+
+    Attributes:
+        rows: what the loop does; None if it is a call by itself.
+    """
+
+    rows: "Rows | None" = None
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is a call by itself, and not of Python numbers alone."""
+        return self.rows is None and not all(isinstance(one, Slot) for one in self.call.results)
 
 
-def _merged(one: Any, other: Any) -> "Group | None":
-    """The steps of two groups as one; None if they do not fit."""
-    for columns in (one.columns, other.columns):
-        both = one.at(columns)
-        if both is not None and both.takes_all(other):
-            return both
-    return None
-
-
-def _is_count(call: "Group | Call") -> bool:
-    """Whether it is of Python numbers alone."""
-    return isinstance(call, Call) and all(isinstance(one, Slot) for one in call.results)
-
-
-def _minds(earlier: "Group | Call", call: Call) -> bool:
-    """Whether a call must not run before an earlier one."""
-    if isinstance(earlier, Group):
-        return earlier.minds(call)
-    read, written = memories(earlier.reads()), memories(earlier.writes())
-    touched = memories(call.reads()), memories(call.writes())
-    counted = {one for one in earlier.results if isinstance(one, Slot)}
-    return bool(
-        counted & {one for one in leaves(call.arguments) if isinstance(one, Slot)}
-        or written & (touched[0] | touched[1])
-        or read & touched[1]
-    )
-
-
-def memories(views: Sequence[View]) -> set[Memory]:
-    """The memory of each."""
-    return {view.memory for view in views}
-
-
-class Group:
+class Rows:
     """Calls that walk over the same rows and columns, while they grow into a loop."""
 
     def __init__(self, size: int, columns: int):
         self.rows, self.columns = size // columns, columns
         self.steps: list[Step] = []
         self.made: dict[Memory, Step] = {}
-        self._numbers: dict[Step, int] = {}
         self._loads: dict[Any, Load] = {}
-        self._read: set[Memory] = set()
         self._cells: set[Any] = set()
+        self._met: set[Any] = set()  # memory and constants that are read or made
 
-    @property
-    def calls(self) -> list[Call]:
-        """In their order."""
-        return [step.call for step in self.steps]
+    @classmethod
+    def of(cls, walk: Walk | None) -> "Rows | None":
+        """Those of one call; None if it cannot be part of a loop."""
+        if walk is None:
+            return None
+        rows = cls(walk.items, walk.usual_columns)
+        return rows if rows._takes(walk) else None
 
     @property
     def pays(self) -> bool:
@@ -200,30 +168,60 @@ class Group:
             return count == 2 and size >= LEAST_PAIR
         return count * (size + CALL) >= LEAST_WORK
 
-    def minds(self, call: Call) -> bool:
-        """Whether a call must not run before this group."""
-        read, written = memories(call.reads()), memories(call.writes())
-        made = self.made.keys()
-        return not (made.isdisjoint(read | written) and self._read.isdisjoint(written))
-
-    def at(self, columns: int) -> "Group | None":
-        """The same calls in other columns, as a group of its own; None if these do not fit."""
-        size = self.rows * self.columns
-        if size % columns:
+    def with_walk(self, walk: Walk) -> "Rows | None":
+        """The same with one more call, in other columns if need be; None if it does not fit."""
+        size, columns = self.rows * self.columns, walk.usual_columns
+        if len(self.steps) >= MOST_STEPS or not self._meets(walk):
             return None
-        found = Group(size, columns)
-        return found if found.takes_all(self) else None
+        if self._takes(walk, related=True):
+            return self
+        if columns == self.columns or walk.items not in (size, size // columns):
+            return None
+        found = self.at(columns)
+        return found if found is not None and found._takes(walk, related=True) else None
 
-    def takes_all(self, other: "Group") -> bool:
-        """Take the calls of another group, in their order; False as soon as one does not fit."""
-        for step in other.steps:
-            again = self.step_for(step.walk, alone=True)
-            if again is None:
-                return False
-            self.add(again, other._numbers[step])
+    def with_rows(self, other: "Rows") -> "Rows | None":
+        """The calls of both; None if they do not fit."""
+        if len(self.steps) + len(other.steps) > MOST_STEPS:
+            return None
+        for columns in dict.fromkeys((self.columns, other.columns)):
+            both = self.at(columns)
+            if both is not None and all(both._takes(step.walk) for step in other.steps):
+                return both
+        return None
+
+    def at(self, columns: int) -> "Rows | None":
+        """The same calls in other columns; None if these do not fit."""
+        size = self.rows * self.columns
+        found = Rows(size, columns)
+        fits = size % columns == 0 and all(found._takes(step.walk) for step in self.steps)
+        return found if fits else None
+
+    def _takes(self, walk: Walk, related: bool = False) -> bool:
+        """Take one more call; False if it does not fit.
+
+        Args:
+            related: whether it has to have something in common with the others.
+        """
+        step = self._step_of(walk)
+        if step is None or (related and not self._goes_with(step)):
+            return False
+        self.steps.append(step)
+        self.made[step.view.memory] = step
+        self._met.add(step.view.memory)
+        for one in step.operands:
+            if isinstance(one, Load):
+                self._met.add(one.key[0])
+                self._loads.setdefault(one.key, one)
+                if 0 not in one.place.strides:
+                    self._cells.add(one.key)
         return True
 
-    def _widened(self) -> "Group":
+    def _meets(self, walk: Walk) -> bool:
+        """Whether a call reads what one of these reads or makes."""
+        return any(memory_of(one) in self._met for one in walk.operands if is_array(one))
+
+    def _widened(self) -> "Rows":
         """The same calls in rows that are not short, if rows lie behind each other everywhere."""
         most = MOST_COLUMNS // self.columns
         places = {step.place for step in self.steps}
@@ -239,44 +237,37 @@ class Group:
         length, stride = place.lead[-1] if place.lead else (self.rows, 0)
         return length if stride == self.columns * place.step else 1
 
-    def step_for(self, walk: Walk, alone: bool = False) -> Step | None:
-        """The call as a step of this group; None if it does not fit.
-
-        Args:
-            alone: whether it may have nothing in common with the others.
-        """
+    def _step_of(self, walk: Walk) -> Step | None:
+        """The call as a step; None if it does not fit."""
         if len(self.steps) >= MOST_STEPS or len(self._loads) + len(self.made) >= MOST_ARRAYS:
             return None
-        if walk.size == self.rows * self.columns:
+        if walk.items == self.rows * self.columns:
             own = walk.at(self.columns)
             if own is None or own.kind is None:
                 return None
             if own.kind == "fold" and self.columns > LONGEST_ROW:
                 return None
-            step = self._step(own, walk, own.kind, Place.of)
-        elif walk.folded is None and walk.size == self.rows:
-            step = self._step(walk, walk, "row", Place.of_rows)
-        else:
-            return None
-        return step if step is not None and (alone or self._goes_with(step)) else None
+            if own.kind != "cells" and self.rows == 1:
+                return None
+            return self._step(own, walk, own.kind, Place.of)
+        if walk.kind == "cells" and walk.items == self.rows:
+            return self._step(walk, walk, "row", Place.of_rows)
+        return None
 
     def _step(
         self, walk: Walk, whole: Walk, kind: str, place_of: Callable[..., Place]
     ) -> Step | None:
         operands: list[Step | Load | Number] = []
-        for (source, strides), dtype in zip(walk.operands, walk.dtypes, strict=True):
-            if strides is None:
-                operands.append(Number(source, dtype))
+        for one, dtype in zip(walk.operands, whole.dtypes, strict=True):
+            if not is_array(one):
+                operands.append(Number(one, dtype))
                 continue
-            place = place_of(offset_of(source), walk.lengths, strides)
-            load = Load(source, place)
-            made = self.made.get(source.memory) if isinstance(source, View) else None
+            load = Load(one, place_of(one))
+            made = self.made.get(one.memory) if isinstance(one, View) else None
             if made is not None and (made.key != load.key or made.kind in ("column sum", "total")):
                 return None
             operands.append(made or load)
-        (out,) = walk.call.results
-        place = place_of(out.offset, walk.lengths, walk.out)
-        step = Step(whole, kind, operands, place)
+        step = Step(whole, kind, operands, place_of(walk.result))
         return step if self._may_write(step) else None
 
     def _may_write(self, step: Step) -> bool:
@@ -302,29 +293,8 @@ class Group:
         loads = [one for one in step.operands if isinstance(one, Load)]
         return step.kind != "row" and any(load.key in self._cells for load in loads)
 
-    def add(self, step: Step, number: int) -> None:
-        """Take one more step, of the call of that number."""
-        self.steps.append(step)
-        self.made[step.view.memory] = step
-        self._numbers[step] = number
-        for one in step.operands:
-            if isinstance(one, Load):
-                self._loads.setdefault(one.key, one)
-                if isinstance(one.source, View):
-                    self._read.add(one.source.memory)
-                if 0 not in one.place.strides:
-                    self._cells.add(one.key)
-
-    def loop(self, kept: set[Memory], last_read: dict[Memory, dict[Any, int]]) -> Loop:
+    def loop(self, shared: set[Memory]) -> Loop:
         """The loop, with the results that are read elsewhere."""
         wide = self._widened()
-
-        def is_read(step: Step) -> bool:
-            readers = last_read.get(step.view.memory, {})
-            return step.view.memory in kept or any(
-                reader is not self and number > wide._numbers[step]
-                for reader, number in readers.items()
-            )
-
-        stored = [step for step in wide.made.values() if is_read(step)]
+        stored = [step for step in wide.made.values() if step.view.memory in shared]
         return Loop.of(wide.steps, stored, wide.rows, wide.columns)

@@ -1,7 +1,7 @@
 """Where the items of an array lie, as a loop over rows and columns meets them."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,14 +28,15 @@ class Place(NamedTuple):
     step: int
 
     @classmethod
-    def of(cls, offset: int, lengths: Sequence[int], strides: Sequence[int]) -> "Place":
+    def of(cls, array: Source) -> "Place":
         """Of an array whose last axis are the columns, all others the rows."""
-        return cls(offset, joined(lengths[:-1], strides[:-1]), strides[-1])
+        lead = joined(array.shape[:-1], array.strides[:-1])
+        return cls(_offset_of(array), lead, array.strides[-1])
 
     @classmethod
-    def of_rows(cls, offset: int, lengths: Sequence[int], strides: Sequence[int]) -> "Place":
+    def of_rows(cls, array: Source) -> "Place":
         """Of an array that has one item for each row."""
-        return cls(offset, joined(lengths, strides), 0)
+        return cls(_offset_of(array), joined(array.shape, array.strides), 0)
 
     @property
     def strides(self) -> list[int]:
@@ -79,19 +80,6 @@ def joined(lengths: Sequence[int], strides: Sequence[int]) -> Lead:
     return tuple(lead)
 
 
-def strides_for(source: Source, shape: Sequence[int]) -> list[int]:
-    """The strides of an array that is repeated to fill that shape."""
-    missing = len(shape) - len(source.shape)
-    own = zip(source.shape, source.strides, strict=True)
-    return [0] * missing + [0 if length == 1 else stride for length, stride in own]
-
-
-def axes_as_they_lie(source: Source) -> list[int]:
-    """The axes of more than one item, the outermost first."""
-    long = [axis for axis, length in enumerate(source.shape) if length > 1]
-    return sorted(long, key=lambda axis: -source.strides[axis])
-
-
-def offset_of(source: Any) -> int:
+def _offset_of(array: Source) -> int:
     """Of its first item in its memory."""
-    return source.offset if isinstance(source, View) else 0
+    return array.offset if isinstance(array, View) else 0

@@ -25,11 +25,12 @@ from numpy.lib.stride_tricks import as_strided
 from xpnn.backends.numpy.arena import Arrays
 from xpnn.backends.numpy.loops.loop import Loop, Sweep
 from xpnn.backends.numpy.loops.places import Place
-from xpnn.backends.numpy.loops.steps import FOLDS, FORMULAS, TESTS, Load, Number, Step
+from xpnn.backends.numpy.loops.steps import FORMULAS, TESTS, Load, Number, Step
 from xpnn.backends.numpy.numbers import Numbers
 from xpnn.backends.recording.calls import Slot, View
 from xpnn.backends.recording.shapes import cast
 from xpnn.backends.recording.stand_ins import address_of
+from xpnn.backends.recording.walks import FOLDS
 
 WRITTEN_OUT = (-1, 0, 0.5, 1, 2)  # constants that stand in the text; others are arguments
 FOLD_LINES = {  # what stands before a sweep, in it and behind it

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
 from tests.backends.recording.test_recording import record
 from xpnn.backends.recording.calls import Memory, NotRecordable, View
-from xpnn.backends.recording.groups import Grouping
+from xpnn.backends.recording.kernels import KernelGroups
 from xpnn.backends.recording.shapes import cast
 from xpnn.trees import leaves, tree_map
 
@@ -19,13 +19,13 @@ def known(call):
 
 
 def grouped(step, *given):
-    return Grouping(record(step, *given), known)
+    return KernelGroups(record(step, *given), known)
 
 
 def kernels(step, *given):
     """The names of the calls of each group, kernels in brackets."""
     found = []
-    for group in grouped(step, *given).groups:
+    for group in grouped(step, *given).in_order():
         names = [call.function.__name__ for _, call in sorted(group.calls.items())]
         found.append(names if group.walks else names[0])
     return found
@@ -186,9 +186,9 @@ def test_what_lies_between_kernels_is_narrow():
 
     given = np.ones((12, 12), np.float32), np.ones((12, 12), np.float32)
     recording = record(step, *given)
-    grouping = Grouping(recording, lambda call: call.function in {*KNOWN, cast})
+    grouping = KernelGroups(recording, lambda call: call.function in {*KNOWN, cast})
     results = {one.memory for one in grouping.results}
-    kernels = [group for group in grouping.groups if group.walks]
+    kernels = [group for group in grouping.in_order() if group.walks]
     made = [view for group in kernels for view in group.writes().values()]
     between = [one.dtype for one in made if one.memory in grouping.shared - results]
     assert sorted(map(str, between)) == ["bool", "float16", "float32"]  # the last for the product
@@ -204,7 +204,7 @@ def test_sums_of_columns_are_rounded_where_they_are_made():
         total, other = np.sum(x, axis=0), np.sum(x * x, axis=0)
         return total.astype(np.float16), other.astype(np.float16), other
 
-    first, second = grouped(step, ROWS.astype("f")).groups
+    first, second = grouped(step, ROWS.astype("f")).in_order()
     assert sorted(view.dtype.char for view in first.writes().values()) == ["e", "f", "f"]
     assert [call.function for call in second.calls.values()] == [cast]
 
@@ -214,7 +214,7 @@ def test_constants_of_one_number_take_no_more():
         return x * np.full((12, 5), 3.0) + np.arange(5.0), np.matmul(np.zeros((2, 12)), x)
 
     recording = record(step, ROWS)
-    grouping = Grouping(recording, known)
+    grouping = KernelGroups(recording, known)
     assert sorted(one.nbytes for one in grouping.constants.values()) == [8, 8, 40]
     for one, wanted in zip(run(grouping, recording, [ROWS]), step(ROWS), strict=True):
         np.testing.assert_array_equal(one, wanted)
@@ -263,7 +263,7 @@ def run(grouping, recording, given):
     for k, view in recording.views.items():
         array(view)[...] = given[k]
     done = set()
-    for group in grouping.groups:
+    for group in grouping.in_order():
         assert group.before <= done
         for _, call in sorted(group.calls.items()):
             assert {one.memory for one in call.reads()} <= room.keys()
@@ -284,7 +284,7 @@ def test_groups_in_their_order_give_what_the_step_gives(lines, picks, extra):
     with np.errstate(all="ignore"):
         try:
             recording = record(step, *arrays)
-            grouping = Grouping(recording, known)
+            grouping = KernelGroups(recording, known)
         except NotRecordable:
             return
         given = recording.form.flatten(arrays)
