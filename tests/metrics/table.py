@@ -243,7 +243,7 @@ def zero(predictions, targets, *, sample_weight=None, backend):
     return backend.xp.sum(predictions) * 0.0, predictions * 0.0
 
 
-def measuring(metric, predictions, backend):
+def measuring(metric, predictions, backend, dtype="float32"):
     """A trainer, and inputs of which its network gives the predictions."""
     last, x, loss = Identity(), predictions, zero
     if isinstance(metric, NUMBERS):
@@ -253,5 +253,5 @@ def measuring(metric, predictions, backend):
         last = Softmax()
         if metric.multilabel:
             last, x = Sigmoid(), x - np.log1p(-predictions)
-    network = Network([last], predictions.shape[1:], backend)
+    network = Network([last], predictions.shape[1:], backend, dtype=dtype)
     return Trainer(network, loss, SGD(0.1), metrics=[metric]), x

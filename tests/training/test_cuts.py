@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import xpnn
-from tests.losses.table import CASES
-from tests.metrics.table import METRICS, drawn
+from tests.losses.table import APART
+from tests.metrics.table import METRICS, drawn, measuring
 from xpnn import (
     SGD,
     Accuracy,
@@ -28,13 +28,13 @@ from xpnn import (
 )
 from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable
-from xpnn.metrics import MAE, R2
+from xpnn.metrics import MAE
 from xpnn.training.callbacks.shipped import Watching
 
 pytestmark = pytest.mark.fault("data cut into other batches")
 
 WEIGHTS = np.array([0.0, 2.0, 0.3, 0.1, 1e-6])
-BATCHED = {name: case for name, case in CASES.items() if len(case.shape) > 1}
+BATCHED = {name: case for name, case in APART.items() if len(case.shape) > 1}
 RARE = partial(xpnn.cross_entropy, class_weight=[0.1, 1.0, 20.0])
 
 
@@ -54,11 +54,6 @@ def test_a_loss_is_that_of_the_set(backend, case, dtype, close):
     assert found["loss"] == pytest.approx(float(value), rel=close)
 
 
-def zero(predictions, targets, *, sample_weight=None, backend):
-    """A loss that takes any targets."""
-    return backend.xp.sum(predictions) * 0.0, predictions * 0.0
-
-
 @pytest.mark.width
 @pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-5), ("float64", 1e-13)])
 @pytest.mark.parametrize(("metric", "in_numbers"), METRICS)
@@ -69,10 +64,8 @@ def test_a_metric_is_that_of_the_set(backend, metric, in_numbers, dtype, close):
     weight[:8] = 0.0
     x = x.astype(dtype)
     with backend.allow_float64() if dtype == "float64" else contextlib.nullcontext():
-        network = Network([Identity()], x.shape[1:], backend, dtype=dtype)
-        loss = xpnn.mean_squared_error if isinstance(metric, MAE | R2) else zero
-        trainer = Trainer(network, loss, SGD(0.0), metrics=[metric])
-        found = trainer.evaluate(x, y, sample_weight=weight, batch_size=8)
+        trainer, inputs = measuring(metric, x.astype(np.float64), backend, dtype)
+        found = trainer.evaluate(inputs, y, sample_weight=weight, batch_size=8)
     expected = in_numbers(x.tolist(), y.tolist(), weight.tolist())
     assert found[metric.name] == pytest.approx(expected, rel=close)
 
@@ -174,14 +167,12 @@ def test_half_precision_keeps_losses_and_weights(backend):
 @pytest.mark.parametrize(("metric", "in_numbers"), METRICS)
 def test_nothing_measured_is_nan_and_is_told_once(backend, metric, in_numbers):
     x, y = drawn(metric, rows=6)
-    network = Network([Identity()], x.shape[1:], backend)
-    loss = xpnn.mean_squared_error if isinstance(metric, MAE | R2) else zero
-    trainer = Trainer(network, loss, SGD(0.0), metrics=[metric])
+    trainer, inputs = measuring(metric, x, backend)
     with pytest.warns(EmptyMeanWarning, match=f"loss, {metric.name}: NaN") as told:
-        found = trainer.evaluate(x, y, sample_weight=np.zeros(6), batch_size=4)
+        found = trainer.evaluate(inputs, y, sample_weight=np.zeros(6), batch_size=4)
     assert len(told) == 1
     assert all(math.isnan(one) for one in found.values())
-    predictions = network.forward(network.asarray(x))
+    predictions = trainer.network.forward(inputs)
     with pytest.warns(EmptyMeanWarning, match=metric.name):
         assert math.isnan(metric(predictions, y, sample_weight=np.zeros(6)))
     with pytest.warns(EmptyMeanWarning, match=metric.name):
