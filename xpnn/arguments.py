@@ -15,6 +15,7 @@ from xpnn.names_elsewhere import in_our_words
 from xpnn.typing import Array, Namespace, Shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Found = TypeVar("Found")
 
 DESCRIBED = {
     bool: "True or False",
@@ -295,6 +296,26 @@ def _unknown_message(made: Any, name: str) -> str:
         f"{kind.__name__} has no attribute {name!r}{meant} It has {', '.join(names)}. A class of "
         f"your own makes its attributes in __init__, or names them in its body"
     )
+
+
+def by_name(name: str, known: Mapping[str, Found], what: str) -> Found:
+    """What stands under a name.
+
+    Args:
+        what: is named, for the error.
+
+    Raises:
+        ValueError: nothing does; the message lists the names.
+
+    >>> by_name("hed", {"head": 0, "tail": 1}, "side")
+    Traceback (most recent call last):
+    ValueError: there is no side 'hed', did you mean 'head'? There are head, tail
+    """
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    meant = f", did you mean {close[0]!r}?" if close else "."
+    raise ValueError(f"there is no {what} {name!r}{meant} There are {', '.join(known)}")
 
 
 def as_seed(seed: int) -> int:

@@ -162,6 +162,12 @@ TORCH = [  # how to make the layer, its input shape, the same in torch given (nn
     pytest.param(lambda: Dense(3, use_bias=False), (4,), linear, id="dense-without-bias"),
     pytest.param(lambda: Dense(5), (3, 4), linear, id="dense-over-time"),
     pytest.param(lambda: Dense(17), (130,), linear, id="dense-wide"),
+    pytest.param(
+        lambda: Dense(3, activation="gelu"),
+        (4,),
+        lambda nn, p, x: nn.GELU()(linear(nn, p, x)),
+        id="dense-activated",
+    ),
     pytest.param(Identity, (4,), lambda nn, p, x: nn.Identity()(x), id="identity"),
     pytest.param(Flatten, (2, 3), lambda nn, p, x: nn.Flatten()(x), id="flatten"),
     pytest.param(

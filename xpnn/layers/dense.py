@@ -7,12 +7,13 @@ from numpy.random import Generator
 
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
-from xpnn.layers.base import ANY_NUMBER, Layer
+from xpnn.layers.activated import Activated, AnyActivation
+from xpnn.layers.base import ANY_NUMBER
 from xpnn.numerics import product_over_rows, sum_over
 from xpnn.typing import Array, Shape
 
 
-class Dense(Layer):
+class Dense(Activated):
     """Affine map in which every output sees every input.
 
     Forward, for inputs of shape (..., inputs)::
@@ -24,30 +25,37 @@ class Dense(Layer):
         dL/dW = Z^T delta           dL/db = sum of delta over the batch
         dL/dZ = delta W^T           (returned: the delta of the layer before)
 
+    With an activation f the output is f(S), and delta = dL/df(S) f'(S).
+
     Axes between the batch and the last one (time, height, width) are treated as more batch.
 
     Args:
         units: number of output features.
+        activation: f: "elu", "gelu", "hard_swish", "leaky_relu", "mish", "prelu", "relu", "selu",
+            "sigmoid", "silu", "softmax", "softplus" or "tanh"; or a layer, ``LeakyReLU(0.1)``.
         use_bias: whether to add ``b``.
         weight_init: draws ``W`` on the host, so that one seed fits every backend.
         bias_init: draws ``b``.
 
     >>> Dense(3).output_shape((2,))
     (3,)
+    >>> Dense(3, activation="relu")
+    Dense(3, activation=ReLU())
     """
 
-    fixed = ("units", "use_bias", "weight_init", "bias_init")
+    fixed = (*Activated.fixed, "units", "use_bias", "weight_init", "bias_init")
     gives = ANY_NUMBER
 
     def __init__(
         self,
         units: int,
         *,
+        activation: AnyActivation = None,
         use_bias: bool = True,
         weight_init: Initializer = glorot_uniform,
         bias_init: Initializer = zeros,
     ):
-        super().__init__()
+        super().__init__(activation)
         if units < 1:
             raise ValueError(f"Dense needs at least one unit, got units={units}")
         self.units, self.use_bias = units, use_bias
@@ -72,10 +80,11 @@ class Dense(Layer):
         S = Z @ self.params["weight"]
         if self.use_bias:
             S += self.params["bias"]
-        return S
+        return self.activated(S, training)
 
     def backward(self, delta: Array) -> Array | None:
         xp, Z, W = self.xp, self.cache["Z"], self.params["weight"]
+        delta = self.before_activation(delta)
         rows = xp.reshape(delta, (-1, self.units))
         self.grads["weight"] = product_over_rows(xp.reshape(Z, (-1, Z.shape[-1])), rows, xp)
         if self.use_bias:
@@ -86,4 +95,4 @@ class Dense(Layer):
         return math.prod(input_shape) * self.units
 
     def __repr__(self) -> str:
-        return f"Dense({self.units})"
+        return self.with_activation(f"Dense({self.units})")

@@ -116,6 +116,21 @@ def normed():
     return ours, (5, 6, 2), theirs, images_in, None
 
 
+def activated():
+    from torch import nn
+    from torch.nn.utils.parametrizations import weight_norm
+
+    theirs = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.PReLU(4), nn.Flatten(), nn.Linear(24, 6), nn.ReLU(),
+        nn.Sequential(weight_norm(nn.Linear(6, 5)), nn.PReLU(5), nn.Linear(5, 2)), nn.Linear(2, 2),
+    )  # fmt: skip
+    ours = [
+        *(Conv2D(4, 3, activation="prelu"), Flatten(), Dense(6, activation="relu")),
+        *(Sequential([WeightNorm(Dense(5, activation=PReLU)), Dense(2)]), Dense(2)),
+    ]
+    return ours, (4, 5, 2), theirs, images_in, None
+
+
 def decoder():
     from torch import nn
 
@@ -286,7 +301,7 @@ def nested():
 
 
 PAIRS = [
-    *(mlp, cnn, styled, normed, decoder, signal, volumes, resized, pooled),
+    *(mlp, cnn, styled, normed, activated, decoder, signal, volumes, resized, pooled),
     *(lstm, stacked, bidirectional, rnn),
     *(transformer, block_norm_last, attention, nested),
 ]

@@ -15,7 +15,8 @@ from numpy.random import Generator
 from xpnn.backends.portable.windows import Slide, lying, slid_order
 from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform, zeros
-from xpnn.layers.base import ANY_NUMBER, Layer
+from xpnn.layers.activated import Activated, AnyActivation
+from xpnn.layers.base import ANY_NUMBER
 from xpnn.layers.sliding.windows import (
     Padding,
     check_axes,
@@ -29,7 +30,7 @@ from xpnn.numerics import sum_to_features
 from xpnn.typing import Array, Shape
 
 
-class KernelLayer(Layer):
+class KernelLayer(Activated):
     """Base of the layers whose weight is a kernel that slides.
 
     Args:
@@ -41,12 +42,14 @@ class KernelLayer(Layer):
         dilation: steps from one entry of the kernel to the next.
         groups: cuts the channels into that many groups that do not see each other; as many as there
             are input channels makes the convolution depthwise.
+        activation: f, for f(S) as the output; as for ``Dense``.
         use_bias: whether to add ``b``.
         weight_init: draws ``W`` on the host, so that one seed fits every backend.
         bias_init: draws ``b``.
     """
 
     fixed: ClassVar[tuple[str, ...]] = (
+        *Activated.fixed,
         "filters",
         "kernel_size",
         "stride",
@@ -70,11 +73,12 @@ class KernelLayer(Layer):
         padding: Padding = "valid",
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
+        activation: AnyActivation = None,
         use_bias: bool = True,
         weight_init: Initializer = glorot_uniform,
         bias_init: Initializer = zeros,
     ):
-        super().__init__()
+        super().__init__(activation)
         if filters < 1 or groups < 1 or filters % groups:
             raise ValueError(
                 f"{type(self).__name__} needs filters that are a multiple of groups, both at least "
@@ -125,7 +129,7 @@ class KernelLayer(Layer):
     def __repr__(self) -> str:
         one = len(set(self.kernel_size)) == 1
         size = self.kernel_size[0] if one else self.kernel_size
-        return f"{type(self).__name__}({self.filters}, {size})"
+        return self.with_activation(f"{type(self).__name__}({self.filters}, {size})")
 
 
 class Convolution(KernelLayer):
@@ -142,11 +146,13 @@ class Convolution(KernelLayer):
     def forward(self, Z: Array, training: bool = False) -> Array:
         slides, W = self.slides(Z.shape[1:-1]), self.params["weight"]
         self.cache["Z"] = Z
-        return self.backend.convolve(Z, W, slides, self.groups, self.params.get("bias"))
+        S = self.backend.convolve(Z, W, slides, self.groups, self.params.get("bias"))
+        return self.activated(S, training)
 
     def backward(self, delta: Array) -> Array | None:
         backend, Z, W = self.backend, self.cache["Z"], self.params["weight"]
-        slides, delta = self.slides(Z.shape[1:-1]), lying(delta, backend)
+        slides = self.slides(Z.shape[1:-1])
+        delta = lying(self.before_activation(delta), backend)
         dW = backend.convolve_kernel_gradient(Z, delta, slides, self.groups)
         self.write_gradients(delta, weight=dW)
         if not self.passes_back:
@@ -210,6 +216,7 @@ class Conv2D(Convolution):
             "valid" (none) or "same" (outputs of ``ceil(length / stride)``, an odd zero behind).
         groups: divides the input channels and ``filters``; as many as there are input channels
             makes the convolution depthwise.
+        activation: f, for f(S) as the output; as for ``Dense``.
         use_bias: whether to add ``b``.
         weight_init: draws ``W`` on the host, so that one seed fits every backend.
         bias_init: draws ``b``.

@@ -7,6 +7,7 @@ from numpy.random import Generator
 
 from xpnn.backends.portable.windows import Slide, lying
 from xpnn.initializers import Initializer, glorot_uniform, zeros
+from xpnn.layers.activated import AnyActivation
 from xpnn.layers.sliding.convolution import Convolution
 from xpnn.layers.sliding.windows import Padding
 from xpnn.typing import Array, Shape
@@ -26,6 +27,7 @@ class SeparableConvolution(Convolution):
         padding: Padding = "valid",
         dilation: int | tuple[int, ...] = 1,
         multiplier: int = 1,
+        activation: AnyActivation = None,
         use_bias: bool = True,
         weight_init: Initializer = glorot_uniform,
         bias_init: Initializer = zeros,
@@ -36,6 +38,7 @@ class SeparableConvolution(Convolution):
             stride=stride,
             padding=padding,
             dilation=dilation,
+            activation=activation,
             use_bias=use_bias,
             weight_init=weight_init,
             bias_init=bias_init,
@@ -69,12 +72,14 @@ class SeparableConvolution(Convolution):
         V, W = self.params["depthwise_weight"], self.params["pointwise_weight"]
         D = backend.convolve(Z, V, slides, Z.shape[-1])
         self.cache["Z"], self.cache["D"] = Z, D
-        return backend.convolve(D, W, _one_by_one(D), 1, self.params.get("bias"))
+        S = backend.convolve(D, W, _one_by_one(D), 1, self.params.get("bias"))
+        return self.activated(S, training)
 
     def backward(self, delta: Array) -> Array | None:
         backend, Z, D = self.backend, self.cache["Z"], self.cache["D"]
         V, W = self.params["depthwise_weight"], self.params["pointwise_weight"]
-        slides, inputs, delta = self.slides(Z.shape[1:-1]), Z.shape[-1], lying(delta, backend)
+        slides, inputs = self.slides(Z.shape[1:-1]), Z.shape[-1]
+        delta = lying(self.before_activation(delta), backend)
         dW = backend.convolve_kernel_gradient(D, delta, _one_by_one(D))
         dD = backend.convolve_input_gradient(delta, W, _one_by_one(D))
         dV = backend.convolve_kernel_gradient(Z, dD, slides, inputs)
@@ -138,6 +143,7 @@ class SeparableConv2D(SeparableConvolution):
         filters: number of output channels.
         kernel_size, stride, padding, dilation: those of the first step, as for ``Conv2D``.
         multiplier: kernels for each channel.
+        activation: f, for f(S) as the output; as for ``Dense``.
         use_bias: whether to add ``b``.
         weight_init: draws ``V``, channel by channel, and ``W``.
         bias_init: draws ``b``.

@@ -73,11 +73,13 @@ class TransposedConvolution(KernelLayer):
     def forward(self, Z: Array, training: bool = False) -> Array:
         slides, b = self.slides(Z.shape[1:-1]), self.params.get("bias")
         self.cache["Z"] = Z
-        return self.backend.convolve_input_gradient(Z, self.kernel(), slides, self.groups, b)
+        S = self.backend.convolve_input_gradient(Z, self.kernel(), slides, self.groups, b)
+        return self.activated(S, training)
 
     def backward(self, delta: Array) -> Array | None:
         backend, Z = self.backend, self.cache["Z"]
-        slides, delta = self.slides(Z.shape[1:-1]), lying(delta, backend)
+        slides = self.slides(Z.shape[1:-1])
+        delta = lying(self.before_activation(delta), backend)
         dW = backend.convolve_kernel_gradient(delta, Z, slides, self.groups)
         self.write_gradients(delta, weight=turned_kernel(self.xp, dW, self.groups))
         if not self.passes_back:

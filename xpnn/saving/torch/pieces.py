@@ -18,6 +18,7 @@ from xpnn.layers import (
     TransformerBlock,
     WeightNorm,
 )
+from xpnn.layers.activated import Activated
 from xpnn.layers.tying import ties
 from xpnn.named_values import NamedValues
 from xpnn.saving.torch.feature_order import feature_orders
@@ -131,11 +132,18 @@ def pieces_of(network: NamedValues, partial: bool = False, *, instead: str) -> l
                 length, normed = part(name, layer), part(f"{name}.layer", layer.layer)
                 normed = replace(normed, rule=as_direction(normed.rule))
                 yield Piece(name, layer, (length, normed))
+                yield from behind(layer.layer, normed.name)
         elif rule_of(layer) or (layer.params and not partial):
             yield Piece(name, layer, (part(name, layer),))
+            yield from behind(layer, name)
         else:
             for key, child in children.items():
                 yield from found(child, key)
+
+    def behind(layer: Layer, name: str) -> Iterator[Piece]:
+        """What an activation learns, which is a module of its own there."""
+        if isinstance(layer, Activated) and layer.activation is not None:
+            yield from found(layer.activation, f"{name}.activation")
 
     return list(found(network.root, ""))
 
@@ -161,6 +169,32 @@ def short(name: str) -> str:
     '2.body.0'
     """
     return re.sub(r"(\d+)\.[a-z]\w*", r"\1", name)
+
+
+def numbered(root: Layer) -> dict[str, str]:
+    """The names of all layers as nn.Sequential would have them, where activations are modules.
+
+    >>> from xpnn import Dense, Network
+    >>> network = Network([Dense(2, activation="prelu"), Dense(1)], (3,))
+    >>> numbered(network.root)
+    {'': '', '0.dense': '0', '0.dense.activation': '1', '1.dense': '2'}
+    """
+    found: dict[str, str] = {}
+
+    def walk(layer: Layer, ours: str, theirs: str) -> None:
+        found[ours] = theirs
+        behind = 0  # activations in front of a child, that have numbers of their own there
+        for key, child in layer.children().items():
+            name, number = f"{ours}.{key}".lstrip("."), key.partition(".")[0]
+            place = str(int(number) + behind) if number.isdecimal() else key
+            walk(child, name, f"{theirs}.{place}".lstrip("."))
+            inside = f"{name}.layer" if isinstance(child, WeightNorm) else name
+            if place != key and f"{inside}.activation" in found:
+                behind += 1
+                found[f"{inside}.activation"] = f"{theirs}.{int(place) + 1}".lstrip(".")
+
+    walk(root, "", "")
+    return found
 
 
 def locations_by_name(pieces: list[Piece], names: Names) -> list[Location]:

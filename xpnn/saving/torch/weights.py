@@ -23,8 +23,8 @@ from xpnn.saving.torch.pieces import (
     listed,
     locations_by_name,
     locations_in_order,
+    numbered,
     pieces_of,
-    short,
 )
 from xpnn.saving.torch.rules import Arrays
 from xpnn.saving.versions import CHECKPOINT, MODEL, TORCH, WEIGHTS, format_of, other_format
@@ -96,7 +96,7 @@ def save_torch_weights(network: NamedValues, path: str | Path, names: Names | No
         network: of layers that have a counterpart in torch.nn.
         path: of the file.
         names: their prefix to our layer, as for ``load_torch_weights``. Unless given, a layer gets
-            its number, as nn.Sequential counts.
+            its number, as nn.Sequential counts, where an activation is a module of its own.
 
     Raises:
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
@@ -105,7 +105,8 @@ def save_torch_weights(network: NamedValues, path: str | Path, names: Names | No
     with network.at_rest(), network.backend.room_for(f"copies to write into {path}", FREE_SOME):
         pieces = pieces_of(network, instead="write save_weights(network, path), which takes any")
         if names is None:
-            locations = [Location(piece, short(piece.name)) for piece in pieces]
+            numbers = numbered(network.root)
+            locations = [Location(piece, numbers[piece.name]) for piece in pieces]
         else:
             locations = locations_by_name(pieces, names)
         tensors = {}

@@ -11,6 +11,7 @@ from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.data.batches import Batches
 from xpnn.errors import TrainingStopped
+from xpnn.layers.activated import Activated
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.training.callbacks.hooks import Callback, Logs
@@ -163,7 +164,10 @@ def first_bad_layer(
 
 
 def _watch_layers(network: Network, spoilt: list[str]) -> None:
-    """Shadow the methods of the innermost layers by ones that look at what they return."""
+    """Shadow the methods of the innermost layers by ones that look at what they return.
+
+    An activation is looked at with the layer around it, whose sums may be bad already.
+    """
 
     def watched(run: Callable[..., Any], what: str) -> Callable[..., Any]:
         def look(*arguments: Any) -> Any:
@@ -174,8 +178,11 @@ def _watch_layers(network: Network, spoilt: list[str]) -> None:
 
         return look
 
-    for name, layer in network.walk():
-        if not layer.children():
+    layers = dict(network.walk())
+    for name, layer in layers.items():
+        outer = layers.get(name.rpartition(".")[0])
+        innermost = isinstance(layer, Activated) or not layer.children()
+        if innermost and not isinstance(outer, Activated):
             vars(layer)["forward"] = watched(layer.forward, f"the output of layer {name}")
             vars(layer)["backward"] = watched(layer.backward, f"the input gradient of layer {name}")
 
