@@ -1,4 +1,4 @@
-"""From one backend to another: layers built anew, and values in the kind that they have there."""
+"""From one network to another, on any backend: layers built anew, and values as they are there."""
 
 import copy
 from collections.abc import Callable
@@ -24,6 +24,40 @@ def unbuilt_copy(root: AnyLayer) -> AnyLayer:
         kept = (layer.params, layer.grads, layer.state, layer.cache, layer._fused)
         known |= {id(layer.backend): None} | {id(one): {} for one in kept}
     return copy.deepcopy(root, known)
+
+
+def copy_with_values(root: AnyLayer) -> AnyLayer:
+    """An unbuilt copy that begins, where a network is made of it, with the values of ``root``.
+
+    They are those that ``root`` has at that moment. Layers inside may be taken out one by one, and
+    put into another network.
+    """
+    copied = unbuilt_copy(root)
+    for (_, layer), (_, original) in zip(copied.walk(), root.walk(), strict=True):
+        layer._original = original
+    return copied
+
+
+def take_values(root: Layer, backend: Backend) -> None:
+    """Let layers that were just built, and are copies, begin with the values of their originals.
+
+    Raises:
+        ShapeError: a copy was built for inputs that need others.
+    """
+    for name, layer in root.walk():
+        if (original := layer._original) is None:
+            continue
+        try:
+            params = moved(original.params, layer.params, backend)
+            state = moved(original.state, layer.state, backend)
+        except ShapeError as error:
+            raise ShapeError(
+                f"layer {name} has the weights of a network in which its inputs were of shape "
+                f"{original.input_shape}, and they are of shape {layer.input_shape} here: {error}"
+            ) from None
+        layer.params.update(params)
+        layer.state.update(state)
+        layer._original = None
 
 
 def _is_code(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
@@ -17,12 +18,12 @@ from xpnn.initializers import zeros_for
 from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.containers import check_places
 from xpnn.layers.embedding import as_ids
-from xpnn.layers.nodes import Kind, is_several
+from xpnn.layers.nodes import Kind, Node, is_several
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
 from xpnn.losses.by_output import losses_of
 from xpnn.losses.outputs import link_of, outputs_by_part
-from xpnn.moving import moved, unbuilt_copy
+from xpnn.moving import copy_with_values, moved, take_values, unbuilt_copy
 from xpnn.named_values import NamedValues
 from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
@@ -32,7 +33,7 @@ from xpnn.typing import Array, Arrays, Shape, Shapes
 
 BOUND = {
     "root", "backend", "all_layers", "_leaves", "_inspected", "_ties", "param_refs", "state_refs",
-    "_is_made", "_lock",
+    "_is_made", "_lock", "_copy",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -79,6 +80,8 @@ class Network(NamedValues, FixedAttributes):
     (1, 1)
     """
 
+    _copy: Any = None  # what was made of it for the graph that is being written
+
     fixed = (
         *("layers", "root", "inputs", "outputs", "input_shape", "output_shape", "backend", "seed"),
         "dtype",
@@ -88,7 +91,8 @@ class Network(NamedValues, FixedAttributes):
         if name == "trainable":
             raise AssignmentError(
                 "trainable of a Network lists what is trained; to freeze all of it write "
-                "network.freeze(), and one layer by its name, as in network.freeze('0.*')"
+                "network.freeze(), and one layer by its name, as in network.freeze('0.*'); "
+                "network.unfreeze does the reverse"
             )
         super().__setattr__(name, value)
 
@@ -124,6 +128,8 @@ class Network(NamedValues, FixedAttributes):
         self.output_shape = root.build(
             self.input_shape, self.backend, seed=self.seed, dtype=self.dtype
         )
+        with self.backend.on_device():
+            take_values(root, self.backend)
         self._ties = ties(root)
 
     def _build_again(self, root: Sequential | Graph, backend: str | Backend) -> None:
@@ -170,6 +176,53 @@ class Network(NamedValues, FixedAttributes):
 
     def _own_attributes(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in BOUND}
+
+    def with_head(
+        self, layers: Sequence[Layer], *, after: str | None = None, seed: int | None = None
+    ) -> "Network":
+        """A new network on the same backend: what this one has learned, and other last layers.
+
+        The body is a copy, with its values, hyperparameters and what is frozen; this network stays
+        as it is, and the two share no arrays. ``freeze`` keeps the body as it is, ``factors`` of
+        the optimizer let it learn slowly.
+
+        Args:
+            layers: the head: what reads what the body gives.
+            after: the name of the last layer of the body, which is in the network itself and not
+                inside of a layer; unless given, all but the last one stay.
+            seed: of the head's starting weights, and of all masks; this network's, unless given.
+
+        Raises:
+            ValueError: there is no such layer; or, of a graph, it is not plain where a head goes.
+            ShapeError: the head does not fit.
+
+        >>> from xpnn import Dense, Network, ReLU
+        >>> net = Network([Dense(8), ReLU(), Dense(10)], input_shape=(3,))
+        >>> net.with_head([Dense(5)]).layers
+        (Dense(8), ReLU(), Dense(5))
+        """
+        if not isinstance(layers, Sequence):
+            raise TypeError(f"with_head wants a list of layers, got {layers!r}")
+        make = functools.partial(
+            Network,
+            backend=self.backend,
+            seed=self.seed if seed is None else seed,
+            dtype=self.dtype,
+        )
+        with self.at_rest():
+            root = copy_with_values(self.root)
+            for layer in () if root.trainable else root.layers:
+                layer.trainable = False  # what was frozen as a whole
+            if isinstance(root, Graph):
+                inputs, node = root.up_to(after)
+                for layer in layers:
+                    node = layer(node)
+                return make(inputs=inputs, outputs=node)
+            names = list(root.children())
+            if after is not None and after not in names:
+                raise ValueError(f"wanted after to be one of {', '.join(names)}, got {after!r}")
+            count = len(names) - 1 if after is None else names.index(after) + 1
+            return make([*root.layers[:count], *layers], self.input_shape)
 
     # Keeping it ---------------------------------------------------------------------------------
 
@@ -433,9 +486,36 @@ class Network(NamedValues, FixedAttributes):
             [link(one, self.backend) for link, one in zip(links, as_tuple(outputs), strict=True)]
         )
 
-    def __call__(self, x: Any) -> Array:
-        """The outputs for a batch of inputs, in prediction mode."""
-        return self.forward(x)
+    def __call__(self, *x: Any) -> Any:
+        """The outputs for a batch of inputs, in prediction mode; of nodes, the nodes of outputs.
+
+        Called on nodes, a network is a layer in another: a copy of all layers, which begins with
+        the values that this network has when the other one is made. Called again for the same
+        graph, it does the same with the same weights. This network stays as it is.
+
+        Args:
+            x: arrays as ``forward`` takes them; or nodes: one, or several, in order or by name.
+
+        >>> from xpnn import Dense, Input, Network, ReLU
+        >>> body = Network([Dense(8), ReLU()], input_shape=(3,))
+        >>> x = Input((3,))
+        >>> sorted(Network(inputs=x, outputs=Dense(2)(body(x))).params)[:2]
+        ['0.sequential.0.dense.bias', '0.sequential.0.dense.weight']
+        """
+        given = one_or_tuple(x)
+        parts = given.values() if isinstance(given, Mapping) else given
+        first = next(iter(parts), None) if isinstance(given, Mapping | list | tuple) else given
+        if isinstance(first, Node):
+            return self._by_name(self._as_layer()(*self._in_order(given)))
+        return self.forward(given)
+
+    def _as_layer(self) -> Layer:
+        """A copy to be called on nodes: the same one until a network is made of it."""
+        layer: Layer | None = self._copy and self._copy()
+        if layer is None or layer.built:
+            layer = copy_with_values(self.root)
+            self._copy = weakref.ref(layer)  # which lives as long as the nodes that it has made
+        return layer
 
     @checked
     def summary(self, optimizer: Any = None, batch: int | None = None) -> Summary:

@@ -96,6 +96,7 @@ class Layer(KnownAttributes):
     adds: ClassVar[str | None] = None
     term_factor: Any = 1.0
     in_step = False
+    _original: "Layer | None" = None  # with whose values its network lets it begin; see moving.py
     looked_at: ClassVar[dict[str, Any]] = {
         "trainable": _as_flag,
         "regularizers": _as_rules,

@@ -147,6 +147,48 @@ class Graph(Container):
             by_name or one_or_tuple(found),
         )
 
+    def up_to(self, after: str | None) -> tuple[list[Input], Node]:
+        """New inputs, and the node of what a call of these layers makes of them, for another graph.
+
+        Args:
+            after: the name of the layer, and of the call where there are several; None for what the
+                last call reads.
+
+        Raises:
+            ValueError: there is no such call of one output, or it does not read all inputs.
+        """
+        wanted = self._value_after(after)
+        starts = [Input(shape, takes=takes, name=name) for shape, takes, name in self.inputs]
+        values: list[Node] = [*starts]
+        for step in self._steps:
+            values += as_tuple(step.layer(*(values[number] for number in step.sources)))
+        node = values[wanted]
+        read = {node, *(one for call in _calls_behind([node]) for one in call.sources)}
+        if unread := [one.name for one in starts if one not in read]:
+            raise ValueError(
+                f"what lies before the head has to read all inputs, but {after or 'it'} does not "
+                f"read {', '.join(map(str, unread))}; give after another layer"
+            )
+        return starts, node
+
+    def _value_after(self, after: str | None) -> int:
+        """The number of what a call makes; None for what the call that makes the output reads."""
+        makers = {step.name: step for step in self._steps if len(step.results) == 1}
+        if after is not None and after not in makers:
+            raise ValueError(
+                f"wanted after to name a layer of one output, one of {', '.join(makers)}, got "
+                f"{after!r}"
+            )
+        if after is not None:
+            return makers[after].results[0]
+        last = [step for step in self._steps if {*step.results} & {*self._outputs}]
+        if len(self._outputs) > 1 or len(last) != 1 or len(last[0].sources) > 1:
+            raise ValueError(
+                f"a head takes the place of the last layer where that has one input and makes the "
+                f"only output; give after the layer that it reads, one of {', '.join(makers)}"
+            )
+        return last[0].sources[0]
+
     def _numbered(self, kinds: tuple[Kind, ...]) -> Iterator[Step]:
         """The calls as steps.
 
