@@ -368,7 +368,7 @@ class Network(NamedValues, FixedAttributes):
         entries = self.root.entries()
         for entry in entries:
             entry.passes_back = to_input
-        if len(self.output_names) > 1 or isinstance(delta, Mapping):
+        if isinstance(delta, dict) or is_several(self.output_shape):
             delta = one_or_tuple(in_order(delta, self.output_names, "delta"))
         given = [delta]
         del delta  # once the last layer has read it, nobody holds it

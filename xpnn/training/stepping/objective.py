@@ -1,8 +1,7 @@
 """What a training makes small: the losses of all outputs, what layers add, and penalties."""
 
 import operator
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from xpnn.layers import Layer
@@ -43,6 +42,7 @@ class Objective:
         self.adding: list[tuple[str, Layer]] = [
             (f"{name}.{layer.adds}", layer) for name, layer in network.walk() if layer.adds
         ]
+        self.shapes = [shape for shape, _ in network.outputs]
         self.is_single = not (isinstance(loss, ByOutput) or self.adding)
 
     @property
@@ -76,6 +76,8 @@ class Objective:
     ) -> tuple[Arrays, Arrays]:
         """The values of the losses, and their deltas times their weights."""
         backend = self.network.backend
+        if self.is_single:
+            return value_and_delta(self.losses[0].loss, predictions, y, weight, backend)
         values, deltas = [], []
         for (_, loss, share), output, targets in zip(
             self.losses, as_tuple(predictions), as_tuple(y), strict=True
@@ -84,7 +86,7 @@ class Objective:
             values.append(value)
             deltas.append(delta if share == 1.0 else delta * share)
         values += [widened(layer.cache["term"], backend.xp) for _, layer in self.adding]
-        return self._together(values), one_or_tuple(deltas)
+        return tuple(values), one_or_tuple(deltas)
 
     def counted(self, y: Arrays, weight: Array | None) -> tuple[Any, Any]:
         """Targets and weights for metrics, of each output: what a loss ignores weighs nothing."""
@@ -96,36 +98,37 @@ class Objective:
         targets, weights = zip(*pairs, strict=True)
         return one_or_tuple(targets), one_or_tuple(weights)
 
-    @contextmanager
-    def factors_lent(self, factor: Any) -> Iterator[tuple[Any, ...]]:
-        """For each loss and each term what its derivatives are multiplied by; layers know theirs.
+    def factors(self, factor: Any) -> tuple[Any, ...]:
+        """What the derivatives of each loss, and then of each term, are multiplied by.
 
         Args:
             factor: one for all, or a tuple; None for 1.
         """
         count = len(self.losses) + len(self.adding)
-        factors = factor if isinstance(factor, tuple) else (factor,) * count
-        try:
-            for (_, layer), own in zip(self.adding, factors[len(self.losses) :], strict=True):
-                vars(layer)["term_factor"] = 1.0 if own is None else own
-            yield factors
-        finally:
-            for _, layer in self.adding:
-                vars(layer).pop("term_factor", None)
+        return factor if isinstance(factor, tuple) else (factor,) * count
 
-    def _together(self, values: Sequence[Any]) -> Any:
-        return values[0] if self.is_single else tuple(values)
+    def lend_factors(self, factors: Sequence[Any]) -> None:
+        """Tell layers that add terms what to multiply the derivatives of these by."""
+        for (_, layer), own in zip(self.adding, factors[len(self.losses) :], strict=True):
+            vars(layer)["term_factor"] = 1.0 if own is None else own
+
+    def take_factors_back(self) -> None:
+        """Let nothing of a step, which a compiler may have traced, stay in the layers."""
+        for _, layer in self.adding:
+            vars(layer).pop("term_factor", None)
 
     def weights(self, y: Arrays, weight: Array | None) -> Any:
         """What each value weighs in a mean over batches."""
+        if self.is_single:
+            return weight_of(self.losses[0].loss, y, weight, self.shapes[0], self.network)
         found = [
             weight_of(loss, targets, weight, shape, self.network)
-            for (_, loss, _), (shape, _), targets in zip(
-                self.losses, self.network.outputs, as_tuple(y), strict=True
+            for (_, loss, _), shape, targets in zip(
+                self.losses, self.shapes, as_tuple(y), strict=True
             )
         ]
         rows = float(as_tuple(y)[0].shape[0])
-        return self._together(found + [rows] * len(self.adding))
+        return (*found, *[rows] * len(self.adding))
 
     def weighed(
         self, value: Any, y: Arrays, weight: Array | None
@@ -136,10 +139,10 @@ class Objective:
             value: behind those of the losses and terms that of the penalties, where there are
                 several.
         """
-        rows, found = as_tuple(y)[0].shape[0], self.weights(y, weight)
+        found = self.weights(y, weight)
         if self.is_single:
-            return value, None if type(found) is float and found == rows else found
-        backend = self.network.backend
+            return value, None if type(found) is float and found == y.shape[0] else found
+        backend, rows = self.network.backend, as_tuple(y)[0].shape[0]
         weights = (*found, float(rows))
         if all(type(one) is float and one == rows for one in weights):
             return backend.stack(list(value)), None

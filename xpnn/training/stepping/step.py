@@ -217,10 +217,13 @@ def _make_gradients(objective: Objective, precision: MixedPrecision | None) -> G
         with network.holding(params, state), watch(trainable) if is_new else nullcontext():
             if precision is not None:
                 x = tree_map(lambda one: precision.narrowed(one, backend), x)
-            predictions = [network.root.forward(x, training=True)]
-            with objective.factors_lent(factor) as factors:
-                value, *deltas = first_delta(predictions.pop(), y, weight, factors)
+            try:
+                value, *deltas = first_delta(
+                    network.root.forward(x, training=True), y, weight, factor
+                )
                 network.backward(deltas.pop(), to_input=False)  # nobody here holds it meanwhile
+            finally:
+                objective.take_factors_back()
             found = value, network.grads, network.state
         seen.add(shapes)
         return found
@@ -248,13 +251,17 @@ def _make_first_delta(
     narrowed = None if precision is None else backend.elementwise(narrowed_delta)
 
     def first_delta(
-        predictions: Arrays, y: Arrays, weight: Array | None, factors: tuple[Any, ...]
+        predictions: Arrays, y: Arrays, weight: Array | None, factor: Any
     ) -> tuple[Any, Arrays]:
         if narrowed is not None:
             predictions = tree_map(lambda one: widened(one, backend.xp), predictions)
         value, deltas = objective.measured(predictions, y, weight)
+        if objective.is_single:
+            return value, scaled(deltas, factor)
+        factors = objective.factors(factor)
+        objective.lend_factors(factors)
         pairs = zip(as_tuple(deltas), factors, strict=False)  # behind them are those of layers
-        return value, one_or_tuple([scaled(delta, factor) for delta, factor in pairs])
+        return value, one_or_tuple([scaled(*pair) for pair in pairs])
 
     def scaled(delta: Array, factor: Any) -> Array:
         if narrowed is not None:
