@@ -5,7 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from xpnn.layers import Dense, Dropout, Flatten, Layer, ReLU, Residual, Sequential, Sigmoid, Tanh
+from xpnn.layers import (
+    Add,
+    Dense,
+    Dropout,
+    Flatten,
+    Graph,
+    Input,
+    Layer,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
 from xpnn.network import Network
 from xpnn.optimizers import SGD, Adam
 from xpnn.summary import Row
@@ -161,6 +174,54 @@ def test_it_reads_as_a_table():
         "cached activations  4.7 kB a sample"
     )
     assert "optimizer memory" not in str(net.summary())
+
+
+def graph(shared):
+    size, color = Input((3,), name="size"), Input((4,), name="color")
+    first = shared(Dense(4)(size))
+    both = Add()(first, shared(color))
+    return Network(inputs=[size, color], outputs={"sum": both, "other": Dense(1)(first)})
+
+
+OF_GRAPH = """\
+layer            output shape  reads                               parameters  multiply-adds
+--------------------------------------------------------------------------------------------
+size             (3,)
+color            (4,)
+0.dense          (4,)          size                                        16             12
+1.dense, call 1  (4,)          0.dense                                     20             16
+1.dense, call 2  (4,)          color                             as in call 1             16
+2.add            (4,)          1.dense, call 1; 1.dense, call 2             0              0
+3.dense          (1,)          1.dense, call 1                              5              4
+--------------------------------------------------------------------------------------------
+outputs             sum from 2.add; other from 3.dense
+parameters          41 (41 trainable, 0 frozen)
+"""
+
+
+def test_a_graph_says_who_feeds_whom():
+    assert str(graph(Dense(4)).summary()).startswith(OF_GRAPH)
+
+
+def test_a_graph_for_programs():
+    summary = graph(Sequential([Dense(4), Tanh()])).summary()
+    outer = [row for row in summary.rows if row.depth == 0]
+    assert sum(row.params for row in outer) == summary.params
+    assert sum(row.multiply_adds for row in outer) == summary.multiply_adds == 12 + 16 + 16 + 4
+    assert [row.name for row in outer if row.is_input] == ["size", "color"]
+    assert summary.rows[6] == Row("1.sequential", 0, (4,), 0, 16, ("color",), call=2)
+    assert summary.outputs == (("sum", "2.add"), ("other", "3.dense"))
+
+
+def test_a_graph_inside_of_a_chain_has_rows_for_its_inputs():
+    x = Input((3,), name="x")
+    summary = Network([Dense(3), Graph.of(x, Tanh()(x))], (2,)).summary()
+    assert [(row.name, row.reads) for row in summary.rows] == [
+        ("0.dense", ()),
+        ("1.graph", ()),
+        ("1.graph.x", ()),
+        ("1.graph.0.tanh", ("x",)),
+    ]
 
 
 def test_a_network_of_no_layers_has_an_empty_table():

@@ -13,6 +13,7 @@ from xpnn.arguments import FixedAttributes, as_seed, check_input_shape, checked,
 from xpnn.backends import Backend, get_backend
 from xpnn.backends.advice import reword
 from xpnn.backends.portable.staging import is_mapped
+from xpnn.drawing import draw
 from xpnn.errors import AssignmentError, XpnnError
 from xpnn.initializers import zeros_for
 from xpnn.layers import Graph, Layer, Sequential
@@ -539,6 +540,28 @@ class Network(NamedValues, FixedAttributes):
         True
         """
         return summarize(self, optimizer, batch)
+
+    def draw(self, path: str | Path) -> None:
+        """Draw who feeds whom, as an SVG picture, which browsers show.
+
+        Each layer is a box with its name, what makes one like it, and the shape that one sample has
+        behind it; a container is one box. A layer that is called several times has a box for each
+        call. Inputs and outputs are round. The picture is readable on light and dark pages.
+
+        Args:
+            path: of the file, which ends in ``.svg``; folders that are missing are made.
+
+        Raises:
+            ValueError: it does not end so.
+            OSError: the file cannot be written; an old one is unharmed.
+
+        >>> import tempfile
+        >>> from xpnn import Dense, Network, ReLU
+        >>> network = Network([Dense(64), ReLU(), Dense(10)], input_shape=(64,))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     network.draw(f"{folder}/network.svg")
+        """
+        draw(self, path)
 
     def __repr__(self) -> str:
         if isinstance(self.root, Graph):

@@ -8,29 +8,32 @@ real forward and backward leave behind.
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnn.backends import Backend
-from xpnn.layers import Layer
+from xpnn.layers import Graph, Layer
 from xpnn.layers.sliding.convolution import KernelLayer
 from xpnn.peak import Ready, peak_bytes
 from xpnn.trees import one_or_tuple, tree_map
-from xpnn.typing import Array, Params, Shape
+from xpnn.typing import Array, Params, Shapes
 
 if TYPE_CHECKING:
     from xpnn.network import Network
     from xpnn.optimizers import Optimizer
 
 FEWER = "ask for a smaller batch, or make the network smaller"
-HEADINGS = ("layer", "output shape", "parameters", "multiply-adds")
+HEADINGS = ("layer", "output shape", "reads", "parameters", "multiply-adds")
 
 
 @dataclass(frozen=True)
 class Row:
     """One layer. Of a container, the numbers are those of all that is inside.
+
+    In a graph each input has a row, too, and a layer that is called several times has one for each
+    call; its parameters, and what is inside of it, are listed with the first.
 
     Attributes:
         name: in full, such as "1.residual.body.0.dense".
@@ -38,13 +41,19 @@ class Row:
         output_shape: of one sample.
         params: how many numbers it learns or holds frozen.
         multiply_adds: multiplications with addition in the forward pass of one sample.
+        reads: in a graph, the names of the inputs and layers that feed it, as its rows have them.
+        call: which call of the layer it is, from 1, where a graph calls it several times.
+        is_input: whether it is an input of a graph, and no layer.
     """
 
     name: str
     depth: int
-    output_shape: Shape
+    output_shape: Shapes
     params: int
     multiply_adds: int
+    reads: tuple[str, ...] = ()
+    call: int | None = None
+    is_input: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,8 @@ class Summary:
     """The rows of the table and the totals under it.
 
     Attributes:
-        rows: one for each layer at every depth, containers before their contents.
+        rows: one for each layer at every depth, containers before their contents; in a graph in the
+            order in which layers are called, behind the inputs.
         params: how many parameters there are; a tied one counts once.
         trainable_params: how many of them training changes.
         param_bytes: memory of the parameters.
@@ -65,6 +75,7 @@ class Summary:
         peak_bytes: what that takes at its highest moment, with all of the above that it has.
         peak_of: "forward and backward", or "a step" of ``Trainer.summary``.
         missing: what would make it faster and is not there or not used, and what to do, if any.
+        outputs: of a graph, (name, the input or layer that feeds it) for each output.
     """
 
     rows: tuple[Row, ...]
@@ -79,6 +90,7 @@ class Summary:
     batch: int | None = None
     peak_bytes: int | None = None
     peak_of: str = "forward and backward"
+    outputs: tuple[tuple[str, str], ...] = ()
 
     @property
     def frozen_params(self) -> int:
@@ -91,6 +103,9 @@ class Summary:
         return "\n".join([table[0], line, *table[1:], line, *self._totals()])
 
     def _totals(self) -> Iterator[str]:
+        if self.outputs:
+            ends = (f"{name} from {source}" for name, source in self.outputs)
+            yield f"outputs             {'; '.join(ends)}"
         yield (
             f"parameters          {self.params:,} "
             f"({self.trainable_params:,} trainable, {self.frozen_params:,} frozen)"
@@ -141,6 +156,7 @@ def summarize(
         missing=backend.missing() if convolves else None,
         batch=batch,
         peak_bytes=None if batch is None else _peak_bytes(network, batch),
+        outputs=_outputs(network.root),
     )
 
 
@@ -173,14 +189,50 @@ def _peak_bytes(network: "Network", batch: int) -> int:
 # Looking into the layers --------------------------------------------------------------------------
 
 
-def _rows(container: Layer, prefix: str = "", depth: int = 0) -> Iterator[Row]:
-    for key, layer in container.children().items():
+def _rows(layer: Layer, prefix: str = "", depth: int = 0) -> Iterator[Row]:
+    """The rows of what is inside of a layer."""
+    if isinstance(layer, Graph):
+        yield from _rows_of_graph(layer, prefix, depth)
+        return
+    for key, inside in layer.children().items():
+        assert inside.input_shape is not None
         name = f"{prefix}.{key}" if prefix else key
-        shape = layer.input_shape
-        assert shape is not None
-        params = _count(inside.params for _, inside in layer.walk())
-        yield Row(name, depth, layer.output_shape(shape), params, layer.multiply_adds(shape))
-        yield from _rows(layer, name, depth + 1)
+        yield _row(inside, name, depth, inside.input_shape)
+        yield from _rows(inside, name, depth + 1)
+
+
+def _rows_of_graph(graph: Graph, prefix: str, depth: int) -> Iterator[Row]:
+    assert graph.input_shape is not None
+    start = f"{prefix}." if prefix else ""
+    shapes, names = graph.all_shapes(graph.input_shape), graph.value_names
+    for (_, _, name), shape in zip(graph.inputs, shapes, strict=False):
+        yield Row(f"{start}{name}", depth, shape, 0, 0, is_input=True)
+    for step in graph.steps:
+        key, _, call = step.name.partition(", call ")
+        row = _row(step.layer, start + key, depth, step.given(shapes))
+        reads = tuple(names[number] for number in step.sources)
+        if not call:
+            yield replace(row, reads=reads)
+        else:
+            again = int(call) > 1
+            yield replace(row, reads=reads, call=int(call), params=0 if again else row.params)
+        if call in ("", "1"):
+            yield from _rows(step.layer, start + key, depth + 1)
+
+
+def _row(layer: Layer, name: str, depth: int, input_shape: Any) -> Row:
+    params = _count(inside.params for _, inside in layer.walk())
+    shape = layer.output_shape(input_shape)
+    return Row(name, depth, shape, params, layer.multiply_adds(input_shape))
+
+
+def _outputs(root: Layer) -> tuple[tuple[str, str], ...]:
+    """The names of the outputs of a graph, and what feeds them."""
+    if not isinstance(root, Graph):
+        return ()
+    names = root.value_names
+    sources = (names[number] for number in root.output_numbers)
+    return tuple(zip(root.output_names, sources, strict=True))
 
 
 @contextmanager
@@ -276,23 +328,33 @@ def _item_bytes(array: Array, backend: Backend) -> int:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    *_, number, kind = ("", *row.name.split("."))
-    own_name = f"{number}.{kind}" if number.isdigit() else kind
     return (
-        "  " * row.depth + own_name,
+        "  " * row.depth + _own_name(row),
         str(row.output_shape),
-        f"{row.params:,}",
-        f"{row.multiply_adds:,}",
+        "; ".join(row.reads),
+        "" if row.is_input else f"{row.params:,}" if row.call in (None, 1) else "as in call 1",
+        "" if row.is_input else f"{row.multiply_adds:,}",
     )
 
 
+def _own_name(row: Row) -> str:
+    """The name within its container, and which call it is."""
+    *_, number, kind = ("", *row.name.split("."))
+    own = f"{number}.{kind}" if number.isdigit() else kind
+    return own if row.call is None else f"{own}, call {row.call}"
+
+
 def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell: text to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {params:>{widths[2]}}  {work:>{widths[3]}}"
-        for name, shape, params, work in lines
-    ]
+    """Columns as wide as their widest cell: text to the left, the two of numbers to the right.
+
+    Where no layer has to say what it reads, as in a chain, that column is left out.
+    """
+    columns = [c for c in zip(*lines, strict=True) if c[0] != "reads" or any(c[1:])]
+    padded = []
+    for left, column in enumerate(columns, start=-len(columns)):
+        width = max(map(len, column))
+        padded.append([f"{cell:>{width}}" if left >= -2 else f"{cell:<{width}}" for cell in column])
+    return ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
 
 
 def with_unit(size: int) -> str:

@@ -159,7 +159,7 @@ def test_values_are_dropped_when_they_are_read():
     x = Input((1000,))
     network = Network(inputs=x, outputs=Tanh()(Tanh()(Tanh()(x))))
     graph = network.root
-    assert [step.read_last for step in graph._steps] == [(0,), (1,), (2,)]
+    assert [step.read_last for step in graph.steps] == [(0,), (1,), (2,)]
 
 
 # What is refused ----------------------------------------------------------------------------------

@@ -39,6 +39,10 @@ class Step:
     read_last: tuple[int, ...]
     is_shared: bool
 
+    def given(self, values: Sequence[Any]) -> Any:
+        """What the layer is given, where there is something for each value."""
+        return _together(self.layer, [values[number] for number in self.sources])
+
 
 class Graph(Container):
     """Layers that are called on inputs and on what other layers have made.
@@ -88,8 +92,8 @@ class Graph(Container):
         self.outputs = outputs
         kinds: tuple[Kind, ...] = tuple(takes for _, takes, _ in self.inputs)
         self.takes = one_or_tuple(kinds)
-        self._outputs = tuple(leaves(outputs))
-        self._steps = tuple(self._numbered(kinds))
+        self.output_numbers = tuple(leaves(outputs))
+        self.steps = tuple(self._numbered(kinds))
         self._learns: list[bool] = []
         self.output_shape(self.input_shapes)
 
@@ -108,7 +112,18 @@ class Graph(Container):
         """Of the outputs in their order: given, or "output_0" and so on."""
         if isinstance(self.outputs, dict):
             return tuple(self.outputs)
-        return tuple(f"output_{k}" for k in range(len(self._outputs)))
+        return tuple(f"output_{k}" for k in range(len(self.output_numbers)))
+
+    @property
+    def value_names(self) -> list[str]:
+        """Of every value: that of the input, or of the step that makes it."""
+        names = [name for _, _, name in self.inputs]
+        for step in self.steps:
+            many = len(step.results) > 1
+            names += [
+                f"{step.name}, output {k}" if many else step.name for k in range(len(step.results))
+            ]
+        return names
 
     @classmethod
     def of(cls, inputs: Any, outputs: Any) -> Self:
@@ -200,7 +215,7 @@ class Graph(Container):
         numbers = [number for number, _ in self.calls]
         if {*numbers} != {*range(len(self.layers))}:
             raise ValueError(f"wanted calls of layers 0 to {len(self.layers) - 1}, got {numbers}")
-        read = [*(sources for _, sources in self.calls), self._outputs]
+        read = [*(sources for _, sources in self.calls), self.output_numbers]
         last = {value: k for k, sources in enumerate(read) for value in sources}
         keys, first = list(self.children()), dict[int, list[Any]]()
         for k, (number, sources) in enumerate(self.calls):
@@ -225,63 +240,59 @@ class Graph(Container):
             shapes += made
             done = tuple(v for v in {*sources, *results} if last.get(v, k) == k)
             yield Step(name, layer, sources, results, done, many)
-        if not all(isinstance(one, int) and 0 <= one < len(shapes) for one in self._outputs):
-            raise ValueError(f"the outputs are values {self._outputs}, of which some are not there")
+        if not all(isinstance(one, int) and 0 <= one < len(shapes) for one in self.output_numbers):
+            raise ValueError(
+                f"the outputs are values {self.output_numbers}, of which some are not there"
+            )
 
     # Shapes ---------------------------------------------------------------------------------------
 
-    def _shapes(self, input_shape: Shapes) -> list[Any]:
-        """The shape of every value."""
+    def all_shapes(self, input_shape: Shapes) -> list[Any]:
+        """The shape of every value: the inputs, and then what each step makes."""
         shapes = list(input_shape) if is_several(input_shape) else [input_shape]
         if len(shapes) != len(self.inputs):
             raise ShapeError(f"wanted the shapes of {len(self.inputs)} inputs, got {input_shape}")
-        for step in self._steps:
+        for step in self.steps:
             shapes += _shapes_made(step.name, step.layer, [shapes[one] for one in step.sources])
         return shapes
 
     def _of_outputs(self, values: Sequence[Any]) -> Any:
         """What comes out, of something for each value."""
-        return one_or_tuple([values[number] for number in self._outputs])
+        return one_or_tuple([values[number] for number in self.output_numbers])
 
     def ends(self) -> list[Layer]:
         """The layers that make the outputs, in their order; the graph itself for an input."""
-        makers = {number: step.layer for step in self._steps for number in step.results}
-        return [makers.get(number, self) for number in self._outputs]
+        makers = {number: step.layer for step in self.steps for number in step.results}
+        return [makers.get(number, self) for number in self.output_numbers]
 
     def output_shape(self, input_shape: Shapes) -> Any:
-        return self._of_outputs(self._shapes(input_shape))
+        return self._of_outputs(self.all_shapes(input_shape))
 
     def child_shapes(self, input_shape: Shapes) -> list[Any]:
-        shapes = self._shapes(input_shape)
+        shapes = self.all_shapes(input_shape)
         first: dict[int, Any] = {}
-        for step in self._steps:
-            given = [shapes[one] for one in step.sources]
-            first.setdefault(id(step.layer), _together(step.layer, given))
+        for step in self.steps:
+            first.setdefault(id(step.layer), step.given(shapes))
         return [first[id(layer)] for layer in self.layers]
 
     def output_range(self, input_range: Any) -> Any:
         ranges: list[Range | None] = [input_range] * len(self.inputs)
         if isinstance(input_range, tuple) and len(self.inputs) > 1:
             ranges = list(input_range)
-        for step in self._steps:
-            found: Any = step.layer.output_range(
-                _together(step.layer, [ranges[k] for k in step.sources])
-            )
+        for step in self.steps:
+            found: Any = step.layer.output_range(step.given(ranges))
             ranges += [found] if len(step.results) == 1 else found or [None] * len(step.results)
         return self._of_outputs(ranges)
 
     def multiply_adds(self, input_shape: Shapes) -> int:
-        shapes = self._shapes(input_shape)
-        return sum(
-            step.layer.multiply_adds(_together(step.layer, [shapes[k] for k in step.sources]))
-            for step in self._steps
-        )
+        shapes = self.all_shapes(input_shape)
+        return sum(step.layer.multiply_adds(step.given(shapes)) for step in self.steps)
 
     def check_inputs(self, Z: Arrays) -> None:
         given = as_tuple(Z)
-        for step in self._steps:
+        for step in self.steps:
             if all(one < len(given) for one in step.sources):
-                step.layer.check_inputs(_together(step.layer, [given[one] for one in step.sources]))
+                step.layer.check_inputs(step.given(given))
 
     def build(
         self,
@@ -294,7 +305,7 @@ class Graph(Container):
     ) -> Shape:
         shape = super().build(input_shape, backend, seed=seed, name=name, dtype=dtype)
         self._learns = [
-            any(one.params or one.ties for _, one in step.layer.walk()) for step in self._steps
+            any(one.params or one.ties for _, one in step.layer.walk()) for step in self.steps
         ]
         return shape
 
@@ -302,12 +313,12 @@ class Graph(Container):
 
     def forward(self, Z: Arrays, training: bool = False) -> Arrays:
         values: list[Any] = list(as_tuple(Z))
-        given = {step.layer: _kept(step.layer) for step in self._steps if step.is_shared}
-        for step in self._steps:
+        given = {step.layer: _kept(step.layer) for step in self.steps if step.is_shared}
+        for step in self.steps:
             layer = step.layer
             if step.is_shared:
                 _put_back(layer, given[layer])  # masks, from outside
-            made = layer.forward(_together(layer, [values[k] for k in step.sources]), training)
+            made = layer.forward(step.given(values), training)
             if step.is_shared:
                 self.cache[step.name] = _taken(layer)
             values += made if len(step.results) > 1 else [made]
@@ -322,11 +333,11 @@ class Graph(Container):
         Where nothing comes back to an output, its delta may be None.
         """
         deltas: dict[int, Array] = {}
-        self._add(deltas, self._outputs, as_tuple(delta))
+        self._add(deltas, self.output_numbers, as_tuple(delta))
         del delta
         wanted = self._wanted(to_input=self.passes_back)
         called: set[Layer] = set()
-        for step, learns in zip(reversed(self._steps), reversed(self._learns), strict=True):
+        for step, learns in zip(reversed(self.steps), reversed(self._learns), strict=True):
             back = tuple(deltas.pop(number, None) for number in step.results)
             reads = wanted.intersection(step.sources)
             if all(one is None for one in back) or not (reads or learns):
@@ -363,15 +374,15 @@ class Graph(Container):
     def _wanted(self, to_input: bool) -> set[int]:
         """The values whose deltas somebody reads: an input, or a layer that learns."""
         wanted = set(range(len(self.inputs))) if to_input else set()
-        for step, learns in zip(self._steps, self._learns, strict=True):
+        for step, learns in zip(self.steps, self._learns, strict=True):
             if learns or wanted.intersection(step.sources):
                 wanted.update(step.results)
         return wanted
 
     def entries(self) -> list[Layer]:
         wanted = self._wanted(to_input=False)
-        inner = {step.layer for step in self._steps if wanted.intersection(step.sources)}
-        firsts = dict.fromkeys(step.layer for step in self._steps if step.layer not in inner)
+        inner = {step.layer for step in self.steps if wanted.intersection(step.sources)}
+        firsts = dict.fromkeys(step.layer for step in self.steps if step.layer not in inner)
         return [self, *(entry for layer in firsts for entry in layer.entries())]
 
     def __repr__(self) -> str:
