@@ -175,7 +175,7 @@ class Graph(Container):
         wanted = self._value_after(after)
         starts = [Input(shape, takes=takes, name=name) for shape, takes, name in self.inputs]
         values: list[Node] = [*starts]
-        for step in self._steps:
+        for step in self.steps:
             values += as_tuple(step.layer(*(values[number] for number in step.sources)))
         node = values[wanted]
         read = {node, *(one for call in _calls_behind([node]) for one in call.sources)}
@@ -188,7 +188,7 @@ class Graph(Container):
 
     def _value_after(self, after: str | None) -> int:
         """The number of what a call makes; None for what the call that makes the output reads."""
-        makers = {step.name: step for step in self._steps if len(step.results) == 1}
+        makers = {step.name: step for step in self.steps if len(step.results) == 1}
         if after is not None and after not in makers:
             raise ValueError(
                 f"wanted after to name a layer of one output, one of {', '.join(makers)}, got "
@@ -196,8 +196,8 @@ class Graph(Container):
             )
         if after is not None:
             return makers[after].results[0]
-        last = [step for step in self._steps if {*step.results} & {*self._outputs}]
-        if len(self._outputs) > 1 or len(last) != 1 or len(last[0].sources) > 1:
+        last = [step for step in self.steps if {*step.results} & {*self.output_numbers}]
+        if len(self.output_numbers) > 1 or len(last) != 1 or len(last[0].sources) > 1:
             raise ValueError(
                 f"a head takes the place of the last layer where that has one input and makes the "
                 f"only output; give after the layer that it reads, one of {', '.join(makers)}"
