@@ -41,6 +41,7 @@ from xpnn.layers import (
     Embedding,
     Flatten,
     GaussianNoise,
+    GaussianSample,
     GlobalAveragePool,
     GlobalMaxPool,
     Graph,
@@ -256,6 +257,7 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
     pytest.param(lambda: SpatialDropout(0.4), (3, 2, 5), id="spatial-dropout"),
     pytest.param(lambda: AlphaDropout(0.4), (6,), id="alpha-dropout"),
     pytest.param(lambda: GaussianNoise(0.3), (6,), id="gaussian-noise"),
+    pytest.param(lambda: GaussianSample(0.7), (2, 6), id="gaussian-sample"),
     pytest.param(lambda: RandomFlip(0.5, vertical=0.5), (2, 3, 2), id="random-flip"),
     pytest.param(lambda: RandomShift((1, 2)), (3, 4, 2), id="random-shift"),
     pytest.param(lambda: RandomCrop((3, 2), padding=1), (4, 3, 2), id="random-crop"),
@@ -345,10 +347,11 @@ DRAWS = (
     Dropout,
     AlphaDropout,
     GaussianNoise,
+    GaussianSample,
     Augmentation,
 )  # layers that draw random numbers in training
 OTHERWISE_IN_TRAINING = (*DRAWS, BatchNorm)  # whose training mode is not their prediction mode
-IN_FLOAT32 = {"inverse", "lengths"}  # what is kept of statistics, whatever the dtype
+IN_FLOAT32 = {"inverse", "lengths", "term"}  # what is kept of statistics, whatever the dtype
 
 
 def has_two_modes(layer, kinds=OTHERWISE_IN_TRAINING):

@@ -33,6 +33,7 @@ from xpnn.layers.recomputation import Recompute
 from xpnn.layers.registration import KINDS, register
 from xpnn.layers.regularization import L1, L2, MaxNorm
 from xpnn.layers.reshaping import Flatten, Permute, Repeat, Reshape
+from xpnn.layers.sampling import GaussianSample
 from xpnn.layers.sequence.attention import MultiHeadAttention
 from xpnn.layers.sequence.cross_attention import CrossAttention, PaddingMask
 from xpnn.layers.sequence.masking import Masked
@@ -100,6 +101,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GaussianNoise",
+    "GaussianSample",
     "GlobalAveragePool",
     "GlobalMaxPool",
     "Graph",

@@ -154,6 +154,12 @@ class AlphaDropout(Masking):
         return delta * (xp.astype(kept, delta.dtype) * self.scale)
 
 
+def normal_of(xp: Namespace, u: Array, v: Array) -> Array:
+    """Numbers of mean 0 and variance 1, in float32, from two arrays of random words."""
+    u, v = (xp.astype(word, xp.float32) * 2.0**-32 + 2.0**-33 for word in (u, v))
+    return xp.sqrt(-2.0 * xp.log(u)) * xp.cos(2 * math.pi * v)
+
+
 class GaussianNoise(Disturbance):
     """Adds normal noise in training (Bishop, 1995, shows how that regularises).
 
@@ -179,9 +185,7 @@ class GaussianNoise(Disturbance):
 
     def rule(self, xp: Namespace, Z: Array, u: Array, v: Array) -> Array:
         """``Z + spread N``, from Z and two arrays of random words; N is computed in float32."""
-        u, v = (xp.astype(word, xp.float32) * 2.0**-32 + 2.0**-33 for word in (u, v))
-        noise = self.spread * xp.sqrt(-2.0 * xp.log(u)) * xp.cos(2 * math.pi * v)
-        return Z + xp.astype(noise, Z.dtype)
+        return Z + xp.astype(self.spread * normal_of(xp, u, v), Z.dtype)
 
     def fuse(self, elementwise: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
         return {"disturb": elementwise(self.rule)}

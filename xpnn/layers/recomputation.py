@@ -42,7 +42,8 @@ class Recompute(Sequential):
         given = [(dict(layer.cache), dict(layer.state)) for layer in inside]  # masks from outside
         S = super().forward(Z, training)
         for layer in inside:
-            layer.cache.clear()
+            for name in layer.cache.keys() - {"term"}:  # which is read before backward
+                del layer.cache[name]
         self.cache["Z"], self.cache["given"] = Z, given
         return S
 

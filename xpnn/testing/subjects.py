@@ -34,6 +34,9 @@ class Complaints:
 class LayerSubject(Complaints):
     """A layer of any depth, run on arrays that are lent to it.
 
+    Where layers add terms to the loss, the output is one row: its numbers, and behind them the
+    terms, whose parts of delta are the factors that the layers are told.
+
     Args:
         layer: built on ``backend``.
         training: the mode that it runs in.
@@ -44,6 +47,7 @@ class LayerSubject(Complaints):
     def __init__(self, layer: Layer, backend: Backend, training: bool):
         super().__init__()
         self.layer, self.backend, self.training = layer, backend, training
+        self.adding = [one for _, one in layer.walk() if one.adds]
         self.start = {id(one): self._snapshot(one.state) for _, one in layer.walk()}
         self._output = backend.compiled(self._forward)
         self._passes = backend.compiled(self._forward_and_backward)
@@ -64,14 +68,29 @@ class LayerSubject(Complaints):
 
     def _forward(self, lent: dict[str, Array]) -> Array:
         self._fill(lent)
-        return self.layer.forward(lent[self.flow], self.training)
+        output = self.layer.forward(lent[self.flow], self.training)
+        if not self.adding:
+            return output
+        self._shape = output.shape
+        terms = [one.cache["term"] for one in self.adding]
+        return self.backend.xp.concat(
+            [self.backend.xp.reshape(one, (-1,)) for one in (output, *terms)]
+        )
+
+    def _backward(self, delta: Array) -> Array | None:
+        if not self.adding:
+            return self.layer.backward(delta)
+        own = delta.shape[0] - len(self.adding)
+        for number, one in enumerate(self.adding, start=own):
+            vars(one)["term_factor"] = delta[number]
+        return self.layer.backward(self.backend.xp.reshape(delta[:own], self._shape))
 
     def _forward_and_backward(
         self, lent: dict[str, Array], delta: Array
     ) -> tuple[Array, Array | None, dict[str, Array]]:
         with outputs_watched(self.layer):
             output = self._forward(lent)
-        back = self.layer.backward(delta)
+        back = self._backward(delta)
         return output, back, self._grads()
 
     def gradients(self, values: Values, delta: np.ndarray) -> dict[str, np.ndarray | None]:
@@ -160,6 +179,8 @@ class LayerSubject(Complaints):
                 warnings.simplefilter("ignore", CompileWarning)
                 yield
         finally:
+            for one in self.adding:
+                vars(one).pop("term_factor", None)
             for one, kept, setting in zip(layers, own, settings, strict=True):
                 one.passes_back, vars(one)["dtype"] = setting
                 for kind in kinds:
