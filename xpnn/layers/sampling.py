@@ -28,9 +28,9 @@ class GaussianSample(Disturbance):
         dL/dm = delta + c beta / n m
         dL/dv = delta exp(v / 2) e / 2 + c beta / (2 n) (exp(v) - 1)
 
-    v is taken from -30 to 20, beyond which dL/dv is 0. The draws are made as ``GaussianNoise`` does:
-    the same on every backend, but for the last bits of log and cos. Beside a loss that is a mean
-    over the k numbers of a sample, the sum of the paper's bound is that of beta = 1 / k.
+    v is taken from -30 to 20, beyond which dL/dv is 0. The draws are made as in ``GaussianNoise``:
+    the same on every backend, but for the last bits of log and cos. Beside the mean squared error
+    over k numbers of a sample, beta = 1 / k is the paper's bound for noise of variance 1/2.
 
     Args:
         beta: at least 0, what the term is multiplied by.
