@@ -6,6 +6,7 @@ from xpnn.training.callbacks.diagnosis import StopOnNaN
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.callbacks.progress import ProgressBar
 from xpnn.training.callbacks.shipped import BestWeights, EarlyStopping, History
+from xpnn.training.callbacks.unfreezing import GradualUnfreezing
 from xpnn.training.checkpointing.checkpoint import Checkpoint
 from xpnn.training.minimizing import Minimum, minimize
 from xpnn.training.rate_finder import RateCurve, find_rate
@@ -22,6 +23,7 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "EarlyStopping",
+    "GradualUnfreezing",
     "History",
     "Minimum",
     "MixedPrecision",

@@ -20,6 +20,7 @@ from xpnn.training import (
     Checkpoint,
     CSVLogger,
     EarlyStopping,
+    GradualUnfreezing,
     History,
     ProgressBar,
     StopOnNaN,
@@ -194,6 +195,13 @@ def left_the_mean_of_epochs_2_to_4(fit: Fit) -> None:
     assert fit.weight == pytest.approx(np.mean(weights_by_hand()[5::3]), abs=1e-6)
 
 
+def trained_from_epoch_3_on(fit: Fit) -> None:
+    weights, free = fit.script.weights, weights_by_hand()
+    start = float(Network([Dense(1, use_bias=False)], (1,), seed=0).params["0.dense.weight"][0, 0])
+    assert weights[:2] == [start, start]
+    assert weights[2:] == pytest.approx([free[2], free[5]], abs=1e-6)
+
+
 CALLBACKS = {  # a new callback joins by adding one line
     "history": Case(History, lambda folder: History(), kept_the_numbers),
     "progress-bar": Case(ProgressBar, lambda folder: ProgressBar(), showed_a_line_for_each_epoch),
@@ -212,6 +220,9 @@ CALLBACKS = {  # a new callback joins by adding one line
     ),
     "ema": Case(EMA, lambda folder: EMA(0.8), left_a_moving_average),
     "swa": Case(SWA, lambda folder: SWA(2), left_the_mean_of_epochs_2_to_4),
+    "gradual-unfreezing": Case(
+        GradualUnfreezing, lambda folder: GradualUnfreezing({3: "0.*"}), trained_from_epoch_3_on
+    ),
     "csv-logger": Case(
         CSVLogger, lambda folder: CSVLogger(folder / "run.csv"), wrote_a_line_for_each_epoch
     ),

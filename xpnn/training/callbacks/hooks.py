@@ -27,6 +27,8 @@ class Callback:
         runs_first, runs_last: whether its hooks are called before those of all other callbacks, or
             behind them.
         replaces_weights: whether its ``on_fit_end`` puts other weights into the network.
+        steers_trainable: whether it sets ``trainable`` of layers, which is then not looked at where
+            a run goes on from a checkpoint: it has to look at that itself.
         steers: whether training may depend on what it was made with, which is then looked at where
             a run goes on from a checkpoint.
     """
@@ -34,6 +36,7 @@ class Callback:
     runs_first: ClassVar[bool] = False
     runs_last: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
+    steers_trainable: ClassVar[bool] = False
     steers: ClassVar[bool] = True
     _is_open: ClassVar[bool] = True
 
@@ -123,6 +126,11 @@ class CallbackList:
     def replacing_weights(self) -> list[str]:
         """The kinds of those that put other weights into the network in the end."""
         return [type(one).__name__ for one in self.callbacks if one.replaces_weights]
+
+    @property
+    def steering_trainable(self) -> bool:
+        """Whether one of them sets what is trained."""
+        return any(one.steers_trainable for one in self.callbacks)
 
     def fit_check(self, steps: int) -> None:
         self._call("on_fit_check", steps)

@@ -69,8 +69,13 @@ def kind_of_optimizer(there: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def check_agreement(here: dict[str, Any], there: dict[str, Any], path: Path) -> None:
+def check_agreement(
+    here: dict[str, Any], there: dict[str, Any], path: Path, *, trainable: bool = True
+) -> None:
     """Compare what must agree with what stands in a checkpoint.
+
+    Args:
+        trainable: whether that of layers has to, too.
 
     Raises:
         FileError: they differ; the message says in what.
@@ -79,6 +84,10 @@ def check_agreement(here: dict[str, Any], there: dict[str, Any], path: Path) -> 
         here = as_version_2(here) | {"version": 2}
     if here["data"] is None or there["data"] is None:
         here, there = here | {"data": None}, there | {"data": None}
+    if not trainable:
+        here, there = (
+            {**one, "layers": _without_trainable(one.get("layers"))} for one in (here, there)
+        )
     differing = list(differences(json.loads(json.dumps(here)), there))
     errors = [words for words, matters in differing if matters]
     if errors:
@@ -91,6 +100,13 @@ def check_agreement(here: dict[str, Any], there: dict[str, Any], path: Path) -> 
         )
     for words, _ in differing:
         logger.warning("%s: %s; the run goes on with what is here", path, words)
+
+
+def _without_trainable(described: Any) -> Any:
+    """A description without that of layers, wherever it stands."""
+    if not isinstance(described, dict):
+        return described
+    return {key: _without_trainable(one) for key, one in described.items() if key != "trainable"}
 
 
 def _options(layer: Layer) -> dict[str, Any]:

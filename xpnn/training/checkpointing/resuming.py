@@ -206,7 +206,7 @@ def _checked(
     """What a checkpoint holds, if the run may go on from there; nothing is changed."""
     batches = sources.make_batches(tree["trainer"]["epoch"])
     here = what_must_agree(state, batches, sources.held_out, sources.identify)
-    check_agreement(here, tree["must_agree"], path)
+    check_agreement(here, tree["must_agree"], path, trainable=not hooks.steering_trainable)
     hooks.fit_check(tree["trainer"]["steps"])
     if tree["run"] is not None:
         done, steps = tree["run"]["epoch_steps"], batches.steps
