@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from xpnn.errors import AssignmentError, Change, DataError, ShapeError, XpnnError
-from xpnn.names_elsewhere import in_our_words
+from xpnn.names_elsewhere import VALUES, in_our_words
 from xpnn.typing import Array, Namespace, Shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -313,7 +313,8 @@ def by_name(name: str, known: Mapping[str, Found], what: str) -> Found:
     """
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name.lower(), known, n=1)
+    ours = VALUES.get(name)
+    close = [ours] if ours in known else difflib.get_close_matches(name.lower(), known, n=1)
     meant = f", did you mean {close[0]!r}?" if close else "."
     raise ValueError(f"there is no {what} {name!r}{meant} There are {', '.join(known)}")
 

@@ -24,7 +24,7 @@ ELSEWHERE: dict[str, tuple[str, tuple[str, ...]]] = {
     "clipvalue": (KERAS, ("clip=ClipByValue(0.5)",)),
     # of Trainer and Network
     "model": (TORCH, ("network=network",)),
-    "criterion": (TORCH, ("loss=cross_entropy",)),
+    "criterion": (TORCH, ('loss="cross_entropy"',)),
     "device": (TORCH, ('backend="numpy"',)),
     # of layers
     "out_features": (TORCH, ("units=64",)),
@@ -66,6 +66,19 @@ WITHOUT: dict[str, tuple[str, str]] = {
     "initial_epoch": (KERAS, "call fit again, which goes on where it ended"),
 }
 """A name of no argument here: whose it is, and what to do."""
+
+
+VALUES = {
+    "acc": "accuracy",
+    "auc": "roc_auc",
+    "binary_crossentropy": "binary_cross_entropy",
+    "categorical_crossentropy": "cross_entropy",
+    "cosine_similarity": "cosine_distance",
+    "kld": "kl_divergence",
+    "nll": "cross_entropy",
+    "sparse_categorical_crossentropy": "cross_entropy",
+}
+"""What losses and metrics that are given by name are called here."""
 
 
 def in_our_words(name: str, known: Collection[str]) -> str:

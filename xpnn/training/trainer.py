@@ -32,6 +32,7 @@ from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoin
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.loop import Loop
 from xpnn.training.measuring import measured, statistics_of
+from xpnn.training.names import losses_of_names, metrics_of_names, optimizer_of_name
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile, why_not_compiled
@@ -71,12 +72,14 @@ class Trainer(KnownAttributes):
     Args:
         network: what is trained, in place.
         loss: ``(predictions, targets, *, sample_weight, backend) -> (value, delta)``, such as
-            ``xpnn.cross_entropy`` or a ``functools.partial`` of it. For a graph of several outputs,
+            ``xpnn.cross_entropy`` or a ``functools.partial`` of it; or the name of one of
+            ``xpnn.losses``, "cross_entropy", with its defaults. For a graph of several outputs,
             a loss for each: a dict by name, or a list. Then histories list each beside their sum.
-        optimizer: such as ``Adam(1e-3)``.
+        optimizer: such as ``Adam(1e-3)``; or a name, "adam", for one with its defaults.
         loss_weights: what the losses of several outputs are multiplied by in the sum, likewise.
         metrics: measured on validation data and by ``evaluate``; they take the outputs for what
-            the loss takes them for. For several outputs, a dict of lists, by name.
+            the loss takes them for. ``Accuracy()``, or "accuracy", as histories call it. For
+            several outputs, a dict of lists, by name.
         callbacks: act in every ``fit``; see ``xpnn.training``.
         seed: of the shuffles and the validation split; the network's, unless given.
         log_every: steps between two log points.
@@ -127,11 +130,11 @@ class Trainer(KnownAttributes):
     def __init__(
         self,
         network: Network,
-        loss: Loss | Mapping[str, Loss] | Sequence[Loss],
-        optimizer: Optimizer,
+        loss: Loss | str | Mapping[str, Loss | str] | Sequence[Loss | str],
+        optimizer: Optimizer | str,
         *,
         loss_weights: Mapping[str, float] | Sequence[float] | None = None,
-        metrics: Sequence[Metric] | Mapping[str, Sequence[Metric]] = (),
+        metrics: Sequence[Metric | str] | Mapping[str, Sequence[Metric | str]] = (),
         callbacks: Sequence[Callback] = (),
         seed: int | None = None,
         log_every: int = 100,
@@ -139,14 +142,15 @@ class Trainer(KnownAttributes):
         precision: str | MixedPrecision | None = None,
         accumulate: int = 1,
     ):
-        measured = _as_metrics(metrics, network)
-        _check_parts(network, optimizer, measured, callbacks)
+        updater = optimizer_of_name(optimizer)
+        measured = _as_metrics(metrics_of_names(metrics), network)
+        _check_parts(network, updater, measured, callbacks)
         if log_every < 1:
             raise ValueError(f"log_every counts steps, at least 1, got {log_every}")
         self.state = TrainingState(
             network,
-            _as_loss(loss, loss_weights),
-            optimizer,
+            _as_loss(losses_of_names(loss), loss_weights),
+            updater,
             without_holding(self._take_step),
             tuple(measured),
             as_precision(precision, network),
@@ -640,6 +644,8 @@ def _as_loss(loss: Any, weights: Any) -> Any:
             f"loss_weights go with a loss for each of several outputs, got them beside {loss!r}; "
             f"leave them out"
         )
+    if not callable(loss):
+        raise TypeError(f"Trainer wants loss to be a function, or a name, got {loss!r}")
     return loss
 
 
