@@ -115,3 +115,50 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         save_weights(network(seed=1), path)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["w"]
+
+
+def test_what_fits_is_taken_and_the_rest_is_told(backend, tmp_path):
+    saved, loaded = network(seed=1), network(backend, seed=2, units=5)
+    saved.forward(np.ones((5, 2)), training=True)
+    save_weights(saved, tmp_path / "w")
+    before = loaded.numpy_arrays()
+    found = load_weights(loaded, tmp_path / "w", partial=True)
+    assert found.taken == ("0.dense.weight", "0.dense.bias", "1.dropout.draw")
+    assert found.other_shapes == {"2.dense.weight": ((4, 3), (4, 5)), "2.dense.bias": ((3,), (5,))}
+    assert repr(found) == (
+        "taken: 0.dense.weight, 0.dense.bias, 1.dropout.draw\n"
+        "of another shape: 2.dense.weight (4, 3) for (4, 5), 2.dense.bias (3,) for (5,)"
+    )
+    expected = {**before, **{name: saved.numpy_arrays()[name] for name in found.taken}}
+    for name, value in loaded.numpy_arrays().items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.host_only
+def test_names_of_one_side_alone_are_told(tmp_path):
+    save_weights(Network([Dense(4), Dense(3), Dense(2)], (2,)), tmp_path / "w")
+    deeper = Network([Dense(4), Dropout(0.5), Dense(2)], (2,))
+    found = load_weights(deeper, tmp_path / "w", partial=True)
+    assert str(found) == (
+        "taken: 0.dense.weight, 0.dense.bias, 2.dense.bias\n"
+        "missing: 1.dropout.draw\n"
+        "unknown: 1.dense.bias, 1.dense.weight\n"
+        "of another shape: 2.dense.weight (3, 2) for (4, 2)"
+    )
+    same = load_weights(network(), written(network(), tmp_path / "same"))
+    assert str(same) == f"taken: {', '.join({**network().params, **network().state})}"
+
+
+@pytest.mark.host_only
+def test_where_nothing_fits_nothing_is_loaded(tmp_path):
+    path = written(Network([Dense(7)], (2,)), tmp_path / "w")
+    with pytest.raises(ShapeError, match=r"(?s)nothing was loaded, as nothing in .*missing: 2\.de"):
+        load_weights(network(), path, partial=True)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(FileError):
+        load_weights(network(), path, partial=True)
+
+
+def written(network, path):
+    save_weights(network, path)
+    return path

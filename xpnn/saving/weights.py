@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from xpnn.errors import ShapeError
 from xpnn.named_values import NamedValues
 from xpnn.saving.model import FREE_SOME, fitted, write_values
+from xpnn.saving.partial import LoadedWeights, compared
 from xpnn.saving.tensor_file import TensorFile
 from xpnn.saving.versions import (
     CHECKPOINT,
@@ -29,22 +31,41 @@ def save_weights(network: NamedValues, path: str | Path) -> None:
     write_values(network, path, {"format": WEIGHTS, "version": str(WEIGHTS_VERSION)})
 
 
-def load_weights(network: NamedValues, path: str | Path) -> None:
+def load_weights(network: NamedValues, path: str | Path, *, partial: bool = False) -> LoadedWeights:
     """Read weights into a network of the same layers, on any backend, in the network's dtype.
 
     The file is of ``save_weights`` or ``network.save``, or any safetensors file with the network's
     names.
 
+    Args:
+        network: changed in place.
+        path: of the file.
+        partial: whether arrays that are missing in the file, or have another shape there, stay as
+            they are, and those that the network does not have are left out.
+
+    Returns:
+        What was taken, and what not: ``print`` it.
+
     Raises:
         FileError: the file is not a whole safetensors file, or was damaged. It is a DataError.
-        ShapeError: its arrays do not fit the network. Either way the network is unchanged.
+        ShapeError: its arrays do not fit the network, or none does. Either way the network is
+            unchanged.
     """
     room = network.backend.room_for(f"the arrays of {path}", f"nothing was loaded; {FREE_SOME}")
     with room, TensorFile(path) as file:
         _check_version(file)
         own = {**network.params, **network.state}
-        network.check_fit({name: entry.shape for name, entry in file.entries.items()})
-        network.load({name: fitted(name, one, own[name]) for name, one in file.read_all().items()})
+        shapes = {name: entry.shape for name, entry in file.entries.items()}
+        if not partial:
+            network.check_fit(shapes)
+        found = compared(own, shapes)
+        if partial and not found.taken:
+            raise ShapeError(
+                f"nothing was loaded, as nothing in {path} fits this network:\n{found}"
+            )
+        values = {name: fitted(name, file.read(name), own[name]) for name in found.taken}
+        network.load({**network.numpy_arrays(), **values} if partial else values)
+    return found
 
 
 def _check_version(file: TensorFile) -> None:

@@ -66,6 +66,26 @@ def test_names_say_which_is_which(tmp_path):
     load_torch_weights(network, {**arrays, "other.weight": np.ones(3)}, {"z": "0"}, partial=True)
 
 
+def test_a_module_of_other_shapes_is_left_out_where_that_is_asked_for():
+    """All of it: its bias would fit."""
+    network = Network([Dense(4), Tanh(), Dense(3)], (2,), seed=2)
+    network_arrays = network.numpy_arrays()
+    arrays = prefixed(a=linear(2, 4), b=linear(9, 3), c=linear(3, 3))
+    found = load_torch_weights(network, arrays, partial=True)
+    assert str(found) == (
+        "taken: 0.dense.weight, 0.dense.bias\n"
+        "unknown: c.weight, c.bias\n"
+        "of another shape: b.weight (3, 9) for (3, 4)"
+    )
+    np.testing.assert_allclose(network.params["0.dense.bias"], arrays["a.bias"], rtol=1e-6)
+    for name in ("2.dense.weight", "2.dense.bias"):
+        np.testing.assert_array_equal(network.params[name], network_arrays[name])
+    found = load_torch_weights(network, arrays, {"a": "0"}, partial=True)
+    assert found.missing == ("2.dense.weight", "2.dense.bias")
+    with pytest.raises(ShapeError, match=r"as nothing fits this network:\nmissing: 0\.dense\.w"):
+        load_torch_weights(network, arrays, {"b": "2.dense"}, partial=True)
+
+
 @pytest.mark.parametrize(
     ("arrays", "names", "message"),
     [

@@ -21,6 +21,7 @@ from xpnn.layers import (
 from xpnn.layers.activated import Activated
 from xpnn.layers.tying import ties
 from xpnn.named_values import NamedValues
+from xpnn.saving.partial import listed
 from xpnn.saving.torch.feature_order import feature_orders
 from xpnn.saving.torch.rules import Arrays, Rule, as_direction, rule_of
 
@@ -255,13 +256,3 @@ def _location(piece: Piece, first: str, before: Location | None) -> Location | N
             if level == 0 or (before is not None and prefix == before.prefix):
                 return Location(piece, prefix, level)
     return None
-
-
-def listed(names: Sequence[str]) -> str:
-    """Some names, and how many there are beyond these.
-
-    >>> listed(list("abcdefg"))
-    'a, b, c, d, e and 2 more'
-    """
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

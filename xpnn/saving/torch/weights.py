@@ -15,12 +15,12 @@ from xpnn.errors import ShapeError
 from xpnn.layers.tying import ties
 from xpnn.named_values import NamedValues
 from xpnn.saving.model import FREE_SOME
+from xpnn.saving.partial import LoadedWeights, listed
 from xpnn.saving.tensor_file import TensorFile
 from xpnn.saving.tensors import Tensor, write_tensors
 from xpnn.saving.torch.pieces import (
     Location,
     Names,
-    listed,
     locations_by_name,
     locations_in_order,
     numbered,
@@ -28,6 +28,7 @@ from xpnn.saving.torch.pieces import (
 )
 from xpnn.saving.torch.rules import Arrays
 from xpnn.saving.versions import CHECKPOINT, MODEL, TORCH, WEIGHTS, format_of, other_format
+from xpnn.typing import Shape
 
 
 def load_torch_weights(
@@ -36,7 +37,7 @@ def load_torch_weights(
     names: Names | None = None,
     *,
     partial: bool = False,
-) -> None:
+) -> LoadedWeights:
     """Read the weights of a PyTorch model of the same layers.
 
     Axes are turned as xpnn has them. Behind convolutions and a Flatten, the features that a Dense
@@ -49,22 +50,27 @@ def load_torch_weights(
             of layers for the ``num_layers`` of a recurrent one. Unless given, both are matched in
             their order, for which a file has to number its modules as nn.Sequential does.
         partial: whether layers without a counterpart keep what they have, and modules without one
-            are left out.
+            are left out. So are those of which an array has another shape.
+
+    Returns:
+        What was taken, and what not: ``print`` it. What was taken or is missing has our names, all
+        else theirs, and their shapes.
 
     Raises:
-        ShapeError: an array is missing, unexpected, or of another shape; nothing was loaded.
+        ShapeError: an array is missing, unexpected, or of another shape, or nothing fits; nothing
+            was loaded.
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
         FileError: the file is not a whole safetensors file.
         TypeError: ``source`` is neither; a module, for one.
     """
     advice = f"nothing was loaded; {FREE_SOME}"
     with network.backend.room_for("the weights that are read", advice):
-        _load(network, source, names, partial)
+        return _load(network, source, names, partial)
 
 
 def _load(
     network: NamedValues, source: str | Path | Mapping[str, Any], names: Names | None, partial: bool
-) -> None:
+) -> LoadedWeights:
     theirs = _arrays(source)
     instead = "pass partial=True to leave it as it is, or take its arrays to network.load by hand"
     pieces = pieces_of(network, partial, instead=instead)
@@ -73,6 +79,8 @@ def _load(
     else:
         in_order = list(theirs) if isinstance(source, Mapping) else sorted(theirs, key=_counted)
         locations = locations_in_order(pieces, in_order, trusted=isinstance(source, Mapping))
+    found, other_shapes = locations, _other_shapes(locations, theirs) if partial else {}
+    locations = [one for one in found if other_shapes.keys().isdisjoint(one.names())]
     _check_complete(locations, [piece.name for piece in pieces], theirs, partial)
     values: Arrays = {}
     for location in locations:
@@ -84,7 +92,33 @@ def _load(
             values |= part.take(there.get(id(part), {}))
     _check_tied(values, ties(network.root))
     current = network.numpy_arrays()
-    network.load({**current, **{name: values[name] for name in current.keys() & values}})
+    kept = {one.piece.name for one in locations}
+    left = [part.name for one in found if one.piece.name not in kept for part in one.piece.parts]
+    known = {name for one in found for name in one.names()}
+    report = LoadedWeights(
+        taken=tuple(name for name in current if name in values),
+        missing=tuple(
+            name
+            for name in network.params
+            if name not in values and name.rpartition(".")[0] not in left
+        ),
+        unknown=tuple(name for name in theirs if name not in known),
+        other_shapes=other_shapes,
+    )
+    if partial and not report.taken:
+        raise ShapeError(f"nothing was loaded, as nothing fits this network:\n{report}")
+    network.load({**current, **{name: values[name] for name in report.taken}})
+    return report
+
+
+def _other_shapes(locations: list[Location], theirs: Arrays) -> dict[str, tuple[Shape, Shape]]:
+    """What is there in another shape than is wanted: both, by their names."""
+    return {
+        name: (theirs[name].shape, value.shape)
+        for location in locations
+        for _, _, name, value in location.arrays()
+        if name in theirs and theirs[name].shape != value.shape
+    }
 
 
 def save_torch_weights(network: NamedValues, path: str | Path, names: Names | None = None) -> None:
