@@ -8,6 +8,7 @@ import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from xpnn.errors import AssignmentError, Change, DataError, ShapeError, XpnnError
@@ -256,6 +257,34 @@ def parameters_of(kind: Any) -> dict[str, inspect.Parameter]:
 def kept_argument(made: Any, name: str) -> Any:
     """An argument of the constructor as it is now; raises AttributeError if it is not kept."""
     return operator.attrgetter(getattr(made, "kept_as", {}).get(name, name))(made)
+
+
+def as_written(made: Any) -> str:
+    """A line that makes such an object: its class, and those arguments that it was told.
+
+    Arguments that are not kept are left out.
+
+    >>> from xpnn import Checkpoint
+    >>> as_written(Checkpoint("runs/digits", keep=5))
+    "Checkpoint('runs/digits', keep=5)"
+    """
+    kind: Any = type(made)
+    try:
+        parameters = parameters_of(kind)
+    except XpnnError:  # which cannot be told
+        parameters = {}
+    parts = []
+    for name, parameter in parameters.items():
+        try:
+            value = kept_argument(made, name)
+        except AttributeError:
+            continue
+        value = str(value) if isinstance(value, Path) else value
+        if parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY:
+            parts.append(repr(value))
+        elif repr(value) not in (repr(parameter.default), "''"):  # an empty name is none
+            parts.append(f"{name}={value!r}")
+    return f"{kind.__name__}({', '.join(parts)})"
 
 
 def _as_constructed(made: Any, name: str, value: Any) -> Any:

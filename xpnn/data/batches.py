@@ -55,6 +55,9 @@ class Batches:
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size)
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} batches of {self.rows} samples, {self.batch_size} at a time>"
+
     @property
     def steps(self) -> int:
         """How many batches there are."""
@@ -111,6 +114,9 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.rows) if self.rows is not None else int(self.arrays[0].shape[0])
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} samples for {self.backend.spec}>"
 
     def of_rows(self, rows: np.ndarray) -> "Samples":
         """Some of these samples, by their numbers."""

@@ -46,6 +46,9 @@ class Prefetch(Wrapper):
     def __iter__(self) -> Iterator[Any]:
         return self.batches()
 
+    def __repr__(self) -> str:
+        return f"<Prefetch of a {type(self.source).__name__}, {self.depth} batches ahead>"
+
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Any]:
         """The batches of an epoch from batch ``start`` on; see ``Shards.batches``."""
         line = _Line(self.depth)

@@ -78,6 +78,9 @@ class Shards(ABC):
         """How many samples a shard has, where that is known without reading it."""
         return None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.paths)} files, batches of {self.batch_size}>"
+
     def known_by(self) -> dict[str, Any]:
         """What tells this set from another one, from a few bytes of some of its files.
 

@@ -83,6 +83,9 @@ class Stream:
         self.epoch = 0
         self.first = FirstBatch(backend)
 
+    def __repr__(self) -> str:
+        return f"<Stream of a {type(self.source).__name__}>"
+
     def at(self, epoch: int) -> Self:
         """The same stream in an epoch, counted from 0."""
         other = copy.copy(self)

@@ -2,7 +2,7 @@
 
 import math
 
-from xpnn.arguments import Unchanging
+from xpnn.arguments import Unchanging, as_written
 from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Number, Params
 
@@ -26,6 +26,9 @@ class Clipping(Unchanging):
     def apply(self, xp: Namespace, grad: Array, scale: Number) -> Array:
         """The limited gradient; elementwise."""
         raise NotImplementedError(f"{type(self).__name__} has to define apply")
+
+    def __repr__(self) -> str:
+        return as_written(self)
 
 
 class ClipByGlobalNorm(Clipping):

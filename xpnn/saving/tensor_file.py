@@ -87,6 +87,9 @@ class TensorFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def __repr__(self) -> str:
+        return f"TensorFile({str(self.path)!r})"
+
     @property
     def elements(self) -> int:
         """How many numbers the file holds."""

@@ -26,7 +26,7 @@ class Stateful(Protocol):
         """By name, or None if there is nothing to keep."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class TrainingState:
     """All that the next step of a training depends on; between two steps it is whole.
 
@@ -93,6 +93,9 @@ class TrainingState:
 
     def __post_init__(self) -> None:
         self.losses = RunningMean(self.network.backend)
+
+    def __repr__(self) -> str:
+        return f"<training of {self.network!r} after {self.epoch} epochs, {self.steps} steps>"
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
+from xpnn.arguments import as_written
 from xpnn.training.state import TrainingState
 
 Logs = dict[str, float]
@@ -45,6 +46,9 @@ class Callback:
         cls._is_open = not cls.__module__.startswith("xpnn.")  # a user's own keeps what it likes
         if "load_state" in vars(cls) and "check_state" not in vars(cls):  # it takes up another one
             cls.check_state = Callback.check_state  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return as_written(self)
 
     def on_fit_check(self, state: TrainingState, steps: int) -> None:
         """``fit`` is about to go on after ``steps`` steps; raise here if it must not.
