@@ -72,7 +72,7 @@ CALLS = {  # which call to try a name with, and those whose argument was meant
 }
 
 
-@pytest.mark.parametrize("name", [*ELSEWHERE, *WITHOUT])
+@pytest.mark.parametrize("name", CALLS)
 def test_a_name_of_another_library_is_answered_with_ours(name):
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'; it is") as caught:
         CALLS[name](**{name: 1})
@@ -93,6 +93,12 @@ def test_names_that_no_library_has():
         fit(colour="red")
     with pytest.raises(TypeError, match=r"^SGD got .* argument 'momentun', did you mean 'momentum"):
         xpnn.SGD(0.1, momentun=0.9)
+
+
+def test_what_only_fit_takes():
+    for call in (network().predict, trainer().predict, trainer().evaluate):
+        with pytest.raises(TypeError, match="'verbose'; it is Keras's name, leave it out"):
+            call(X, verbose=0)
 
 
 def test_a_name_is_not_answered_with_what_a_call_does_not_take():

@@ -64,8 +64,9 @@ WITHOUT: dict[str, tuple[str, str]] = {
     "class_weight": (KERAS, "give it to the loss: partial(cross_entropy, class_weight=[1.0, 2.0])"),
     "kernel_regularizer": (KERAS, "write Dense(64).regularize(L2(1e-4))"),
     "initial_epoch": (KERAS, "call fit again, which goes on where it ended"),
+    "verbose": (KERAS, "leave it out, as only fit shows how far it is"),
 }
-"""A name of no argument here: whose it is, and what to do."""
+"""A name of no argument here, or of none of this call: whose it is, and what to do."""
 
 
 VALUES = {
@@ -87,11 +88,11 @@ def in_our_words(name: str, known: Collection[str]) -> str:
     >>> in_our_words("lr", ["rate", "momentum"])
     "; it is PyTorch's name, here write rate=1e-3"
     """
-    if name in WITHOUT:
-        library, advice = WITHOUT[name]
-        return f"; it is {library}'s name, {advice}"
     library, here = ELSEWHERE.get(name, ("", ()))
     for line in here:
         if line.partition("=")[0] in known:
             return f"; it is {library}'s name, here write {line}"
+    if name in WITHOUT:
+        library, advice = WITHOUT[name]
+        return f"; it is {library}'s name, {advice}"
     return ""

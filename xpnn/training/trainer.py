@@ -102,7 +102,7 @@ class Trainer(KnownAttributes):
             epoch_steps and stop_reason are the trainer's own under the same names.
     """
 
-    fixed = ("network", "precision", "state")
+    fixed = ("network", "precision", "state", "loss_weights")
 
     network = _of_state("network")
     loss = _of_state("loss")
