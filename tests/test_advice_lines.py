@@ -233,6 +233,10 @@ LINES = {  # part of the message: what is wrong, and what it says to write
         lambda _: setattr(network(), "trainable", False),
         lambda _: (frozen(), frozen("0.*")),
     ),
+    "put more layers behind a network by network.with_head([Dense(5)])": (
+        lambda _: Network([network(), Dense(5)], (3,)),
+        lambda _: network().with_head([Dense(5)], after="0.dense"),
+    ),
     "call layer.adapt(x) with the training data": (
         lambda _: network(Standardize()).predict(X),
         lambda _: network(Standardize().adapt(X)).predict(X),

@@ -124,6 +124,7 @@ def deeds(blocks, folder):
             "load": lambda: xpnn.load(folder / "model"),
             "save weights": lambda: save_weights(network, folder / "weights"),
             "load weights": lambda: load_weights(network, folder / "weights"),
+            "load what fits": lambda: load_weights(network, folder / "weights", partial=True),
             "save for PyTorch": lambda: save_torch_weights(pytorch, folder / "torch"),
             "load from PyTorch": lambda: load_torch_weights(pytorch, folder / "torch"),
             "save checkpoint": lambda: trainer.save(folder / "checkpoint"),
@@ -131,6 +132,8 @@ def deeds(blocks, folder):
             "copy": lambda: copy.deepcopy(network),
             "pickle": lambda: pickle.loads(pickle.dumps(network)),
             "move": lambda: trainer.to("numpy"),
+            "another head": lambda: network.with_head([Dense(2)]),
+            "freeze": lambda: network.freeze("1.*", "*.body.0.dense.weight", "*.body.0.dense.bias"),
         }
     )
 

@@ -63,6 +63,8 @@ class Container(Layer):
         for layer in layers:
             if not isinstance(layer, Layer):
                 hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
+                if isinstance(getattr(layer, "root", None), Layer):
+                    hint = "; put more layers behind a network by network.with_head([Dense(5)])"
                 raise TypeError(f"{type(self).__name__} is made of layers, got {layer!r}{hint}")
         if len({id(layer) for layer in layers}) < len(layers):
             raise ValueError(

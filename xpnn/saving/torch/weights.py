@@ -93,7 +93,7 @@ def _load(
     _check_tied(values, ties(network.root))
     current = network.numpy_arrays()
     kept = {one.piece.name for one in locations}
-    left = [part.name for one in found if one.piece.name not in kept for part in one.piece.parts]
+    left = {part.name for one in found if one.piece.name not in kept for part in one.piece.parts}
     known = {name for one in found for name in one.names()}
     report = LoadedWeights(
         taken=tuple(name for name in current if name in values),
