@@ -85,6 +85,19 @@ def switched(slots=None):
     one.step(X, Y)
 
 
+def updated(*calls):
+    one = network()
+    updater = xpnn.Updater(one, SGD(0.1))
+    made = {
+        "forward": lambda: one.forward(X, training=True),
+        "backward": lambda: one.backward(np.ones((8, 2), np.float32)),
+        "step": lambda: None,
+    }
+    for call in calls:
+        made[call]()
+    updater.step()
+
+
 def checkpointed(folder, **more):
     trainer().fit(X, Y, epochs=2, callbacks=[Checkpoint(folder / "run")], **QUIET)
     one = trainer()
@@ -248,6 +261,22 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "call network.forward(x, training=True) first": (
         lambda _: network().backward(np.ones((8, 2), np.float32)),
         lambda _: (one := network()).backward(one.forward(X, training=True)),
+    ),
+    "and network.backward(delta) before each updater.step()": (
+        lambda _: updated("forward"),
+        lambda _: updated("forward", "backward", "step"),
+    ),
+    "call network.backward(delta) between it and updater.step()": (
+        lambda _: updated("forward", "backward", "forward"),
+        lambda _: updated("forward", "backward", "forward", "backward"),
+    ),
+    "or make the network in half precision, Network(..., dtype=": (
+        lambda _: xpnn.Updater(network(), SGD(0.1), precision="float16"),
+        lambda _: xpnn.Updater(Network([Dense(2)], (3,), dtype="float16"), SGD(0.1)),
+    ),
+    "save it with updater.save(path)": (
+        lambda _: __import__("copy").copy(xpnn.Updater(network(), SGD(0.1))),
+        lambda folder: xpnn.Updater(network(), SGD(0.1)).save(folder / "u.safetensors"),
     ),
     "set trainer.opt_state = None": (lambda _: switched(), lambda _: switched("fresh")),
     "go on from it with fit(..., resume=": (

@@ -34,7 +34,7 @@ from xpnn.typing import Array, Arrays, Shape, Shapes
 
 BOUND = {
     "root", "backend", "all_layers", "_leaves", "_inspected", "_ties", "param_refs", "state_refs",
-    "_is_made", "_lock", "_copy",
+    "_is_made", "_lock", "_copy", "awaits_backward",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -83,6 +83,8 @@ class Network(NamedValues, FixedAttributes):
 
     _copy: Any = None  # what was made of it for the graph that is being written
 
+    awaits_backward = False
+    """Whether ``forward`` was called since ``backward``, so that ``grads`` are of another batch."""
     fixed = (
         *("layers", "root", "inputs", "outputs", "input_shape", "output_shape", "backend", "seed"),
         "dtype",
@@ -347,6 +349,7 @@ class Network(NamedValues, FixedAttributes):
         with room, self.backend.on_device():
             self.check_ready()
             x = tree_map(self.backend.copied, self.asarray(x))  # whatever is in x by then
+            self.awaits_backward = True
             return self._by_name(self.root.forward(x, training))
 
     def _by_name(self, outputs: Arrays) -> Any:
@@ -375,7 +378,9 @@ class Network(NamedValues, FixedAttributes):
         del delta  # once the last layer has read it, nobody holds it
         try:
             with self.backend.on_device():
-                return self.root.backward(given.pop())
+                back = self.root.backward(given.pop())
+            self.awaits_backward = False
+            return back
         except KeyError as error:
             if any(layer.cache for _, layer in self.walk()):
                 raise

@@ -14,6 +14,7 @@ from xpnn.training.state import TrainingState
 from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.training.stepping.step import make_eval_step, make_train_step
 from xpnn.training.trainer import Trainer
+from xpnn.training.updater import Updater
 
 __all__ = [
     "EMA",
@@ -32,6 +33,7 @@ __all__ = [
     "StopOnNaN",
     "Trainer",
     "TrainingState",
+    "Updater",
     "find_rate",
     "make_eval_step",
     "make_train_step",

@@ -45,11 +45,16 @@ def why_not_compiled(
 
 def parts_of(network: Network, loss: Loss, optimizer: Optimizer) -> list[Any]:
     """All objects and functions that a training step calls."""
-    rules = [rule for of_name in network.regularizers().values() for rule in of_name]
-    clips = [optimizer.clip] if optimizer.clip else []
     given = [layer for layer in network.all_layers if isinstance(layer, Lambda)]
     functions = [function for layer in given for function in (layer.rule, layer.slope)]
-    return [*network.all_layers, *functions, *rules, *all_losses(loss), optimizer, *clips]
+    own = [*network.all_layers, *functions, *all_losses(loss)]
+    return [*own, *parts_of_update(network, optimizer)]
+
+
+def parts_of_update(network: Network, optimizer: Optimizer) -> list[Any]:
+    """Those of them that are called behind ``backward``."""
+    rules = [rule for of_name in network.regularizers().values() for rule in of_name]
+    return [*rules, optimizer, *([optimizer.clip] if optimizer.clip else [])]
 
 
 def all_losses(loss: Loss) -> list[Loss]:

@@ -20,6 +20,7 @@ from xpnn.training.stepping.compiling import (
     check_compile,
     own_part,
     parts_of,
+    parts_of_update,
 )
 from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
@@ -144,6 +145,30 @@ def _make_step(
         return constrain(params), after, new_opt_state, objective.weighed(value, y, weight)
 
     return step
+
+
+def make_update_step(
+    network: Network, optimizer: Optimizer, compile: bool | None
+) -> Callable[[Params, OptState, Params], tuple[Params, OptState, Array]]:
+    """``step(params, opt_state, grads) -> (params, opt_state, penalty)``: what follows backward.
+
+    Penalties are added to the gradients; update, and constraints. Parameters and optimizer state
+    are donated. The penalty is what the loss has grown by.
+    """
+    backend = network.backend
+    optimizer.check_factors(network.params)
+    update, rules = optimizer.make_update(backend), network.regularizers()
+    penalize, constrain = make_regularization(rules, backend)
+    dtype = backend.dtype("float64" if network.dtype == "float64" else "float32")
+
+    def step(params: Params, opt_state: OptState, grads: Params) -> tuple[Params, OptState, Array]:
+        nothing = backend.xp.zeros((), dtype=dtype, device=backend.device)
+        penalty, grads = penalize(nothing, params, grads)
+        params, opt_state = update(params, grads, opt_state)
+        return constrain(params), opt_state, penalty
+
+    known = own_part(*parts_of_update(network, optimizer)) is None
+    return backend.compiled(step, (0, 1), wanted=compile, known=known)
 
 
 def make_gradients(

@@ -1,0 +1,224 @@
+"""Updater: the step behind ``network.backward``, for training loops of one's own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from xpnn.arguments import KnownAttributes, checked
+from xpnn.errors import ShapeError, XpnnError
+from xpnn.network import Network
+from xpnn.optimizers import Optimizer
+from xpnn.saving.model import FREE_SOME
+from xpnn.training.checkpointing.contents import write_contents
+from xpnn.training.checkpointing.resuming import put_back, read_checkpoint, state_contents
+from xpnn.training.state import TrainingState
+from xpnn.training.stepping.settings import Settings
+from xpnn.training.stepping.step import make_update_step
+from xpnn.typing import Array, OptState, Params
+
+
+class Updater(KnownAttributes):
+    """Updates a network by the gradients that ``network.backward`` has left.
+
+    It is for loops that ``Trainer`` does not know: of several networks, of deltas that come from no
+    loss. A step is that of a ``Trainer``: penalties of ``regularize`` are added to the gradients,
+    then come clipping, weight decay and the optimizer's rule, by its schedules and factors, then
+    constraints; frozen layers stay. The update is compiled where a ``Trainer`` compiles steps.
+    Forward and backward run call by call, in the network's dtype.
+
+    Behind a step the gradients are gone, as are the caches, so that no batch counts twice.
+
+    Args:
+        network: what is trained, in place.
+        optimizer: such as ``Adam(1e-3)``. Its hyperparameters may be changed between steps.
+        compile: whether the update is made one unit; None leaves it to the backend.
+        precision: None. Half precision beside float32 parameters is ``Trainer``'s.
+
+    Attributes:
+        state: what is trained and where it stands, as of a ``Trainer``.
+
+    Raises:
+        ValueError: a precision was asked for.
+
+    >>> import xpnn
+    >>> net = xpnn.Network([xpnn.Dense(1, use_bias=False)], input_shape=(1,))
+    >>> net.load({"0.dense.weight": [[2.0]]})
+    >>> updater = Updater(net, xpnn.SGD(0.1))
+    >>> predictions = net.forward([[1.0], [2.0]], training=True)
+    >>> value, delta = xpnn.mean_squared_error(predictions, [[3.0], [6.0]])
+    >>> back = net.backward(delta)  # dL/d(input), which another network may take for its delta
+    >>> penalty = updater.step()
+    >>> net.params["0.dense.weight"].tolist()
+    [[2.5]]
+    """
+
+    fixed = ("network", "optimizer", "compile", "precision", "state")
+
+    @checked
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        *,
+        compile: bool | None = None,
+        precision: Any = None,
+    ):
+        for name, value, kind, example in (
+            ("network", network, Network, "Network([...], input_shape=...)"),
+            ("optimizer", optimizer, Optimizer, "an object such as Adam(1e-3)"),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name}: wanted {example}, got {value!r}")
+        if precision is not None:
+            raise ValueError(
+                f"an Updater has no part in forward and backward, so it cannot run them in "
+                f"{precision}; train with Trainer(..., precision={str(precision)!r}), or make the "
+                f"network in half precision, Network(..., dtype={str(precision)!r})"
+            )
+        self.network, self.optimizer = network, optimizer
+        self.compile, self.precision = compile, precision
+        self.state = TrainingState(network, no_loss, optimizer, no_step, compile=compile)
+        self._renew_step()
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return self.state.steps
+
+    @property
+    def opt_state(self) -> OptState | None:
+        """The optimizer's state; set it to None, and the optimizer begins anew."""
+        return self.state.opt_state
+
+    @opt_state.setter
+    def opt_state(self, value: OptState | None) -> None:
+        self.state.opt_state, self.state.opt_state_of = value, None
+
+    def _renew_step(self) -> None:
+        self._settings = Settings(self.state)
+        self._update = make_update_step(self.network, self.optimizer, self.compile)
+
+    def step(self, grads: Mapping[str, Array] | None = None) -> Array:
+        """Update the network by its gradients, which are gone then.
+
+        Args:
+            grads: in place of the network's own, by name, such as the sums of those of several
+                passes: ``{name: first[name] + second[name] for name in first}``, where each is
+                ``network.grads`` behind a ``backward``.
+
+        Returns:
+            What the penalties add to the loss, a 0-d array that stays on the device.
+
+        Raises:
+            XpnnError: there are no gradients, or there was another ``forward`` behind them; or
+                another thread trains the network. Nothing was changed.
+            ShapeError: gradients that were given are not those of what is trained; likewise.
+        """
+        network, state = self.network, self.state
+        learned = self._own() if grads is None else self._given(grads)
+        if not self._settings.hold():
+            self._renew_step()
+        room = network.backend.room_for("an update", "make the network smaller")
+        with network.in_training(), room, network.backend.on_device():
+            opt_state = state.opt_state or state.begin_opt_state()
+            params, state.opt_state, penalty = self._update(network.params, opt_state, learned)
+            network.params = params
+        network.root.clear()
+        state.steps += 1
+        return penalty
+
+    def _own(self) -> Params:
+        """The gradients that ``backward`` has left, of all that is trained."""
+        network = self.network
+        grads, trained = network.grads, network.trainable()
+        if not trained:
+            raise XpnnError("all layers are frozen, so there is nothing to update")
+        if missing := sorted(trained - grads.keys()):
+            raise XpnnError(
+                f"there are no gradients of {', '.join(missing)}, which steps and predict forget; "
+                f"call network.forward(x, training=True) and network.backward(delta) before each "
+                f"updater.step()"
+            )
+        if network.awaits_backward:
+            raise XpnnError(
+                "the gradients are of a batch before the last network.forward; call "
+                "network.backward(delta) between it and updater.step()"
+            )
+        return {name: grad for name, grad in grads.items() if name in trained}
+
+    def _given(self, grads: Mapping[str, Array]) -> Params:
+        """Gradients that were handed over, of all that is trained."""
+        network, backend = self.network, self.network.backend
+        params, trained = network.params, network.trainable()
+        faults = [f"none of {name}" for name in sorted(trained - grads.keys())]
+        faults += [
+            f"one of {name}, which there is not" for name in sorted(grads.keys() - {*params})
+        ]
+        if faults:
+            raise ShapeError(
+                f"wanted a gradient of each of {', '.join(sorted(trained))}, got "
+                f"{'; '.join(faults)}"
+            )
+        learned = {name: backend.asarray(grads[name]) for name in params if name in trained}
+        for name, grad in learned.items():
+            if tuple(grad.shape) != tuple(params[name].shape):
+                raise ShapeError(
+                    f"wanted a gradient of {name} in its shape, {tuple(params[name].shape)}, got "
+                    f"{tuple(grad.shape)}"
+                )
+        return learned
+
+    def observe(self, value: float) -> None:
+        """Tell schedules that watch a value, such as ``ReduceOnPlateau``, how it is by now.
+
+        ``fit`` tells them the loss of each epoch, on validation data if there are some.
+        """
+        state, backend = self.state, self.network.backend
+        with backend.on_device():
+            opt_state = state.opt_state or state.begin_opt_state()
+            state.opt_state = self.optimizer.observe(opt_state, float(value), backend)
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint of network, optimizer state and count of steps, whole or not at all.
+
+        Raises:
+            OSError: it could not be written; an old file is unharmed.
+        """
+        backend = self.network.backend
+        room = backend.room_for(f"copies to write into {path}", FREE_SOME)
+        with room, self.network.at_rest(), backend.on_device():
+            write_contents(Path(path), state_contents(self.state))
+
+    def load(self, path: str | Path) -> None:
+        """Take over network, optimizer state and count from a checkpoint, of any backend.
+
+        Those that a ``Trainer`` has saved will do, too.
+
+        Raises:
+            FileError: it is no whole checkpoint, or a newer xpnn wrote it.
+            ShapeError: it does not fit the network or the optimizer. Nothing is changed either way.
+        """
+        backend = self.network.backend
+        with backend.room_for(f"the arrays of {path}", f"nothing was loaded; {FREE_SOME}"):
+            put_back(self.state, read_checkpoint(Path(path)), Path(path))
+
+    def __repr__(self) -> str:
+        return f"<Updater on {self.network.backend.spec}, {self.optimizer!r}, {self.steps} steps>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an Updater is not pickled or copied, as its update is compiled for its own network; "
+            "save it with updater.save(path)"
+        )
+
+
+def no_loss(
+    predictions: Any, targets: Any, *, sample_weight: Any = None, backend: Any = None
+) -> Any:
+    """Stands in the state of an ``Updater``, of which losses are the loop's own business."""
+    raise XpnnError("an Updater knows no loss")
+
+
+def no_step(x: Any, y: Any, weight: Any) -> Any:
+    """Stands there, too: an ``Updater`` is given gradients."""
+    raise XpnnError("an Updater takes no batches")
