@@ -193,7 +193,7 @@ def test_what_a_loop_has_forgotten():
 def test_what_it_is_not_made_of():
     net = network()
     with pytest.raises(TypeError, match="optimizer: wanted an object such as Adam"):
-        Updater(net, "adam")
+        Updater(net, Adam)
     with pytest.raises(TypeError, match="network: wanted Network"):
         Updater([Dense(2)], SGD(0.1))
     with pytest.raises(ValueError, match="cannot run them in float16; train with Trainer"):

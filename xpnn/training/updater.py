@@ -11,6 +11,7 @@ from xpnn.optimizers import Optimizer
 from xpnn.saving.model import FREE_SOME
 from xpnn.training.checkpointing.contents import write_contents
 from xpnn.training.checkpointing.resuming import put_back, read_checkpoint, state_contents
+from xpnn.training.names import optimizer_of_name
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.settings import Settings
 from xpnn.training.stepping.step import make_update_step
@@ -30,7 +31,8 @@ class Updater(KnownAttributes):
 
     Args:
         network: what is trained, in place.
-        optimizer: such as ``Adam(1e-3)``. Its hyperparameters may be changed between steps.
+        optimizer: such as ``Adam(1e-3)``, or a name, as for ``Trainer``. Its hyperparameters may be
+            changed between steps.
         compile: whether the update is made one unit; None leaves it to the backend.
         precision: None. Half precision beside float32 parameters is ``Trainer``'s.
 
@@ -58,14 +60,15 @@ class Updater(KnownAttributes):
     def __init__(
         self,
         network: Network,
-        optimizer: Optimizer,
+        optimizer: Optimizer | str,
         *,
         compile: bool | None = None,
         precision: Any = None,
     ):
+        rule = optimizer_of_name(optimizer)
         for name, value, kind, example in (
             ("network", network, Network, "Network([...], input_shape=...)"),
-            ("optimizer", optimizer, Optimizer, "an object such as Adam(1e-3)"),
+            ("optimizer", rule, Optimizer, "an object such as Adam(1e-3)"),
         ):
             if not isinstance(value, kind):
                 raise TypeError(f"{name}: wanted {example}, got {value!r}")
@@ -75,9 +78,9 @@ class Updater(KnownAttributes):
                 f"{precision}; train with Trainer(..., precision={str(precision)!r}), or make the "
                 f"network in half precision, Network(..., dtype={str(precision)!r})"
             )
-        self.network, self.optimizer = network, optimizer
+        self.network, self.optimizer = network, rule
         self.compile, self.precision = compile, precision
-        self.state = TrainingState(network, no_loss, optimizer, no_step, compile=compile)
+        self.state = TrainingState(network, no_loss, rule, no_step, compile=compile)
         self._renew_step()
 
     @property
