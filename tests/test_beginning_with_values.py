@@ -1,6 +1,8 @@
 """Networks whose layers begin with what another one has learned: with_head, and calls on nodes."""
 
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -123,8 +125,8 @@ def test_after_says_where_the_body_ends():
     for network, after, words in [
         (old, "4.residual.body", "wanted after to be one of 0.standardize, 1.dense"),
         (other, "dense", "wanted after to name a layer of one output, one of 0.embedding"),
-        (other, "2.dense", "2.dense does not read ids; give after another layer"),
-        (twins, None, "give after the layer that it reads, one of 0.dense, call 1, 0.dense, c"),
+        (other, "2.dense", "2.dense does not read ids; name another layer in after"),
+        (twins, None, "name the layer that it reads in after, one of 0.dense, call 1, 0.dense, c"),
         (twins, "0.dense, call 1", "call 1 does not read input_1"),
     ]:
         with pytest.raises(ValueError, match=words):
@@ -178,6 +180,8 @@ def test_another_graph_gets_another_copy():
     assert np.any(one.params["0.sequential.1.dense.weight"] != old.params["1.dense.weight"])
     node = old(x)
     assert old(z).call.layer is node.call.layer
+    for twin in (copy.deepcopy(old), pickle.loads(pickle.dumps(old)), old.to("numpy")):
+        assert twin(z).call.layer is not node.call.layer
     layer = weakref.ref(node.call.layer)
     del node
     gc.collect()

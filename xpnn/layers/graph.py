@@ -182,7 +182,7 @@ class Graph(Container):
         if unread := [one.name for one in starts if one not in read]:
             raise ValueError(
                 f"what lies before the head has to read all inputs, but {after or 'it'} does not "
-                f"read {', '.join(map(str, unread))}; give after another layer"
+                f"read {', '.join(map(str, unread))}; name another layer in after"
             )
         return starts, node
 
@@ -200,7 +200,7 @@ class Graph(Container):
         if len(self.output_numbers) > 1 or len(last) != 1 or len(last[0].sources) > 1:
             raise ValueError(
                 f"a head takes the place of the last layer where that has one input and makes the "
-                f"only output; give after the layer that it reads, one of {', '.join(makers)}"
+                f"only output; name the layer that it reads in after, one of {', '.join(makers)}"
             )
         return last[0].sources[0]
 
