@@ -9,6 +9,7 @@ import xpnn
 from tests.layers.table import draw, on_host, run
 from xpnn import SGD, Network, Trainer, get_backend
 from xpnn.layers import (
+    Activation,
     Add,
     Conv1D,
     Conv2D,
@@ -65,6 +66,14 @@ def test_the_same_as_a_layer_behind_it(kind):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_by_name(name):
     assert type(Dense(3, activation=name).activation) is ACTIVATIONS[name]
+
+
+def test_every_activation_has_a_name():
+    assert {*ACTIVATIONS.values()} >= {
+        one
+        for one in vars(xpnn.layers).values()
+        if isinstance(one, type) and issubclass(one, Activation) and one is not Activation
+    }
 
 
 def test_what_is_no_activation():
