@@ -175,6 +175,13 @@ def written(*layers, **more):
     list(xpnn.generate(network, [1, 2], 2, **more))
 
 
+def translated(**more):
+    source, text = (xpnn.Input((3,), takes="integers", name=name) for name in ("source", "text"))
+    vectors = Embedding(5, 4)
+    looked = xpnn.TransformerDecoderBlock(4, 1)(vectors(text), vectors(source))
+    xpnn.generate(Network(inputs=[source, text], outputs=Dense(5)(looked)), [1], 2, **more)
+
+
 def fitting(x):
     return Trainer(Network([Dense(3)], (3,)), xpnn.mean_squared_error, SGD(0.1)).fit(*x, **QUIET)
 
@@ -303,6 +310,10 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "write temperature=0 for the likeliest id": (
         lambda _: written(MultiHeadAttention(1, causal=True), Softmax()),
         lambda _: written(MultiHeadAttention(1, causal=True), Softmax(), temperature=0),
+    ),
+    "; write context={": (
+        lambda _: translated(),
+        lambda _: translated(context={"source": [1, 2, 3]}),
     ),
     "network.load(network.numpy_arrays()) brings": (
         lambda folder: of_two_dtypes().save(folder / "net.safetensors"),

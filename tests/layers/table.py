@@ -92,6 +92,7 @@ from xpnn.layers import (
     Tanh,
     TiedDense,
     TransformerBlock,
+    TransformerDecoderBlock,
     UpSampling,
     WeightNorm,
     ZeroPadding,
@@ -122,6 +123,14 @@ def looked_at_but_for_padding():
     ids = Input((3,), takes="integers")
     Z = Embedding(5, 4)(ids)
     return Graph.of(ids, CrossAttention(2)(Dense(4)(Z), Z, PaddingMask(2)(ids)))
+
+
+def decoded():
+    """A block that looks at all but padding, of both sides."""
+    ids = Input((3,), takes="integers")
+    Z, seen = Embedding(5, 4)(ids), PaddingMask(2)(ids)
+    block = TransformerDecoderBlock(4, 1, hidden=3, norm_first=False, norm=RMSNorm)
+    return Graph.of(ids, block(Dense(4)(Z), Z, seen, seen))
 
 
 def shared():
@@ -339,6 +348,12 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
         id="cross-attention",
     ),
     pytest.param(looked_at_but_for_padding, Ids((3,)), id="cross-attention-masked"),
+    pytest.param(
+        lambda: fork((3, 4), Dense(4), Conv1D(4, 2), TransformerDecoderBlock(4, 2, dropout=0.2)),
+        (3, 4),
+        id="decoder",
+    ),
+    pytest.param(decoded, Ids((3,)), id="decoder-masked-norm-last"),
     pytest.param(shared, (3,), id="graph-of-shared-layers"),
     pytest.param(graph_in_a_graph, (4,), id="graph-in-a-graph"),
     *OVER_BLOCKS,

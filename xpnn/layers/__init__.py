@@ -40,7 +40,7 @@ from xpnn.layers.sequence.masking import Masked
 from xpnn.layers.sequence.positions import LearnedPositions, SinusoidalPositions
 from xpnn.layers.sequence.recurrence import Recurrent
 from xpnn.layers.sequence.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
-from xpnn.layers.sequence.transformer import TransformerBlock
+from xpnn.layers.sequence.transformer import TransformerBlock, TransformerDecoderBlock
 from xpnn.layers.sliding.convolution import Conv1D, Conv2D, Conv3D
 from xpnn.layers.sliding.pooling import (
     AveragePool1D,
@@ -157,6 +157,7 @@ __all__ = [
     "Tanh",
     "TiedDense",
     "TransformerBlock",
+    "TransformerDecoderBlock",
     "UpSampling",
     "WeightNorm",
     "ZeroPadding",

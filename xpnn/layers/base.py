@@ -69,6 +69,8 @@ class Layer(KnownAttributes):
             a tuple that says it of each, for a layer of several inputs.
         arity: how many inputs there are; None for any number from two on. Where it is not 1,
             ``forward`` is given a tuple of arrays, and ``backward`` returns one; see ``Joint``.
+        contexts: of a layer of several inputs, the numbers of those that are other sequences, all
+            of which every position may look at; see ``generate``.
         dtype: of ``params``, by name.
         regularizers: what keeps the weights small; see ``regularize``.
         ties: layers whose array of that name this layer uses too: ``{"weight": embedding}``. What
@@ -92,6 +94,7 @@ class Layer(KnownAttributes):
 
     takes: Kind | tuple[Kind, ...] = "floats"
     arity: ClassVar[int | None] = 1
+    contexts: ClassVar[tuple[int, ...]] = ()
     gives: ClassVar[Range | None] = None
     adds: ClassVar[str | None] = None
     term_factor: Any = 1.0

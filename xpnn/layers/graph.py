@@ -1,6 +1,6 @@
 """Graph: layers whose ways part and come together, each called on what others have made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -160,6 +160,48 @@ class Graph(Container):
             [(n.shape, n.takes, name) for n, name in zip(starts, names, strict=True)],
             [(place[id(c.layer)], tuple(number[node] for node in c.sources)) for c in calls],
             by_name or one_or_tuple(found),
+        )
+
+    def followers(self, inputs: Collection[int]) -> list[tuple[Step, tuple[bool, ...]]]:
+        """The steps that read something made of these inputs, and which of their sources it is."""
+        found, reached = [], set(inputs)
+        for step in self.steps:
+            follows = tuple(source in reached for source in step.sources)
+            if any(follows):
+                found.append((step, follows))
+                reached.update(step.results)
+        return found
+
+    def parted(self, inputs: Sequence[int]) -> tuple["Graph", "Graph"]:
+        """The same layers as two graphs: what goes without some inputs, and what follows from them.
+
+        The first makes, of all other inputs, the values that the second reads beside ``inputs``.
+        They serve to run the layers, which stay parts of this graph.
+        """
+        later = [step for step, _ in self.followers(inputs)]
+        earlier = [step for step in self.steps if step not in later]
+        made_later = {*inputs, *(number for step in later for number in step.results)}
+        read = {*self.output_numbers, *(number for step in later for number in step.sources)}
+        handed = sorted(read - made_later)
+        others = [number for number in range(len(self.inputs)) if number not in inputs]
+        return (
+            self._part(others, earlier, handed),
+            self._part([*inputs, *handed], later, self.output_numbers),
+        )
+
+    def _part(self, given: Sequence[int], steps: Sequence[Step], outputs: Sequence[int]) -> "Graph":
+        """The graph of some steps, from values that are given to others."""
+        layers = list(dict.fromkeys(step.layer for step in steps))
+        numbers = [*given, *(number for step in steps for number in step.results)]
+        place = {number: k for k, number in enumerate(numbers)}
+        shapes, names = self.all_shapes(self.input_shapes), self.value_names
+        kinds = [takes for _, takes, _ in self.inputs]
+        kinds += ["floats"] * (len(shapes) - len(kinds))
+        return Graph(
+            layers,
+            [(shapes[number], kinds[number], names[number]) for number in given],
+            [(layers.index(s.layer), tuple(place[one] for one in s.sources)) for s in steps],
+            tuple(place[number] for number in outputs),
         )
 
     def up_to(self, after: str | None) -> tuple[list[Input], Node]:

@@ -115,5 +115,5 @@ def test_what_is_refused(backend):
     ids = Input((4,), takes="integers")
     Z = Embedding(5, 8)(ids)
     writer = Network(inputs=ids, outputs=Dense(5)(CrossAttention(2)(Z, Z)), backend=backend)
-    with pytest.raises(XpnnError, match="so it cannot generate"):
+    with pytest.raises(XpnnError, match="cannot write where that follows from the text itself"):
         generate(writer, [1, 2], 1)

@@ -346,8 +346,8 @@ class MultiHeadAttention(Container):
 
     def _positions(self, queries: int, keys: int) -> tuple[Array, Array]:
         """Where they stand, (queries, 1) and (keys,); a past has read the one query already."""
-        past, indices = self.cache.get("past"), self.backend.indices
-        here = indices(queries) if past is None else indices(1) + (past["position"] - 1)
+        past, indices = self.cache.get("past", {}), self.backend.indices
+        here = indices(1) + (past["position"] - 1) if "position" in past else indices(queries)
         return here[:, None], indices(keys)
 
     def _barred(self, mask: Array | None, queries: Array, keys: Array) -> Array | None:

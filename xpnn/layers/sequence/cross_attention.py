@@ -3,7 +3,7 @@
 from numpy import ndarray
 from numpy.random import Generator
 
-from xpnn.errors import ShapeError, XpnnError
+from xpnn.errors import ShapeError
 from xpnn.initializers import Initializer, glorot_uniform
 from xpnn.layers.base import Layer
 from xpnn.layers.sequence.attention import MultiHeadAttention
@@ -23,6 +23,8 @@ class CrossAttention(MultiHeadAttention):
     ``PaddingMask`` makes it of ids. It has no gradient. Steps of Z that are padding are treated
     like any other, inside of ``Masked``, too: they belong out of the loss.
 
+    While a text is written, K and V are worked out at its first position and kept.
+
     Args:
         heads: number of heads; it divides the features.
         kv_heads: number of heads of keys and values, which divides ``heads``; as many unless given.
@@ -37,6 +39,7 @@ class CrossAttention(MultiHeadAttention):
     """
 
     arity = None
+    contexts = (1, 2)
 
     def __init__(
         self,
@@ -77,16 +80,28 @@ class CrossAttention(MultiHeadAttention):
         return features * (time * of_queries + length * of_keys + 2 * time * length)
 
     def empty_past(self, batch: int, length: int) -> State:
-        raise XpnnError(
-            f"{self!r} looks at all of another sequence, of which nothing is kept from one "
-            f"position to the next, so it cannot generate"
-        )
+        """Nothing yet: what is kept of the context comes with the first position."""
+        return {}
 
     def forward(self, Z: tuple[Array, ...], training: bool = False) -> Array:
         queries, context, *seen = Z
         self.cache["unlearned"] = len(seen)
         mask = seen[0] != 0 if seen else None
         return self.attend(queries, context, mask, training)
+
+    def _queries_keys_values(
+        self, Z: Array, context: Array | None, mask: Array | None
+    ) -> list[Array]:
+        past = self.cache.get("past")
+        if not past:
+            return super()._queries_keys_values(Z, context, mask)
+        Q = self._heads(self._affine(Z, 0, Z.shape[-1]), self.heads)
+        return [Q, past["K"], past["V"]]
+
+    def _remembered(self, K: Array, V: Array, mask: Array | None) -> list[Array]:
+        """``K`` and ``V`` of all of the context, kept for the positions to come."""
+        self.cache["past"] |= {"K": K, "V": V} | ({} if mask is None else {"mask": mask})
+        return [K, V]
 
     def backward(self, delta: Array) -> tuple[Array | None, ...]:
         return *self.attend_back(delta), *[None] * self.cache["unlearned"]

@@ -11,11 +11,13 @@ import numpy as np
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers import (
     Bidirectional,
+    CrossAttention,
     Dense,
     Layer,
     MultiHeadAttention,
     Recurrent,
     TransformerBlock,
+    TransformerDecoderBlock,
     WeightNorm,
 )
 from xpnn.layers.activated import Activated
@@ -125,7 +127,7 @@ def pieces_of(network: NamedValues, partial: bool = False, *, instead: str) -> l
         if isinstance(layer, Bidirectional):
             pairs = zip(children.items(), ("", "_reverse"), strict=True)
             yield Piece(name, layer, tuple(part(*one, behind=end) for one, end in pairs))
-        elif isinstance(layer, TransformerBlock):
+        elif isinstance(layer, TransformerBlock | TransformerDecoderBlock):
             inside = _block_names(layer, name)
             yield Piece(name, layer, tuple(part(*one, before=at) for at, one in inside.items()))
         elif isinstance(layer, WeightNorm):
@@ -149,13 +151,16 @@ def pieces_of(network: NamedValues, partial: bool = False, *, instead: str) -> l
     return list(found(network.root, ""))
 
 
-def _block_names(block: TransformerBlock, name: str) -> dict[str, tuple[str, Layer]]:
-    """The layers of a block by their names in nn.TransformerEncoderLayer."""
+def _block_names(block: Layer, name: str) -> dict[str, tuple[str, Layer]]:
+    """The layers of a block by their names in nn.TransformerEncoderLayer, or DecoderLayer."""
     learned = [(full, layer) for full, layer in block.walk(name) if layer.params]
     dense = [one for one in learned if isinstance(one[1], Dense)]
-    (attention,) = (one for one in learned if isinstance(one[1], MultiHeadAttention))
+    attentions = [one for one in learned if isinstance(one[1], MultiHeadAttention)]
     norms = [one for one in learned if not isinstance(one[1], Dense | MultiHeadAttention)]
-    named = {"self_attn.": attention}
+    named = {
+        "multihead_attn." if isinstance(one[1], CrossAttention) else "self_attn.": one
+        for one in attentions
+    }
     named |= {f"linear{k}.": one for k, one in enumerate(dense, start=1)}
     return named | {f"norm{k}.": one for k, one in enumerate(norms, start=1)}
 
