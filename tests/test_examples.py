@@ -14,6 +14,7 @@ import pytest
 pytestmark = pytest.mark.width
 
 ROOT = Path(__file__).parent.parent
+SAME = r"differ by at most (0\.0e\+00|\S+e-(0[5-9]|1\d))"  # of a curve on two backends
 EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and what it prints
     "01_nand_gate.py": ("--steps 300", r"4 of 4 right after 300 steps"),
     "02_mnist.py": ("--data {mnist} --epochs 8", r"test accuracy 1\.0000"),
@@ -25,14 +26,30 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         r"(?s)validation loss 0\.[01]\d+ nats.*five dozen liquor",
     ),
     "decision_boundary.py": ("--epochs 50", r"test accuracy (0\.99\d\d|1\.0000)"),
+    "gan.py": (
+        "--steps 40 --batch 32 --backends numpy array-api-strict",
+        rf"(?s)of 8 places found.*losses {SAME}",
+    ),
     "mnist_cnn.py": ("--data {mnist} --epochs 8", r"test accuracy 1\.0000 after \d+ s"),
     "own_layer.py": (
         "--epochs 20 --backends numpy array-api-strict",
         r"(?s)gradients are right.*gradients are right.*differ by at most (0\.0e\+00|\S+e-0[5-9])",
     ),
+    "reinforce.py": (
+        "--updates 12 --backends numpy array-api-strict",
+        rf"(?s)stood for 30 steps at first, [4-9]\d at the end.*updates {SAME}",
+    ),
+    "siamese.py": (
+        "--epochs 3 --backends numpy array-api-strict",
+        rf"(?s)in 3 numbers 0\.[789]\d\d.*of PCA 0\.730.*losses {SAME}",
+    ),
     "sequence_lstm.py": (
         "--longest 8 --samples 1500 --epochs 6",
         r"test accuracy (1\.0000|0\.99\d\d) with an LSTM, 0\.[45]\d+ without order",
+    ),
+    "vae.py": (
+        "--epochs 3 --backends numpy array-api-strict",
+        rf"(?s)error on new digits 0\.0[34]\d\d.*mean digit 0\.0735.*\*\*.*curves {SAME}",
     ),
 }
 PICTURES = {"autoencoder.py": "autoencoder.png", "decision_boundary.py": "spirals.png"}
