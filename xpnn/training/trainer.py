@@ -13,6 +13,7 @@ from xpnn.backends.advice import reword, rewording
 from xpnn.backends.recording.text import Listing
 from xpnn.data.batches import Samples
 from xpnn.errors import CompileError
+from xpnn.layers.nodes import is_several
 from xpnn.losses.by_output import ByOutput
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
@@ -250,12 +251,12 @@ class Trainer(KnownAttributes):
         return found
 
     def _owns(self, x: Any, y: Any, weight: Any) -> bool:
-        """Whether all are arrays of the backend, or tuples of such."""
-        owns = self.network.backend.owns
-        return (
-            (owns(x) or (isinstance(x, tuple) and all(map(owns, x))))
-            and (owns(y) or (isinstance(y, tuple) and all(map(owns, y))))
-            and (weight is None or owns(weight))
+        """Whether all are arrays of the backend, or tuples of such where there are several."""
+        network, owns = self.network, self.network.backend.owns
+        given = (x, network.input_shape), (y, network.output_shape)
+        return (weight is None or owns(weight)) and all(
+            all(map(owns, arrays)) if type(arrays) is tuple and is_several(shape) else owns(arrays)
+            for arrays, shape in given
         )
 
     def _step_with(self, x: Any, y: Any, weight: Any) -> Weighed:
