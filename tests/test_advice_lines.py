@@ -98,6 +98,11 @@ def updated(*calls):
     updater.step()
 
 
+def reloaded(folder, optimizer):
+    xpnn.Updater(network(), Adam(0.1)).save(folder / "u.safetensors")
+    xpnn.Updater(network(), optimizer).load(folder / "u.safetensors")
+
+
 def checkpointed(folder, **more):
     trainer().fit(X, Y, epochs=2, callbacks=[Checkpoint(folder / "run")], **QUIET)
     one = trainer()
@@ -280,6 +285,10 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "or make the network in half precision, Network(..., dtype=": (
         lambda _: xpnn.Updater(network(), SGD(0.1), precision="float16"),
         lambda _: xpnn.Updater(Network([Dense(2)], (3,), dtype="float16"), SGD(0.1)),
+    ),
+    "load it with Updater(network, ": (
+        lambda folder: reloaded(folder, SGD(0.1)),
+        lambda folder: reloaded(folder, Adam(0.1)),
     ),
     "save it with updater.save(path)": (
         lambda _: __import__("copy").copy(xpnn.Updater(network(), SGD(0.1))),

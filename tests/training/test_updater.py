@@ -147,7 +147,9 @@ def test_it_goes_on_from_a_file(backend, tmp_path):
     trainer = Trainer(network(backend), mean_squared_error, Adam(0.05))
     trainer.load(file)
     assert trainer.steps == 2
-    with pytest.raises(ShapeError, match="it holds the numbers of Adam"):
+    with pytest.raises(
+        ShapeError, match="holds the numbers of Adam, which mean something else to SGD"
+    ):
         Updater(network(backend), SGD(0.1)).load(file)
 
 
@@ -159,8 +161,15 @@ def test_schedules_that_watch_a_value_are_told():
         updater.step()
         updater.observe(value)
     assert updater.optimizer.hyper_at(4, updater.opt_state)["rate"] < 0.1
+    updater.optimizer.weight_decay = ReduceOnPlateau(0.1)
+    one_pass(net)
+    with pytest.raises(ValueError, match=r"or updater\.opt_state = None"):
+        updater.step()
+    updater.opt_state = None  # as it says
+    updater.step()
+    updater.optimizer.weight_decay = 0.0
     assert "SGD" in repr(updater)
-    assert "3 steps" in repr(updater)
+    assert "4 steps" in repr(updater)
 
 
 def test_what_a_loop_has_forgotten():

@@ -352,7 +352,7 @@ class Optimizer(KnownAttributes):
             raise ValueError(
                 f"{self!r} wants {', '.join(missing)} in the optimizer's state, which was begun "
                 f"without, before a hyperparameter was changed: change it back, or begin with a "
-                f"new state (trainer.opt_state = None)"
+                f"new state (trainer.opt_state = None, or updater.opt_state = None)"
             )
 
     def check_factors(self, params: Params) -> None:

@@ -9,6 +9,7 @@ from xpnn.errors import ShapeError, XpnnError
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.saving.model import FREE_SOME
+from xpnn.training.checkpointing.agreement import kind_of_optimizer
 from xpnn.training.checkpointing.contents import write_contents
 from xpnn.training.checkpointing.resuming import put_back, read_checkpoint, state_contents
 from xpnn.training.names import optimizer_of_name
@@ -203,7 +204,14 @@ class Updater(KnownAttributes):
         """
         backend = self.network.backend
         with backend.room_for(f"the arrays of {path}", f"nothing was loaded; {FREE_SOME}"):
-            put_back(self.state, read_checkpoint(Path(path)), Path(path))
+            tree = read_checkpoint(Path(path))
+            there, kind = kind_of_optimizer(tree["must_agree"]), type(self.optimizer).__name__
+            if there not in (None, kind):
+                raise ShapeError(
+                    f"{path} holds the numbers of {there}, which mean something else to {kind}; "
+                    f"load it with Updater(network, {there}(...))"
+                )
+            put_back(self.state, tree, Path(path))
 
     def __repr__(self) -> str:
         return f"<Updater on {self.network.backend.spec}, {self.optimizer!r}, {self.steps} steps>"
