@@ -26,6 +26,10 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         r"(?s)validation loss 0\.[01]\d+ nats.*five dozen liquor",
     ),
     "decision_boundary.py": ("--epochs 50", r"test accuracy (0\.99\d\d|1\.0000)"),
+    "entity_embeddings.py": (
+        "--epochs 6",
+        r"R2 on new days 0\.9\d+ with embeddings, 0\.[0-3]\d+ with ids as numbers",
+    ),
     "gan.py": (
         "--steps 40 --batch 32 --backends numpy array-api-strict",
         rf"(?s)of 8 places found.*losses {SAME}",
@@ -39,6 +43,7 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         "--updates 12 --backends numpy array-api-strict",
         rf"(?s)stood for 30 steps at first, [4-9]\d at the end.*updates {SAME}",
     ),
+    "same_digit.py": ("--epochs 6", r"accuracy on pairs of new pictures 0\.[89]\d+"),
     "siamese.py": (
         "--epochs 3 --backends numpy array-api-strict",
         rf"(?s)in 3 numbers 0\.[789]\d\d.*of PCA 0\.730.*losses {SAME}",
@@ -47,6 +52,11 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         "--longest 8 --samples 1500 --epochs 6",
         r"test accuracy (1\.0000|0\.99\d\d) with an LSTM, 0\.[45]\d+ without order",
     ),
+    "two_heads.py": (
+        "--epochs 8",
+        r"(?s)digit from 1\.dense; ink from 2\.dense.*test accuracy 0\.9\d+, R2 of ink 0\.9\d+",
+    ),
+    "unet.py": ("--pictures 96 --epochs 3", r"overlap on new pictures 0\.\d+"),
     "vae.py": (
         "--epochs 3 --backends numpy array-api-strict",
         rf"(?s)error on new digits 0\.0[34]\d\d.*mean digit 0\.0735.*\*\*.*curves {SAME}",
