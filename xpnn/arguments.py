@@ -408,11 +408,23 @@ def in_order(given: Any, names: Sequence[str], what: str) -> tuple[Any, ...]:
 
 
 def same_length(**arrays: Any) -> int:
-    """The common number of rows; None values are passed over.
+    """The common number of rows, at least 1; None values are passed over.
 
     Raises:
         ShapeError: the numbers differ.
         DataError: there are no rows.
+    """
+    count = same_rows(**arrays)
+    if count == 0:
+        raise DataError("wanted at least one sample, got none")
+    return count
+
+
+def same_rows(**arrays: Any) -> int:
+    """The common number of rows, which may be 0; None values are passed over.
+
+    Raises:
+        ShapeError: the numbers differ.
     """
     given = {name: a for name, a in arrays.items() if a is not None}
     for name, a in given.items():
@@ -423,6 +435,4 @@ def same_length(**arrays: Any) -> int:
         listed = ", ".join(f"{name} has {n}" for name, n in rows.items())
         raise ShapeError(f"wanted one row for each sample everywhere, but {listed}; align the data")
     (count,) = set(rows.values())
-    if count == 0:
-        raise DataError("wanted at least one sample, got none")
     return count

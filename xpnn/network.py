@@ -9,7 +9,14 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
-from xpnn.arguments import FixedAttributes, as_seed, check_input_shape, checked, in_order
+from xpnn.arguments import (
+    FixedAttributes,
+    as_seed,
+    check_input_shape,
+    checked,
+    in_order,
+    same_rows,
+)
 from xpnn.backends import Backend, get_backend
 from xpnn.backends.advice import reword
 from xpnn.backends.portable.staging import is_mapped
@@ -297,12 +304,22 @@ class Network(NamedValues, FixedAttributes):
         several inputs, a tuple of arrays; given as a tuple, or as a dict by name.
 
         Raises:
-            ShapeError: ``x`` is not of shape (batch, *input_shape).
+            ShapeError: ``x`` is not of shape (batch, *input_shape); inputs are of different
+                lengths.
             DataError: ``x`` holds floats, but the first layer takes integers; an input is missing.
             DeviceError: ``x`` is of the network's library, but on another device.
         """
         given = self._in_order(x)
-        return one_or_tuple([self.as_input(one, number) for number, one in enumerate(given)])
+        taken = [self.as_input(one, number) for number, one in enumerate(given)]
+        if len(taken) > 1:
+            self._rows(taken)
+        return one_or_tuple(taken)
+
+    def _rows(self, inputs: Sequence[Any]) -> int:
+        """Of how many samples all inputs are; raises ShapeError where they differ."""
+        return same_rows(
+            **{f"x[{name!r}]": one for (*_, name), one in zip(self.inputs, inputs, strict=True)}
+        )
 
     def _in_order(self, x: Any) -> tuple[Any, ...]:
         """The inputs in their order, which may have come by name; a tuple even if there is one."""
@@ -453,10 +470,16 @@ class Network(NamedValues, FixedAttributes):
         room = self.backend.room_for(what, "predict fewer samples, or take a smaller batch_size")
         with room, self.backend.on_device(), self.uninspected():
             given = self._in_order(x)
-            mapped = any(is_mapped(one) and one.ndim > 0 for one in given)
-            if not mapped:
+            on_disk = [is_mapped(one) and one.ndim > 0 for one in given]
+            mapped = any(on_disk)
+            if mapped:
+                given = tuple(
+                    one if stays else self.as_input(one, number)
+                    for number, (one, stays) in enumerate(zip(given, on_disk, strict=True))
+                )
+            else:
                 given = as_tuple(self.admit(given if len(given) > 1 else given[0]))
-            count = min((one.shape[0] for one in given), default=0)
+            count = self._rows(given)
             parts = []
             for start in range(0, max(count, 1), batch_size):  # of no inputs, an empty batch
                 stop = min(start + batch_size, count)

@@ -127,11 +127,12 @@ def test_shared_dropout_draws_anew_and_goes_back_by_its_own_draw():
 
 
 def test_an_output_without_a_delta():
-    network = two_ways()
-    network.forward(batch(), training=True)
-    network.backward((np.ones((5, 1), np.float32), None))
-    assert "6.dense.weight" not in network.grads
-    assert "3.dense.weight" in network.grads
+    network, ones = two_ways(), np.ones((5, 1), np.float32)
+    for other in (None, np.ones((5, 3), np.float32), None):  # nothing stays from a batch before
+        network.forward(batch(), training=True)
+        network.backward((ones, other))
+        assert ("6.dense.weight" in network.grads) == (other is not None)
+        assert "3.dense.weight" in network.grads
 
 
 def test_no_more_deltas_than_somebody_reads():
@@ -265,6 +266,20 @@ def test_inputs_that_do_not_come():
         network.predict((numbers, numbers[:, :2]))
     with pytest.raises(DataError, match="wanted delta to be a tuple of 2"):
         network.backward(numbers)
+    for call in (network.predict, network.forward):
+        with pytest.raises(ShapeError, match=r"but x\['numbers'\] has 5, x\['ids'\] has 4; align"):
+            call((numbers, ids[:4]))
+
+
+def test_inputs_some_of_which_are_mapped_files(tmp_path):
+    network, (numbers, ids) = two_ways(), batch()
+    np.save(tmp_path / "numbers.npy", numbers)
+    mapped = np.load(tmp_path / "numbers.npy", mmap_mode="r")
+    found = network.predict((mapped, ids.tolist()), batch_size=2)
+    for one, wanted in zip(found, network.predict((numbers, ids)), strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-6)
+    with pytest.raises(ShapeError, match=r"has 5, .* has 4; align the data"):
+        network.predict((mapped, ids[:4].tolist()))
 
 
 class Halves(Layer):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import xpnn
-from xpnn import SGD, Dense, Network, Trainer
+from xpnn import SGD, Concatenate, Dense, Input, Network, Trainer
+from xpnn.errors import FileError
 from xpnn.losses import balanced_weights
 from xpnn.losses.weights import unbound
 
@@ -82,6 +83,38 @@ def test_a_run_is_resumed_with_the_same_numbers(tmp_path):
     first.save(tmp_path / "half.xpnn")
     resumed = made().fit(X, LABELS, epochs=4, progress=False, resume=tmp_path / "half.xpnn")
     assert resumed["loss"][-2:] == whole["loss"][2:]
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("several", [False, True])
+def test_in_a_graph_each_output_goes_by_its_own_targets(several):
+    parts = [Input((2,), name="left"), Input((2,), name="right")]
+    joined = Concatenate()(parts)
+    alike = partial(xpnn.cross_entropy, class_weight="balanced")
+    if several:
+        ends = {"rare": Dense(1)(joined), "kind": Dense(3)(joined)}
+        losses = {"kind": alike, "rare": partial(xpnn.binary_cross_entropy, class_weight=(1, 2))}
+        y = {"kind": LABELS, "rare": YES}
+    else:
+        ends, losses, y = {"kind": Dense(3)(joined)}, alike, LABELS
+    trainer = Trainer(Network(inputs=parts, outputs=ends), losses, SGD(0.1))
+    trainer.fit((X[:, :2], X[:, 2:]), y, progress=False)
+    found = trainer.loss.losses["kind"] if several else trainer.loss
+    assert found.keywords["class_weight"] == pytest.approx(sklearn_weights(LABELS))
+    with pytest.raises(ValueError, match=r"give the numbers of xpnn\.losses\.balanced_weights"):
+        Trainer(trainer.network, losses, SGD(0.1)).fit([((X[:, :2], X[:, 2:]), y)], progress=False)
+
+
+@pytest.mark.host_only
+def test_a_fit_that_is_refused_leaves_the_loss_as_it_was(tmp_path):
+    loss = partial(xpnn.cross_entropy, class_weight="balanced")
+    first = Trainer(Network([Dense(3)], (4,)), loss, SGD(0.1))
+    first.fit(X, LABELS, progress=False)
+    first.save(tmp_path / "one.xpnn")
+    second = Trainer(Network([Dense(3)], (4,)), loss, SGD(0.1))
+    with pytest.raises(FileError):
+        second.fit(X, np.roll(LABELS, 7)[::-1] // 2, epochs=2, resume=tmp_path / "one.xpnn")
+    assert second.loss is loss
 
 
 @pytest.mark.host_only

@@ -66,6 +66,15 @@ def test_the_sum_and_each_loss_are_listed(backend):
     assert found["price_loss"] == pytest.approx(np.mean((price - y["price"]) ** 2), rel=1e-5)
 
 
+@pytest.mark.host_only
+def test_losses_stay_those_of_the_steps_beside_metrics_of_the_training_data():
+    _, alone = trained(network())
+    _, both = trained(network(), metrics={"price": [MAE()]}, fit={"train_metrics": True})
+    assert both.names == ["epoch", "loss", "price_loss", "kind_loss", "price_mae", "rate"]
+    for name in ("loss", "price_loss", "kind_loss"):
+        assert both[name] == alone[name]
+
+
 def test_gradients_are_those_of_the_weighted_sum():
     """One step of SGD against deltas that are put together by hand."""
     net, (x, y) = network(), samples(6)

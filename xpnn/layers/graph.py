@@ -382,7 +382,11 @@ class Graph(Container):
         for step, learns in zip(reversed(self.steps), reversed(self._learns), strict=True):
             back = tuple(deltas.pop(number, None) for number in step.results)
             reads = wanted.intersection(step.sources)
-            if all(one is None for one in back) or not (reads or learns):
+            if all(one is None for one in back):
+                if step.layer not in called:
+                    _taken_grads(step.layer)  # those of another batch
+                continue
+            if not (reads or learns):
                 continue
             found = self._gone_back(step, one_or_tuple(back), again=step.layer in called)
             called.add(step.layer)

@@ -361,14 +361,18 @@ class Trainer(KnownAttributes):
                 shuffle=shuffle,
                 train_metrics=train_metrics,
             )
-            self.state.loss = sources.loss
-            self._renew_steps()
-            history = History()
-            listed = [*self.callbacks, *callbacks, history]
-            if progress and not any(isinstance(one, ProgressBar) for one in listed):
-                listed.append(ProgressBar())
-            hooks = CallbackList(listed, self.state)
-            callback_states = begin(self.state, sources, hooks, int(epochs), resume)
+            loss, self.state.loss = self.loss, sources.loss
+            try:
+                self._renew_steps()
+                history = History()
+                listed = [*self.callbacks, *callbacks, history]
+                if progress and not any(isinstance(one, ProgressBar) for one in listed):
+                    listed.append(ProgressBar())
+                hooks = CallbackList(listed, self.state)
+                callback_states = begin(self.state, sources, hooks, int(epochs), resume)
+            except Exception:
+                self.state.loss = loss
+                raise
             measure = partial(self._measure_epoch, sources.measured_too)
             loop = Loop(self.state, sources.make_batches, hooks, self.log_every, measure)
             loop.run(callback_states)
@@ -630,10 +634,11 @@ class Trainer(KnownAttributes):
                 found, nothing = measured(
                     self.network, self.loss, self._eval_step, self.metrics, data, 256, between
                 )
+                if data is train:  # of which the history has the losses from the steps
+                    found = {metric.name: found[metric.name] for metric in self.metrics}
                 numbers |= {f"{prefix}{name}": value for name, value in found.items()}
-                empty += [f"{prefix}{name}" for name in nothing]
-        numbers.pop("loss", None)  # which the history has from the steps
-        return numbers, [name for name in empty if name != "loss"]
+                empty += [f"{prefix}{name}" for name in nothing if name in found]
+        return numbers, empty
 
 
 def _as_loss(loss: Any, weights: Any) -> Any:

@@ -24,6 +24,7 @@ from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, ShapeError
 from xpnn.losses.balancing import balanced, is_balanced
+from xpnn.losses.by_output import ByOutput, losses_of
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.intake.identity import of_data
@@ -215,10 +216,8 @@ def _of_arrays(
     whole, rest = divmod(len(train), size)
     for rows in {size if whole else rest, rest or size}:
         _check_batch_size(state, rows)
-    if is_balanced(loss):
-        loss = balanced(loss, _targets_of(train), network.output_shape)
     return Sources(
-        loss,
+        _with_numbers(loss, train, network),
         lambda epoch: train.batches(size, seed=seed, epoch=epoch, shuffle=shuffle),
         held_out,
         _identity_of(train, held_out, network),
@@ -226,9 +225,30 @@ def _of_arrays(
     )
 
 
-def _targets_of(samples: Samples) -> np.ndarray:
-    """All of them, on the host."""
-    targets = samples.arrays[1]
+def _with_numbers(loss: Loss, train: Samples, network: Network) -> Loss:
+    """The loss, with the weights of classes that are to be balanced by the targets of training."""
+    if not _any_balanced(loss, network):
+        return loss
+    losses = losses_of(loss, network.output_names)
+    shapes = [shape for shape, _ in network.outputs]
+    found = {
+        output: balanced(one, _targets_of(train, network, number), shape)
+        if is_balanced(one)
+        else one
+        for number, ((output, one, _), shape) in enumerate(zip(losses, shapes, strict=True))
+    }
+    if isinstance(loss, ByOutput):
+        return ByOutput(found, {output: weight for output, _, weight in losses})
+    return found[losses[0].output]
+
+
+def _any_balanced(loss: Loss, network: Network) -> bool:
+    return any(is_balanced(one) for _, one, _ in losses_of(loss, network.output_names))
+
+
+def _targets_of(samples: Samples, network: Network, output: int) -> np.ndarray:
+    """All of those of an output, on the host."""
+    targets = samples.arrays[len(network.inputs) + output]
     if not isinstance(targets, np.ndarray):
         targets = samples.backend.to_numpy(targets)
     return targets if samples.rows is None else targets[samples.rows]
@@ -313,7 +333,7 @@ def _moved(
 
 def _of_iterable(state: TrainingState, source: Any, epochs: int, validation: Any) -> Sources:
     network, loss = state.network, state.loss
-    if is_balanced(loss):
+    if _any_balanced(loss, network):
         raise ValueError(
             "wanted numbers for class_weight beside an iterable of batches, of which all targets "
             "are not known before; count the classes, and give the numbers of "
