@@ -374,6 +374,7 @@ def test_what_an_error_says_to_write_helps(part, tmp_path):
 TRIED_BY = {  # part of the message: the file that tries what it says
     "a list of layers and an input_shape, or of inputs": "layers/test_graph.py",
     "layer.forward(Z) where it is built": "layers/test_graph.py",
+    "write Network(inputs=x, outputs=...) and call": "layers/test_graph.py",
     "which holds ; write takes='integers'": "layers/test_graph.py",
     "measure Accuracy()": "test_outputs.py",
     "leave multilabel=True out": "test_outputs.py",

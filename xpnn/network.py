@@ -21,7 +21,7 @@ from xpnn.backends import Backend, get_backend
 from xpnn.backends.advice import reword
 from xpnn.backends.portable.staging import is_mapped
 from xpnn.drawing import draw
-from xpnn.errors import AssignmentError, XpnnError
+from xpnn.errors import AssignmentError, ShapeError, XpnnError
 from xpnn.initializers import zeros_for
 from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.containers import check_places
@@ -132,7 +132,13 @@ class Network(NamedValues, FixedAttributes):
 
     def _build(self, root: Sequential | Graph, backend: str | Backend) -> None:
         check_places(root)
-        root.output_shape(self.input_shape)  # layers that do not fit fail before a library's import
+        shape: Shapes = root.output_shape(self.input_shape)  # before a library's import
+        if is_several(shape) and not isinstance(root, Graph):
+            raise ShapeError(
+                f"a Network of a list of layers has one output, and {root.layers[-1]!r} has "
+                f"{len(shape)}; with x = Input({self.input_shape}) write Network(inputs=x, "
+                f"outputs=...) and call the layers on it"
+            )
         self.backend, self.root, self._lock = get_backend(backend), root, TrainingLock()
         self.backend.dtype(self.dtype)
         self.output_shape = root.build(

@@ -1,11 +1,14 @@
 """Random layers, losses and optimizers as source text; each layer takes the shape it meets."""
 
+import contextlib
 import math
 
 import xpnn
-from xpnn import Sequential, TiedDense
+from tests.fuzz.shrinking import needed
+from xpnn import Input, Network, Sequential, TiedDense
 from xpnn.errors import XpnnError
 from xpnn.optimizers import matrices_only
+from xpnn.trees import one_or_tuple
 
 VOCABULARY = 7
 
@@ -28,6 +31,81 @@ NAMES["matrices_only"] = matrices_only
 def made(code):
     """What an expression makes."""
     return eval(code, dict(NAMES))
+
+
+class UnfitError(Exception):
+    """The layers of a case do not fit each other."""
+
+
+class Ways:
+    """A graph while it is drawn.
+
+    Attributes:
+        inputs: the shape of each, and what it takes.
+        layers: source texts.
+        calls: (number of the layer, numbers of the values that it reads) of each.
+        makes: how many values each call makes.
+        shapes: of all values, the inputs before what the calls make.
+    """
+
+    def __init__(self, inputs):
+        self.inputs, self.layers, self.calls, self.makes = inputs, [], [], []
+        self.shapes = [shape for shape, _ in inputs]
+
+    @property
+    def floats(self):
+        """The numbers of the values that are no ids."""
+        ids = {k for k, (_, takes) in enumerate(self.inputs) if takes == "integers"}
+        return [k for k in range(len(self.shapes)) if k not in ids]
+
+    @property
+    def read(self):
+        return {k for _, sources in self.calls for k in sources}
+
+    def arity(self, layer):
+        """How many values the first call of a layer reads."""
+        return next(len(sources) for number, sources in self.calls if number == layer)
+
+    def call(self, layer, sources):
+        """Call a new layer, given as source text, or one that was called before, by its number.
+
+        Raises:
+            UnfitError: it does not fit what it reads, or a result is large.
+        """
+        kept = [*self.layers], [*self.calls], [*self.makes], [*self.shapes]
+        if isinstance(layer, str):
+            self.layers.append(layer)
+            layer = len(self.layers) - 1
+        elif "RandomCrop" in self.layers[layer]:
+            raise UnfitError("of another image it would cut off something")
+        try:
+            takes = ["floats" if k in self.floats else "integers" for k in sources]
+            nodes = [Input(self.shapes[k], takes=t) for k, t in zip(sources, takes, strict=True)]
+            results = made(self.layers[layer])(*nodes)
+            results = results if isinstance(results, tuple) else [results]
+            if max(math.prod(node.shape) for node in results) > 150:
+                raise UnfitError("it is large")
+            self.calls.append((layer, tuple(sources)))
+            self.makes.append(len(results))
+            self.shapes += [node.shape for node in results]
+            Network(made(self.code(range(len(self.shapes)))))
+        except (XpnnError, ValueError, UnfitError) as error:
+            self.layers, self.calls, self.makes, self.shapes = kept
+            raise UnfitError(str(error)) from None
+
+    def code(self, ends):
+        """The graph as source text, with the calls that it takes to make these values.
+
+        Raises:
+            UnfitError: it takes none, or not all inputs.
+        """
+        layers, calls, outputs = needed(len(self.inputs), self.calls, self.makes, ends)
+        read = {*outputs, *(k for _, sources in calls for k in sources)}
+        if not calls or not read.issuperset(range(len(self.inputs))):
+            raise UnfitError("nothing is called, or an input is not read")
+        inputs = [(*one, f"x{k}") for k, one in enumerate(self.inputs)]
+        codes = ", ".join(self.layers[k] for k in layers)
+        return f"Graph([{codes}], {inputs}, {calls}, {one_or_tuple(outputs)})"
 
 
 class Draw:
@@ -56,10 +134,10 @@ class Draw:
     def piece(self, shape, depth):
         """A piece that takes this shape, and the shape that it gives."""
         for _ in range(100):
-            code = self.container(shape, depth) if depth and self.flag(0.25) else self.leaf(shape)
             try:
+                code = self.inner(shape, depth) if depth and self.flag(0.25) else self.leaf(shape)
                 given = made(code).output_shape(shape)
-            except (XpnnError, ValueError):
+            except (XpnnError, ValueError, UnfitError):
                 continue
             if math.prod(given) <= 150:
                 return code, given
@@ -194,6 +272,11 @@ class Draw:
     def merge(self):
         return self.one_of("concatenate", "sum")
 
+    def inner(self, shape, depth):
+        if self.flag(0.3):
+            return self.graph([(shape, "floats")], depth - 1)
+        return self.container(shape, depth)
+
     def container(self, shape, depth):
         inside, given = self.layers(shape, self.few(1, 3), depth - 1)
         body = f"[{', '.join(inside)}]"
@@ -205,6 +288,63 @@ class Draw:
             branches += [f"Dense({given[-1]})"]
             return f"Parallel([{', '.join(branches)}], merge={self.merge()!r})"
         return f"{self.one_of('Sequential', 'Recompute')}({body})"
+
+    def graph(self, inputs, depth, several=False):
+        """A graph of inputs, each (shape, "floats") or (shape, "integers"), of one output or more.
+
+        Raises:
+            UnfitError: of all that was drawn nothing fits.
+        """
+        ways = Ways(inputs)
+        for k, (_, takes) in enumerate(inputs):
+            if takes == "integers":
+                ways.call(f"Embedding({VOCABULARY}, {self.few()})", [k])
+        for _ in range(self.few(2, 9)):
+            with contextlib.suppress(UnfitError):
+                self.way(ways, depth, several)
+        return ways.code(self.ends(ways) if several else [len(ways.shapes) - 1])
+
+    def way(self, ways, depth, several):
+        """One call more: of a layer that was called before, of a joint, or of a new layer."""
+        fresh = [k for k in ways.floats if k not in ways.read]
+        one = self.one_of(*(fresh if fresh and self.flag(0.6) else ways.floats))
+        alike = [k for k in ways.floats if len(ways.shapes[k]) == len(ways.shapes[one])]
+        kind = self.one_of("again", "again", "joint", "joint", "joint", "layer", "layer", "graph")
+        if kind == "again" and ways.calls:
+            layer, number = self.one_of(*ways.calls)[0], len(ways.calls)
+            for _ in range(5):
+                with contextlib.suppress(UnfitError):
+                    ways.call(layer, [self.one_of(*ways.floats) for _ in range(ways.arity(layer))])
+                if len(ways.calls) > number:
+                    break
+        elif kind == "joint":
+            joint = self.one_of(
+                *("Add()", "Multiply()", "Average()", "Subtract()", "Dot()", "Dot(cosine=True)"),
+                *(f"Concatenate({axis})" for axis in (-1, 0, len(ways.shapes[one]) - 1)),
+            )
+            two = joint.startswith(("Subtract", "Dot")) or self.flag()
+            ways.call(joint, [one, *(self.one_of(*alike) for _ in range(1 if two else 2))])
+        elif kind == "graph" and depth:
+            inputs = [(ways.shapes[k], "floats") for k in (one, alike[0])]
+            ways.call(self.graph(inputs, depth - 1, several), [one, alike[0]])
+        else:
+            ways.call(self.piece(ways.shapes[one], depth)[0], [one])
+
+    def ends(self, ways):
+        """The inputs and results that nobody reads, and perhaps another one."""
+        unread = [k for k in range(len(ways.shapes)) if k not in ways.read]
+        more = [self.one_of(*ways.floats)] if self.flag(0.3) else []
+        return list(dict.fromkeys([*unread, *more]))
+
+    def whole_graph(self):
+        """A graph of one input or several, with one output or several."""
+        shape = tuple(self.few(1, 4) for _ in range(self.few(1, 3)))
+        inputs = [(shape, "floats")]
+        for _ in range(self.few(0, 2)):
+            single = tuple(1 if self.flag(0.2) else n for n in shape)  # entries that are repeated
+            ids = ((self.few(1, 3),), "integers")
+            inputs.append(ids if self.flag(0.3) else (single, "floats"))
+        return self.graph(inputs, 2, several=True)
 
     def network(self):
         """The pieces of a network, its input shape, and the shape of its outputs."""
@@ -237,24 +377,48 @@ class Draw:
         """A loss with its options, and the head that it wants."""
         name = self.one_of(
             *("mean_squared_error", "mean_absolute_error", "huber", "quadratic_cost"),
-            *("cross_entropy", "cross_entropy", "kl_divergence"),
-            *("binary_cross_entropy", "binary_cross_entropy", "hinge"),
+            *("log_cosh", "pinball", "cosine_distance", "poisson", "gaussian"),
+            *("cross_entropy", "cross_entropy", "cross_entropy", "focal", "kl_divergence"),
+            *("binary_cross_entropy", "binary_cross_entropy", "binary_focal", "hinge", "dice"),
+            *("triplet", "contrastive", "ctc"),
         )
         options, classes = {}, self.few(2, 4)
-        if name == "huber":
-            options["threshold"] = self.one_of(0.5, 1.0)
+        chosen = {
+            "huber": ("threshold", 0.5, 1.0),
+            "pinball": ("quantile", 0.2, 0.9),
+            "focal": ("gamma", 0.5, 2.0),
+            "binary_focal": ("gamma", 0.5, 2.0),
+            "triplet": ("margin", 0.2, 1.0),
+            "contrastive": ("temperature", 0.1, 0.5),
+        }
+        if name in chosen:
+            option, *values = chosen[name]
+            options[option] = self.one_of(*values)
         if name == "cross_entropy" and self.flag():
             options["label_smoothing"] = 0.1
-        if name == "cross_entropy" and self.flag():
+        if name == "cross_entropy" and self.flag(0.3):
+            options["ignore_index"] = -1
+        if name in ("cross_entropy", "focal") and self.flag():
             options["class_weight"] = [self.one_of(0.5, 1.0, 2.25) for _ in range(classes)]
-        if name in ("binary_cross_entropy", "hinge") and self.flag():
+        if name in ("binary_cross_entropy", "binary_focal", "hinge") and self.flag():
             options["class_weight"] = [1.0, 2.5]
-        if name in ("cross_entropy", "kl_divergence", "binary_cross_entropy", "hinge"):
-            pieces.append(f"Dense({classes})")
+        pieces += self.head(name, classes, len(shape))
         if name == "binary_cross_entropy" and self.flag(0.3):
             options["from_logits"] = False
             pieces.append("Sigmoid()")
         return name, options
+
+    def head(self, loss, classes, axes):
+        """Layers behind outputs of so many axes that give what a loss takes."""
+        if loss in ("poisson", "gaussian"):  # exp of these is no large number
+            return [f"Dense({2 * classes})", "Tanh()"]
+        forms = {"triplet": (3, classes), "contrastive": (2, classes), "ctc": (5, classes)}
+        forms["dice"] = (3, 2, classes)
+        if loss in forms:
+            form = forms[loss]
+            return ["Flatten()"] * (axes > 1) + [f"Dense({math.prod(form)})", f"Reshape({form})"]
+        values = ("mean_squared_error", "mean_absolute_error", "huber", "quadratic_cost")
+        return [] if loss in (*values, "log_cosh", "pinball") else [f"Dense({classes})"]
 
     def optimizer(self):
         rate = self.one_of(0.01, 0.1)

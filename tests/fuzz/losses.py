@@ -1,5 +1,7 @@
 """The losses by PyTorch, from what each item costs and weighs."""
 
+import math
+
 import torch
 from torch.nn import functional as f
 
@@ -22,10 +24,46 @@ def items_of(name, options, p, y):
         from_logits = options.get("from_logits", True)
         loss = f.binary_cross_entropy_with_logits if from_logits else f.binary_cross_entropy
         values = loss(p, y, reduction="none")
+    elif name == "binary_focal":
+        log_p, log_q = f.logsigmoid(p), f.logsigmoid(-p)
+        gamma = options.get("gamma", 2.0)
+        values = -y * log_q.exp() ** gamma * log_p - (1 - y) * log_p.exp() ** gamma * log_q
+    elif name == "log_cosh":
+        size = (p - y).abs()
+        values = size + f.softplus(-2 * size) - math.log(2)
+    elif name == "pinball":
+        q = options.get("quantile", 0.5)
+        values = (1 - q) * f.relu(p - y) + q * f.relu(y - p)
+    elif name == "cosine_distance":
+        values = 1 - f.cosine_similarity(p, y, -1)
+    elif name == "poisson":
+        values = f.poisson_nll_loss(p, y, reduction="none")
+    elif name == "gaussian":
+        mean, log_variance = p.chunk(2, -1)
+        values = f.gaussian_nll_loss(mean, y, log_variance.exp(), eps=0, reduction="none")
+    elif name == "dice":
+        p, axes = p.sigmoid(), tuple(range(1, p.ndim - 1))
+        values = 1 - (2 * (p * y).sum(axes) + 1) / ((p + y).sum(axes) + 1)
+        values = values.mean(-1)
+    elif name == "triplet":
+        anchor, positive, negative = p.unbind(1)
+        near, far = ((anchor - other).square().sum(-1) for other in (positive, negative))
+        values = f.relu(near - far + options.get("margin", 0.2))
+    elif name == "contrastive":
+        a, b = f.normalize(p, dim=-1).unbind(1)
+        scores = a @ b.T / options.get("temperature", 0.1)
+        values = f.cross_entropy(scores, torch.arange(len(p)), reduction="none")
+    elif name == "ctc":
+        log_p, many = p.log_softmax(-1).transpose(0, 1), (y >= 0).sum(-1)
+        steps = torch.full((len(p),), p.shape[1])
+        values = f.ctc_loss(log_p, y, steps, many, reduction="none")
     else:
         smoothing, classes = options.get("label_smoothing", 0.0), p.shape[-1]
-        q = y if y.is_floating_point() else f.one_hot(y, classes).to(p.dtype)
-        values = -(((1 - smoothing) * q + smoothing / classes) * p.log_softmax(-1)).sum(-1)
+        q = y if y.is_floating_point() else f.one_hot(y.clamp(0), classes).to(p.dtype)
+        q = q if y.is_floating_point() else q * (y >= 0)[..., None]  # -1 is ignored
+        log_p = p.log_softmax(-1)
+        hard = (-log_p.expm1()) ** options["gamma"] if name == "focal" else 1.0
+        values = -(((1 - smoothing) * q + smoothing / classes) * hard * log_p).sum(-1)
         weights = torch.tensor(options.get("class_weight", [1.0] * classes), dtype=p.dtype)
         return values, q @ weights
     no, yes = options.get("class_weight", (1.0, 1.0))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import xpnn
-from tests.fuzz.drawing import VOCABULARY, Draw, made
+from tests.fuzz.drawing import VOCABULARY, Draw, UnfitError, made
 from tests.fuzz.losses import loss_by_torch
 from tests.fuzz.shrinking import smaller_codes
 from tests.fuzz.twin import Twin
@@ -26,14 +26,83 @@ from xpnn.errors import XpnnError
 CLOSE = 1e-8  # of the largest number of an array; all is worked out in float64
 SMALLEST = 0.1  # below, the difference is measured beside this
 MOST_TRIES = 400  # smaller networks to try
+OF_SAMPLES = ("quadratic_cost", "dice", "triplet", "contrastive", "ctc")  # they have no other items
+BY_BATCH = ("contrastive",)  # what one sample costs depends on those beside it
 
 
-class UnfitError(Exception):
-    """The layers of a case do not fit each other."""
+class Drawn:
+    """A network that is drawn, and made at any time; what is compared, a kind of case says."""
+
+    def network(self, spec):
+        """The network on a backend, its numbers drawn by the seed.
+
+        Raises:
+            UnfitError: its layers do not fit each other.
+        """
+        try:
+            network = self._made(spec)
+        except (XpnnError, ValueError, TypeError) as error:
+            raise UnfitError(str(error)) from error
+        network.load(self._numbers(network, 1))
+        return network
+
+    def _numbers(self, network, turn):
+        """Parameters of a size that neither swells nor fades; the state as it is."""
+        rng = np.random.default_rng([self.seed, turn])
+        params = {}
+        for name, array in network.params.items():
+            shape = tuple(array.shape)
+            spread = 1 / math.sqrt(math.prod(shape[:-1])) if len(shape) > 1 else 0.5
+            params[name] = rng.normal(size=shape) * spread + 1.0 * name.endswith(".scale")
+        return {**network.numpy_arrays(), **params}
+
+    def difference(self, spec):
+        """Where the network on this backend differs from its twin, in words; None if nowhere.
+
+        Raises:
+            UnfitError: the layers do not fit each other.
+        """
+        backend = get_backend(spec)
+        with backend.allow_float64():
+            network = self.network(backend)
+            for what, ours, theirs in self._pairs(network, backend):
+                for name, right in theirs.items():
+                    own = (
+                        ours.get(name, np.zeros(right.shape))
+                        if name in network.params
+                        else ours[name]
+                    )
+                    if words := _differ(own, right):
+                        return f"{what}: {name} {words}"
+        return None
+
+    def fault(self, spec):
+        """What is wrong with it: where it differs first, or what it raises; None if nothing."""
+        try:
+            difference = self.difference(spec)
+        except UnfitError:
+            return None
+        except Exception as error:  # whatever breaks is what is looked for
+            return type(error)
+        return difference and difference.partition(":")[0]
+
+    def shrunken(self, spec):
+        """A smaller case with the same fault; this one, if none is found."""
+        case, tries, fault = self, 0, self.fault(spec)
+        while True:
+            for smaller in case._smaller():
+                tries += 1
+                if tries > MOST_TRIES:
+                    return case
+                if smaller.fault(spec) == fault:
+                    case = smaller
+                    break
+            else:
+                return case
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Drawn):
     """A network, and what it is trained with; as source text, so that it can be made at any time.
 
     Attributes:
@@ -63,13 +132,13 @@ class Case:
         draw = Draw(np.random.default_rng([seed, 17]))
         pieces, inputs, shape = draw.network()
         loss, options = draw.loss(pieces, shape)
-        several = len(shape) > 1 and loss != "quadratic_cost"
+        several = len(shape) > 1 and loss not in OF_SAMPLES
         layers, optimizer = f"[{', '.join(pieces)}]", draw.optimizer()
         return cls(
             *(layers, inputs, loss, options, optimizer),
             weighed=draw.one_of(0, 0, 1, 2 if several else 1),
-            # BatchNorm goes by the parts of a batch
-            accumulate=1 if "BatchNorm" in layers else draw.one_of(1, 1, 2, 3),
+            # BatchNorm goes by the parts of a batch, and so do negatives
+            accumulate=1 if "BatchNorm" in layers or loss in BY_BATCH else draw.one_of(1, 1, 2, 3),
             batch=300 if draw.flag(0.1) else draw.few(2, 5),  # many items go other ways
             seed=seed,
         )
@@ -87,29 +156,8 @@ class Case:
             f")"
         )
 
-    def network(self, spec):
-        """The network on a backend, its numbers drawn by the seed.
-
-        Raises:
-            UnfitError: its layers do not fit each other.
-        """
-        try:
-            layers = made(self.layers)
-            network = Network(layers, self.input_shape, spec, dtype="float64")
-        except (XpnnError, ValueError, TypeError) as error:
-            raise UnfitError(str(error)) from error
-        network.load(self._numbers(network, 1))
-        return network
-
-    def _numbers(self, network, turn):
-        """Parameters of a size that neither swells nor fades; the state as it is."""
-        rng = np.random.default_rng([self.seed, turn])
-        params = {}
-        for name, array in network.params.items():
-            shape = tuple(array.shape)
-            spread = 1 / math.sqrt(math.prod(shape[:-1])) if len(shape) > 1 else 0.5
-            params[name] = rng.normal(size=shape) * spread + 1.0 * name.endswith(".scale")
-        return {**network.numpy_arrays(), **params}
+    def _made(self, backend):
+        return Network(made(self.layers), self.input_shape, backend, dtype="float64")
 
     def samples(self, network, turn):
         """Inputs, targets and weights."""
@@ -128,33 +176,31 @@ class Case:
         return x, y, weight
 
     def _targets(self, rng, shape):
-        if self.loss in ("cross_entropy", "kl_divergence"):
-            if self.loss == "cross_entropy" and self.seed % 2:
-                return rng.integers(0, shape[-1], shape[:-1])
+        if self.loss in ("cross_entropy", "focal", "kl_divergence"):
+            if self.loss != "kl_divergence" and (self.seed % 2 or "ignore_index" in self.options):
+                labels = rng.integers(0, shape[-1], shape[:-1])
+                if "ignore_index" in self.options:
+                    labels.flat[1::3] = -1
+                return labels
             powers = rng.exponential(size=shape)
             return powers / powers.sum(-1, keepdims=True)
-        if self.loss == "binary_cross_entropy":
+        if self.loss in ("binary_cross_entropy", "binary_focal", "dice"):
             return rng.uniform(0, 1, shape).round() if self.seed % 2 else rng.uniform(0, 1, shape)
         if self.loss == "hinge":
             return 2.0 * rng.integers(0, 2, shape) - 1
+        if self.loss == "poisson":
+            return rng.poisson(2.0, shape).astype(float)
+        if self.loss == "gaussian":
+            return rng.normal(size=(*shape[:-1], shape[-1] // 2))
+        if self.loss == "ctc":  # two labels fit into five steps
+            return np.where(
+                rng.random((shape[0], 2)) < [0.0, 0.3],
+                -1,
+                1 + rng.integers(0, shape[-1] - 1, (shape[0], 2)),
+            )
         return rng.normal(size=shape)
 
     # Comparing ------------------------------------------------------------------------------------
-
-    def difference(self, spec):
-        """Where the network on this backend differs from its twin, in words; None if nowhere.
-
-        Raises:
-            UnfitError: the layers do not fit each other.
-        """
-        backend = get_backend(spec)
-        with backend.allow_float64():
-            network = self.network(backend)
-            for what, ours, theirs in self._pairs(network, backend):
-                for name, right in theirs.items():
-                    if words := _differ(ours[name], right):
-                        return f"{what}: {name} {words}"
-        return None
 
     def _pairs(self, network, backend) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """What was worked out, by xpnn and by PyTorch, both by name."""
@@ -180,7 +226,7 @@ class Case:
         x, y, weight = batches[1]
         right = twin.measure(x, y, weight)
         yield "prediction", {"output": backend.to_numpy(network.predict(x))}, right[0]
-        if self.weighed < 2 and backend.name != "jax":
+        if self.weighed < 2 and self.loss not in BY_BATCH and backend.name != "jax":
             yield "evaluation", trainer.evaluate(x, y, sample_weight=weight, batch_size=2), right[1]
 
     def _passes(self, network, loss, x, y, weight):
@@ -193,32 +239,6 @@ class Case:
             back = network.backward(delta)
         arrays |= {**network.grads, "loss": value, **({} if back is None else {"input": back})}
         return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
-
-    # Shrinking ------------------------------------------------------------------------------------
-
-    def fault(self, spec):
-        """What is wrong with it: where it differs first, or what it raises; None if nothing."""
-        try:
-            difference = self.difference(spec)
-        except UnfitError:
-            return None
-        except Exception as error:  # whatever breaks is what is looked for
-            return type(error)
-        return difference and difference.partition(":")[0]
-
-    def shrunken(self, spec):
-        """A smaller case with the same fault; this one, if none is found."""
-        case, tries, fault = self, 0, self.fault(spec)
-        while True:
-            for smaller in case._smaller():
-                tries += 1
-                if tries > MOST_TRIES:
-                    return case
-                if smaller.fault(spec) == fault:
-                    case = smaller
-                    break
-            else:
-                return case
 
     def _smaller(self) -> Iterator["Case"]:
         plain = {"loss": "mean_squared_error", "options": {}, "optimizer": "SGD(0.1)"}

@@ -12,6 +12,7 @@ from torch.nn import functional as f
 import xpnn.layers as kinds
 from xpnn import L1, L2, ClipByGlobalNorm, ClipByValue, MaxNorm
 from xpnn.optimizers import RMSprop, matrices_only
+from xpnn.trees import as_tuple, one_or_tuple
 
 FAR = -1e30  # added to what attention does not see
 
@@ -68,6 +69,27 @@ class Twin:
         with torch.no_grad():
             output, value = self._loss(x, y, weight, training=False)
         return {"output": output.numpy()}, {"loss": value.item()}
+
+    def way_back(self, x, deltas):
+        """Outputs, and what comes back of deltas to inputs and parameters; the state behind it."""
+        x = [torch.tensor(one, requires_grad=one.dtype.kind == "f") for one in x]
+        for param in self.params.values():
+            param.grad = None
+        outputs = as_tuple(self.forward(one_or_tuple(x), training=True))
+        pairs = zip(outputs, deltas, strict=True)
+        value = sum((one * torch.tensor(delta)).sum() for one, delta in pairs)
+        if value.requires_grad:
+            value.backward()
+        found = {name: _grad(self.params[name]) for name in self.params}
+        found |= {f"input {k}": _grad(one) for k, one in enumerate(x) if one.requires_grad}
+        found |= {f"output {k}": one.detach().numpy() for k, one in enumerate(outputs)}
+        return found | {name: one.numpy().copy() for name, one in self.state.items()}
+
+    def outputs(self, x):
+        """In prediction mode."""
+        with torch.no_grad():
+            found = self.forward(one_or_tuple([torch.tensor(one) for one in x]))
+        return [one.numpy() for one in as_tuple(found)]
 
     def _loss(self, x, y, weight, training=True):
         output = self.forward(torch.as_tensor(x), training)
@@ -195,6 +217,36 @@ def residual(twin, name, layer, Z, mask):
 def parallel(twin, name, layer, Z, mask):
     outputs = [run(Z) for run in twin.inside(name, layer, Z, mask)]
     return torch.cat(outputs, -1) if layer.merge == "concatenate" else sum(outputs)
+
+
+def graph(twin, name, layer, Z, mask):
+    values, children = (
+        list(Z) if len(layer.inputs) > 1 else [Z],
+        list(twin.inside(name, layer, Z, mask)),
+    )
+    for number, sources in layer.calls:
+        given = tuple(values[k] for k in sources)
+        made = children[number](given if layer.layers[number].arity != 1 else given[0])
+        values += made if isinstance(made, tuple) else [made]
+    outputs = layer.outputs if isinstance(layer.outputs, tuple) else (layer.outputs,)
+    found = tuple(values[k] for k in outputs)
+    return found if len(found) > 1 else found[0]
+
+
+# Joints -------------------------------------------------------------------------------------------
+
+
+def dot(Z, layer):
+    if layer.cosine:
+        lengths = [one.square().sum(-1, keepdim=True).clamp(min=1e-14).sqrt() for one in Z]
+        Z = [one / length for one, length in zip(Z, lengths, strict=True)]
+    equation = "bi,bi->b" if Z[0].ndim == 2 else "bni,bmi->bnm"
+    S = torch.einsum(equation, *Z)
+    return S[:, None] if Z[0].ndim == 2 else S
+
+
+def concatenated(Z, layer):
+    return torch.cat(Z, layer.axis if layer.axis < 0 else layer.axis + 1)
 
 
 # Products -----------------------------------------------------------------------------------------
@@ -499,6 +551,13 @@ RULES = {
     kinds.Masked: masked,
     kinds.Residual: residual,
     kinds.Parallel: parallel,
+    kinds.Graph: graph,
+    kinds.Add: plain(lambda Z, layer: sum(Z)),
+    kinds.Average: plain(lambda Z, layer: sum(Z) / len(Z)),
+    kinds.Subtract: plain(lambda Z, layer: Z[0] - Z[1]),
+    kinds.Multiply: plain(lambda Z, layer: math.prod(Z)),
+    kinds.Concatenate: plain(concatenated),
+    kinds.Dot: plain(dot),
     kinds.Dense: dense,
     kinds.TiedDense: tied_dense,
     kinds.WeightNorm: weight_norm,

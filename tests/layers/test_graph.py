@@ -1,9 +1,13 @@
 """Graphs: how nodes are joined, what is refused, and gradients against PyTorch's autograd."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 from xpnn import (
+    LSTM,
     Add,
     Average,
     BatchNorm,
@@ -17,15 +21,22 @@ from xpnn import (
     Identity,
     Input,
     Layer,
+    LearnedPositions,
+    Masked,
     Multiply,
     Network,
+    Parallel,
+    Permute,
+    Recompute,
+    Reshape,
+    Residual,
     Sequential,
     Softmax,
     Subtract,
     Tanh,
     load,
 )
-from xpnn.errors import DataError, ShapeError, XpnnError
+from xpnn.errors import DataError, OutOfMemory, ShapeError, XpnnError
 from xpnn.testing import check_gradients
 
 
@@ -246,12 +257,86 @@ def test_a_layer_has_one_network():
 def test_a_shared_layer_has_one_kind_of_inputs():
     dense = Dense(3)
     x = Input((3,))
-    with pytest.raises(ShapeError, match=r"0.dense, call 2: wanted inputs like those of its first"):
+    with pytest.raises(
+        ShapeError, match=r"0.dense, call 2: wanted inputs of Dense\(3\) like those"
+    ):
         Network(inputs=x, outputs=dense(Concatenate()(dense(x), x)))
     words = Embedding(5, 3)
     short, long = Input((2,), takes="integers"), Input((4,), takes="integers")
     outputs = [words(short), words(long)]  # of other lengths it may be
     assert Network(inputs=[short, long], outputs=outputs).output_shape == ((2, 3), (4, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "inside"),
+    [
+        (lambda: Sequential([Flatten(), Dense(3)]), r"Dense\(3\)"),
+        (lambda: Recompute([Permute((2, 1)), Dense(3)]), r"Dense\(3\)"),
+        (LearnedPositions, r"LearnedPositions\(\)"),
+        (lambda: of_one(Flatten(), Dense(3)), r"Dense\(3\)"),
+    ],
+)
+def test_weights_inside_that_fit_only_the_first_call(make, inside):
+    shared, short, long = make(), Input((4, 2)), Input((6, 2))
+    with pytest.raises(ShapeError, match=rf"call 2: wanted inputs of {inside} like those of its"):
+        Network(inputs=[short, long], outputs=[shared(short), shared(long)])
+
+
+def of_one(*layers):
+    """The layers as a graph."""
+    x = node = Input((4, 2))
+    for layer in layers:
+        node = layer(node)
+    return Graph.of(x, node)
+
+
+@pytest.mark.parametrize("make", [Tanh, Flatten, Identity, lambda: Reshape((-1, 1))])
+def test_layers_without_weights_are_called_on_anything(make):
+    """Each call goes back by its own shapes."""
+    shared, wide, narrow = make(), Input((4, 2)), Input((2, 3))
+    network = Network(inputs=[wide, narrow], outputs=[shared(wide), shared(narrow)])
+    outputs = network.forward((np.ones((5, 4, 2)), np.ones((5, 2, 3))), training=True)
+    assert [back.shape for back in network.backward(outputs)] == [(5, 4, 2), (5, 2, 3)]
+
+
+def test_a_mask_fits_all_calls_of_a_layer():
+    x, lstm = Input((4, 2)), LSTM(2, return_sequences=True)
+    twice = lstm(Concatenate(0)(lstm(x), x))
+    with pytest.raises(ShapeError, match=r"the mask is that of 4 steps, but LSTM.* reads 8"):
+        Network([Masked([Graph.of(x, twice)])], (4, 2))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda joint: [joint],
+        lambda joint: [Residual([Dense(3)], shortcut=joint)],
+        lambda joint: [Parallel([Dense(3), joint])],
+        lambda joint: [Recompute([Masked([joint])])],
+    ],
+)
+def test_a_joint_in_a_chain(make):
+    with pytest.raises(ShapeError, match="takes two inputs or more, but was called on 1"):
+        Network(make(Add()), (3,))
+
+
+def two_ends():
+    x = Input((3,))
+    return Graph.of(x, [Dense(3)(x), Tanh()(x)])
+
+
+def test_several_outputs_in_a_chain():
+    with pytest.raises(ShapeError, match="takes one input, but was called on 2; join them first"):
+        Network([two_ends(), Dense(2)], (3,))
+    assert Network([two_ends(), Add()], (3,)).output_shape == (3,)  # as it says
+    with pytest.raises(ShapeError, match=r"2 outputs where one is wanted; call it on a node"):
+        Network([Residual([two_ends()])], (3,))
+    with pytest.raises(
+        ShapeError, match=r"has 2; with x = Input\(\(3,\)\) write Network\(inputs=x"
+    ):
+        Network([two_ends()], (3,))
+    x = Input((3,))
+    assert Network(inputs=x, outputs=two_ends()(x)).output_shape == ((3,), (3,))  # as it says
 
 
 def test_inputs_that_do_not_come():
@@ -304,6 +389,13 @@ def test_a_layer_of_ones_own_may_have_several_outputs():
     assert not check_gradients(network).wrong
 
 
+def test_outputs_of_such_a_layer_that_nobody_reads():
+    x = Input((2,))
+    network = Network(inputs=x, outputs=Halves()(x)[1])
+    network.forward([[2.0, 4.0]], training=True)
+    assert network.backward(np.ones((1, 2), np.float32)).tolist() == [[0.5, 0.5]]
+
+
 @pytest.mark.parametrize(
     ("calls", "outputs", "said"),
     [
@@ -311,11 +403,65 @@ def test_a_layer_of_ones_own_may_have_several_outputs():
         ([(0, (0,))], 2, "the outputs are values"),
         ([(1, (0,))], 1, "wanted calls of layers 0 to 0"),
         ([(0, (0, 0))], 1, "takes one input"),
+        ([(0, ())], 1, "takes one input"),
+        ([(0, (1,))], 1, "of which some are not there"),
+        ([(0, (0.0,))], 1, "of which some are not there"),
+        ([(0.0, (0,))], 1, "wanted calls of layers 0 to 0"),
+        ([(0, (0,))], True, "the outputs are values"),
+        ([(0, (0,))], (), "a graph has outputs, got none"),
+        ([(0, (0,))], {1: 1}, "wanted a text for a name, got 1"),
     ],
 )
 def test_numbers_that_make_no_graph(calls, outputs, said):
     with pytest.raises((ValueError, ShapeError), match=said):
         Graph([Tanh()], [((2,), "floats", "x")], calls, outputs)
+
+
+def test_inputs_that_are_not_told_apart():
+    place = ((2,), "floats", "x")
+    for inputs, said in [
+        ([], "a graph has inputs, got none"),
+        ([place, place], "'x' is named twice"),
+        ([((2,), "floats", 5)], "wanted a text for a name"),
+        ([((2,), "all", "x")], r"takes \('floats',\), and is called on \('all',\)"),
+    ]:
+        with pytest.raises((ValueError, ShapeError), match=said):
+            Graph([Tanh()], inputs, [(0, (0,))], len(inputs))
+
+
+def twice(layer):
+    x = Input((2,))
+    return Graph.of(x, layer(layer(x)))
+
+
+def test_graphs_of_graphs_have_an_end():
+    graph = Tanh()
+    for _ in range(15):
+        graph = twice(graph)
+    with pytest.raises(ValueError, match=r"a graph is at most 100,000 calls, .* got 131,070"):
+        twice(graph)
+    doubled = [(0, (k, k)) for k in range(100)]
+    with pytest.raises(OutOfMemory, match="make the layer or its inputs smaller"):
+        Graph([Concatenate()], [((2,), "floats", "x")], doubled, 100)
+
+
+def test_a_deep_graph(tmp_path):
+    """Nothing goes down it by recursion, and no call costs more than the one before."""
+    x = node = Input((2,))
+    shared = Dense(2)
+    for k in range(1200):
+        node = shared(node) if k % 2 else Tanh()(node)
+    network = Network(inputs=x, outputs=node)
+    ones = np.ones((1, 2), np.float32)
+    delta = network.backward(network.forward(ones, training=True))
+    network.save(tmp_path / "deep.safetensors")
+    for twin in (
+        load(tmp_path / "deep.safetensors"),
+        copy.deepcopy(network),
+        pickle.loads(pickle.dumps(network)),
+    ):
+        again = twin.backward(twin.forward(ones, training=True))
+        assert np.array_equal(again, delta)
 
 
 # Files and copies ---------------------------------------------------------------------------------

@@ -104,6 +104,30 @@ def deep(levels):
     return value
 
 
+def graph(layers, calls, outputs, inputs=(((3,), "floats", "x"),)):
+    """A description of a graph, of layers given as (kind, arguments)."""
+    described = [{"kind": kind, "arguments": arguments} for kind, arguments in layers]
+    numbers = {"inputs": inputs, "calls": calls, "outputs": outputs}
+    arguments = {"layers": described, **{key: as_written(one) for key, one in numbers.items()}}
+    return {**model([]), "layers": {"kind": "Graph", "arguments": arguments}, "input_shape": None}
+
+
+def as_written(value):
+    """Tuples and dictionaries as a description has them."""
+    if isinstance(value, dict):
+        return {"dict": value}
+    return {"tuple": list(map(as_written, value))} if isinstance(value, tuple | list) else value
+
+
+def doubling(levels):
+    """Graphs that each call the one inside of them twice."""
+    found = graph([("Tanh", {})], [(0, (0,))], 1)
+    for _ in range(levels):
+        inner = found["layers"]
+        found = graph([(inner["kind"], inner["arguments"])], [(0, (0,)), (0, (1,))], 2)
+    return found
+
+
 @pytest.mark.fault("model file made to do harm")
 @pytest.mark.parametrize(
     ("description", "message"),
@@ -152,6 +176,20 @@ def deep(levels):
             "it has a 'ReLU' where a regularizer belongs",
         ),
         (model([("Dense", {"units": 3})], (2, 2, 0.5)), "list of positive integers"),
+        (graph([("Tanh", {})], [(0, (1,))], 1), "of which some are not there"),  # itself
+        (graph([("Add", {}), ("Tanh", {})], [(0, (0, 2)), (1, (1,))], 2), "are not there"),
+        (graph([("Tanh", {})], [(0, (-1,))], 1), "of which some are not there"),
+        (graph([("Tanh", {})], [(7, (0,))], 1), "wanted calls of layers 0 to 0"),
+        (graph([("Tanh", {})], [(0, (0,))], 2), "the outputs are values"),
+        (graph([("Tanh", {})], [(0, (0,))], {"a": {"dict": {"b": 1}}}), "no Graph can be made"),
+        (graph([("Tanh", {})], [0], 1), "argument 'calls' of Graph cannot be"),
+        (
+            graph([("Tanh", {})], [(0, (0,))], 1, [((3,), "evil", "x")]),
+            "'inputs' of Graph cannot be",
+        ),
+        (graph([("Tanh", {})], [(0, (0,))], 1, [((10**400,), "floats", "x")]), "no Graph can be"),
+        (graph([("Concatenate", {})], [(0, (k, k)) for k in range(99)], 99), "OutOfMemory"),
+        (doubling(17), "at most 100,000 calls"),
         (model([("Conv2D", {"filters": 1, "kernel_size": 9})], (3, 3, 1)), "ShapeError: layer 0"),
         ({"layers": []}, "wanted a dictionary of layers, input_shape"),
         ("null", "wanted a dictionary of layers"),

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers.base import Layer
+from xpnn.layers.nodes import shape_made, shapes_made
 from xpnn.typing import Array, Range, Shape
 
 Join = Callable[[Sequence[float]], float]
@@ -103,14 +104,15 @@ class Container(Layer):
         """The input shape of each layer inside."""
         raise NotImplementedError
 
+    def inner_calls(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
+        """Each call of a layer inside, with the shape that it is called on."""
+        return list(zip(self.layers, self.child_shapes(input_shape), strict=True))
+
     def entries(self) -> list[Layer]:
         return []  # where ways part, all of them have to be gone back
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        shapes = self.child_shapes(input_shape)
-        return sum(
-            layer.multiply_adds(shape) for layer, shape in zip(self.layers, shapes, strict=True)
-        )
+        return sum(layer.multiply_adds(shape) for layer, shape in self.inner_calls(input_shape))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}([{', '.join(map(repr, self.layers))}])"
@@ -135,7 +137,7 @@ class Sequential(Container):
         shapes = [input_shape]
         for key, layer in self.children().items():
             try:
-                shapes.append(layer.output_shape(shapes[-1]))
+                shapes.append(shapes_made(layer, shapes[-1]))
             except ShapeError as error:
                 raise ShapeError(f"layer {key}: {error}") from None
         return shapes
@@ -193,8 +195,8 @@ class Residual(Container):
         return dict(zip(("body", "shortcut"), self.layers, strict=False))
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        long = self.body.output_shape(input_shape)
-        short = self.shortcut.output_shape(input_shape) if self.shortcut else input_shape
+        long = shape_made(self.body, input_shape)
+        short = shape_made(self.shortcut, input_shape) if self.shortcut else input_shape
         if long != short:
             raise ShapeError(
                 f"Residual adds two ways of one shape, but its layers turn {input_shape} into "
@@ -253,7 +255,7 @@ class Parallel(Container):
         self.merge = merge
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        shapes = [branch.output_shape(input_shape) for branch in self.layers]
+        shapes = [shape_made(branch, input_shape) for branch in self.layers]
         joins = {shape[:-1] if self.merge == "concatenate" else shape for shape in shapes}
         if len(joins) > 1 or () in shapes:
             raise ShapeError(

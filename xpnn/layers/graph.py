@@ -1,16 +1,26 @@
 """Graph: layers whose ways part and come together, each called on what others have made."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeAlias
 
+import numpy as np
+
 from xpnn.backends import Backend
 from xpnn.errors import ShapeError
+from xpnn.initializers import check_room, zeros_for
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container
 from xpnn.layers.nodes import Call, Input, Kind, Node, as_shape, check_count, is_several, kinds_of
-from xpnn.trees import as_tuple, leaves, one_or_tuple
+from xpnn.trees import as_tuple, one_or_tuple
 from xpnn.typing import Array, Arrays, Range, Shape, Shapes
+
+ANY_NUMBER = 2**62
+MOST_CALLS = 100_000
+"""Graphs that call graphs that call graphs would soon have no end."""
+MOST_KNOWN = 16
+"""Shapes of inputs for which a graph remembers those of all values."""
 
 Place: TypeAlias = tuple[Shape, Kind, str]
 """An input: its shape, what it takes, and its name."""
@@ -87,15 +97,25 @@ class Graph(Container):
         outputs: int | tuple[int, ...] | dict[str, int],
     ):
         super().__init__(layers)
+        if not (_are_tuples(inputs, 3) and _are_tuples(calls, 2)):
+            raise TypeError(
+                f"Graph wants inputs as (shape, takes, name) of each, and calls as (number of the "
+                f"layer, numbers of values) of each, got {inputs!r} and {calls!r}"
+            )
+        if not all(isinstance(sources, tuple | list) for _, sources in calls):
+            raise TypeError(f"Graph wants the numbers of the values of each call, got {calls!r}")
         self.inputs = tuple((as_shape(shape), takes, name) for shape, takes, name in inputs)
+        _check_names([name for _, _, name in self.inputs], outputs)
+        self.total_calls = 0
         self.calls = tuple((number, tuple(sources)) for number, sources in calls)
         self.outputs = outputs
         kinds: tuple[Kind, ...] = tuple(takes for _, takes, _ in self.inputs)
         self.takes = one_or_tuple(kinds)
-        self.output_numbers = tuple(leaves(outputs))
+        ends = list(outputs.values()) if isinstance(outputs, dict) else outputs
+        self.output_numbers = tuple(ends) if isinstance(ends, list) else as_tuple(ends)
         self.steps = tuple(self._numbered(kinds))
         self._learns: list[bool] = []
-        self.output_shape(self.input_shapes)
+        self._known: dict[Shapes, list[Any]] = {}
 
     @property
     def arity(self) -> int:  # type: ignore[override]
@@ -255,17 +275,23 @@ class Graph(Container):
         """
         shapes = [shape for shape, _, _ in self.inputs]
         numbers = [number for number, _ in self.calls]
-        if {*numbers} != {*range(len(self.layers))}:
+        numbered = all(_is_one_of(self.layers, number) for number in numbers)
+        if not numbered or {*numbers} != {*range(len(self.layers))}:
             raise ValueError(f"wanted calls of layers 0 to {len(self.layers) - 1}, got {numbers}")
+        self.total_calls = sum(1 + _calls_inside(self.layers[number]) for number in numbers)
+        if self.total_calls > MOST_CALLS:
+            raise ValueError(
+                f"a graph is at most {MOST_CALLS:,} calls, with those of graphs inside each time, "
+                f"got {self.total_calls:,}"
+            )
         read = [*(sources for _, sources in self.calls), self.output_numbers]
         last = {value: k for k, sources in enumerate(read) for value in sources}
-        keys, first = list(self.children()), dict[int, list[Any]]()
+        keys, total, so_far = list(self.children()), Counter(numbers), Counter[int]()
         for k, (number, sources) in enumerate(self.calls):
-            layer, many = self.layers[number], numbers.count(number) > 1
-            name = (
-                f"{keys[number]}, call {numbers[: k + 1].count(number)}" if many else keys[number]
-            )
-            if not all(isinstance(one, int) and 0 <= one < len(shapes) for one in sources):
+            layer, name, many = self.layers[number], keys[number], total[number] > 1
+            so_far[number] += 1
+            name = f"{name}, call {so_far[number]}" if many else name
+            if not all(_is_one_of(shapes, one) for one in sources):
                 raise ValueError(
                     f"{name} is called on values {sources}, of which some are not there"
                 )
@@ -275,14 +301,12 @@ class Graph(Container):
             if found != wanted:
                 raise ShapeError(f"{name} takes {wanted}, and is called on {found}")
             given = [shapes[one] for one in sources]
-            if layer.takes != "integers":
-                _check_as_first(name, given, first.setdefault(number, given))
             made = _shapes_made(name, layer, given)
             results = tuple(range(len(shapes), len(shapes) + len(made)))
             shapes += made
             done = tuple(v for v in {*sources, *results} if last.get(v, k) == k)
             yield Step(name, layer, sources, results, done, many)
-        if not all(isinstance(one, int) and 0 <= one < len(shapes) for one in self.output_numbers):
+        if not all(_is_one_of(shapes, one) for one in self.output_numbers):
             raise ValueError(
                 f"the outputs are values {self.output_numbers}, of which some are not there"
             )
@@ -291,6 +315,13 @@ class Graph(Container):
 
     def all_shapes(self, input_shape: Shapes) -> list[Any]:
         """The shape of every value: the inputs, and then what each step makes."""
+        if input_shape not in self._known:  # or graphs of graphs would be gone through again
+            if len(self._known) == MOST_KNOWN:
+                self._known.clear()
+            self._known[input_shape] = self._shapes_for(input_shape)
+        return self._known[input_shape]
+
+    def _shapes_for(self, input_shape: Shapes) -> list[Any]:
         shapes = list(input_shape) if is_several(input_shape) else [input_shape]
         if len(shapes) != len(self.inputs):
             raise ShapeError(f"wanted the shapes of {len(self.inputs)} inputs, got {input_shape}")
@@ -310,12 +341,15 @@ class Graph(Container):
     def output_shape(self, input_shape: Shapes) -> Any:
         return self._of_outputs(self.all_shapes(input_shape))
 
-    def child_shapes(self, input_shape: Shapes) -> list[Any]:
+    def inner_calls(self, input_shape: Shapes) -> list[tuple[Layer, Any]]:
         shapes = self.all_shapes(input_shape)
-        first: dict[int, Any] = {}
-        for step in self.steps:
-            first.setdefault(id(step.layer), step.given(shapes))
-        return [first[id(layer)] for layer in self.layers]
+        return [(step.layer, step.given(shapes)) for step in self.steps]
+
+    def child_shapes(self, input_shape: Shapes) -> list[Any]:
+        first: dict[Layer, Any] = {}
+        for layer, given in self.inner_calls(input_shape):
+            first.setdefault(layer, given)
+        return [first[layer] for layer in self.layers]
 
     def output_range(self, input_range: Any) -> Any:
         ranges: list[Range | None] = [input_range] * len(self.inputs)
@@ -325,10 +359,6 @@ class Graph(Container):
             found: Any = step.layer.output_range(step.given(ranges))
             ranges += [found] if len(step.results) == 1 else found or [None] * len(step.results)
         return self._of_outputs(ranges)
-
-    def multiply_adds(self, input_shape: Shapes) -> int:
-        shapes = self.all_shapes(input_shape)
-        return sum(step.layer.multiply_adds(step.given(shapes)) for step in self.steps)
 
     def check_inputs(self, Z: Arrays) -> None:
         given = as_tuple(Z)
@@ -346,6 +376,9 @@ class Graph(Container):
         dtype: str = "float32",
     ) -> Shape:
         shape = super().build(input_shape, backend, seed=seed, name=name, dtype=dtype)
+        for step, (layer, given) in zip(self.steps, self.inner_calls(input_shape), strict=True):
+            if step.is_shared:
+                _check_arrays(step.name, layer, given)
         self._learns = [
             any(one.params or one.ties for _, one in step.layer.walk()) for step in self.steps
         ]
@@ -363,6 +396,8 @@ class Graph(Container):
             made = layer.forward(step.given(values), training)
             if step.is_shared:
                 self.cache[step.name] = _taken(layer)
+            if len(step.results) > 1 and not isinstance(layer, Graph):
+                self.cache[f"{step.name}, outputs"] = [(one.shape, one.dtype) for one in made]
             values += made if len(step.results) > 1 else [made]
             del made
             for number in step.read_last:
@@ -388,6 +423,8 @@ class Graph(Container):
                 continue
             if not (reads or learns):
                 continue
+            if any(one is None for one in back) and not isinstance(step.layer, Graph):
+                back = self._filled_up(step, back)  # no other layer knows of such deltas
             found = self._gone_back(step, one_or_tuple(back), again=step.layer in called)
             called.add(step.layer)
             del back
@@ -410,6 +447,16 @@ class Graph(Container):
         if self.in_step:
             layer.forget()
         return found
+
+    def _filled_up(self, step: Step, deltas: Sequence[Array | None]) -> tuple[Array, ...]:
+        """The deltas of all outputs of a layer, zeros for those that nobody reads."""
+        xp, device = self.xp, self.backend.device
+        return tuple(
+            xp.zeros(shape, dtype=dtype, device=device) if delta is None else delta
+            for delta, (shape, dtype) in zip(
+                deltas, self.cache[f"{step.name}, outputs"], strict=True
+            )
+        )
 
     def _add(self, deltas: dict[int, Array], numbers: Sequence[int], more: Sequence[Any]) -> None:
         """Add what comes back to the deltas of values."""
@@ -436,9 +483,35 @@ class Graph(Container):
         return f"Graph([{', '.join(map(repr, self.layers))}], from {inputs})"
 
 
+def _are_tuples(given: Any, length: int) -> bool:
+    """Whether it is a list of tuples of that length."""
+    return isinstance(given, tuple | list) and all(
+        isinstance(one, tuple | list) and len(one) == length for one in given
+    )
+
+
+def _check_names(inputs: Sequence[Any], outputs: Any) -> None:
+    """Whether inputs, and outputs that have names, are told apart by them.
+
+    Raises:
+        ValueError: there are none, or they are not.
+    """
+    for what, names in ("inputs", inputs), ("outputs", outputs):
+        if isinstance(names, Sequence | Mapping) and not names:
+            raise ValueError(f"a graph has {what}, got none; name a node")
+    for name in (*inputs, *(outputs if isinstance(outputs, Mapping) else ())):
+        if not (isinstance(name, str) and name):
+            raise ValueError(f"wanted a text for a name, got {name!r}")
+    _refuse_twice("inputs", inputs)
+
+
 def _together(layer: Layer, given: Sequence[Any]) -> Any:
     """What a layer is given: one of a kind, or a tuple where it has several inputs."""
     return given[0] if layer.arity == 1 else tuple(given)
+
+
+def _is_one_of(values: Sequence[Any], number: Any) -> bool:
+    return type(number) is int and 0 <= number < len(values)
 
 
 def _shapes_made(name: str, layer: Layer, given: Sequence[Any]) -> list[Any]:
@@ -447,20 +520,48 @@ def _shapes_made(name: str, layer: Layer, given: Sequence[Any]) -> list[Any]:
         made = layer.output_shape(_together(layer, given))
     except ShapeError as error:
         raise ShapeError(f"layer {name}: {error}") from None
-    return list(made) if is_several(made) else [made]
-
-
-def _check_as_first(name: str, given: Sequence[Shape], first: Sequence[Shape]) -> None:
-    """Whether a layer can use the weights of its first call; lengths of sequences may differ."""
-    for one, other in zip(given, first, strict=True):
-        if len(one) != len(other) or one[-1:] != other[-1:]:
-            raise ShapeError(
-                f"layer {name}: wanted inputs like those of its first call, {other}, for which its "
-                f"weights are made, got {one}; make another layer for these"
-            )
+    shapes: list[Any] = list(made) if is_several(made) else [made]
+    for shape in shapes:
+        check_room(shape)  # as shapes that double at each call are soon numbers without an end
+    return shapes
 
 
 # Layers that are called several times -------------------------------------------------------------
+
+
+def _check_arrays(name: str, layer: Layer, given: Any) -> None:
+    """Whether a built layer, and all inside, have the arrays for a call on inputs of that shape.
+
+    Raises:
+        ShapeError: for its first call they were made otherwise.
+    """
+    for inner, shape in _all_calls(layer, given):
+        if shape == inner.input_shape or not (inner.params or inner.state):
+            continue
+        with zeros_for(ANY_NUMBER), inner.backend.on_device():
+            wanted = {**inner.init_params(shape, np.random.default_rng(0))}
+            wanted |= inner.init_state(shape)
+        for key, own in (inner.params | inner.state).items():
+            if key in wanted and np.shape(wanted[key]) != np.shape(own):
+                raise ShapeError(
+                    f"layer {name}: wanted inputs of {inner!r} like those of its first call, "
+                    f"{inner.input_shape}, for which its {key} is made, got {shape}; make another "
+                    f"layer for these"
+                )
+
+
+def _calls_inside(layer: Layer) -> int:
+    """How many calls of graphs there are in a call of a layer."""
+    if isinstance(layer, Graph):
+        return layer.total_calls
+    return sum(map(_calls_inside, layer.children().values()))
+
+
+def _all_calls(layer: Layer, given: Any) -> Iterator[tuple[Layer, Any]]:
+    yield layer, given
+    if isinstance(layer, Container):
+        for inner, shape in layer.inner_calls(given):
+            yield from _all_calls(inner, shape)
 
 
 def _kept(layer: Layer) -> Caches:
@@ -526,9 +627,11 @@ def _nodes(what: str, given: Any) -> list[Any]:
 
 
 def _refuse_twice(what: str, given: Sequence[Any]) -> None:
-    for k, one in enumerate(given):
-        if one in given[:k]:
+    seen = set()
+    for one in given:
+        if one in seen:
             raise ValueError(f"{one!r} is named twice among the {what}; name it once")
+        seen.add(one)
 
 
 def _calls_behind(ends: Sequence[Node]) -> list[Call]:

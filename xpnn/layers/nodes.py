@@ -122,6 +122,28 @@ def called(layer: "Layer", given: Sequence[Any]) -> Any:
     return results if is_several(made) else results[0]
 
 
+def shapes_made(layer: "Layer", given: Shapes) -> Shapes:
+    """What a layer makes of an input of this shape, or of several of these.
+
+    Raises:
+        ShapeError: they are too many or too few, or do not fit.
+    """
+    check_count(layer, len(given) if is_several(given) else 1)
+    made: Shapes = layer.output_shape(given)
+    return made
+
+
+def shape_made(layer: "Layer", given: Shapes) -> Shape:
+    """``shapes_made``, of a layer that has one output; raises ShapeError if it has several."""
+    made = shapes_made(layer, given)
+    if is_several(made):
+        raise ShapeError(
+            f"{layer!r} has {len(made)} outputs where one is wanted; call it on a node, and give "
+            f"what it makes to other layers or to outputs of a Network"
+        )
+    return made
+
+
 def check_count(layer: "Layer", count: int) -> None:
     """Whether a layer takes so many inputs; raises ShapeError if not."""
     if (layer.arity is None and count > 1) or count == layer.arity:

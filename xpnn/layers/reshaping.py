@@ -43,14 +43,11 @@ class Reshape(Layer):
         return input_range
 
     def forward(self, Z: Array, training: bool = False) -> Array:
-        xp = self.xp
-        assert self.input_shape is not None  # once it is built
-        return xp.reshape(Z, (Z.shape[0], *self.output_shape(self.input_shape)))
+        self.cache["shape"] = Z.shape
+        return self.xp.reshape(Z, (Z.shape[0], *self.output_shape(Z.shape[1:])))
 
     def backward(self, delta: Array) -> Array:
-        xp = self.xp
-        assert self.input_shape is not None
-        return xp.reshape(delta, (delta.shape[0], *self.input_shape))
+        return self.xp.reshape(delta, self.cache["shape"])
 
     def __repr__(self) -> str:
         return f"Reshape({self.shape})"

@@ -10,6 +10,7 @@ from xpnn.errors import XpnnError
 from xpnn.initializers import claim
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Container
+from xpnn.layers.nodes import shape_made
 from xpnn.layers.normalization import like, square_rule, wide_product_rule
 from xpnn.numerics import widened
 from xpnn.typing import Array, Namespace, Range, Shape
@@ -54,7 +55,7 @@ class WeightNorm(Container):
         return self.layer.entries()
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self.layer.output_shape(input_shape)
+        return shape_made(self.layer, input_shape)
 
     def output_range(self, input_range: Range | None) -> Range | None:
         return self.layer.output_range(input_range)

@@ -1,6 +1,6 @@
 """Sequences of different lengths in one batch: padded to one length, and the padding skipped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from xpnn.errors import ShapeError
 from xpnn.layers.base import Layer
@@ -41,7 +41,7 @@ class Masked(Sequential):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         *shapes, shape = self.all_shapes(input_shape)
-        for layer, inputs in _all_readers(self, shapes):
+        for layer, inputs in _all_readers(zip(self.layers, shapes, strict=True)):
             if inputs[0] != input_shape[0]:
                 raise ShapeError(
                     f"the mask is that of {input_shape[0]} steps, but {layer!r} reads {inputs[0]} "
@@ -71,10 +71,10 @@ def _readers(layer: Layer, input_shape: Shape) -> Iterator[tuple[Layer, Shape]]:
     if isinstance(layer, Recurrent | MultiHeadAttention):
         yield layer, input_shape
     elif isinstance(layer, Container):
-        yield from _all_readers(layer, layer.child_shapes(input_shape))
+        yield from _all_readers(layer.inner_calls(input_shape))
 
 
-def _all_readers(container: Container, shapes: Sequence[Shape]) -> Iterator[tuple[Layer, Shape]]:
-    for child, inputs in zip(container.children().values(), shapes, strict=True):
-        if not isinstance(child, Masked):  # which has a mask of its own
-            yield from _readers(child, inputs)
+def _all_readers(calls: Iterable[tuple[Layer, Shape]]) -> Iterator[tuple[Layer, Shape]]:
+    for layer, inputs in calls:
+        if not isinstance(layer, Masked):  # which has a mask of its own
+            yield from _readers(layer, inputs)
