@@ -119,6 +119,7 @@ def deeds(blocks, folder):
             "build": lambda: Network(mixed(blocks), (WIDTH,)),
             "trainer": lambda: Trainer(network, xpnn.cross_entropy, optimizer),
             "summary": lambda: str(network.summary(optimizer)),
+            "picture": lambda: network.draw(folder / "network.svg"),
             "repr": lambda: repr(network),
             "save": lambda: network.save(folder / "model"),
             "load": lambda: xpnn.load(folder / "model"),
