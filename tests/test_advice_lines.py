@@ -52,6 +52,14 @@ def trainer(optimizer=None, **more):
     return Trainer(network(), xpnn.cross_entropy, optimizer or SGD(0.1), **more)
 
 
+def frozen_whole(again=False):
+    made = network()
+    made.freeze()
+    if again:
+        made.unfreeze()
+    return made
+
+
 def elsewhere():
     """An array of array-api-strict's second device."""
     return get_backend("array-api-strict:device2").asarray(X)
@@ -347,6 +355,10 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "write Product(Chain(...), ReduceOnPlateau(1.0))": (
         lambda _: xpnn.Chain(0.1, xpnn.ReduceOnPlateau(0.2), at=[9]),
         lambda _: SGD(xpnn.Product(xpnn.Chain(0.1, 0.2, at=[9]), xpnn.ReduceOnPlateau(1.0))),
+    ),
+    "let those that are frozen train again by network.unfreeze()": (
+        lambda _: xpnn.minimize(frozen_whole(), xpnn.cross_entropy, X, Y, steps=2),
+        lambda _: xpnn.minimize(frozen_whole(again=True), xpnn.cross_entropy, X, Y, steps=2),
     ),
     "write class Own(Lambda), whose __init__ gives them": (
         lambda folder: Network([Lambda(*SINE)], (3,)).save(folder / "net.safetensors"),

@@ -410,6 +410,16 @@ def test_ids_beyond_32_bits_are_not_cut(backend, number):
         generate(build("recurrent", backend), np.array([3, number], dtype="uint64"), 1)
 
 
+@pytest.mark.parametrize("ruined", [float("nan"), float("inf")])
+@pytest.mark.parametrize("write", [generate, beam_search])
+def test_scores_that_tell_nothing_are_refused(backend, write, ruined):
+    network = build("recurrent", backend)
+    name = next(name for name in reversed(network.params) if name.endswith("bias"))
+    network.params = {**network.params, name: network.params[name] + ruined}
+    with pytest.raises(DataError, match="but the largest is NaN or infinite"):
+        write(network, [1], 1)
+
+
 def test_what_is_refused(backend):
     network = build("learned", backend)
     with pytest.raises(DataError, match="ids from 0 to 10"):
@@ -433,6 +443,13 @@ def test_what_is_refused(backend):
     for options in ({"beams": 0}, {"length_penalty": -1.0}):
         with pytest.raises(ValueError, match="at least one of beams and a length_penalty of at"):
             beam_search(network, [1], 1, **options)
+    for write, options in (
+        (generate, {"count": 1.5}),
+        (generate, {"count": 1, "top_k": 2.5}),
+        (beam_search, {"count": 1, "beams": 2.5}),
+    ):
+        with pytest.raises(TypeError, match=r"is an integer, got \d\.5"):
+            write(network, [1], **options)
     layers = [Embedding(5, 4), LSTM(4, return_sequences=True), Dense(5), Softmax()]
     shares = Network(layers, (4,), backend)
     with pytest.raises(

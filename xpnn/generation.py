@@ -20,6 +20,7 @@ returns ``{}`` where the container itself has nothing to remember.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def generate(
     ends = _stop_ids(network, stop)
     if temperature > 0:
         _check_scores(network, "generate", ", or write temperature=0 for the likeliest id")
-    _check_count(count)
+    _check_counts(count=count, top_k=top_k)
     rng, reader = Generator(Philox(seed)), Reader(network, ids.shape[0], others)
     ended = np.zeros(len(ids), dtype=bool)
     for _ in range(count):
@@ -151,7 +152,7 @@ def beam_search(
     ids, others = _text_and_others(network, prompt, context)
     ends = _stop_ids(network, stop)
     _check_scores(network, "beam_search")
-    _check_count(count)
+    _check_counts(count=count, beams=beams)
     if beams < 1 or not length_penalty >= 0:
         raise ValueError(
             f"wanted at least one of beams and a length_penalty of at least 0, got beams={beams}, "
@@ -352,6 +353,9 @@ class Reader:
 
         Returns:
             (batch, vocabulary), on the host.
+
+        Raises:
+            DataError: of the scores of a text none is largest, as they are NaN or infinite.
         """
         backend, network = self.network.backend, self.network
         if self.bounded and ids.shape[1] - self.start > self.length:
@@ -363,7 +367,13 @@ class Reader:
                     network.params, network.state, self.past, column, self._context
                 )
         self.seen = ids.shape[1] - self.start
-        return backend.to_numpy(self.scores)
+        scores = backend.to_numpy(self.scores)
+        if not np.all(np.isfinite(scores.max(axis=1))):
+            raise DataError(
+                "wanted scores that tell which id is likely, but the largest is NaN or infinite; "
+                "there is NaN among the weights, or they have grown too large: load earlier ones"
+            )
+        return scores
 
     def reorder(self, rows: np.ndarray) -> None:
         """Go on with other texts of the batch, or the same: of each, which row it has been."""
@@ -505,7 +515,10 @@ def _check_scores(network: Network, writer: str, otherwise: str = "") -> None:
         )
 
 
-def _check_count(count: int) -> None:
+def _check_counts(*, count: int, **others: int | None) -> None:
+    for name, number in {"count": count, **others}.items():
+        if number is not None and not isinstance(number, Integral):
+            raise TypeError(f"{name} is an integer, got {number!r}")
     if count < 0:
         raise ValueError(f"count is how many ids to write, at least 0, got {count}")
 

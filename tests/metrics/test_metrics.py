@@ -497,6 +497,16 @@ def test_areas_without_a_yes_or_a_no_are_nan():
     assert ROCAUC()(scores, tags) == 1
 
 
+@pytest.mark.parametrize("metric", [ROCAUC(), AveragePrecision()])
+def test_areas_of_scores_that_are_not_finite(metric):
+    """Infinite ones are ties of the largest number; there is no order of NaN."""
+    y = np.array([1, 0, 1, 0, 1, 0])
+    for tags in (y, 1 - y):
+        endless = np.array([math.inf, math.inf, 1, 0, -math.inf, -math.inf])
+        assert metric(endless, tags) == metric(np.clip(endless, -9, 9), tags)
+    assert math.isnan(metric(np.array([0.1, math.nan, 0.7]), np.array([0, 1, 1])))
+
+
 NO_PROBABILITIES = {  # network, loss, metric, what is said
     "margins": (1, hinge, LogLoss(), "which stand for none; leave it out"),
     "numbers": (1, mean_squared_error, BrierScore(), "which stand for none; leave it out"),

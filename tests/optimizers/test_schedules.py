@@ -264,9 +264,10 @@ def test_one_plateau_serves_two_runs(backend):
         (lambda: CosineRestarts(1.0, steps=3, growth=1.5), r"growth of at least 1, got 1\.5"),
         (lambda: Cyclic(0.1, peak=1.0, rise=0), "rise counts training steps, .* got 0"),
         (lambda: Piecewise([1.0, 0.1], at=[3, 6]), "fewer than it has values, 1 of them, got 2"),
-        (lambda: Piecewise([], at=[]), "fewer than it has values, 0 of them, got 0"),
+        (lambda: Piecewise([], at=[]), "Piecewise needs at least one of values, got none"),
         (lambda: Chain(1.0, 2.0, 3.0, at=[6, 6]), r"Chain needs steps that rise in at, got \[6, 6"),
         (lambda: Chain(1.0, ReduceOnPlateau(1.0), at=[6]), r"write Product\(Chain\(\.\.\.\), Red"),
+        (lambda: Chain(at=[]), "Chain needs at least one of parts, got none"),
         (lambda: Product(), "Product needs at least one schedule, got none"),
         (lambda: Product(2.0, -1.0), "Product needs schedules of at least 0, got"),
         (

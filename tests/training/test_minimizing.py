@@ -9,6 +9,7 @@ from xpnn import (
     L2,
     BatchNorm,
     Dense,
+    Input,
     MaxNorm,
     Network,
     Tanh,
@@ -165,6 +166,7 @@ def test_a_loss_that_is_not_finite_far_out_stays_finite(backend):
     ("layers", "options", "kind", "text"),
     [
         ([BatchNorm(), Dense(1)], {}, ValueError, "leave Dropout, BatchNorm and the like out"),
+        ([Tanh()], {}, ValueError, "the network has none; add a layer with some"),
         ([Dense(1)], {"steps": 0}, ValueError, "minimize needs steps of at least 1, got 0"),
         ([Dense(1)], {"tolerance": -1.0}, ValueError, "a tolerance of at least 0, got -1"),
         ([Dense(1)], {"by": "torch"}, ValueError, "by is 'scipy', 'xpnn' or None, got 'torch'"),
@@ -174,6 +176,25 @@ def test_what_it_cannot_do_is_refused(layers, options, kind, text):
     x = np.ones((4, 2), np.float32)
     with pytest.raises(kind, match=text):
         minimize(Network(layers, (2,)), mean_squared_error, x, x[:, :1], **options)
+
+
+@each_kind
+def test_losses_are_named_and_one_for_each_output_as_for_a_trainer(backend, by):
+    x = np.random.default_rng(1).normal(size=(20, 2)).astype(np.float32)
+    inputs = Input((2,))
+    heads = {"sum": Dense(1)(inputs), "sign": Dense(1)(inputs)}
+    network = Network(inputs=inputs, outputs=heads, backend=backend)
+    targets = {"sum": x[:, :1] + x[:, 1:], "sign": (x[:, :1] > x[:, 1:]).astype(np.float32)}
+    found = minimize(network, {"sum": "mse", "sign": "hinge"}, x, targets, steps=20, by=by)
+    assert found.loss < 0.1 * found.losses[0]
+
+
+@needs("torch")
+@pytest.mark.host_only
+def test_scipy_minimizes_in_bfloat16():
+    x = np.linspace(-1, 1, 16)[:, None]
+    network = Network([Dense(1)], (1,), "torch", seed=1, dtype="bfloat16")
+    assert minimize(network, "mse", x, 2 * x, by="scipy").loss < 1e-3
 
 
 @pytest.mark.host_only

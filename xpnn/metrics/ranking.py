@@ -21,6 +21,7 @@ from xpnn.metrics.targets import (
 from xpnn.numerics import one_hot, softmax, widened
 from xpnn.typing import Array, Namespace, Shape
 
+LARGEST = float(np.finfo(np.float64).max)  # as which an infinite score counts
 COLUMNS = 4  # of a row of statistics: output, score, weight of yes, weight of no
 
 
@@ -81,21 +82,24 @@ class Order(Metric):
 
     def merged(self, rows: np.ndarray) -> np.ndarray:
         weighed = rows[rows[:, 2] + rows[:, 3] > 0]
+        weighed[:, 1] = np.clip(weighed[:, 1], -LARGEST, LARGEST)  # of which there is a middle
         each = [self._few(weighed[weighed[:, 0] == one]) for one in np.unique(weighed[:, 0])]
         return np.concatenate([weighed[:0], *each])
 
     def _few(self, rows: np.ndarray) -> np.ndarray:
         """The rows of one output, by ascending scores: one for each score, or for each bin."""
         rows = rows[np.argsort(rows[:, 1], kind="stable")]
-        rows = _joined(rows, np.flatnonzero(np.diff(rows[:, 1], prepend=np.nan) != 0))
+        rows = _joined(rows, _changes(rows[:, 1]))
         if len(rows) <= self.bins:
             return rows
         weights = rows[:, 2] + rows[:, 3]
         bins = (np.cumsum(weights) - weights / 2) / weights.sum() * self.bins
-        return _joined(rows, np.flatnonzero(np.diff(np.floor(bins), prepend=np.nan) != 0))
+        return _joined(rows, _changes(np.floor(bins)))
 
     def result(self, rows: np.ndarray) -> float:
         rows = self.merged(rows)
+        if np.any(np.isnan(rows[:, 1])):
+            return math.nan
         each = [self.area(*rows[rows[:, 0] == one, 2:].T) for one in np.unique(rows[:, 0])]
         found = [area for area in each if not math.isnan(area)]
         return float(np.mean(found)) if found else math.nan
@@ -106,6 +110,11 @@ class Order(Metric):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'' if self.bins == 100_000 else f'bins={self.bins}'})"
+
+
+def _changes(numbers: np.ndarray) -> np.ndarray:
+    """Where a number begins that is not the one before it."""
+    return np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)])
 
 
 def _joined(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -120,7 +129,7 @@ class ROCAUC(Order):
 
     1 is perfect, 0.5 what outputs are worth that know nothing. Of several outputs, each against the
     others, the mean of those for which there are both yes and no; of classes, it goes by their
-    probabilities. Where there is nothing but yes or nothing but no, it is NaN.
+    probabilities. Where there is nothing but yes or nothing but no, or an output is NaN, it is NaN.
 
     Args:
         bins: up to so many different scores of an output the area is exact; of more, as many bins

@@ -482,10 +482,12 @@ def _steps(count: int, name: str) -> int:
 
 def _begins(at: Sequence[int], count: int, kind: str, of: str) -> tuple[int, ...]:
     """The steps after which one part gives way to the next: one fewer than there are parts."""
+    if not count:
+        raise ValueError(f"{kind} needs at least one of {of}, got none")
     found = tuple(_steps(step, "at") for step in at)
     if len(found) != count - 1:
         raise ValueError(
-            f"{kind} needs in at one step fewer than it has {of}, {max(count - 1, 0)} of them, got "
+            f"{kind} needs in at one step fewer than it has {of}, {count - 1} of them, got "
             f"{len(found)}"
         )
     if any(one >= other for one, other in pairwise(found)):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from xpnn.optimizers import SGD
 from xpnn.optimizers.quasi_newton import LBFGS
 from xpnn.training.intake.sources import samples_to_measure
 from xpnn.training.stepping.compiling import own_part, parts_of
+from xpnn.training.stepping.conversion import BatchForm
 from xpnn.training.stepping.step import make_gradients
 from xpnn.training.trainer import Trainer
 from xpnn.typing import Array, Loss, Params
@@ -41,7 +43,7 @@ class Minimum:
 
 def minimize(
     network: Network,
-    loss: Loss,
+    loss: Loss | str | Mapping[str, Loss | str] | Sequence[Loss | str],
     x: Any,
     y: Any,
     *,
@@ -72,7 +74,7 @@ def minimize(
 
     Raises:
         ShapeError, DataError: the data do not fit the network or the loss.
-        ValueError: the network carries a state or has constraints.
+        ValueError: the network carries a state, has constraints, or nothing that is trained.
 
     >>> from xpnn import Dense, mean_squared_error
     >>> net = Network([Dense(1)], input_shape=(1,), seed=1)
@@ -86,11 +88,11 @@ def minimize(
         by = "scipy" if installed and network.backend.on_host else "xpnn"
     backend = network.backend
     with backend.on_device(), network.in_training():
-        state = Trainer(network, loss, SGD()).state  # which knows how data are looked at
+        state = Trainer(network, loss, SGD()).state  # which knows names, and how data look
         samples = samples_to_measure(state, x, y, sample_weight, None, ())
         assert isinstance(samples, Samples)
-        batch = samples.batches(len(samples))[0]
-        flat = _Flat(network, loss, accumulate, batch)
+        batch = BatchForm(network).whole(samples.batches(len(samples))[0])
+        flat = _Flat(network, state.loss, accumulate, batch)
         found = Minimum()
         if by == "scipy":
             _by_scipy(flat, steps, memory, tolerance, found)
@@ -132,7 +134,8 @@ def _by_scipy(flat: "_Flat", steps: int, memory: int, tolerance: float, found: M
         found.losses.append(float(intermediate_result.fun))
 
     start = backend.to_numpy(flat.join(flat.network.params)).astype(np.float64)
-    least = float(np.finfo(dtype).eps)  # of a loss that is right to so much, no less is gained
+    # of a loss that is right to so much, no less is gained
+    least = float(backend.xp.finfo(backend.dtype(dtype)).eps)
     options = {"maxiter": steps, "maxcor": memory, "gtol": tolerance, "ftol": least}
     result = minimize_by_scipy(
         evaluate, start, jac=True, method="L-BFGS-B", callback=step_taken, options=options
@@ -155,6 +158,11 @@ def _check(network: Any, steps: int, memory: int, tolerance: float, by: Any) -> 
             f"minimize wants a loss that depends on parameters alone, but the network carries "
             f"{', '.join(network.state)} from batch to batch; leave Dropout, BatchNorm and the "
             f"like out, or train with a Trainer"
+        )
+    if not network.trainable():
+        raise ValueError(
+            "minimize wants parameters that are trained, and the network has none; add a layer "
+            "with some, or let those that are frozen train again by network.unfreeze()"
         )
     rules = [rule for of_name in network.regularizers().values() for rule in of_name]
     if held := [rule for rule in rules if isinstance(rule, Constraint)]:

@@ -109,7 +109,7 @@ def find_rate(
     try:
         there.fit(
             *(x, y),
-            epochs=steps * 1000,  # of which the recorder ends the last
+            epochs=int(steps) * 1000,  # of which the recorder ends the last
             batch_size=batch_size,
             sample_weight=sample_weight,
             callbacks=[curve],

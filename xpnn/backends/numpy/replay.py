@@ -4,8 +4,8 @@ What is left of a training step is a list of calls with operands and targets bou
 shape and no allocation is looked at again. It is what a CUDA graph is to a GPU.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -112,7 +112,8 @@ class Program:
         # without large loops, products are better done by the threads of their own library
         cores = cores if has_large_loops(calls) else None
         binder = Binder(arrays, self._numbers, cores, multiply)
-        self._calls = [bound for call in plan.calls for bound in binder.bind(call)]
+        with _numbers_have_to_fit():
+            self._calls = [bound for call in plan.calls for bound in binder.bind(call)]
         self._alone = one_thread_a_product if binder.products.are_split else nullcontext
         self._settle(recording, arrays)
 
@@ -127,11 +128,9 @@ class Program:
         ]
         self._slots = [(k, slot.number) for k, slot in recording.slots.items()]
         self._constant = [k for k in range(len(given)) if k not in views | recording.slots]
-        try:
+        with _numbers_have_to_fit():
             for k, slot in self._slots:
                 self._numbers.set(slot, given[k])
-        except OverflowError as error:
-            raise NotRecordable(f"a number is too large for its dtype: {error}") from error
 
     def _fix(self, recording: Recording) -> dict[Memory, np.ndarray]:
         """The bytes of all arguments; joint ones are moved together, unless they are already."""
@@ -210,6 +209,15 @@ class Program:
         for k, array in self._copied:
             results[k] = array.copy() if array.ndim else array[()]
         return self.result_form.rebuild(results)[0]
+
+
+@contextmanager
+def _numbers_have_to_fit() -> Iterator[None]:
+    """Refuse what NumPy compares by itself: integers outside of the dtype of an array."""
+    try:
+        yield
+    except OverflowError as error:
+        raise NotRecordable(f"a number is too large for its dtype: {error}") from error
 
 
 def _is_array(leaf: Any) -> bool:
