@@ -22,7 +22,9 @@ from xpnn import (
     Tanh,
     Trainer,
     cross_entropy,
+    find_rate,
     mean_squared_error,
+    minimize,
 )
 from xpnn.errors import DataError, ShapeError
 
@@ -73,6 +75,40 @@ def test_losses_stay_those_of_the_steps_beside_metrics_of_the_training_data():
     assert both.names == ["epoch", "loss", "price_loss", "kind_loss", "price_mae", "rate"]
     for name in ("loss", "price_loss", "kind_loss"):
         assert both[name] == alone[name]
+
+
+@pytest.mark.host_only
+def test_metrics_go_with_an_output():
+    for metrics in (["accuracy"], [Accuracy()]):
+        with pytest.raises(ValueError, match=r"by the names of outputs, price, kind, got Accuracy"):
+            Trainer(network(), LOSSES, SGD(0.1), metrics=metrics)
+    trainer, _ = trained(network())
+    x, y = samples()
+    matrix = trainer.confusion_matrix(x, y, output="kind")
+    chosen = trainer.predict(x)["kind"].argmax(axis=1)
+    assert matrix.counts[1, 2] == np.sum((y["kind"] == 1) & (chosen == 2))
+    assert matrix.counts.sum() == 23
+    with pytest.raises(ValueError, match="wanted output to be one of price, kind, got None"):
+        trainer.confusion_matrix(x, y)
+
+
+@pytest.mark.host_only
+def test_a_rate_is_found_by_the_sum_of_the_losses():
+    trainer = Trainer(network(), LOSSES, SGD(0.1), loss_weights={"price": 0.5})
+    before, (x, y) = trainer.network.numpy_arrays(), samples()
+    curve = find_rate(trainer, x, y, batch_size=23)
+    assert curve.losses[0] == pytest.approx(trainer.evaluate(x, y)["loss"], rel=1e-5)
+    assert 1e-3 < curve.suggestion < 10
+    assert all(np.array_equal(trainer.network.params[name], before[name]) for name in before)
+
+
+def test_the_sum_is_minimized(backend):
+    net, (x, y) = network(backend), samples()
+    losses = {"price": "mse", "kind": partial(cross_entropy, class_weight="balanced")}
+    first = trained(net, losses)[1]["loss"][0]
+    assert minimize(net, losses, x, y, accumulate=2, by="xpnn").loss < first / 4
+    with pytest.raises(DataError, match="wanted arrays x and y, got a list and no y"):
+        minimize(net, losses, [(x, y)], None)
 
 
 def test_gradients_are_those_of_the_weighted_sum():
@@ -222,6 +258,9 @@ def test_losses_that_do_not_fit_the_outputs():
         ByOutput(LOSSES, {"price": -1})
     with pytest.raises(TypeError, match="loss_weights go with a loss for each"):
         Trainer(Network([Dense(1)], (2,)), mean_squared_error, SGD(), loss_weights={"a": 1.0})
+    alone = Network([Dense(1)], (3,))
+    with pytest.raises(DataError, match="a loss for the only output, output_0, got 2"):
+        Trainer(alone, [mean_squared_error] * 2, SGD(0.1))
     with pytest.raises(TypeError, match="wanted a loss for each output, got 'mse'"):
         ByOutput({"price": "mse"})
     with pytest.raises(ValueError, match="metrics: wanted lists by the names of outputs"):

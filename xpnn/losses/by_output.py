@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from xpnn.arguments import Unchanging, in_order
+from xpnn.errors import DataError
 from xpnn.typing import Loss
 
 
@@ -79,6 +80,8 @@ class ByOutput(Unchanging):
         given = (
             dict(zip(self.losses, pairs, strict=True)) if isinstance(self.losses, dict) else pairs
         )
+        if len(names) == 1 and len(pairs) > 1:
+            raise DataError(f"wanted a loss for the only output, {names[0]}, got {len(pairs)}")
         found = in_order(given, names, "a loss for each output") if len(names) > 1 else pairs
         return tuple(LossOfOutput(name, *of) for name, of in zip(names, found, strict=True))
 

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from xpnn.data.batches import Samples
+from xpnn.errors import DataError
 from xpnn.layers.regularization import Constraint
 from xpnn.network import Network
 from xpnn.optimizers import SGD
 from xpnn.optimizers.quasi_newton import LBFGS
-from xpnn.training.intake.sources import samples_to_measure
+from xpnn.training.intake.sources import has_arrays, samples_to_measure, with_numbers
 from xpnn.training.stepping.compiling import own_part, parts_of
 from xpnn.training.stepping.conversion import BatchForm
 from xpnn.training.stepping.step import make_gradients
@@ -89,10 +90,15 @@ def minimize(
     backend = network.backend
     with backend.on_device(), network.in_training():
         state = Trainer(network, loss, SGD()).state  # which knows names, and how data look
+        if y is None and not has_arrays(x):
+            raise DataError(
+                f"minimize goes by all samples in each step, and wanted arrays x and y, got a "
+                f"{type(x).__name__} and no y"
+            )
         samples = samples_to_measure(state, x, y, sample_weight, None, ())
         assert isinstance(samples, Samples)
         batch = BatchForm(network).whole(samples.batches(len(samples))[0])
-        flat = _Flat(network, state.loss, accumulate, batch)
+        flat = _Flat(network, with_numbers(state.loss, samples, network), accumulate, batch)
         found = Minimum()
         if by == "scipy":
             _by_scipy(flat, steps, memory, tolerance, found)

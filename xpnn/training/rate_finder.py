@@ -12,6 +12,7 @@ from xpnn.optimizers import Exponential
 from xpnn.training.callbacks.curves import draw_rates
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.state import TrainingState
+from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import skipped_steps
 from xpnn.training.trainer import Trainer
 
@@ -142,7 +143,8 @@ class _Recorder(Callback):
     def on_step_end(self, state: TrainingState, step: int) -> None:
         assert state.opt_state is not None
         backend = state.network.backend
-        loss = float(backend.to_numpy(self._value))
+        value = Objective(state.network, state.loss).total(self._value)
+        loss = float(backend.to_numpy(value))
         number = state.steps - skipped_steps(state.opt_state, backend)
         if not math.isfinite(loss):
             raise _Enough

@@ -520,6 +520,7 @@ class Trainer(KnownAttributes):
         sample_weight: Any = None,
         batch_size: int | None = None,
         threshold: float | None = None,
+        output: str | None = None,
     ) -> ConfusionMatrix:
         """How often each class is taken for which, over a data set, in prediction mode.
 
@@ -527,6 +528,10 @@ class Trainer(KnownAttributes):
             x, y, sample_weight, batch_size: as for ``evaluate``.
             names: of the classes, in their order; their numbers unless given.
             threshold: of networks with one output, as for ``Accuracy``.
+            output: the name of the one that is measured, of a graph that has several.
+
+        Raises:
+            ValueError: there are several outputs, and none was named.
 
         >>> from xpnn import SGD, Dense, Network, Trainer, cross_entropy
         >>> net = Network([Dense(2, use_bias=False)], input_shape=(1,))
@@ -540,7 +545,12 @@ class Trainer(KnownAttributes):
         >>> matrix.report().accuracy
         0.6666666666666666
         """
-        backend, metric = self.network.backend, Pairs(threshold)
+        backend, outputs = self.network.backend, self.network.output_names
+        if (output is not None and output not in outputs) or (output is None and len(outputs) > 1):
+            raise ValueError(f"wanted output to be one of {', '.join(outputs)}, got {output!r}")
+        metric: Metric = Pairs(threshold)
+        if output is not None:
+            metric = OfOutput(metric, output, outputs.index(output))
         with backend.room_for("measuring", FEWER), backend.on_device():
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size, (metric,))
             step = make_weighing_eval_step(self.network, self.loss, (metric,), self.compile)
@@ -690,6 +700,13 @@ def _check_parts(network: Any, optimizer: Any, metrics: Any, callbacks: Any) -> 
     for name, value, kind, example in wanted:
         if not isinstance(value, kind):
             raise TypeError(f"{name}: wanted {example}, got {value!r}")
+    outputs = network.output_names
+    for metric in metrics if len(outputs) > 1 else ():
+        if not isinstance(metric, OfOutput) and type(metric).__module__.startswith("xpnn."):
+            raise ValueError(
+                f"metrics: wanted lists by the names of outputs, {', '.join(outputs)}, got "
+                f"{metric!r} for none of them"
+            )
     _check_callbacks(callbacks)
 
 

@@ -217,7 +217,7 @@ def _of_arrays(
     for rows in {size if whole else rest, rest or size}:
         _check_batch_size(state, rows)
     return Sources(
-        _with_numbers(loss, train, network),
+        with_numbers(loss, train, network),
         lambda epoch: train.batches(size, seed=seed, epoch=epoch, shuffle=shuffle),
         held_out,
         _identity_of(train, held_out, network),
@@ -225,7 +225,7 @@ def _of_arrays(
     )
 
 
-def _with_numbers(loss: Loss, train: Samples, network: Network) -> Loss:
+def with_numbers(loss: Loss, train: Samples, network: Network) -> Loss:
     """The loss, with the weights of classes that are to be balanced by the targets of training."""
     if not _any_balanced(loss, network):
         return loss
