@@ -40,6 +40,14 @@ from xpnn.errors import DataError, OutOfMemory, ShapeError, XpnnError
 from xpnn.testing import check_gradients
 
 
+@pytest.mark.host_only
+def test_an_average_goes_by_no_sum_in_half_precision():
+    one, other = Input((1,)), Input((1,))
+    network = Network(inputs=[one, other], outputs=Average()(one, other), dtype="float16")
+    large = np.full((2, 1), 60_000, np.float16)
+    np.testing.assert_array_equal(network.forward((large, large)), large)
+
+
 def two_ways(**outputs):
     """Numbers and ids that come together, and part again."""
     numbers = Input((3,), name="numbers")

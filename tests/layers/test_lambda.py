@@ -92,6 +92,9 @@ def nowhere(xp, Z):
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ShapeError, match=r"makes \(2, 3\) of \(2, 3, 4\), .*; say shape=\(3,\)"):
         Network([Lambda(row_sums, row_sums_slope)], (3, 4))
+    for made in (1.0, None):
+        with pytest.raises(ShapeError, match=r"makes \(\) of \(2, 3, 4\), .* an output for each"):
+            Network([Lambda(lambda xp, Z, made=made: made, row_sums_slope)], (3, 4))
     with pytest.raises(ShapeError, match=r"returned \(2, 3\) for inputs of \(2, 3, 4\), .* of Z"):
         Network([Lambda(row_sums, lambda xp, Z, d: d, shape=(3,))], (3, 4))
     with pytest.raises(GradientError, match=r"not finite at normal inputs, .*; pass check=False"):

@@ -5,7 +5,17 @@ import copy
 import numpy as np
 import pytest
 
-from xpnn import SGD, Adam, Dense, Dropout, Network, ReLU, Trainer, find_rate, mean_squared_error
+from xpnn import (
+    SGD,
+    Adam,
+    Dense,
+    Dropout,
+    Network,
+    ReLU,
+    Trainer,
+    find_rate,
+    mean_squared_error,
+)
 from xpnn.errors import BackendUnavailable
 
 
@@ -58,6 +68,16 @@ def test_it_goes_by_steps_that_count_in_mixed_precision(backend):
     curve = find_rate(trainer, x * 40, y * 40, low=1e-8, steps=40)
     assert len(set(curve.rates)) == len(curve.rates)
     assert curve.suggestion < 1 / 1600 / float(np.mean(x**2))
+
+
+@pytest.mark.host_only
+def test_batches_that_differ_do_not_end_it():
+    for seed in range(6):
+        x = np.random.default_rng(seed).normal(size=(40, 2)).astype(np.float32)
+        network = Network([Dense(1)], (2,), seed=seed)
+        curve = find_rate(Trainer(network, "mse", SGD(0.1)), x, 3 * x[:, :1], batch_size=7)
+        assert curve.rates[-1] > 0.1
+        assert curve.suggestion > curve.rates[2]  # there the means are of fewer losses
 
 
 @pytest.mark.host_only

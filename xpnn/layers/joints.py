@@ -97,7 +97,8 @@ class Average(Elementwise):
         return joined_range(input_range, min, max)
 
     def joined(self, Z: tuple[Array, ...]) -> Array:
-        return functools.reduce(operator.add, Z) / len(Z)
+        total = functools.reduce(operator.add, [widened(one, self.xp) for one in Z])
+        return self.xp.astype(total / len(Z), Z[0].dtype, copy=False)  # the sum may be too large
 
     def backward(self, delta: Array) -> tuple[Array, ...]:
         count = len(self.cache["shapes"])

@@ -126,7 +126,7 @@ class Lambda(Layer):
         """Normal ones, or between 0 and 1, for rules that are finite there only."""
         for Z in (rng.standard_normal(shape), rng.uniform(0.1, 0.9, shape)):
             with np.errstate(all="ignore"):
-                S = self.rule(get_backend("numpy").xp, Z)
+                S = self._checked_output(self.rule(get_backend("numpy").xp, Z), shape)
             if np.all(np.isfinite(S)):
                 return Z
         raise GradientError(
@@ -136,10 +136,16 @@ class Lambda(Layer):
 
     def _checked_output(self, S: Any, shape: Shape) -> np.ndarray:
         wanted = (shape[0], *self.output_shape(shape[1:]))
-        if tuple(np.shape(S)) != wanted:
+        made = tuple(np.shape(S))
+        if made[:1] != shape[:1]:
             raise ShapeError(
-                f"rule of {self!r} makes {tuple(np.shape(S))} of {shape}, where the batch comes "
-                f"first, and {wanted} was said; say shape={tuple(np.shape(S))[1:]}"
+                f"rule of {self!r} makes {made} of {shape}, where the batch comes first; return "
+                f"an array with an output for each sample"
+            )
+        if made != wanted:
+            raise ShapeError(
+                f"rule of {self!r} makes {made} of {shape}, where the batch comes first, and "
+                f"{wanted} was said; say shape={made[1:]}"
             )
         return np.asarray(S)
 

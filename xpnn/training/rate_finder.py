@@ -44,13 +44,14 @@ class RateCurve:
 
     def _steepest(self) -> float:
         lowest = int(np.argmin(self.smoothed))
-        if lowest < 2:
+        if lowest <= REACH:
             raise ValueError(
                 f"the loss falls at no rate from {self.rates[0]:g} to {self.rates[-1]:g}, so none "
                 f"is suggested: begin at a lower one"
             )
         slopes = np.gradient(self.smoothed[: lowest + 1], np.log(self.rates[: lowest + 1]))
-        return self.rates[int(np.argmin(slopes))]
+        # the first means are of fewer losses, which says more of their batches than of the rates
+        return self.rates[REACH + int(np.argmin(slopes[REACH:]))]
 
     def plot(self, path: str | Path) -> None:
         """Draw the losses over the rates into a picture file; needs matplotlib."""
@@ -152,8 +153,9 @@ class _Recorder(Callback):
             return
         self.rates.append(self._optimizer.hyper_at(number)["rate"])
         self.losses.append(loss)
-        recent = float(np.mean(self.losses[-REACH:]))
-        self._lowest = min(self._lowest, recent)
+        recent = float(np.mean(self.losses[-2 * REACH - 1 :]))
+        if len(self.losses) > 2 * REACH:
+            self._lowest = min(self._lowest, recent)
         if len(self.rates) < self._steps and recent < DIVERGED * self._lowest:
             return
         raise _Enough
