@@ -1,5 +1,6 @@
 """What is kept of compiled loops: read by the next process, and by nobody where it is not sound."""
 
+import errno
 import os
 from unittest.mock import Mock, patch
 
@@ -88,6 +89,15 @@ def test_what_is_torn_is_compiled_anew(kept, torn):
     path.write_bytes(torn(whole))
     assert compilations(TEXT.format(1)) > 0
     assert path.read_bytes() == whole
+
+
+def test_what_cannot_be_kept_leaves_nothing_behind(kept, monkeypatch):
+    def on_a_full_disk(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(compiling.os, "replace", on_a_full_disk)
+    assert compilations(TEXT.format(1)) > 0
+    assert not list(kept.iterdir())
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="there are no such modes here")

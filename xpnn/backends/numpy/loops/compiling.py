@@ -122,12 +122,15 @@ def _kept(path: Path) -> bytes | None:
 
 
 def _keep(path: Path, code: bytes) -> None:
+    temporary = None
     try:
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as file:
+            temporary = Path(file.name)
             file.write(hashlib.sha256(code).digest() + code)
-        os.replace(file.name, path)
-    except OSError:
-        pass  # the next process compiles it anew
+        os.replace(temporary, path)
+    except OSError:  # the next process compiles it anew
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 @functools.cache
