@@ -6,6 +6,8 @@ import numpy as np
 
 from xpnn.arguments import KnownAttributes, checked
 from xpnn.backends import Backend
+from xpnn.moving import moved
+from xpnn.network import Network
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.checkpointing.fields import COUNT, DICTIONARY, check_fields
 from xpnn.training.state import TrainingState
@@ -34,6 +36,7 @@ class WeightAverage(KnownAttributes, Callback):
         self._average: dict[str, Any] = {}
         self._own: dict[str, Any] = {}  # what training stands at
         self._put_in: dict[str, Any] = {}
+        self._put_into = 0  # the id of the network that was given it
         self._training: object = None
 
     # What it does --------------------------------------------------------------------------------
@@ -62,6 +65,7 @@ class WeightAverage(KnownAttributes, Callback):
         }
         self._put_in = {**self._own, **copies}
         network.params = network.state = self._put_in
+        self._put_into = id(network)
         state.set_aside = self._own
 
     def _swap_out(self, state: TrainingState) -> None:
@@ -83,7 +87,22 @@ class WeightAverage(KnownAttributes, Callback):
                 f"a network has one average at a time, got {' and '.join(averages)}; leave out all "
                 f"but one"
             )
+        self._bring_to(state.network)
         self._swap_out(state)
+
+    def _bring_to(self, network: Network) -> None:
+        """Have all where the network lies: that of a trainer which was moved by ``Trainer.to``."""
+        backend, now = network.backend, {**network.params, **network.state}
+        if not all(map(backend.owns, self._average.values())):
+            self._average = {
+                name: backend.asarray(backend.move(one), str(one.dtype).rpartition(".")[2])
+                for name, one in self._average.items()
+            }
+        if not self._put_in or self._put_into == id(network):
+            return
+        put_in = moved(self._put_in, now, backend)
+        if all(_is_same(now[name], one, backend) for name, one in put_in.items()):
+            self._own, self._put_in = moved(self._own, now, backend), now
 
     def on_resume(self, state: TrainingState) -> None:
         """Bring what a checkpoint had to the device."""
@@ -189,6 +208,13 @@ def _averaged(state: TrainingState) -> dict[str, Array]:
         if hasattr(one, "dtype") and xp.isdtype(one.dtype, "real floating")
     }
     return {**network.params, **floats}
+
+
+def _is_same(one: Any, other: Any, backend: Backend) -> bool:
+    """Whether two counters, or the numbers in two arrays, are equal."""
+    if isinstance(one, int | float):
+        return bool(one == other)
+    return np.array_equal(backend.to_numpy(one), backend.to_numpy(other))
 
 
 def _toward(xp: Namespace, average: Array, value: Array, share: float) -> Array:
