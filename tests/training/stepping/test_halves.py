@@ -7,6 +7,7 @@ import pytest
 from tests.layers.table import IN_FLOAT32, build, draw, each_layer
 from tests.layers.test_contract import MISSING, traced
 from xpnn import SGD, Dense, Identity, MixedPrecision, Network, make_train_step, mean_squared_error
+from xpnn.layers import PaddingMask
 
 HALVES = ("float16", "bfloat16")
 WIDE = {*IN_FLOAT32, "running_mean", "running_variance", "statistics"}
@@ -41,6 +42,7 @@ def test_all_that_layers_take_give_and_keep_is_half(backend, half, make, input_s
 def watch(network, seen, monkeypatch):
     """Write down in ``seen`` the dtypes of the floats that come past, by what they are."""
     names = {layer: name or "network" for name, layer in network.walk()}
+    masks = []  # of ids, in the network's dtype: zeros and ones that nobody computes with
     isdtype = network.backend.xp.isdtype
 
     def note(what, value):
@@ -50,7 +52,9 @@ def watch(network, seen, monkeypatch):
         elif isinstance(value, tuple | list):
             for k, one in enumerate(value):
                 note(f"{what}[{k}]", one)
-        elif what.rpartition(".")[2].partition("[")[0] in WIDE:
+        elif what.rpartition(".")[2].partition("[")[0] in WIDE or any(
+            value is mask for mask in masks
+        ):
             pass
         elif hasattr(value, "dtype") and isdtype(value.dtype, "real floating"):
             seen[what] = value.dtype
@@ -59,6 +63,8 @@ def watch(network, seen, monkeypatch):
         def forward(layer, x, training=False):
             note(f"input of {names[layer]}", x)
             out = method(layer, x, training)
+            if isinstance(layer, PaddingMask):
+                masks.append(out)
             note(f"output of {names[layer]}", out)
             note(f"cache of {names[layer]}", layer.cache)
             return out
