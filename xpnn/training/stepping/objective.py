@@ -10,7 +10,7 @@ from xpnn.losses.outputs import outputs_by_part
 from xpnn.losses.weights import without_ignored
 from xpnn.network import Network
 from xpnn.numerics import widened
-from xpnn.training.stepping.batch_weight import weight_of
+from xpnn.training.stepping.batch_weight import weight_dtype, weight_of
 from xpnn.training.stepping.loss_form import check_loss, value_and_delta
 from xpnn.trees import as_tuple, one_or_tuple
 from xpnn.typing import Array, Arrays, Loss, Number
@@ -149,7 +149,8 @@ class Objective:
         return backend.stack(list(value)), backend.stack([self._as_array(one) for one in weights])
 
     def _as_array(self, weight: Number) -> Array:
-        xp = self.network.backend.xp
+        backend = self.network.backend
+        dtype = backend.dtype(weight_dtype(self.network))
         if hasattr(weight, "dtype"):
-            return xp.astype(weight, xp.float32, copy=False)
-        return xp.full((), weight, dtype=xp.float32, device=self.network.backend.device)
+            return backend.xp.astype(weight, dtype, copy=False)
+        return backend.xp.full((), weight, dtype=dtype, device=backend.device)
