@@ -10,13 +10,13 @@ import pytest
 from tests.conftest import needs
 from tests.layers.table import LAYERS, OTHERWISE_IN_TRAINING, Ids, build, has_two_modes
 from xpnn.backends import get_backend
-from xpnn.layers import InstanceNorm, Recompute
+from xpnn.layers import InstanceNorm, Recompute, WeightNorm
 from xpnn.layers.sliding.convolution import KernelLayer
 
 pytestmark = pytest.mark.fault("long sums of narrow numbers")
 
 NUMBERS = 400_000  # of all inputs; of each channel there are a quarter at least
-LARGER = {InstanceNorm: 4}  # what is added up, of both signs there, than the sum that is left
+LARGER = {InstanceNorm: 4, WeightNorm: 4}  # what is added up, of both signs, than what is left
 
 
 def kinds_with_parameters():

@@ -180,6 +180,8 @@ def test_what_it_cannot_do_is_refused(layers, options, kind, text):
 
 @each_kind
 def test_losses_are_named_and_one_for_each_output_as_for_a_trainer(backend, by):
+    if by == "scipy":
+        pytest.importorskip("scipy")
     x = np.random.default_rng(1).normal(size=(20, 2)).astype(np.float32)
     inputs = Input((2,))
     heads = {"sum": Dense(1)(inputs), "sign": Dense(1)(inputs)}
@@ -192,6 +194,7 @@ def test_losses_are_named_and_one_for_each_output_as_for_a_trainer(backend, by):
 @needs("torch")
 @pytest.mark.host_only
 def test_scipy_minimizes_in_bfloat16():
+    pytest.importorskip("scipy")
     x = np.linspace(-1, 1, 16)[:, None]
     network = Network([Dense(1)], (1,), "torch", seed=1, dtype="bfloat16")
     assert minimize(network, "mse", x, 2 * x, by="scipy").loss < 1e-3

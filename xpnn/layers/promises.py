@@ -95,7 +95,7 @@ class _Watch:
             may_be_none = self.layer.takes == "integers" or not self.layer.passes_back
             self.returned_none = not may_be_none and not self.layer.children()
         elif not any(self._fits(as_tuple(back), shapes) for shapes in self.input_shapes):
-            found = [getattr(one, "shape", None) for one in as_tuple(back)]
+            found = [tuple(getattr(one, "shape", ())) for one in as_tuple(back)]
             raise ShapeError(
                 f"backward of {self.title} returned an array of shape {one_or_tuple(found)}, but "
                 f"its inputs were of {self.input_shapes[-1:]}; return dL/d(input)"

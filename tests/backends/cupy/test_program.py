@@ -93,7 +93,8 @@ def test_loss(case, backend):
     if len(case.shape) == 1:
         drawn = [(x[:, None], y[:, None]) for x, y in drawn]
     batches = [(x[:size], y[:size]) for (x, y), size in zip(drawn, SIZES, strict=True)]
-    check(network, case.loss, lambda: Adam(0.01), batches)
+    # a triplet's bias moves both distances alike: Adam would blow the rounding of its 0 up
+    check(network, case.loss, lambda: Adam(0.01, epsilon=1e-2), batches)
 
 
 HALVES = {  # a few units of them, rounded at other places

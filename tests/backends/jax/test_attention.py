@@ -145,7 +145,7 @@ def test_the_rest_is_left_to_the_portable_version(place, rng, name):
     Q, K, V, *_ = given(place, case, rng, dtype)
     options = case.options() | {"mask": case.mask()}
     assert place.prefers_weights(Q, K, V, **options)
-    served = *given(place, CASES["plain"], rng, "float16")[:3], False, None
+    served = *given(place, CASES["plain"], rng, "float16")[:3], {"scale": 1.0}
     assert place._cudnn_attends(*served)
     place.deterministic = True
     assert not place._cudnn_attends(*served)

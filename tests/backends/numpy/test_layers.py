@@ -12,7 +12,7 @@ from tests.losses.table import each_loss
 from tests.optimizers.table import each_optimizer
 from xpnn import mean_squared_error
 from xpnn.backends.numpy import backend
-from xpnn.layers import LSTM, Dense, Dropout, Flatten, GaussianNoise, Tanh
+from xpnn.layers import LSTM, Dense, Dropout, Flatten, GaussianNoise, GaussianSample, Tanh
 from xpnn.network import Network
 from xpnn.optimizers import Adam, ClipByGlobalNorm, ClipByValue, Exponential
 from xpnn.training import Trainer
@@ -99,8 +99,8 @@ def test_layer_in_loops(make, input_shape):
         (draw(input_shape, size, seed).astype(wide), draw((2,), size, seed + 10).astype("f8"))
         for seed, size in enumerate(SIZES[:3])
     ]
-    noise = isinstance(make(), GaussianNoise)  # which is drawn in float32, by its own log
-    with in_python(per_block=8), patch.dict(CLOSE, {} if noise else EXACT):
+    drawn = GaussianNoise, GaussianSample  # in float32, by a log of their own
+    with in_python(per_block=8), patch.dict(CLOSE, {} if isinstance(make(), drawn) else EXACT):
         check(network, mean_squared_error, lambda: Adam(0.01, epsilon=1e-2), batches)
 
 

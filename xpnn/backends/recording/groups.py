@@ -113,10 +113,14 @@ class Groups(Generic[OneGroup]):
         """How many calls there are, which is the number of the next one."""
         return len(self._group_of)
 
-    def add(self, group: OneGroup) -> OneGroup:
-        """Take the next call, as a group of its own."""
+    def add(self, group: OneGroup, waited_for: set[OneGroup] | None = None) -> OneGroup:
+        """Take the next call, as a group of its own.
+
+        Args:
+            waited_for: as the method of that name says of the call, where that is known.
+        """
         call = group.call
-        for other in self.waited_for(call):
+        for other in self.waited_for(call) if waited_for is None else waited_for:
             group.wait_for(other)
         self.groups[group] = None
         for one in call.sources:

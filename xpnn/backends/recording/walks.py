@@ -128,7 +128,8 @@ def walk_of(call: Call) -> Walk | None:
         return None
     if 0 in call.results[0].shape:
         return None
-    return _fold(call) if call.method == "reduce" else _item_by_item(call)
+    walk = _fold(call) if call.method == "reduce" else _item_by_item(call)
+    return walk if walk is not None and walk.items else None
 
 
 def _item_by_item(call: Call) -> Walk:

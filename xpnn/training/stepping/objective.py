@@ -24,7 +24,7 @@ class Objective:
     with a loss l_k for each output k, its weight c_k, and the term t_j of each layer that adds one.
 
     Where it is one loss alone, values are single numbers; else there are as many as ``names`` says,
-    and one more for the penalties.
+    and one more for the penalties, where there are any.
 
     Raises:
         TypeError: a loss is no function of the right arguments.
@@ -67,7 +67,7 @@ class Objective:
         """What a history lists, of the means of all values."""
         if self.is_single:
             return {"loss": means}
-        means = means if isinstance(means, list) else [means] * len(self._weights)  # of nothing
+        means = means if isinstance(means, list) else [means] * len(self.names)  # of nothing
         found = dict(zip(self.names, means, strict=False))
         return {"loss": sum(map(operator.mul, self._weights, means)), **found}
 
@@ -136,14 +136,13 @@ class Objective:
         """The value, or all values, of a batch, and what they weigh; None for its samples.
 
         Args:
-            value: behind those of the losses and terms that of the penalties, where there are
-                several.
+            value: behind those of the losses and terms that of the penalties, if any.
         """
         found = self.weights(y, weight)
         if self.is_single:
             return value, None if type(found) is float and found == y.shape[0] else found
         backend, rows = self.network.backend, as_tuple(y)[0].shape[0]
-        weights = (*found, float(rows))
+        weights = (*found, *[float(rows)] * (len(value) - len(found)))
         if all(type(one) is float and one == rows for one in weights):
             return backend.stack(list(value)), None
         return backend.stack(list(value)), backend.stack([self._as_array(one) for one in weights])

@@ -7,7 +7,7 @@ from typing import Any
 
 from xpnn.backends import Backend
 from xpnn.layers.promises import outputs_watched, promises_watched
-from xpnn.layers.regularization import make_regularization
+from xpnn.layers.regularization import Penalty, make_regularization
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
@@ -110,7 +110,9 @@ def _make_step(
     optimizer.check_factors(network.params)
     update = optimizer.make_update(backend, scaling)
     trainable = network.trainable()
-    penalize, constrain = make_regularization(network.regularizers(), backend)
+    rules = network.regularizers()
+    penalize, constrain = make_regularization(rules, backend)
+    has_penalties = any(isinstance(rule, Penalty) for own in rules.values() for rule in own)
     gradients = _make_gradients(objective, precision)
     if accumulate > 1:
         gradients = Accumulated(gradients, objective, accumulate)
@@ -134,7 +136,7 @@ def _make_step(
         learned = {name: grad for name, grad in grads.items() if name in trainable}
         if objective.is_single:
             value, learned = penalize(value, params, learned, scale)
-        else:
+        elif has_penalties:
             nothing = backend.xp.zeros_like(value[0])
             penalty, learned = penalize(nothing, params, learned, scale)
             value = (*value, penalty)
@@ -337,8 +339,6 @@ def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> C
             predictions = network.root.forward(x)
             value, _ = objective.measured(predictions, y, weight)
         seen.add(shapes)
-        if not objective.is_single:
-            value = (*value, backend.xp.zeros_like(value[0]))
         weighs = objective.weighed(value, y, weight)
         found = [
             metric.statistics(predictions, *objective.counted(y, weight), backend.xp)

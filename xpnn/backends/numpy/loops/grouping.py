@@ -67,27 +67,29 @@ class LoopGroups(Groups["LoopGroup"]):
             first, *others = parts_of(call)
             few = others and call.results[0].nbytes <= FEW_BYTES
             # the first sum is of more columns, which fill a vector
-            for one in others if few and self._joins(first, loop_walk_of(first)) else [call]:
+            for one in others if few and self._joins_first(first) else [call]:
                 self._put(one)
+
+    def _joins_first(self, call: Call) -> bool:
+        walk = loop_walk_of(call)
+        return walk is not None and self._joins(call, walk, self.waited_for(call))
 
     def _put(self, call: Call) -> None:
         """Let a call join one of the groups, or begin one, or stand by itself."""
         walk = loop_walk_of(call)
         if walk is not None:
             self._merge_makers(call)
-        if not self._joins(call, walk):
-            self.add(LoopGroup({self.count: call}, rows=Rows.of(walk)))
-
-    def _joins(self, call: Call, walk: Walk | None) -> bool:
-        """Let a call join one of the last groups, if there is one for it."""
-        if walk is None:
-            return False
         waited_for = self.waited_for(call)
+        if walk is None or not self._joins(call, walk, waited_for):
+            self.add(LoopGroup({self.count: call}, rows=Rows.of(walk)), waited_for)
+
+    def _joins(self, call: Call, walk: Walk, waited_for: set["LoopGroup"]) -> bool:
+        """Let a call join one of the last groups, if there is one for it."""
         for group in self._last():
             if group.rows is not None:
                 rows = group.rows.with_walk(walk)
                 if rows is not None:
-                    self.merge(group, self.add(LoopGroup({self.count: call})))
+                    self.merge(group, self.add(LoopGroup({self.count: call}), waited_for))
                     group.rows = rows
                     return True
             elif True not in walk.folded and group.is_call:
