@@ -99,7 +99,9 @@ def unit_vectors(x: Array, xp: Namespace) -> tuple[Array, Array]:
     x = finite(x, xp)
     largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
     largest = xp.where(largest > 0, largest, 1.0)
-    x = x / largest
+    # by an eighth of it, as XLA multiplies by 1 / largest, which may be too small for a number
+    eighth = xp.where(largest > 1.0, xp.full_like(largest, 0.125), 1.0)
+    x = (x * eighth) / (largest * eighth)
     length = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
     length = xp.where(length > 0, length, 1.0)
     return x / length, largest * length
