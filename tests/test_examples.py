@@ -43,7 +43,7 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         "--updates 12 --backends numpy array-api-strict",
         rf"(?s)stood for 30 steps at first, [4-9]\d at the end.*updates {SAME}",
     ),
-    "same_digit.py": ("--epochs 6", r"accuracy on pairs of new pictures 0\.[89]\d+"),
+    "same_digit.py": ("--epochs 3", r"accuracy on pairs of new pictures 0\.[89]\d+"),
     "siamese.py": (
         "--epochs 3 --backends numpy array-api-strict",
         rf"(?s)in 3 numbers 0\.[789]\d\d.*of PCA 0\.730.*losses {SAME}",

@@ -7,7 +7,7 @@ import pytest
 
 from tests.backends.numpy.conftest import WITH_NUMBA
 from tests.backends.numpy.test_fuzz import in_python
-from tests.layers.table import Ids, each_layer
+from tests.layers.table import Ids, each_layer, each_layer_of_few_numbers
 from tests.losses.table import each_loss
 from tests.optimizers.table import each_optimizer
 from xpnn import mean_squared_error
@@ -86,7 +86,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-13}
 
 
 @WITH_NUMBA
-@each_layer
+@each_layer_of_few_numbers  # one of many takes Python a quarter of a minute
 def test_layer_in_loops(make, input_shape):
     """Of single calls, too, run by Python: in float64 to the last digits."""
 
