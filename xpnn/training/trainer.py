@@ -226,13 +226,15 @@ class Trainer(KnownAttributes):
             DeviceError: an array is of the network's library, but on another device.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        value, _ = self._take_step(x, y, weight)
-        return self._objective.total(value)
+        value = self._take_step(x, y, weight)[0]
+        return value if self._objective.is_single else self._objective.total(value)
 
     def _take_step(self, x: Arrays, y: Arrays, weight: Array | None) -> Weighed:
         """The same, with what the batch weighs in a mean over batches."""
         state = self.state
-        if not self._owns(x, y, weight):
+        owns = state.network.backend.owns
+        all_owned = owns(x) and owns(y) and (weight is None or owns(weight))
+        if not (all_owned or self._owns_parts(x, y, weight)):
             return self._step_with(x, y, weight)
         if not self._settings.hold():
             self._renew_steps()
@@ -250,7 +252,7 @@ class Trainer(KnownAttributes):
         state.steps += 1
         return found
 
-    def _owns(self, x: Any, y: Any, weight: Any) -> bool:
+    def _owns_parts(self, x: Any, y: Any, weight: Any) -> bool:
         """Whether all are arrays of the backend, or tuples of such where there are several."""
         network, owns = self.network, self.network.backend.owns
         given = (x, network.input_shape), (y, network.output_shape)
