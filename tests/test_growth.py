@@ -42,6 +42,7 @@ pytestmark = pytest.mark.fault("growth of work and memory")
 WIDTH, BATCH = 4, 24  # a matrix of few columns, which a replay may turn
 FEW = 3  # blocks
 TOLERANCE = 0.003  # what is linear is so to 0.0003
+OF_LOOPS = 0.03  # sets of groups of calls have another order in each process: from run to run 0.01
 
 
 def instructions(function):
@@ -143,12 +144,12 @@ def counted(by_name):
     return {name: instructions(function) for name, function in by_name.items()}
 
 
-def excess(measure, *arguments):
+def excess(measure, *arguments, tolerance=TOLERANCE):
     """By how much the later layers take more than the earlier ones, by name; 0 where linear."""
     measure(1, *arguments)  # what is made once is made
     one, two, four = (measure(k * FEW, *arguments) for k in (1, 2, 4))
     found = {name: (four[name] - two[name]) / (2 * (two[name] - one[name])) - 1 for name in one}
-    return {name: share for name, share in found.items() if share > TOLERANCE}
+    return {name: share for name, share in found.items() if share > tolerance}
 
 
 def test_steps_take_as_much_longer_as_there_are_more_layers(backend):
@@ -157,7 +158,8 @@ def test_steps_take_as_much_longer_as_there_are_more_layers(backend):
     if backend.spec == "numpy:numba":
         for times in (1, 2, 4):  # in which it compiles the loops that are not on the disk yet
             steps(times * FEW, backend.spec)
-    assert excess(steps, backend.spec) == {}
+    tolerance = OF_LOOPS if backend.spec == "numpy:numba" else TOLERANCE
+    assert excess(steps, backend.spec, tolerance=tolerance) == {}
 
 
 @pytest.mark.host_only
