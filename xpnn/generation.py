@@ -41,6 +41,7 @@ from xpnn.layers import (
     TransformerDecoderBlock,
     WeightNorm,
 )
+from xpnn.layers.graphs.parts import followers, parted
 from xpnn.layers.nodes import Kind, is_several, kinds_of
 from xpnn.losses import MEANINGS
 from xpnn.network import Network
@@ -326,7 +327,7 @@ class Reader:
         self._context: tuple[Array, ...] = ()
         if others:
             assert isinstance(network.root, Graph)
-            before, self._root = network.root.parted([text])
+            before, self._root = parted(network.root, [text])
             self._context = self._worked_out(before, [others[one] for one in sorted(others)])
         self._step = network.backend.compiled(self._one_position)
         self._forget(0)
@@ -437,7 +438,7 @@ def _without_past_in_graph(
     name: str, graph: Graph, grows: tuple[bool, ...]
 ) -> Iterator[tuple[str, Layer, tuple[bool, ...]]]:
     """``_without_past`` of a graph, each layer with what grows of its inputs."""
-    steps = graph.followers([number for number, one in enumerate(grows) if one])
+    steps = followers(graph, [number for number, one in enumerate(grows) if one])
     for step, follows in steps:
         full, layer = _joined(name, step.name), step.layer
         wanted = tuple(number not in layer.contexts for number in range(len(follows)))

@@ -26,6 +26,7 @@ from xpnn.initializers import zeros_for
 from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.containers import check_places
 from xpnn.layers.embedding import as_ids
+from xpnn.layers.graphs.parts import up_to
 from xpnn.layers.nodes import Kind, Node, is_several
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
@@ -230,7 +231,7 @@ class Network(NamedValues, FixedAttributes):
             for layer in () if root.trainable else root.layers:
                 layer.trainable = False  # what was frozen as a whole
             if isinstance(root, Graph):
-                inputs, node = root.up_to(after)
+                inputs, node = up_to(root, after)
                 for layer in layers:
                     node = layer(node)
                 return make(inputs=inputs, outputs=node)

@@ -24,7 +24,7 @@ from xpnn.layers.dense import Dense
 from xpnn.layers.dropout import AlphaDropout, Dropout, GaussianNoise, SpatialDropout
 from xpnn.layers.embedding import Embedding
 from xpnn.layers.gated import GLU, Maxout, SwiGLU
-from xpnn.layers.graph import Graph
+from xpnn.layers.graphs.graph import Graph
 from xpnn.layers.joints import Add, Average, Concatenate, Dot, Joint, Multiply, Subtract
 from xpnn.layers.lambda_layer import Lambda
 from xpnn.layers.nodes import Input, Node
