@@ -3,41 +3,34 @@
 import copy
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from numbers import Integral
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from xpnn.arguments import (
     FixedAttributes,
     as_seed,
-    check_input_shape,
     checked,
     in_order,
-    same_rows,
 )
 from xpnn.backends import Backend, get_backend
-from xpnn.backends.advice import reword
-from xpnn.backends.portable.staging import is_mapped
 from xpnn.drawing import draw
 from xpnn.errors import AssignmentError, ShapeError, XpnnError
 from xpnn.initializers import zeros_for
 from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.containers import check_places
-from xpnn.layers.embedding import as_ids
+from xpnn.layers.given import root_of
 from xpnn.layers.graphs.parts import up_to
-from xpnn.layers.nodes import Kind, Node, is_several
+from xpnn.layers.nodes import Node, is_several
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
-from xpnn.losses.by_output import losses_of
-from xpnn.losses.outputs import link_of, outputs_by_part
 from xpnn.moving import copy_with_values, moved, take_values, unbuilt_copy
-from xpnn.named_values import NamedValues
+from xpnn.named_inputs import NamedInputs
+from xpnn.prediction import as_probabilities, in_batches, output_of_call, outputs_kept
 from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, summarize
 from xpnn.training_lock import TrainingLock
-from xpnn.trees import as_tuple, one_or_tuple, tree_map
+from xpnn.trees import one_or_tuple, tree_map
 from xpnn.typing import Array, Arrays, Shape, Shapes
 
 BOUND = {
@@ -50,7 +43,7 @@ ANY_NUMBER = 2**62
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-class Network(NamedValues, FixedAttributes):
+class Network(NamedInputs, FixedAttributes):
     """Layers, one after another or as a graph, with their arrays on one backend.
 
     The backend belongs to the network and never to the process: two networks on two backends live
@@ -121,7 +114,7 @@ class Network(NamedValues, FixedAttributes):
     ):
         if not isinstance(dtype, str) or dtype not in FLOATS:
             raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
-        root, self.input_shape = _root(layers, input_shape, inputs, outputs)
+        root, self.input_shape = root_of(layers, input_shape, inputs, outputs)
         self.dtype, self.seed = dtype, as_seed(seed)
         self._build(root, backend)
         layers_of: dict[Penalty | Constraint, list[Layer]] = {}
@@ -284,84 +277,6 @@ class Network(NamedValues, FixedAttributes):
 
     # Running it ---------------------------------------------------------------------------------
 
-    @property
-    def inputs(self) -> tuple[tuple[Shape, Kind, str], ...]:
-        """The shape of each input, whether it takes floats or integers, and its name."""
-        root = self.root
-        if isinstance(root, Graph):
-            return root.inputs
-        takes: Any = root.takes
-        return ((self.input_shape, takes, "x"),)
-
-    @property
-    def outputs(self) -> tuple[tuple[Shape, str], ...]:
-        """The shape of each output, and its name."""
-        shape: Shapes = self.output_shape
-        return tuple(zip(shape if is_several(shape) else (shape,), self.output_names, strict=True))
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """By which outputs are given and asked for, where there are several."""
-        return self.root.output_names if isinstance(self.root, Graph) else ("output_0",)
-
-    def asarray(self, x: Any) -> Arrays:
-        """A batch of inputs, of any library, as this network's backend and dtype want it.
-
-        Integers that are looked up, such as an embedding's ids, stay integers. Of a graph with
-        several inputs, a tuple of arrays; given as a tuple, or as a dict by name.
-
-        Raises:
-            ShapeError: ``x`` is not of shape (batch, *input_shape); inputs are of different
-                lengths.
-            DataError: ``x`` holds floats, but the first layer takes integers; an input is missing.
-            DeviceError: ``x`` is of the network's library, but on another device.
-        """
-        given = self._in_order(x)
-        taken = [self.as_input(one, number) for number, one in enumerate(given)]
-        if len(taken) > 1:
-            self._rows(taken)
-        return one_or_tuple(taken)
-
-    def _rows(self, inputs: Sequence[Any]) -> int:
-        """Of how many samples all inputs are; raises ShapeError where they differ."""
-        return same_rows(
-            **{f"x[{name!r}]": one for (*_, name), one in zip(self.inputs, inputs, strict=True)}
-        )
-
-    def _in_order(self, x: Any) -> tuple[Any, ...]:
-        """The inputs in their order, which may have come by name; a tuple even if there is one."""
-        return in_order(x, [name for _, _, name in self.inputs], "x")
-
-    def as_input(self, x: Any, number: int) -> Array:
-        """What ``asarray`` makes for the input of that number."""
-        shape, takes, name = self.inputs[number]
-        try:
-            inputs = self.backend.asarray(x)
-            check_input_shape(tuple(inputs.shape), shape)
-            if takes == "integers":
-                with self.backend.on_device():
-                    return as_ids(inputs, self.backend)
-            return self.backend.asarray(inputs, self.dtype)
-        except XpnnError as error:
-            reword(error, x=x)
-            if len(self.inputs) > 1:
-                raise type(error)(f"input {name!r}: {error}") from error
-            raise
-
-    def admit(self, x: Any) -> Array:
-        """``asarray``, and a look at the values, once for a whole data set; waits for the device.
-
-        Raises:
-            ShapeError: ``x`` is not of shape (batch, *input_shape).
-            DataError: the first layer cannot use the values; ids out of range, for one.
-            XpnnError: a layer does not know yet what it goes by.
-        """
-        x = self.asarray(x)
-        with self.backend.on_device():
-            self.check_ready()
-            self.root.check_inputs(x)
-        return x
-
     def forward(self, x: Any, training: bool = False) -> Array:
         """The outputs for a batch of inputs; the layers keep what ``backward`` needs.
 
@@ -374,13 +289,7 @@ class Network(NamedValues, FixedAttributes):
             self.check_ready()
             x = tree_map(self.backend.copied, self.asarray(x))  # whatever is in x by then
             self.awaits_backward = True
-            return self._by_name(self.root.forward(x, training))
-
-    def _by_name(self, outputs: Arrays) -> Any:
-        """Outputs by name, where the graph was given names for them."""
-        if not (isinstance(self.root, Graph) and isinstance(self.root.outputs, dict)):
-            return outputs
-        return dict(zip(self.output_names, as_tuple(outputs), strict=True))
+            return self.outputs_by_name(self.root.forward(x, training))
 
     def backward(self, delta: Array, to_input: bool = True) -> Array | None:
         """Hand ``delta``, dL/d(output), back through the layers, which write their ``grads``.
@@ -434,7 +343,9 @@ class Network(NamedValues, FixedAttributes):
         Raises:
             ValueError: outputs stand for no probabilities to that loss.
         """
-        return self._by_name(self._in_batches(x, batch_size, self._as_probabilities(probabilities)))
+        return self.outputs_by_name(
+            in_batches(self, x, batch_size, as_probabilities(self, probabilities))
+        )
 
     @checked
     def features(self, x: Any, layer: str, batch_size: int = 256) -> Arrays:
@@ -454,73 +365,9 @@ class Network(NamedValues, FixedAttributes):
         >>> network.features([[0.5] * 8], "1.relu").shape
         (1, 64)
         """
-        name, _, call = layer.partition(", call ")
-        with _outputs_kept(self[name]) as calls:
-
-            def of_call(_: Arrays) -> Arrays:
-                made = dict(enumerate(map(calls.pop, [0] * len(calls)), start=1))
-                wanted = call or ("1" if len(made) == 1 else "")
-                if wanted not in map(str, made):
-                    known = ", ".join(repr(f"{name}, call {number}") for number in made)
-                    raise ValueError(
-                        f"wanted one call of {name}, got {layer!r}; its calls are {known or 'none'}"
-                    )
-                return made[int(wanted)]
-
-            return self._in_batches(x, batch_size, of_call)
-
-    def _in_batches(self, x: Any, batch_size: int, finish: Callable[[Arrays], Arrays]) -> Arrays:
-        """What ``finish`` makes of the outputs of each batch, of all batches."""
-        if batch_size < 1:
-            raise ValueError(f"predict needs a batch_size of at least 1, got {batch_size}")
-        what = f"a prediction of {batch_size} samples at a time"
-        room = self.backend.room_for(what, "predict fewer samples, or take a smaller batch_size")
-        with room, self.backend.on_device(), self.uninspected():
-            given = self._in_order(x)
-            on_disk = [is_mapped(one) and one.ndim > 0 for one in given]
-            mapped = any(on_disk)
-            if mapped:
-                given = tuple(
-                    one if stays else self.as_input(one, number)
-                    for number, (one, stays) in enumerate(zip(given, on_disk, strict=True))
-                )
-            else:
-                given = as_tuple(self.admit(given if len(given) > 1 else given[0]))
-            count = self._rows(given)
-            parts = []
-            for start in range(0, max(count, 1), batch_size):  # of no inputs, an empty batch
-                stop = min(start + batch_size, count)
-                batch = one_or_tuple([one[start:stop, ...] for one in given])
-                batch = self.admit(batch) if mapped else batch
-                parts.append(as_tuple(finish(self.root.forward(batch))))
-            self.root.clear()
-            return one_or_tuple(
-                [self._joined(own, as_tuple(batch)) for own in zip(*parts, strict=True)]
-            )
-
-    def _joined(self, parts: Sequence[Array], inputs: Sequence[Array]) -> Array:
-        """The outputs of all batches, in memory that is not that of the inputs."""
-        if len(parts) > 1:
-            return self.backend.xp.concat(list(parts), axis=0)
-        seen = any(self.backend.shares_memory(parts[0], one) for one in inputs)
-        return self.backend.copied(parts[0]) if seen else parts[0]
-
-    def _as_probabilities(self, loss: Any) -> Callable[[Arrays], Arrays]:
-        """What makes probabilities of outputs; leaves them as they are where no loss was given."""
-        if loss is None or loss is False:
-            return lambda outputs: outputs
-        if not callable(loss):
-            raise ValueError(
-                f"a network does not know by itself what its outputs mean: wanted probabilities to "
-                f"be the loss that it was trained with, got {loss!r}; write "
-                f"predict(x, probabilities=xpnn.cross_entropy), or whichever it was"
-            )
-        losses = losses_of(loss, self.output_names)
-        links = [link_of(one) for _, one, _ in losses]
-        outputs_by_part(self.root, self.output_shape, [one for _, one, _ in losses])
-        return lambda outputs: one_or_tuple(
-            [link(one, self.backend) for link, one in zip(links, as_tuple(outputs), strict=True)]
-        )
+        name = layer.partition(", call ")[0]
+        with outputs_kept(self[name]) as calls:
+            return in_batches(self, x, batch_size, lambda _: output_of_call(calls, layer))
 
     def __call__(self, *x: Any) -> Any:
         """The outputs for a batch of inputs, in prediction mode; of nodes, the nodes of outputs.
@@ -542,7 +389,7 @@ class Network(NamedValues, FixedAttributes):
         parts = given.values() if isinstance(given, Mapping) else given
         first = next(iter(parts), None) if isinstance(given, Mapping | list | tuple) else given
         if isinstance(first, Node):
-            return self._by_name(self._as_layer()(*self._in_order(given)))
+            return self.outputs_by_name(self._as_layer()(*self.inputs_in_order(given)))
         return self.forward(given)
 
     def _as_layer(self) -> Layer:
@@ -605,25 +452,6 @@ class Network(NamedValues, FixedAttributes):
         return f"Network([{inside}], input_shape={self.input_shape}, backend={self.backend.spec!r})"
 
 
-@contextmanager
-def _outputs_kept(layer: Layer) -> Iterator[list[Arrays]]:
-    """Inside, what a layer's ``forward`` returns is put into a list, call by call."""
-    made: list[Arrays] = []
-    own = {key: value for key, value in vars(layer).items() if key == "forward"}
-    forward = layer.forward
-
-    def kept(*arguments: Any, **named: Any) -> Arrays:
-        made.append(forward(*arguments, **named))
-        return made[-1]
-
-    vars(layer)["forward"] = kept
-    try:
-        yield made
-    finally:
-        del vars(layer)["forward"]
-        vars(layer).update(own)
-
-
 def load(
     path: str | Path, backend: str | Backend = "numpy", *, dtype: str | None = None
 ) -> Network:
@@ -657,38 +485,3 @@ def load(
         raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
     make = functools.partial(Network, backend=get_backend(backend))
     return read_model(path, make, dtype)
-
-
-def _root(
-    layers: Any, input_shape: Any, inputs: Any, outputs: Any
-) -> tuple[Sequential | Graph, Shapes]:
-    """What holds all layers, and the shape of one sample, or of each of its parts."""
-    of_graph = isinstance(layers, Graph)
-    if of_graph or layers is None:
-        if of_graph != (inputs is None) or (outputs is None) != of_graph:
-            raise TypeError(
-                "a Network is made of a list of layers and an input_shape, or of inputs and "
-                "outputs, which are nodes; got "
-                + (f"a {type(layers).__name__} and" if of_graph else "no layers,")
-                + f" inputs={inputs!r}, outputs={outputs!r}"
-            )
-        graph = layers if of_graph else Graph.of(inputs, outputs)
-        return graph, graph.input_shapes
-    if inputs is not None or outputs is not None:
-        raise TypeError("a Network has either layers, or inputs and outputs; leave one of them out")
-    if input_shape is None:
-        raise TypeError("a Network of layers wants input_shape, the shape of one sample, got none")
-    return Sequential(layers), _as_shape(input_shape)
-
-
-def _as_shape(shape: Any) -> Shape:
-    given = (shape,) if isinstance(shape, Integral) else shape
-    iterable = isinstance(given, Iterable) and getattr(given, "shape", None) != ()
-    sizes = tuple(given) if iterable else None
-    if sizes is None or not all(isinstance(n, Integral) and int(n) > 0 for n in sizes):
-        raise ValueError(
-            f"input_shape is the shape of one sample, positive integers without the batch axis, "
-            f"got {shape!r}"
-        )
-    shape = sizes
-    return tuple(map(int, shape))
