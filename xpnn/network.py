@@ -28,7 +28,7 @@ from xpnn.moving import copy_with_values, moved, take_values, unbuilt_copy
 from xpnn.named_inputs import NamedInputs
 from xpnn.prediction import as_probabilities, in_batches, output_of_call, outputs_kept
 from xpnn.saving.model import read_model, save
-from xpnn.summary import Summary, summarize
+from xpnn.summary import Summary, network_table, summarize
 from xpnn.training_lock import TrainingLock
 from xpnn.trees import one_or_tuple, tree_map
 from xpnn.typing import Array, Arrays, Shape, Shapes
@@ -450,6 +450,10 @@ class Network(NamedInputs, FixedAttributes):
             return f"Network({self.root!r}, backend={self.backend.spec!r})"
         inside = ", ".join(map(repr, self.layers))
         return f"Network([{inside}], input_shape={self.input_shape}, backend={self.backend.spec!r})"
+
+    def _repr_html_(self) -> str:
+        """The table of the layers, for notebooks; nothing runs through the network."""
+        return network_table(self)
 
 
 def load(

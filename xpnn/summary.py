@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnn.backends import Backend
+from xpnn.html_tables import table
 from xpnn.layers import Graph, Layer
 from xpnn.layers.sliding.convolution import KernelLayer
 from xpnn.peak import Ready, peak_bytes
@@ -98,29 +99,33 @@ class Summary:
         return self.params - self.trainable_params
 
     def __str__(self) -> str:
-        table = _aligned([HEADINGS, *map(_cells, self.rows)])
-        line = "-" * max(map(len, table))
-        return "\n".join([table[0], line, *table[1:], line, *self._totals()])
+        lines = _aligned([HEADINGS, *map(_cells, self.rows)])
+        line = "-" * max(map(len, lines))
+        totals = (f"{name:<19} {value}" for name, value in self._totals())
+        return "\n".join([lines[0], line, *lines[1:], line, *totals])
 
-    def _totals(self) -> Iterator[str]:
+    def _repr_html_(self) -> str:
+        """The same table in a notebook."""
+        return layer_table("layers", self.rows, (f"{n}: {value}" for n, value in self._totals()))
+
+    def _totals(self) -> Iterator[tuple[str, str]]:
         if self.outputs:
-            ends = (f"{name} from {source}" for name, source in self.outputs)
-            yield f"outputs             {'; '.join(ends)}"
+            yield "outputs", "; ".join(f"{name} from {source}" for name, source in self.outputs)
         yield (
-            f"parameters          {self.params:,} "
-            f"({self.trainable_params:,} trainable, {self.frozen_params:,} frozen)"
+            "parameters",
+            f"{self.params:,} ({self.trainable_params:,} trainable, {self.frozen_params:,} frozen)",
         )
-        yield f"multiply-adds       {self.multiply_adds:,} a sample"
-        yield f"parameter memory    {with_unit(self.param_bytes)}"
-        yield f"gradient memory     {with_unit(self.grad_bytes)}"
+        yield "multiply-adds", f"{self.multiply_adds:,} a sample"
+        yield "parameter memory", with_unit(self.param_bytes)
+        yield "gradient memory", with_unit(self.grad_bytes)
         if self.optimizer_bytes is not None:
-            yield f"optimizer memory    {with_unit(self.optimizer_bytes)}"
-        yield f"cached activations  {with_unit(self.cache_bytes_per_sample)} a sample"
+            yield "optimizer memory", with_unit(self.optimizer_bytes)
+        yield "cached activations", f"{with_unit(self.cache_bytes_per_sample)} a sample"
         if self.peak_bytes is not None:
-            peak = f"peak of {self.peak_of}"
-            yield f"{peak:<19} {with_unit(self.peak_bytes)} at a batch of {self.batch:,}"
+            peak = with_unit(self.peak_bytes)
+            yield f"peak of {self.peak_of}", f"{peak} at a batch of {self.batch:,}"
         if self.missing is not None:
-            yield f"could be faster     {self.missing}"
+            yield "could be faster", self.missing
 
 
 def summarize(
@@ -157,6 +162,28 @@ def summarize(
         batch=batch,
         peak_bytes=None if batch is None else _peak_bytes(network, batch),
         outputs=_outputs(network.root),
+    )
+
+
+def network_table(network: "Network") -> str:
+    """The layers of a network as HTML, with what costs no pass through it."""
+    rows = tuple(_rows(network.root))
+    params, trainable = network.params, network.trainable()
+    learned = _count([{name: param for name, param in params.items() if name in trainable}])
+    shapes = f"{network.input_shape} to {network.output_shape}"
+    caption = f"{type(network).__name__} on {network.backend.spec}, {network.dtype}: {shapes}"
+    note = f"parameters: {_count([params]):,}, of which {learned:,} are trained"
+    ends = (f"output {name}: from {source}" for name, source in _outputs(network.root))
+    return layer_table(caption, rows, [*ends, note])
+
+
+def layer_table(caption: str, rows: Iterable[Row], notes: Iterable[str]) -> str:
+    """Rows as an HTML table; without the column of what they read where no row has to say it."""
+    lines = [*map(_cells, rows)]
+    headings = [name if k < 3 else f">{name}" for k, name in enumerate(HEADINGS)]
+    kept = [k for k, name in enumerate(HEADINGS) if name != "reads" or any(row[k] for row in lines)]
+    return table(
+        caption, [headings[k] for k in kept], [[row[k] for k in kept] for row in lines], notes
     )
 
 

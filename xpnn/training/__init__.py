@@ -3,9 +3,10 @@
 from xpnn.training.callbacks.averages import EMA, SWA
 from xpnn.training.callbacks.csv_log import CSVLogger
 from xpnn.training.callbacks.diagnosis import StopOnNaN
+from xpnn.training.callbacks.history import History
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.callbacks.progress import ProgressBar
-from xpnn.training.callbacks.shipped import BestWeights, EarlyStopping, History
+from xpnn.training.callbacks.shipped import BestWeights, EarlyStopping
 from xpnn.training.callbacks.unfreezing import GradualUnfreezing
 from xpnn.training.checkpointing.checkpoint import Checkpoint
 from xpnn.training.minimizing import Minimum, minimize

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self
 
 from xpnn.arguments import KnownAttributes, as_seed, checked
 from xpnn.backends import Backend
@@ -25,9 +25,9 @@ from xpnn.optimizers import Optimizer
 from xpnn.peak import Ready, peak_bytes
 from xpnn.saving.model import FREE_SOME
 from xpnn.summary import Summary, check_batch
+from xpnn.training.callbacks.history import History
 from xpnn.training.callbacks.hooks import Callback, CallbackList
-from xpnn.training.callbacks.progress import ProgressBar
-from xpnn.training.callbacks.shipped import History
+from xpnn.training.callbacks.progress import ProgressBar, progress_bar
 from xpnn.training.checkpointing.contents import write_contents
 from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, state_contents
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
@@ -290,7 +290,7 @@ class Trainer(KnownAttributes):
         shuffle: bool | None = None,
         train_metrics: bool = False,
         callbacks: Sequence[Callback] = (),
-        progress: bool = True,
+        progress: bool | Literal["auto", "bar", "lines"] = "auto",
         resume: str | Path | None = None,
     ) -> History:
         """Train for a number of epochs; a second call goes on where the first ended.
@@ -327,7 +327,9 @@ class Trainer(KnownAttributes):
                 ``evaluate`` does: ``history["accuracy"]`` beside ``history["val_accuracy"]``. That
                 goes through them once more. For arrays only.
             callbacks: for this call, after the trainer's own.
-            progress: show how far it is, by a ``ProgressBar``, unless there is one already.
+            progress: show how far it is, by a ``ProgressBar``, unless there is one already: "auto",
+                or True, a bar in terminals and notebooks and a line for each epoch elsewhere;
+                "bar" or "lines", that one everywhere; False, nothing.
             resume: what a ``Checkpoint`` or ``save`` has written: a file, or a folder, of which the
                 newest whole checkpoint is taken. Where a folder is empty or missing, training
                 begins, so that one command serves to start and to go on. All other arguments, the
@@ -350,6 +352,7 @@ class Trainer(KnownAttributes):
                 says what differs, and nothing was changed.
         """
         _check_callbacks(callbacks)
+        shown = progress_bar(progress)
         room = self.network.backend.room_for("the data and the training", FEWER)
         with room, self.network.in_training():
             sources = sources_of_fit(
@@ -368,8 +371,8 @@ class Trainer(KnownAttributes):
                 self._renew_steps()
                 history = History()
                 listed = [*self.callbacks, *callbacks, history]
-                if progress and not any(isinstance(one, ProgressBar) for one in listed):
-                    listed.append(ProgressBar())
+                if not any(isinstance(one, ProgressBar) for one in listed):
+                    listed += shown
                 hooks = CallbackList(listed, self.state)
                 callback_states = begin(self.state, sources, hooks, int(epochs), resume)
             except Exception:

@@ -4,18 +4,21 @@ import contextlib
 import io
 import os
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from xpnn import SGD, Accuracy, Callback, Dense, Network, ProgressBar, Trainer, cross_entropy
+from xpnn.training.callbacks import progress as progress_module
 
 pytestmark = pytest.mark.host_only
 
 
 def fit(*callbacks, **settings):
     x, y = np.ones((64, 4), np.float32), np.arange(64) % 3
-    trainer = Trainer(Network([Dense(3)], (4,)), cross_entropy, SGD(0.1), metrics=[Accuracy()])
+    network, metrics = Network([Dense(3)], (4,)), [Accuracy()]
+    trainer = Trainer(network, cross_entropy, SGD(0.1), metrics=metrics, log_every=2)
     settings = {"epochs": 2, "validation": 0.25, "callbacks": callbacks} | settings
     trainer.fit(x, y, batch_size=8, **settings)
     return trainer
@@ -23,12 +26,13 @@ def fit(*callbacks, **settings):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What comes to a terminal of 80 columns by the end of a ``fit``."""
+    """What comes to a terminal, of 80 columns unless said otherwise, by the end of a ``fit``."""
     pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, np.array([24, 80, 0, 0], np.uint16).tobytes())
 
-    def fitted(*callbacks, **settings):
+    def fitted(*callbacks, columns=80, **settings):
+        size = np.array([24, columns, 0, 0], np.uint16).tobytes()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
         with open(theirs, "w") as terminal:
             monkeypatch.setattr(sys, "stderr", terminal)
             fit(*callbacks, **settings)
@@ -50,6 +54,93 @@ def test_a_terminal_has_a_bar_and_then_all_results_in_80_columns(shown):
     for line in lines:
         assert "val_accuracy=0." in line
         assert len(line) <= 80
+
+
+@pytest.mark.parametrize("columns", [120, 80, 40, 20])
+def test_a_bar_is_no_wider_than_the_terminal(shown, columns):
+    class Slow(Callback):
+        def on_step_end(self, state, step):
+            time.sleep(0.04)
+
+    text = shown(Slow(), columns=columns, progress="bar")
+    bars = [
+        line
+        for line in text.replace("\n", "\r").split("\r")
+        if line.startswith("epoch") and "steps in" not in line
+    ]
+    assert any("loss=" in bar for bar in bars) or columns < 80
+    assert max(map(len, bars)) <= columns
+    assert len(bars) >= 4
+
+
+@pytest.mark.parametrize("progress", ["lines", False])
+def test_a_terminal_has_no_bar_where_none_is_wanted(shown, progress):
+    text = shown(progress=progress)
+    assert "%|" not in text
+    assert text.count("epoch ") == (2 if progress else 0)
+
+
+def test_a_file_has_a_bar_where_one_is_asked_for(capsys):
+    fit(progress="bar")
+    assert "epoch 1/2:   0%|" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("progress", ["auto", True, "lines"])
+def test_a_file_has_a_short_line_for_each_epoch(capsys, progress):
+    fit(progress=progress)
+    shown = capsys.readouterr().err.splitlines()
+    assert [line[:9] for line in shown] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_another_word_is_refused_before_a_step(capsys):
+    with pytest.raises(ValueError, match="'auto', 'bar', 'lines', True or False, got 'verbose'"):
+        fit(progress="verbose")
+    with pytest.raises(TypeError, match="fit wants progress to be"):
+        fit(progress=2)
+    with pytest.raises(ValueError, match="'auto', 'bar' or 'lines', got 'line'"):
+        ProgressBar("line")
+    assert capsys.readouterr().err == ""
+
+
+class Cell(io.StringIO):
+    """What stands below a cell of a notebook: text, where ``ipywidgets`` is missing."""
+
+
+Cell.__module__ = "ipykernel.iostream"
+
+
+def test_a_notebook_without_widgets_has_text_that_is_no_error(monkeypatch):
+    out, err = Cell(), Cell()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(progress_module, "_has_widgets", lambda: False)
+    fit()
+    assert "epoch 1/2:   0%|" in out.getvalue()
+    assert "epoch 2/2: 6 steps in" in out.getvalue()
+    assert err.getvalue() == ""
+
+
+def test_a_notebook_has_one_bar_of_tqdm_for_all_epochs(monkeypatch):
+    seen = []
+
+    class Recorded:
+        def __init__(self, **options):
+            seen.append(("made", options["total"], options["desc"], options["leave"]))
+
+        def __getattr__(self, name):
+            return lambda *given, **named: seen.append((name, *given))
+
+    monkeypatch.setattr(sys, "stdout", Cell())
+    monkeypatch.setattr(sys, "stderr", Cell())
+    monkeypatch.setattr(progress_module, "_has_widgets", lambda: True)
+    monkeypatch.setattr(progress_module, "_bar_for", lambda stream: Recorded)
+    fit()
+    assert seen[0] == ("made", 6, "epoch 1/2", True)
+    assert [one[0] for one in seen].count("made") == 1
+    assert ("reset", 6) in seen
+    assert ("set_description", "epoch 2/2") in seen
+    assert [one[0] for one in seen].count("update") == 6 + 6 + 1  # and where an epoch begins
+    assert seen[-1] == ("close",)
 
 
 def test_one_among_the_callbacks_is_the_only_one(capsys):

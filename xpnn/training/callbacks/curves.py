@@ -1,36 +1,44 @@
 """Pictures of a training run."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from xpnn.files import replacement
 
 INK, ACCENT = "#1f5fa8", "#d1571b"  # training, validation: told apart without colour vision too
+PANELS_ACROSS = 3
 
 
-def draw_curves(history: Mapping[str, Sequence[float]], path: Path) -> None:
+def curves_figure(history: Mapping[str, Sequence[float]]) -> Any:
     """One panel for each measured number, training and validation together, over the epochs.
 
     Args:
         history: a list for each number, one entry an epoch; "epoch" is one of them.
-        path: of the picture; where its ending does not say in what format, it is a PNG.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the message says how to.
+        ValueError: there is no epoch to draw.
     """
     names = list(dict.fromkeys(name.removeprefix("val_") for name in history))
     panels = [name for name in names if name not in ("epoch", "rate")]
-    figure = _figure(width=4.5 * len(panels))
+    if not panels:
+        raise ValueError("wanted a history of at least one epoch to draw, got none; train first")
+    columns = min(len(panels), PANELS_ACROSS)
+    rows = -(-len(panels) // columns)
+    figure = _figure(width=4.5 * columns, height=3.6 * rows)
+    figure.get_layout_engine().set(wspace=0.04, hspace=0.04)
     for number, name in enumerate(panels, start=1):
-        axes = figure.add_subplot(1, len(panels), number)
+        axes = figure.add_subplot(rows, columns, number)
         for key, color, label in ((name, INK, "training"), (f"val_{name}", ACCENT, "validation")):
             if key in history:
                 axes.plot(history["epoch"], history[key], color=color, label=label, marker=".")
         axes.set(title=name, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    _write(figure, path)
+    return figure
 
 
 def draw_rates(
@@ -43,7 +51,7 @@ def draw_rates(
     """The losses of a range test over its rates, with the rate that it suggests.
 
     Args:
-        path: see ``draw_curves``.
+        path: of the picture; see ``write_figure``.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the message says how to.
@@ -56,20 +64,29 @@ def draw_rates(
     axes.set(xscale="log", xlabel="rate", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    _write(figure, path)
+    write_figure(figure, path)
 
 
-def _figure(width: float) -> Any:
+def _figure(width: float, height: float = 3.6) -> Any:
+    """A figure that notebooks show, though pyplot does not know of it."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "drawing curves needs matplotlib; type: pip install 'xpnn[plot]'"
         ) from error
-    return Figure(figsize=(width, 3.6), layout="constrained")
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            file = BytesIO()
+            self.savefig(file, dpi=100, format="png")
+            return file.getvalue()
+
+    return Picture(figsize=(width, height), layout="constrained")
 
 
-def _write(figure: Any, path: Path) -> None:
+def write_figure(figure: Any, path: Path) -> None:
+    """Write a picture file; where the ending of its name does not say in what format, a PNG."""
     if not path.suffix:
         path = path.with_suffix(".png")
     with replacement(path) as file:

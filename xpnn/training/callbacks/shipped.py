@@ -1,79 +1,14 @@
 """Callbacks: what happens beside training, at the seams of the loop; see ``hooks.py``."""
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from xpnn.arguments import KnownAttributes, checked
-from xpnn.training.callbacks.hooks import Callback, Logs, in_words
-from xpnn.training.checkpointing.columns import as_columns, from_columns
+from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.checkpointing.fields import COUNT, DICTIONARY, NUMBER, check_fields, or_none
 from xpnn.training.state import TrainingState
-
-
-class History(KnownAttributes, Callback):
-    """Keeps the numbers of every epoch: ``history["val_loss"]`` is a list, one entry an epoch.
-
-    It is gone through by names, as a dictionary is, and ``dict(history)`` has all of its lists;
-    ``len(history)`` counts the epochs, and ``history.epochs`` is a list of these.
-    """
-
-    steers: ClassVar[bool] = False
-
-    def __init__(self) -> None:
-        self.epochs: list[Logs] = []
-
-    def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
-        self.epochs.append({"epoch": state.epoch, **logs})
-
-    def state(self) -> dict[str, Any]:
-        return as_columns(self.epochs)
-
-    def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
-        from_columns(saved)
-
-    def load_state(self, saved: dict[str, Any]) -> None:
-        self.epochs = from_columns(saved)
-
-    def __getitem__(self, name: str) -> list[float]:
-        """One number for each epoch, NaN for those in which it was not measured."""
-        if self.epochs and name not in self.names:
-            raise KeyError(f"there is no {name!r} in this history, only {', '.join(self.names)}")
-        return [epoch.get(name, math.nan) for epoch in self.epochs]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.epochs)
-
-    @property
-    def names(self) -> list[str]:
-        """What was measured in any epoch, in the order in which it came."""
-        return list(dict.fromkeys(name for epoch in self.epochs for name in epoch))
-
-    def keys(self) -> list[str]:
-        """The names; with it, ``dict(history)`` is a dictionary of the lists."""
-        return self.names
-
-    def items(self) -> list[tuple[str, list[float]]]:
-        """Each name with its list."""
-        return [(name, self[name]) for name in self.names]
-
-    def plot(self, path: str | Path) -> None:
-        """Draw losses and metrics over the epochs into a picture file; needs matplotlib."""
-        from xpnn.training.callbacks.curves import draw_curves
-
-        draw_curves(dict(self), Path(path))
-
-    def __repr__(self) -> str:
-        return f"<history of {len(self)} epochs: {in_words((self.epochs or [{}])[-1])}>"
 
 
 class Watching(KnownAttributes, Callback):
