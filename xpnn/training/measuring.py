@@ -13,6 +13,7 @@ from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.running_mean import RunningMean
+from xpnn.training.state import TrainingState
 from xpnn.training.stepping.conversion import BatchForm
 from xpnn.training.stepping.objective import Objective
 from xpnn.typing import Array, Loss
@@ -45,6 +46,33 @@ def measured(
     results |= {table.metric.name: table.metric.result(table.read()) for table in tables}
     empty = [name for name, value in results.items() if losses.is_empty and math.isnan(value)]
     return results, empty
+
+
+def measured_epoch(
+    state: TrainingState,
+    eval_step: Callable[..., Any],
+    train: Samples | None,
+    between: Callable[[], None],
+) -> tuple[dict[str, float], list[str]]:
+    """What a history lists of an epoch beside the loss, and what of it is NaN as nothing weighed.
+
+    Args:
+        eval_step: from ``make_weighing_eval_step``, for the loss and the metrics of the state.
+        train: training data to measure the metrics on, too.
+        between: called before each batch.
+    """
+    numbers: dict[str, float] = {}
+    empty: list[str] = []
+    for prefix, data in (("", train), ("val_", state.held_out)):
+        if data is not None:
+            found, nothing = measured(
+                state.network, state.loss, eval_step, state.metrics, data, 256, between
+            )
+            if data is train:  # of which the history has the losses from the steps
+                found = {metric.name: found[metric.name] for metric in state.metrics}
+            numbers |= {f"{prefix}{name}": value for name, value in found.items()}
+            empty += [f"{prefix}{name}" for name in nothing if name in found]
+    return numbers, empty
 
 
 def statistics_of(

@@ -7,14 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
 
-from xpnn.arguments import KnownAttributes, as_seed, checked
+from xpnn.arguments import as_seed, checked
 from xpnn.backends import Backend
-from xpnn.backends.advice import reword, rewording
-from xpnn.backends.recording.text import Listing
 from xpnn.data.batches import Samples
-from xpnn.errors import CompileError
-from xpnn.layers.nodes import is_several
-from xpnn.losses.by_output import ByOutput
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
 from xpnn.metrics.by_output import OfOutput
@@ -32,39 +27,29 @@ from xpnn.training.checkpointing.contents import write_contents
 from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, state_contents
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.loop import Loop
-from xpnn.training.measuring import measured, statistics_of
+from xpnn.training.measuring import measured, measured_epoch, statistics_of
 from xpnn.training.names import losses_of_names, metrics_of_names, optimizer_of_name
 from xpnn.training.state import TrainingState
-from xpnn.training.stepping.batch_weight import Weighed
-from xpnn.training.stepping.compiling import Compile, why_not_compiled
-from xpnn.training.stepping.conversion import BatchForm
-from xpnn.training.stepping.memory import Needs, with_more_memory
-from xpnn.training.stepping.objective import Objective
+from xpnn.training.step_taker import FEWER, StepTaker
+from xpnn.training.stepping.compiling import Compile
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
-from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
-from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
+from xpnn.training.stepping.settings import options_by_value
+from xpnn.training.stepping.step import make_weighing_eval_step
 from xpnn.training.stepping.zeros import batch_of_zeros
-from xpnn.typing import Array, Arrays, Loss, OptState
+from xpnn.training.trainer_arguments import (
+    as_loss,
+    as_metrics,
+    as_parts,
+    check_callbacks,
+    check_parts,
+)
+from xpnn.typing import Array, Loss
 from xpnn.weak_methods import without_holding
 
 logger = logging.getLogger("xpnn")
 
-FEWER = "take smaller batches, hand the data over batch by batch, or make the network smaller"
 
-
-def _of_state(name: str) -> Any:
-    """An attribute of the trainer that is one of its state."""
-
-    def get(trainer: "Trainer") -> Any:
-        return getattr(trainer.state, name)
-
-    def put(trainer: "Trainer", value: Any) -> None:
-        setattr(trainer.state, name, value)
-
-    return property(get, put)
-
-
-class Trainer(KnownAttributes):
+class Trainer(StepTaker):
     """Trains a network: the loop, and what it carries from epoch to epoch.
 
     The loop never waits for the device except at log points: every ``log_every`` steps and at the
@@ -105,28 +90,6 @@ class Trainer(KnownAttributes):
 
     fixed = ("network", "precision", "state", "loss_weights")
 
-    network = _of_state("network")
-    loss = _of_state("loss")
-    optimizer = _of_state("optimizer")
-    metrics = _of_state("metrics")
-    precision = _of_state("precision")
-    accumulate = _of_state("accumulate")
-    compile = _of_state("compile")
-    seed = _of_state("seed")
-    epoch = _of_state("epoch")
-    steps = _of_state("steps")
-    epoch_steps = _of_state("epoch_steps")
-    stop_reason = _of_state("stop_reason")
-
-    @property
-    def opt_state(self) -> OptState | None:
-        """The optimizer's state; set it to None, and the optimizer begins anew."""
-        return self.state.opt_state
-
-    @opt_state.setter
-    def opt_state(self, value: OptState | None) -> None:
-        self.state.opt_state, self.state.opt_state_of = value, None
-
     @checked
     def __init__(
         self,
@@ -144,24 +107,23 @@ class Trainer(KnownAttributes):
         accumulate: int = 1,
     ):
         updater = optimizer_of_name(optimizer)
-        measured = _as_metrics(metrics_of_names(metrics), network)
-        _check_parts(network, updater, measured, callbacks)
+        measured = as_metrics(metrics_of_names(metrics), network)
+        check_parts(network, updater, measured, callbacks)
         if log_every < 1:
             raise ValueError(f"log_every counts steps, at least 1, got {log_every}")
         self.state = TrainingState(
             network,
-            _as_loss(losses_of_names(loss), loss_weights),
+            as_loss(losses_of_names(loss), loss_weights),
             updater,
             without_holding(self._take_step),
             tuple(measured),
             as_precision(precision, network),
-            _as_parts(accumulate),
+            as_parts(accumulate),
             network.seed if seed is None else as_seed(seed),
             compile,
         )
         self.callbacks = tuple(callbacks)
         self.log_every = int(log_every)
-        self._made_for: Any = None
         self._renew_steps()
         if compile is None and network.backend.compiles == "known" and not self.compiled:
             logger.info("%r", self)
@@ -170,110 +132,6 @@ class Trainer(KnownAttributes):
         reason = self._why_not_compiled()
         steps = "compiled steps" if reason is None else f"steps call by call: {reason}"
         return f"<Trainer on {self.network.backend.spec}, {self.optimizer!r}, {steps}>"
-
-    @property
-    def compiled(self) -> bool:
-        """Whether training steps are compiled; ``repr(trainer)`` says why, if they are not.
-
-        A step that the backend refuses is known as such when it was taken.
-        """
-        return self._why_not_compiled() is None
-
-    @property
-    def program(self) -> Listing:
-        """The array calls of the step that was taken last, as it was recorded: ``print`` it.
-
-        NumPy's steps are, and those of CuPy with ``compile="fused"`` from the third of a shape on.
-
-        Raises:
-            CompileError: no step was recorded.
-        """
-        found = self._train_step.program
-        if found is None:
-            raise CompileError(
-                f"wanted a step that was recorded, got none: {self._why_no_program()}"
-            )
-        return found
-
-    def _why_no_program(self) -> str:
-        reason, backend = self._why_not_compiled(), self.network.backend
-        if reason is not None:
-            return f"steps run call by call: {reason}"
-        if backend.name != "numpy":
-            return (
-                f"{backend.name!r} writes down no steps, but for those of CuPy with "
-                f"compile='fused', from the third of a shape on; backend='numpy' writes down each"
-            )
-        return "train on a batch first, as by trainer.step(x, y)"
-
-    def _why_not_compiled(self) -> str | None:
-        reason = why_not_compiled(self.network, self.loss, self.optimizer, self.compile)
-        return reason or self._train_step.refusal
-
-    # One step -------------------------------------------------------------------------------------
-
-    def step(self, x: Arrays, y: Arrays, weight: Array | None = None) -> Array:
-        """Train on one batch of arrays of the network's backend; returns the loss, a 0-d array.
-
-        Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
-        Arrays of another library are moved. The value stays on the device;
-        ``float(network.backend.to_numpy(value))`` waits for it. What the numbers are is not looked
-        at here: NaN, or a class number that is too large, is for ``fit`` to find. So is what has
-        changed inside of a list that the loss was given.
-
-        Raises:
-            ShapeError, DataError: shapes or dtypes do not fit; nothing was changed.
-            DeviceError: an array is of the network's library, but on another device.
-            OutOfMemory: the step does not fit into the device's memory; nothing was changed.
-        """
-        value = self._take_step(x, y, weight)[0]
-        return value if self._objective.is_single else self._objective.total(value)
-
-    def _take_step(self, x: Arrays, y: Arrays, weight: Array | None) -> Weighed:
-        """The same, with what the batch weighs in a mean over batches."""
-        state = self.state
-        owns = state.network.backend.owns
-        all_owned = owns(x) and owns(y) and (weight is None or owns(weight))
-        if not (all_owned or self._owns_parts(x, y, weight)):
-            return self._step_with(x, y, weight)
-        if not self._settings.hold():
-            self._renew_steps()
-        opt_state = state.opt_state
-        if opt_state is None:
-            with state.network.backend.room_for("the optimizer's state", FEWER):
-                opt_state = state.begin_opt_state()
-        try:
-            found: Weighed = self._train_step(opt_state, x, y, weight)
-        except Exception as error:
-            reword(error, x=x, y=y)
-            again = partial(self._train_step, opt_state)
-            needs = Needs(state.network, opt_state, state.accumulate, self._peak)
-            found = with_more_memory(error, again, needs, x, y, weight)
-        state.steps += 1
-        return found
-
-    def _owns_parts(self, x: Any, y: Any, weight: Any) -> bool:
-        """Whether all are arrays of the backend, or tuples of such where there are several."""
-        network, owns = self.network, self.network.backend.owns
-        given = (x, network.input_shape), (y, network.output_shape)
-        return (weight is None or owns(weight)) and all(
-            all(map(owns, arrays)) if type(arrays) is tuple and is_several(shape) else owns(arrays)
-            for arrays, shape in given
-        )
-
-    def _step_with(self, x: Any, y: Any, weight: Any) -> Weighed:
-        """A step with arrays of other libraries, or lists, made arrays of the network's backend."""
-        form = BatchForm(self.network)
-        given = dict(zip(form.names, form.parts(x, y, weight), strict=True))
-        if weight is None:
-            del given["sample_weight"]
-        with rewording(**given):
-            taken = [self._taken(name, values) for name, values in given.items()]
-            return self._take_step(*form.whole(taken))
-
-    def _taken(self, name: str, values: Any) -> Array:
-        with rewording(**{name: values}):
-            return self.network.backend.asarray(values)
 
     # Epochs ---------------------------------------------------------------------------------------
 
@@ -351,7 +209,7 @@ class Trainer(KnownAttributes):
             FileError: there is nothing whole to resume from, or it is of another run; the message
                 says what differs, and nothing was changed.
         """
-        _check_callbacks(callbacks)
+        check_callbacks(callbacks)
         shown = progress_bar(progress)
         room = self.network.backend.room_for("the data and the training", FEWER)
         with room, self.network.in_training():
@@ -382,31 +240,6 @@ class Trainer(KnownAttributes):
             loop = Loop(self.state, sources.make_batches, hooks, self.log_every, measure)
             loop.run(callback_states)
         return history
-
-    def _renew_steps(self) -> None:
-        """Make steps anew if they hold anything as it was: hyperparameters, what is frozen.
-
-        What else a layer keeps, such as a count of its calls, is looked at once in each ``fit``,
-        and so are its methods, in whose place others may have been put.
-        """
-        state = self.state
-        network, loss, optimizer = state.network, state.loss, state.optimizer
-        _check_parts(network, optimizer, state.metrics, self.callbacks)
-        state.check_opt_state()
-        state.metrics, state.accumulate = tuple(state.metrics), _as_parts(state.accumulate)
-        settings = Settings(state)
-        network.check_layers()
-        methods = [(one.forward, one.backward) for one in network.all_layers]
-        self._options = options_by_value(state)
-        self._objective = Objective(network, loss)
-        found = settings, hyperparameters(network), methods, self._options
-        if found != self._made_for:
-            self._made_for = found
-            self._eval_step = make_weighing_eval_step(network, loss, state.metrics, self.compile)
-            self._train_step = make_flat_step(
-                network, loss, optimizer, state.precision, state.accumulate, self.compile
-            )
-        self._settings = settings
 
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""
@@ -593,7 +426,6 @@ class Trainer(KnownAttributes):
         return dataclasses.replace(found, batch=batch, peak_bytes=peak, peak_of="a step")
 
     def _peak(self, batch: int, accumulate: int) -> int:
-        """The bytes of a step at its highest moment, in so many parts."""
         copy = partial(self._copy_of_step, accumulate)
         return peak_bytes(copy, self.network.backend, batch, accumulate)
 
@@ -635,90 +467,7 @@ class Trainer(KnownAttributes):
     def _measure_epoch(
         self, train: Samples | None, between: Callable[[], None]
     ) -> tuple[dict[str, float], list[str]]:
-        """What the history lists beside the loss; ``between`` is called between batches.
-
-        Args:
-            train: training data to measure the metrics on, too.
-        """
+        """What the history lists beside the loss; see ``measured_epoch``."""
         if not self._settings.hold():
             self._renew_steps()
-        numbers: dict[str, float] = {}
-        empty: list[str] = []
-        for prefix, data in (("", train), ("val_", self.state.held_out)):
-            if data is not None:
-                found, nothing = measured(
-                    self.network, self.loss, self._eval_step, self.metrics, data, 256, between
-                )
-                if data is train:  # of which the history has the losses from the steps
-                    found = {metric.name: found[metric.name] for metric in self.metrics}
-                numbers |= {f"{prefix}{name}": value for name, value in found.items()}
-                empty += [f"{prefix}{name}" for name in nothing if name in found]
-        return numbers, empty
-
-
-def _as_loss(loss: Any, weights: Any) -> Any:
-    """A loss, or one for each output."""
-    if isinstance(loss, Mapping | list | tuple):
-        return ByOutput(loss, weights)
-    if weights is not None:
-        raise TypeError(
-            f"loss_weights go with a loss for each of several outputs, got them beside {loss!r}; "
-            f"leave them out"
-        )
-    if not callable(loss):
-        raise TypeError(f"Trainer wants loss to be a function, or a name, got {loss!r}")
-    return loss
-
-
-def _as_metrics(metrics: Any, network: Any) -> Any:
-    """Metrics of several outputs, which are given by the names of these, each knowing its own."""
-    if not (isinstance(metrics, Mapping) and isinstance(network, Network)):
-        return metrics
-    names = network.output_names
-    if unknown := [name for name in metrics if name not in names]:
-        raise ValueError(
-            f"metrics: wanted lists by the names of outputs, {', '.join(names)}, got "
-            f"{', '.join(map(repr, unknown))}"
-        )
-    return [
-        OfOutput(metric, name, names.index(name))
-        for name, own in metrics.items()
-        for metric in (own if isinstance(own, list | tuple) else [own])
-    ]
-
-
-def _as_parts(accumulate: int) -> int:
-    if accumulate < 1:
-        raise ValueError(f"accumulate counts the parts of a batch, at least 1, got {accumulate}")
-    return int(accumulate)
-
-
-def _check_parts(network: Any, optimizer: Any, metrics: Any, callbacks: Any) -> None:
-    """Say at once which argument is of the wrong kind, and what it should be."""
-    if not isinstance(metrics, tuple | list):
-        raise TypeError(f"metrics: wanted a list of objects, got {metrics!r}")
-    wanted = [
-        ("network", network, Network, "Network([...], input_shape=...)"),
-        ("optimizer", optimizer, Optimizer, "an object such as Adam(1e-3)"),
-        *(("metrics", metric, Metric, "objects such as [Accuracy()]") for metric in metrics),
-    ]
-    for name, value, kind, example in wanted:
-        if not isinstance(value, kind):
-            raise TypeError(f"{name}: wanted {example}, got {value!r}")
-    outputs = network.output_names
-    for metric in metrics if len(outputs) > 1 else ():
-        if not isinstance(metric, OfOutput) and type(metric).__module__.startswith("xpnn."):
-            raise ValueError(
-                f"metrics: wanted lists by the names of outputs, {', '.join(outputs)}, got "
-                f"{metric!r} for none of them"
-            )
-    _check_callbacks(callbacks)
-
-
-def _check_callbacks(callbacks: Any) -> None:
-    """Refuse what is no list of callbacks."""
-    if not isinstance(callbacks, tuple | list):
-        raise TypeError(f"callbacks: wanted a list of objects, got {callbacks!r}")
-    for one in callbacks:
-        if not isinstance(one, Callback):
-            raise TypeError(f"callbacks: wanted objects such as [EarlyStopping()], got {one!r}")
+        return measured_epoch(self.state, self._eval_step, train, between)

@@ -1,0 +1,196 @@
+"""The steps of a trainer: made for its settings, taken, and made anew when these have changed."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from xpnn.arguments import KnownAttributes
+from xpnn.backends.advice import reword, rewording
+from xpnn.backends.recording.text import Listing
+from xpnn.errors import CompileError
+from xpnn.layers.nodes import is_several
+from xpnn.training.state import TrainingState
+from xpnn.training.stepping.batch_weight import Weighed
+from xpnn.training.stepping.compiling import why_not_compiled
+from xpnn.training.stepping.conversion import BatchForm
+from xpnn.training.stepping.memory import Needs, with_more_memory
+from xpnn.training.stepping.objective import Objective
+from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
+from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
+from xpnn.training.trainer_arguments import as_parts, check_parts
+from xpnn.typing import Array, Arrays, OptState
+
+FEWER = "take smaller batches, hand the data over batch by batch, or make the network smaller"
+
+
+def _of_state(name: str) -> Any:
+    """An attribute of the trainer that is one of its state."""
+
+    def get(trainer: "StepTaker") -> Any:
+        return getattr(trainer.state, name)
+
+    def put(trainer: "StepTaker", value: Any) -> None:
+        setattr(trainer.state, name, value)
+
+    return property(get, put)
+
+
+class StepTaker(KnownAttributes):
+    """The part of a trainer that takes steps on the network of its state."""
+
+    state: TrainingState
+    callbacks: Sequence[Any]
+    _made_for: Any = None
+
+    network = _of_state("network")
+    loss = _of_state("loss")
+    optimizer = _of_state("optimizer")
+    metrics = _of_state("metrics")
+    precision = _of_state("precision")
+    accumulate = _of_state("accumulate")
+    compile = _of_state("compile")
+    seed = _of_state("seed")
+    epoch = _of_state("epoch")
+    steps = _of_state("steps")
+    epoch_steps = _of_state("epoch_steps")
+    stop_reason = _of_state("stop_reason")
+
+    @property
+    def opt_state(self) -> OptState | None:
+        """The optimizer's state; set it to None, and the optimizer begins anew."""
+        return self.state.opt_state
+
+    @opt_state.setter
+    def opt_state(self, value: OptState | None) -> None:
+        self.state.opt_state, self.state.opt_state_of = value, None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether training steps are compiled; ``repr(trainer)`` says why, if they are not.
+
+        A step that the backend refuses is known as such when it was taken.
+        """
+        return self._why_not_compiled() is None
+
+    @property
+    def program(self) -> Listing:
+        """The array calls of the step that was taken last, as it was recorded: ``print`` it.
+
+        NumPy's steps are, and those of CuPy with ``compile="fused"`` from the third of a shape on.
+
+        Raises:
+            CompileError: no step was recorded.
+        """
+        found = self._train_step.program
+        if found is None:
+            raise CompileError(
+                f"wanted a step that was recorded, got none: {self._why_no_program()}"
+            )
+        return found
+
+    def _why_no_program(self) -> str:
+        reason, backend = self._why_not_compiled(), self.network.backend
+        if reason is not None:
+            return f"steps run call by call: {reason}"
+        if backend.name != "numpy":
+            return (
+                f"{backend.name!r} writes down no steps, but for those of CuPy with "
+                f"compile='fused', from the third of a shape on; backend='numpy' writes down each"
+            )
+        return "train on a batch first, as by trainer.step(x, y)"
+
+    def _why_not_compiled(self) -> str | None:
+        reason = why_not_compiled(self.network, self.loss, self.optimizer, self.compile)
+        return reason or self._train_step.refusal
+
+    def step(self, x: Arrays, y: Arrays, weight: Array | None = None) -> Array:
+        """Train on one batch of arrays of the network's backend; returns the loss, a 0-d array.
+
+        Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
+        Arrays of another library are moved. The value stays on the device;
+        ``float(network.backend.to_numpy(value))`` waits for it. What the numbers are is not looked
+        at here: NaN, or a class number that is too large, is for ``fit`` to find. So is what has
+        changed inside of a list that the loss was given.
+
+        Raises:
+            ShapeError, DataError: shapes or dtypes do not fit; nothing was changed.
+            DeviceError: an array is of the network's library, but on another device.
+            OutOfMemory: the step does not fit into the device's memory; nothing was changed.
+        """
+        value = self._take_step(x, y, weight)[0]
+        return value if self._objective.is_single else self._objective.total(value)
+
+    def _take_step(self, x: Arrays, y: Arrays, weight: Array | None) -> Weighed:
+        """The same, with what the batch weighs in a mean over batches."""
+        state = self.state
+        owns = state.network.backend.owns
+        all_owned = owns(x) and owns(y) and (weight is None or owns(weight))
+        if not (all_owned or self._owns_parts(x, y, weight)):
+            return self._step_with(x, y, weight)
+        if not self._settings.hold():
+            self._renew_steps()
+        opt_state = state.opt_state
+        if opt_state is None:
+            with state.network.backend.room_for("the optimizer's state", FEWER):
+                opt_state = state.begin_opt_state()
+        try:
+            found: Weighed = self._train_step(opt_state, x, y, weight)
+        except Exception as error:
+            reword(error, x=x, y=y)
+            again = partial(self._train_step, opt_state)
+            needs = Needs(state.network, opt_state, state.accumulate, self._peak)
+            found = with_more_memory(error, again, needs, x, y, weight)
+        state.steps += 1
+        return found
+
+    def _owns_parts(self, x: Any, y: Any, weight: Any) -> bool:
+        """Whether all are arrays of the backend, or tuples of such where there are several."""
+        network, owns = self.network, self.network.backend.owns
+        given = (x, network.input_shape), (y, network.output_shape)
+        return (weight is None or owns(weight)) and all(
+            all(map(owns, arrays)) if type(arrays) is tuple and is_several(shape) else owns(arrays)
+            for arrays, shape in given
+        )
+
+    def _step_with(self, x: Any, y: Any, weight: Any) -> Weighed:
+        """A step with arrays of other libraries, or lists, made arrays of the network's backend."""
+        form = BatchForm(self.network)
+        given = dict(zip(form.names, form.parts(x, y, weight), strict=True))
+        if weight is None:
+            del given["sample_weight"]
+        with rewording(**given):
+            taken = [self._taken(name, values) for name, values in given.items()]
+            return self._take_step(*form.whole(taken))
+
+    def _taken(self, name: str, values: Any) -> Array:
+        with rewording(**{name: values}):
+            return self.network.backend.asarray(values)
+
+    def _renew_steps(self) -> None:
+        """Make steps anew if they hold anything as it was: hyperparameters, what is frozen.
+
+        What else a layer keeps, such as a count of its calls, is looked at once in each ``fit``,
+        and so are its methods, in whose place others may have been put.
+        """
+        state = self.state
+        network, loss, optimizer = state.network, state.loss, state.optimizer
+        check_parts(network, optimizer, state.metrics, self.callbacks)
+        state.check_opt_state()
+        state.metrics, state.accumulate = tuple(state.metrics), as_parts(state.accumulate)
+        settings = Settings(state)
+        network.check_layers()
+        methods = [(one.forward, one.backward) for one in network.all_layers]
+        self._options = options_by_value(state)
+        self._objective = Objective(network, loss)
+        found = settings, hyperparameters(network), methods, self._options
+        if found != self._made_for:
+            self._made_for = found
+            self._eval_step = make_weighing_eval_step(network, loss, state.metrics, self.compile)
+            self._train_step = make_flat_step(
+                network, loss, optimizer, state.precision, state.accumulate, self.compile
+            )
+        self._settings = settings
+
+    def _peak(self, batch: int, accumulate: int) -> int:
+        """The bytes of a step at its highest moment, in so many parts."""
+        raise NotImplementedError
