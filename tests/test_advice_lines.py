@@ -94,12 +94,15 @@ def switched(slots=None):
 
 
 def updated(*calls):
-    one = network()
-    updater = xpnn.Updater(one, SGD(0.1))
+    one, in_half = network(), any("half" in call for call in calls)
+    updater = xpnn.Updater(one, SGD(0.1), precision="float16" if in_half else None)
     made = {
         "forward": lambda: one.forward(X, training=True),
         "backward": lambda: one.backward(np.ones((8, 2), np.float32)),
         "step": lambda: None,
+        "in half": lambda: None,
+        "forward in half": lambda: updater.forward(X),
+        "backward in half": lambda: updater.backward(np.ones((8, 2), np.float32)),
     }
     for call in calls:
         made[call]()
@@ -290,9 +293,21 @@ LINES = {  # part of the message: what is wrong, and what it says to write
         lambda _: updated("forward", "backward", "forward"),
         lambda _: updated("forward", "backward", "forward", "backward"),
     ),
-    "or make the network in half precision, Network(..., dtype=": (
-        lambda _: xpnn.Updater(network(), SGD(0.1), precision="float16"),
-        lambda _: xpnn.Updater(Network([Dense(2)], (3,), dtype="float16"), SGD(0.1)),
+    "and updater.backward(delta) before each updater.step()": (
+        lambda _: updated("forward in half"),
+        lambda _: updated("forward in half", "backward in half"),
+    ),
+    "call updater.backward(delta) between it and updater.step()": (
+        lambda _: updated("forward in half", "backward in half", "forward in half"),
+        lambda _: updated(*["forward in half", "backward in half"] * 2),
+    ),
+    "updater.backward(delta) right before it": (
+        lambda _: updated("in half", "forward", "backward"),
+        lambda _: updated("in half", "forward in half", "backward in half"),
+    ),
+    "call updater.forward(x) first": (
+        lambda _: updated("backward in half"),
+        lambda _: updated("forward in half", "backward in half"),
     ),
     "load it with Updater(network, ": (
         lambda folder: reloaded(folder, SGD(0.1)),

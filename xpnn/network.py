@@ -35,7 +35,7 @@ from xpnn.typing import Array, Arrays, Shape, Shapes
 
 BOUND = {
     "root", "backend", "all_layers", "_leaves", "_inspected", "_ties", "param_refs", "state_refs",
-    "_is_made", "_lock", "_copy", "awaits_backward",
+    "_is_made", "_lock", "_copy", "awaits_backward", "passes",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -86,6 +86,10 @@ class Network(NamedInputs, FixedAttributes):
 
     awaits_backward = False
     """Whether ``forward`` was called since ``backward``, so that ``grads`` are of another batch."""
+
+    passes = 0
+    """How many calls of ``forward`` and ``backward`` there were."""
+
     fixed = (
         *("layers", "root", "inputs", "outputs", "input_shape", "output_shape", "backend", "seed"),
         "dtype",
@@ -287,9 +291,13 @@ class Network(NamedInputs, FixedAttributes):
         room = self.backend.room_for("a forward pass", "take a smaller batch")
         with room, self.backend.on_device():
             self.check_ready()
-            x = tree_map(self.backend.copied, self.asarray(x))  # whatever is in x by then
-            self.awaits_backward = True
-            return self.outputs_by_name(self.root.forward(x, training))
+            return self.run(self.asarray(x), training)
+
+    def run(self, x: Arrays, training: bool) -> Any:
+        """``forward`` of arrays that are as the layers are to have them."""
+        x = tree_map(self.backend.copied, x)  # whatever is in x by ``backward``
+        self.awaits_backward, self.passes = True, self.passes + 1
+        return self.outputs_by_name(self.root.forward(x, training))
 
     def backward(self, delta: Array, to_input: bool = True) -> Array | None:
         """Hand ``delta``, dL/d(output), back through the layers, which write their ``grads``.
@@ -312,7 +320,7 @@ class Network(NamedInputs, FixedAttributes):
         try:
             with self.backend.on_device():
                 back = self.root.backward(given.pop())
-            self.awaits_backward = False
+            self.awaits_backward, self.passes = False, self.passes + 1
             return back
         except KeyError as error:
             if any(layer.cache for _, layer in self.walk()):

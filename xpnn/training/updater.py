@@ -1,6 +1,7 @@
 """Updater: the step behind ``network.backward``, for training loops of one's own."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,8 @@ from xpnn.training.checkpointing.contents import write_contents
 from xpnn.training.checkpointing.resuming import put_back, read_checkpoint, state_contents
 from xpnn.training.names import optimizer_of_name
 from xpnn.training.state import TrainingState
+from xpnn.training.stepping.half_passes import HalfPasses
+from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings
 from xpnn.training.stepping.step import make_update_step
 from xpnn.typing import Array, OptState, Params
@@ -30,18 +33,24 @@ class Updater(KnownAttributes):
 
     Behind a step the gradients are gone, as are the caches, so that no batch counts twice.
 
+    With a ``precision``, ``updater.forward`` and ``updater.backward`` take the place of those of
+    the network: layers compute in half precision beside float32 parameters, as in a ``Trainer``.
+    The delta is multiplied by the loss scale there, and the step divides by it; where a gradient is
+    not finite, it is skipped (see ``MixedPrecision``).
+
     Args:
         network: what is trained, in place.
         optimizer: such as ``Adam(1e-3)``, or a name, as for ``Trainer``. Its hyperparameters may be
             changed between steps.
         compile: whether the update is made one unit; None leaves it to the backend.
-        precision: None. Half precision beside float32 parameters is ``Trainer``'s.
+        precision: "float16", "bfloat16" or a ``MixedPrecision``, as for ``Trainer``.
 
     Attributes:
         state: what is trained and where it stands, as of a ``Trainer``.
 
     Raises:
-        ValueError: a precision was asked for.
+        ValueError: there is a precision, and the network's own dtype is not float32.
+        BackendUnavailable: its library has no such dtype.
 
     >>> import xpnn
     >>> net = xpnn.Network([xpnn.Dense(1, use_bias=False)], input_shape=(1,))
@@ -64,7 +73,7 @@ class Updater(KnownAttributes):
         optimizer: Optimizer | str,
         *,
         compile: bool | None = None,
-        precision: Any = None,
+        precision: str | MixedPrecision | None = None,
     ):
         rule = optimizer_of_name(optimizer)
         for name, value, kind, example in (
@@ -73,15 +82,12 @@ class Updater(KnownAttributes):
         ):
             if not isinstance(value, kind):
                 raise TypeError(f"{name}: wanted {example}, got {value!r}")
-        if precision is not None:
-            raise ValueError(
-                f"an Updater has no part in forward and backward, so it cannot run them in "
-                f"{precision}; train with Trainer(..., precision={str(precision)!r}), or make the "
-                f"network in half precision, Network(..., dtype={str(precision)!r})"
-            )
         self.network, self.optimizer = network, rule
-        self.compile, self.precision = compile, precision
-        self.state = TrainingState(network, no_loss, rule, no_step, compile=compile)
+        self.compile, self.precision = compile, as_precision(precision, network)
+        self._passes = None if self.precision is None else HalfPasses(network, self.precision)
+        self.state = TrainingState(
+            network, no_loss, rule, no_step, precision=self.precision, compile=compile
+        )
         self._renew_step()
 
     @property
@@ -97,10 +103,45 @@ class Updater(KnownAttributes):
     @opt_state.setter
     def opt_state(self, value: OptState | None) -> None:
         self.state.opt_state, self.state.opt_state_of = value, None
+        self._forget_passes()
+
+    def _forget_passes(self) -> None:
+        """What was multiplied by a loss scale that is gone counts for no step."""
+        if self._passes is not None:
+            self._passes.forget()
 
     def _renew_step(self) -> None:
         self._settings = Settings(self.state)
-        self._update = make_update_step(self.network, self.optimizer, self.compile)
+        self._update = make_update_step(self.network, self.optimizer, self.compile, self.precision)
+
+    def forward(self, x: Any) -> Any:
+        """The outputs for a batch in training, in the precision of this updater; see ``Network``.
+
+        In half precision they are float32 all the same, as losses want them. Without a precision
+        it is ``network.forward(x, training=True)``.
+        """
+        if self._passes is None:
+            return self.network.forward(x, training=True)
+        return self._passes.forward(x)
+
+    def backward(self, delta: Any, to_input: bool = True) -> Any:
+        """Hand dL/d(output) back through the layers, behind ``forward``; see ``Network.backward``.
+
+        In half precision it is multiplied by the loss scale on the way in, and what is returned is
+        divided by it. ``network.grads`` are then in half precision, and as large as the scale makes
+        them; ``step`` takes it from them.
+
+        Returns:
+            dL/d(input), of the scale of ``delta``, or None.
+
+        Raises:
+            XpnnError: there was another pass since this updater's ``forward``, or none.
+        """
+        if self._passes is None:
+            return self.network.backward(delta, to_input)
+        state = self.state
+        opt_state = state.opt_state or state.begin_opt_state()
+        return self._passes.backward(delta, to_input, opt_state.get("loss_scale"))
 
     def step(self, grads: Mapping[str, Array] | None = None) -> Array:
         """Update the network by its gradients, which are gone then.
@@ -108,7 +149,8 @@ class Updater(KnownAttributes):
         Args:
             grads: in place of the network's own, by name, such as the sums of those of several
                 passes: ``{name: first[name] + second[name] for name in first}``, where each is
-                ``network.grads`` behind a ``backward``.
+                ``network.grads`` behind a ``backward``. Where there is a loss scale, they are
+                multiplied by it, as ``updater.backward`` leaves them.
 
         Returns:
             What the penalties add to the loss, a 0-d array that stays on the device.
@@ -118,26 +160,37 @@ class Updater(KnownAttributes):
                 another thread trains the network. Nothing was changed.
             ShapeError: gradients that were given are not those of what is trained; likewise.
         """
-        network, state = self.network, self.state
+        network, state, passes = self.network, self.state, self._passes
         learned = self._own() if grads is None else self._given(grads)
         if not self._settings.hold():
             self._renew_step()
-        room = network.backend.room_for("an update", "make the network smaller")
-        with network.in_training(), room, network.backend.on_device():
+        backend = network.backend
+        overflowing = nullcontext() if passes is None else backend.overflowing()
+        room = backend.room_for("an update", "make the network smaller")
+        with network.in_training(), room, backend.on_device(), overflowing:
             opt_state = state.opt_state or state.begin_opt_state()
-            params, state.opt_state, penalty = self._update(network.params, opt_state, learned)
+            states = ({}, {}) if passes is None else passes.states()
+            params, state.opt_state, floats, penalty = self._update(
+                network.params, opt_state, learned, *states
+            )
             network.params = params
+            if floats:
+                network.state = network.state | floats
         network.root.clear()
+        self._forget_passes()
         state.steps += 1
         return penalty
 
     def _own(self) -> Params:
         """The gradients that ``backward`` has left, of all that is trained."""
-        network = self.network
+        network, passes = self.network, self._passes
         grads, trained = network.grads, network.trainable()
         if not trained:
             raise XpnnError("all layers are frozen, so there is nothing to update")
-        if missing := sorted(trained - grads.keys()):
+        missing = sorted(trained - grads.keys())
+        if passes is not None:
+            passes.check_grads(missing)
+        if missing:
             raise XpnnError(
                 f"there are no gradients of {', '.join(missing)}, which steps and predict forget; "
                 f"call network.forward(x, training=True) and network.backward(delta) before each "
@@ -212,6 +265,7 @@ class Updater(KnownAttributes):
                     f"load it with Updater(network, {there}(...))"
                 )
             put_back(self.state, tree, Path(path))
+        self._forget_passes()
 
     def __repr__(self) -> str:
         return f"<Updater on {self.network.backend.spec}, {self.optimizer!r}, {self.steps} steps>"

@@ -170,12 +170,13 @@ def state_after(new: State, old: State, taken: Array, backend: Backend) -> State
     """The state after a step: running statistics and memories as they were, if it was skipped."""
     where = backend.xp.where
     return {
-        name: where(taken, value, old[name]) if _is_floats(value, backend) else value
+        name: where(taken, value, old[name]) if is_floats(value, backend) else value
         for name, value in new.items()
     }
 
 
-def _is_floats(value: Any, backend: Backend) -> bool:
+def is_floats(value: Any, backend: Backend) -> bool:
+    """Whether a part of a network's state is an array of floats, and no count."""
     return hasattr(value, "dtype") and backend.xp.isdtype(value.dtype, "real floating")
 
 

@@ -150,24 +150,33 @@ def _make_step(
 
 
 def make_update_step(
-    network: Network, optimizer: Optimizer, compile: bool | None
-) -> Callable[[Params, OptState, Params], tuple[Params, OptState, Array]]:
-    """``step(params, opt_state, grads) -> (params, opt_state, penalty)``: what follows backward.
+    network: Network,
+    optimizer: Optimizer,
+    compile: bool | None,
+    precision: MixedPrecision | None = None,
+) -> Callable[..., tuple[Params, OptState, State, Array]]:
+    """``step(params, opt_state, grads, after, before) -> (params, opt_state, state, penalty)``.
 
-    Penalties are added to the gradients; update, and constraints. Parameters and optimizer state
-    are donated. The penalty is what the loss has grown by.
+    What follows backward: penalties are added to the gradients; update, and constraints. Parameters
+    and optimizer state are donated. The penalty is what the loss has grown by. The state is that
+    after the passes; that before them, where mixed precision skips the step.
     """
-    backend = network.backend
+    backend, scaling = network.backend, None if precision is None else precision.scaling
     optimizer.check_factors(network.params)
-    update, rules = optimizer.make_update(backend), network.regularizers()
+    update, rules = optimizer.make_update(backend, scaling), network.regularizers()
     penalize, constrain = make_regularization(rules, backend)
     dtype = backend.dtype("float64" if network.dtype == "float64" else "float32")
 
-    def step(params: Params, opt_state: OptState, grads: Params) -> tuple[Params, OptState, Array]:
+    def step(
+        params: Params, opt_state: OptState, grads: Params, after: State, before: State
+    ) -> tuple[Params, OptState, State, Array]:
         nothing = backend.xp.zeros((), dtype=dtype, device=backend.device)
-        penalty, grads = penalize(nothing, params, grads)
-        params, opt_state = update(params, grads, opt_state)
-        return constrain(params), opt_state, penalty
+        scale = None if scaling is None else opt_state["loss_scale"]
+        penalty, grads = penalize(nothing, params, grads, scale)
+        params, new_opt_state = update(params, grads, opt_state)
+        if scaling is not None:
+            after = state_after(after, before, scaling.taken(opt_state, new_opt_state), backend)
+        return constrain(params), new_opt_state, after, penalty
 
     known = own_part(*parts_of_update(network, optimizer)) is None
     return backend.compiled(step, (0, 1), wanted=compile, known=known)
