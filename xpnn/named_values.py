@@ -29,6 +29,7 @@ class NamedValues:
     input_shape: Any
     dtype: str
     seed: int
+    attachments: dict[str, Any]
     _ties: dict[str, str]
     _lock: TrainingLock
 

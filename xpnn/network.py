@@ -67,6 +67,11 @@ class Network(NamedInputs, FixedAttributes):
             node twice.
         BackendUnavailable: the backend does not work here.
 
+    Attributes:
+        attachments: what belongs with the network, by names of yours: how its data are prepared,
+            ``Columns`` or a ``Vocabulary``, and plain values such as texts, numbers, lists and
+            dicts. Files and checkpoints hold them, copies have them.
+
     >>> from xpnn import Dense, Network, ReLU
     >>> net = Network([Dense(64), ReLU(), Dense(10)], input_shape=(64,))
     >>> sorted(net.params)
@@ -120,6 +125,7 @@ class Network(NamedInputs, FixedAttributes):
             raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
         root, self.input_shape = root_of(layers, input_shape, inputs, outputs)
         self.dtype, self.seed = dtype, as_seed(seed)
+        self.attachments: dict[str, Any] = {}
         self._build(root, backend)
         layers_of: dict[Penalty | Constraint, list[Layer]] = {}
         for layer in self.all_layers:
@@ -189,7 +195,8 @@ class Network(NamedInputs, FixedAttributes):
         return network
 
     def _own_attributes(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in BOUND}
+        own = {name: value for name, value in vars(self).items() if name not in BOUND}
+        return {**own, "attachments": dict(self.attachments)}
 
     def with_head(
         self, layers: Sequence[Layer], *, after: str | None = None, seed: int | None = None
@@ -217,6 +224,7 @@ class Network(NamedInputs, FixedAttributes):
         """
         if not isinstance(layers, Sequence):
             raise TypeError(f"with_head wants a list of layers, got {layers!r}")
+
         make = functools.partial(
             Network,
             backend=self.backend,
@@ -231,12 +239,15 @@ class Network(NamedInputs, FixedAttributes):
                 inputs, node = up_to(root, after)
                 for layer in layers:
                     node = layer(node)
-                return make(inputs=inputs, outputs=node)
-            names = list(root.children())
-            if after is not None and after not in names:
-                raise ValueError(f"wanted after to be one of {', '.join(names)}, got {after!r}")
-            count = len(names) - 1 if after is None else names.index(after) + 1
-            return make([*root.layers[:count], *layers], self.input_shape)
+                network = make(inputs=inputs, outputs=node)
+            else:
+                names = list(root.children())
+                if after is not None and after not in names:
+                    raise ValueError(f"wanted after to be one of {', '.join(names)}, got {after!r}")
+                count = len(names) - 1 if after is None else names.index(after) + 1
+                network = make([*root.layers[:count], *layers], self.input_shape)
+            network.attachments.update(self.attachments)
+            return network
 
     # Keeping it ---------------------------------------------------------------------------------
 

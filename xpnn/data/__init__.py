@@ -2,6 +2,19 @@
 
 from xpnn.data import datasets
 from xpnn.data.batches import Batches
+from xpnn.data.columns import (
+    Bucketed,
+    Columns,
+    Dates,
+    Embedded,
+    EncodedBatches,
+    Encoding,
+    Numbers,
+    OneHot,
+    Standardized,
+    TableFiles,
+    Target,
+)
 from xpnn.data.csv import CsvShards
 from xpnn.data.npz import NpzShards
 from xpnn.data.parquet import ParquetShards
@@ -12,12 +25,23 @@ from xpnn.data.tables import TableShards
 
 __all__ = [
     "Batches",
+    "Bucketed",
+    "Columns",
     "CsvShards",
+    "Dates",
+    "Embedded",
+    "EncodedBatches",
+    "Encoding",
     "NpzShards",
+    "Numbers",
+    "OneHot",
     "ParquetShards",
     "Prefetch",
     "Shards",
+    "Standardized",
+    "TableFiles",
     "TableShards",
+    "Target",
     "datasets",
     "split",
 ]

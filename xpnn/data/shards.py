@@ -86,21 +86,13 @@ class Shards(ABC):
 
         Their names count, but not where they lie.
         """
-        sizes = [path.stat().st_size for path in self.paths]
-        some = self.paths[:: -(-len(self.paths) // SOME)]
         left_out = {"paths", "shards", "types"}
         options = {
             name: one
             for name, one in vars(self).items()
             if not (name.startswith("_") or name in left_out)
         }
-        return {
-            "files": len(sizes),
-            "bytes": sum(sizes),
-            "names": _sum_of(str([path.name for path in self.paths]).encode()),
-            "contents": _sum_of(str(sizes).encode(), *map(_some_bytes, some)),
-            "options": options,
-        }
+        return {**known_by_files(self.paths), "options": options}
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Block]:
         """The batches of an epoch, from batch ``start`` on; both are counted from 0.
@@ -192,6 +184,18 @@ class Shards(ABC):
                     f"{_written(shape, dtype)}; write all files alike"
                 )
         return rows
+
+
+def known_by_files(paths: Sequence[Path]) -> dict[str, Any]:
+    """What tells these files from others: their names, sizes, and a few bytes of some of them."""
+    sizes = [path.stat().st_size for path in paths]
+    some = paths[:: -(-len(paths) // SOME)]
+    return {
+        "files": len(sizes),
+        "bytes": sum(sizes),
+        "names": _sum_of(str([path.name for path in paths]).encode()),
+        "contents": _sum_of(str(sizes).encode(), *map(_some_bytes, some)),
+    }
 
 
 def _written(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:

@@ -12,7 +12,7 @@ from xpnn.data.shards import Paths, Shards
 from xpnn.data.windows import Block
 from xpnn.errors import DataError, FileError
 
-Columns = str | Sequence[str]
+ColumnNames = str | Sequence[str]
 
 
 def arrow() -> ModuleType:
@@ -54,8 +54,8 @@ class TableShards(Shards):
         self,
         paths: Paths,
         *,
-        x: Columns,
-        y: Columns,
+        x: ColumnNames,
+        y: ColumnNames,
         sample_weight: str | None = None,
         classes: Sequence[Any] | int | None = None,
         dtype: str = "float32",
@@ -147,7 +147,7 @@ class TableShards(Shards):
         return found
 
 
-def _listed(columns: Columns) -> list[str]:
+def _listed(columns: ColumnNames) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 

@@ -4,6 +4,7 @@
 ``xpnn.load_weights`` for weights alone. Here is what these are made of.
 """
 
+from xpnn.saving.attachments import Attachment
 from xpnn.saving.partial import LoadedWeights
 from xpnn.saving.tensor_file import Entry, TensorFile
 from xpnn.saving.tensors import Tensor, tensor, write_tensors
@@ -11,6 +12,7 @@ from xpnn.saving.torch.weights import load_torch_weights, save_torch_weights
 from xpnn.saving.weights import load_weights, save_weights
 
 __all__ = [
+    "Attachment",
     "Entry",
     "LoadedWeights",
     "Tensor",

@@ -16,6 +16,7 @@ from xpnn.initializers import zeros_for
 from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.registration import name_of
 from xpnn.named_values import NamedValues
+from xpnn.saving.attachments import attachments_text, read_attachments
 from xpnn.saving.description import Describer, describe
 from xpnn.saving.making import Plan, plan_from
 from xpnn.saving.tensor_file import Entry, TensorFile, strict_json
@@ -39,6 +40,8 @@ def save(network: NamedValues, path: str | Path) -> None:
             raise XpnnError(f"the network has too many layers for a file: {layers:,}")
         _check_made_again(network, text)
         metadata = {"format": MODEL, "version": str(MODEL_VERSION), "network": text}
+        if attached := attachments_text(network.attachments):
+            metadata["attachments"] = attached
         write_values(network, path, metadata)
 
 
@@ -63,9 +66,11 @@ def read_model(
     with _naming(path), TensorFile(path) as file:
         version = version_of(file, MODEL, MODEL_VERSION)
         file.check_sum()
+        attachments = read_attachments(file.metadata.get("attachments", ""))
         network = _built(plan_from(_description(file, version)), file.elements, make, dtype)
         with network.backend.room_for(f"the arrays of {path}", FREE_SOME):
             network.load(_values(file, network, exact=dtype is None))
+    network.attachments.update(attachments)
     return network
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.moving import copied_like
+from xpnn.saving.attachments import attachments_text, read_attachments
 from xpnn.saving.tensors import Tensor
 from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.callbacks.saved import Saved, check_saved, saved_states
@@ -72,6 +73,7 @@ def state_contents(state: TrainingState) -> Contents:
     network, batches = state.network, state.batches if state.in_fit else None
     tree = {
         "network": state.set_aside or {**network.params, **network.state},
+        "attachments": attachments_text(network.attachments),
         "optimizer": state.opt_state,
         "trainer": {"epoch": state.epoch, "steps": state.steps},
         "run": _position(state) if state.in_fit else None,
@@ -111,6 +113,7 @@ def put_back(state: TrainingState, tree: Any, path: Path) -> None:
         FileError: they are no numbers; nothing was changed.
     """
     network, opt_state = state.network, tree["optimizer"]
+    attachments = _attachments(tree, path)
     kind, there = type(state.optimizer).__name__, kind_of_optimizer(tree["must_agree"])
     try:
         if opt_state is not None:
@@ -130,10 +133,19 @@ def put_back(state: TrainingState, tree: Any, path: Path) -> None:
         raise ShapeError(f"{path} does not fit this network and optimizer: {error}") from None
     except DataError as error:
         raise FileError(f"{path} is no whole checkpoint: {error}") from None
+    network.attachments.update(attachments)
     state.opt_state, state.opt_state_of = opt_state, kind
     state.epoch, state.steps = tree["trainer"]["epoch"], tree["trainer"]["steps"]
     state.epoch_steps, state.in_fit, state.callbacks = 0, False, ()
     state.set_aside = None
+
+
+def _attachments(tree: Any, path: Path) -> dict[str, Any]:
+    """What belongs with the network; older checkpoints have none."""
+    try:
+        return read_attachments(tree.get("attachments", ""))
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from error
 
 
 def begin(
@@ -234,6 +246,7 @@ def read_checkpoint(path: Path) -> Any:
     try:
         check_fields(tree, wanted, "contents")
         check_fields(tree["must_agree"], PLAIN, "must_agree")
+        check_fields(tree.get("attachments", ""), TEXT, "attachments")
         _check_place(tree)
     except ValueError as error:
         raise _unusable(path, error) from None

@@ -1,0 +1,104 @@
+"""Which encoding a column gets, and what it learns of the training rows."""
+
+from typing import Any
+
+import numpy as np
+
+from xpnn.arguments import by_name
+from xpnn.data.columns.column import Column, Kind
+from xpnn.data.columns.encodings import (
+    ENCODINGS,
+    Dates,
+    Embedded,
+    Encoding,
+    Numbers,
+    OneHot,
+    Standardized,
+)
+from xpnn.errors import DataError
+
+FEW = 10
+"""Labels that are one-hot; more are embedded."""
+BY_KIND: dict[Kind, Encoding] = {
+    "floats": Standardized(),
+    "integers": Standardized(),
+    "booleans": Numbers(),
+    "texts": OneHot(),
+    "categories": OneHot(),
+    "dates": Dates(),
+}
+
+
+def as_encoding(column: str, given: Any) -> Encoding | None:
+    """An encoding, which may have been given by its name.
+
+    Raises:
+        ValueError: there is none of that name.
+        TypeError: it is none.
+    """
+    if isinstance(given, str):
+        return by_name(given, ENCODINGS, "encoding")()
+    if given is not None and not isinstance(given, Encoding):
+        raise TypeError(
+            f"wanted an encoding of column {column!r}, such as OneHot(), its name, or None to "
+            f"leave it out, got {given!r}"
+        )
+    return given
+
+
+class Learner:
+    """Notes down the training rows of a column.
+
+    Args:
+        encoding: None where the column is left out, or where one is to be chosen.
+        is_chosen: whether one is to be chosen.
+    """
+
+    def __init__(self, encoding: Encoding | None, is_chosen: bool):
+        self.encoding, self.is_chosen = encoding, is_chosen
+        self.missing = 0  # before an encoding is chosen
+        self.noted: Any = None if encoding is None else encoding.statistics()
+
+    def __repr__(self) -> str:
+        return f"<learner for {self.encoding!r}>"
+
+    def note(self, column: Column) -> None:
+        """Take in a stretch of rows."""
+        if self.encoding is None and self.is_chosen:
+            self._choose(column)
+        if self.encoding is not None:
+            self.encoding.note(column, self.noted)
+
+    def _choose(self, column: Column) -> None:
+        if column.kind == "nothing":
+            self.missing += len(column)
+            return
+        if column.kind == "mixed":
+            column.refuse(_unlike_the_first(column), "values of one kind")
+        self.encoding = BY_KIND[column.kind]
+        self.noted = self.encoding.statistics()
+        self.noted.missing += self.missing
+
+    def learned(self, name: str, embed: bool) -> Encoding | None:
+        """The encoding with what it has learned; None where the column is left out."""
+        if self.encoding is None:
+            return None
+        encoding = self.encoding
+        if self.is_chosen and isinstance(encoding, OneHot):
+            if embed and len(self.noted.counts) > FEW:
+                encoding = Embedded()
+            elif not self.noted.counts:
+                return None
+        try:
+            return encoding.learned(self.noted)
+        except DataError as error:
+            raise DataError(f"column {name!r}: {error}") from None
+
+
+def _unlike_the_first(column: Column) -> np.ndarray:
+    """Where values are texts if the first one is none, or the other way round."""
+    codes, labels = column.labels()
+    are_texts = np.asarray([*(isinstance(label, str) for label in labels), False])
+    there = codes >= 0
+    found: np.ndarray = (are_texts[codes] != are_texts[0]) & there
+    return found
