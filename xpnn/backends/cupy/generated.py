@@ -7,7 +7,7 @@ in float32, and rounded where it is cast or written. One warp goes through a row
 numbers, one block through a longer one; where no row is added up, warps go through stretches of it.
 
 Columns are added up by each thread over the rows that it sees, then by each block, and then, by a
-kernel of its own, over the blocks: always in the same order.
+kernel of its own (``columns.py``), over the blocks: always in the same order.
 """
 
 import math
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends.cupy.device_functions import PREAMBLE
 from xpnn.backends.cupy.formulas import (
     FORMULAS,
-    NARROWED,
     SUMS,
     TYPES,
     converted,
@@ -35,63 +35,6 @@ from xpnn.backends.recording.kernels import KernelGroup
 from xpnn.backends.recording.shapes import cast
 from xpnn.backends.recording.walks import Walk
 
-PREAMBLE = """
-#include <cuda_fp16.h>
-#include <cuda_bf16.h>
-
-#ifndef INFINITY  // which the compiler at run time does not know
-#define INFINITY __int_as_float(0x7f800000)
-#define NAN __int_as_float(0x7fffffff)
-#endif
-
-template <typename T> __device__ T xpnn_add(T a, T b) { return a + b; }
-template <typename T> __device__ T xpnn_max(T a, T b) { return a > b || a != a ? a : b; }
-template <typename T> __device__ T xpnn_min(T a, T b) { return a < b || a != a ? a : b; }
-template <typename T> __device__ T xpnn_sign(T a) { return a != a ? a : T((a > 0) - (a < 0)); }
-
-template <typename T, int N> struct alignas(sizeof(T) * N) xpnn_pack { T items[N]; };
-
-template <int N, typename T> __device__ xpnn_pack<T, N> xpnn_load(const T* from, bool aligned) {
-    if (aligned) return *reinterpret_cast<const xpnn_pack<T, N>*>(from);
-    xpnn_pack<T, N> pack;
-    for (int k = 0; k < N; ++k) pack.items[k] = from[k];
-    return pack;
-}
-
-template <int N, typename T>
-__device__ void xpnn_store(T* to, const xpnn_pack<T, N>& pack, bool aligned) {
-    if (aligned) *reinterpret_cast<xpnn_pack<T, N>*>(to) = pack;
-    else
-        for (int k = 0; k < N; ++k) to[k] = pack.items[k];
-}
-
-template <typename T> __device__ T xpnn_over_warp(T value, T (*both)(T, T)) {
-    for (int other = 16; other; other /= 2)
-        value = both(value, __shfl_xor_sync(0xffffffffu, value, other));
-    return value;
-}
-
-template <typename T> __device__ T xpnn_over_warps(T value) {
-    __shared__ T of_warps[8][33];
-    of_warps[threadIdx.y][threadIdx.x] = value;
-    __syncthreads();
-    T total = 0;
-    for (int other = 0; other < 8; ++other) total += of_warps[other][threadIdx.x];
-    __syncthreads();
-    return total;
-}
-
-template <typename T> __device__ T xpnn_over_block(T value, T (*both)(T, T), T none) {
-    __shared__ T of_warps[32];
-    value = xpnn_over_warp(value, both);
-    if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = value;
-    __syncthreads();
-    value = threadIdx.x % 32 < blockDim.x / 32 ? of_warps[threadIdx.x % 32] : none;
-    value = xpnn_over_warp(value, both);
-    __syncthreads();
-    return value;
-}
-"""
 WARP, WARPS, MOST_THREADS = 32, 8, 1024
 AT_ONCE = 512  # threads of a multiprocessor, at least: each has up to 128 registers
 THREADS, BLOCKS = 256, 4096  # of a loop over items; so many blocks fill a GPU several times
@@ -554,42 +497,3 @@ def _reach(group: KernelGroup, laid: Mapping[Memory, View]) -> int:
     views = [view for call in group.calls.values() for view in call.views()]
     views += [laid[memory] for memory in group.writes() if memory in laid]
     return max(group.items, *(view.memory.nbytes // view.dtype.itemsize for view in views))
-
-
-def columns_kernel(dtypes: tuple[str, ...]) -> tuple[str, str]:
-    """The source and the name of the kernel that adds up the rows of several arrays.
-
-    It is called with ``(rows and target of each, number of rows, of columns)``, in blocks of 32
-    columns, one after another along the first axis and one array after another along the second.
-    """
-    parameters, cases = [], []
-    for number, char in enumerate(dtypes):
-        kind = "float" if char in NARROWED else TYPES[char]
-        parameters += [f"const {kind}* rows{number}", f"{TYPES[char]}* target{number}"]
-        cases.append(
-            f"if (blockIdx.y == {number}) xpnn_columns(rows{number}, target{number}, count, row);"
-        )
-    name = f"xpnn_columns_{''.join(dtypes)}"
-    body = "\n    ".join(cases)
-    return (
-        f'{PREAMBLE}{COLUMNS}\nextern "C" __global__ void {name}'
-        f"({', '.join(parameters)}, const int count, const int row) {{\n    {body}\n}}\n",
-        name,
-    )
-
-
-COLUMNS = """
-template <typename T, typename U>
-__device__ void xpnn_columns(const T* rows, U* target, const int count, const int row) {
-    __shared__ T of_lanes[32][33];
-    const int j = blockIdx.x * 32 + threadIdx.x;
-    T total = 0;
-    if (j < row)
-        for (int r = threadIdx.y; r < count; r += 32) total += rows[(long long)r * row + j];
-    of_lanes[threadIdx.y][threadIdx.x] = total;
-    __syncthreads();
-    total = xpnn_over_warp(of_lanes[threadIdx.x][threadIdx.y], xpnn_add<T>);
-    const int column = blockIdx.x * 32 + threadIdx.y;
-    if (threadIdx.x == 0 && column < row) target[column] = total;
-}
-"""

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpnn.backends.cupy.accesses import listeners, tell
+from xpnn.backends.cupy.columns import columns_kernel
 from xpnn.backends.cupy.formulas import is_known
-from xpnn.backends.cupy.generated import Kernel, columns_kernel, kernel_of
+from xpnn.backends.cupy.generated import Kernel, kernel_of
 from xpnn.backends.cupy.kernels import concat, stack
 from xpnn.backends.cupy.products import multiply_into
 from xpnn.backends.portable.base import Backend
