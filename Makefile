@@ -11,6 +11,9 @@ ARGS    ?=
 # the backends that test-all asks for
 BACKENDS ?= numpy,numpy:numba,array-api-strict:device1,torch,jax
 
+# what test-versions asks for
+VERSIONS ?= 3.11 3.12 3.13 3.14
+
 # what fuzz asks for: how many networks, from which seed on, on which backends, torch among them;
 # jax takes some five seconds to compile each network
 N      ?= 2000
@@ -37,13 +40,14 @@ stamps   = $(sort $(foreach spec,$(call list,$(1)),$(addprefix $(DONE),$(call ex
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all faults fuzz lint types docs bench clean
+.PHONY: help train test test-all test-versions test-oldest faults fuzz lint types docs package bench clean
 
 help:  ## Show this list
 	@echo "make TARGET [VARIABLE=value ...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables: PYTHON=$(PYTHON) BACKEND=$(BACKEND) CUDA=$(CUDA) TORCH=$(TORCH) JAX=$(JAX)"
 	@echo "           VENV=$(VENV) BACKENDS=$(BACKENDS) ARGS=$(ARGS)"
+	@echo "           VERSIONS=$(VERSIONS)"
 	@echo "           N=$(N) SEED=$(SEED) FUZZED=$(FUZZED)"
 
 train: $(DONE)plot $(call stamps,$(BACKEND))  ## Train on the digits with BACKEND, results go under runs/
@@ -54,6 +58,23 @@ test: $(DONE)test  ## Test on NumPy and array-api-strict
 
 test-all: $(DONE)test $(call stamps,$(BACKENDS))  ## Test on all of BACKENDS, installing what they need
 	XPNN_TEST_BACKENDS=$(BACKENDS) $(BIN)/pytest $(ARGS)
+
+test-versions: test-oldest  ## Test each of VERSIONS of Python that is found, and the oldest dependencies
+	@missing= ; for version in $(VERSIONS); do \
+	    if command -v python$$version >/dev/null; then \
+	        echo "=== Python $$version"; \
+	        $(MAKE) --no-print-directory test PYTHON=python$$version VENV=$(VENV)-$$version || exit 1; \
+	    else missing="$$missing $$version"; fi; \
+	done; \
+	[ -z "$$missing" ] || echo "not tested, as there is no such Python here:$$missing"
+
+test-oldest: OLDEST = $(VENV)-oldest
+test-oldest:  ## Test with the oldest releases of what pyproject.toml asks for
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(PYTHON) tests/oldest.py > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint $(OLDEST)/oldest.txt --editable '.[test]'
+	$(OLDEST)/bin/pytest $(ARGS)
 
 faults: $(DONE)test  ## Try to break it, and print how many faults were survived
 	$(BIN)/python -m tests.reliability $(ARGS)
@@ -72,11 +93,22 @@ types: $(DONE)lint  ## Check types
 docs: $(DONE)docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
+package: $(DONE)package  ## Build the wheel and the sdist, check both, and run each as installed
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	for file in dist/*; do \
+	    $(PYTHON) -m venv --clear $(VENV)-package && \
+	    $(VENV)-package/bin/python -m pip install --quiet --disable-pip-version-check $$file && \
+	    (cd $(VENV)-package && bin/xpnn --version && bin/xpnn train --epochs 2 --quiet --out runs) || exit 1; \
+	done
+	rm -rf $(VENV)-package
+
 bench: $(DONE)plot $(call stamps,$(BACKEND))  ## Time training steps
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove the virtual environment, caches and built files; runs/ stays
-	rm -rf $(VENV) build dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-package $(VERSIONS:%=$(VENV)-%) build dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is newer than pyproject.toml once its extra is installed as that file says.

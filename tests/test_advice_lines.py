@@ -423,6 +423,7 @@ ABOUT_CLASSES = [  # that a user has written, in words, or of what this machine 
     *("a method arguments()", "super().__init__() as its first line", "return dL/d(input)"),
     *("self.fused['scale']", "let its backward write", "let state() return these only"),
     *("clip the gradients (clip=", "and then set trainer.optimizer", "use bias=False"),
+    *("model.save('model.keras')",),  # in Keras, which tests do without; make_files.py does
     *("use backend='numpy'", "use backend='torch' for the CPU", "makes other features fit"),
 ]
 

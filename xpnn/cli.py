@@ -6,6 +6,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xpnn", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"xpnn {version('xpnn')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     doctor = commands.add_parser(
         "doctor", help="what works on this machine, and what to type if not"

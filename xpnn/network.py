@@ -27,6 +27,7 @@ from xpnn.layers.tying import ties
 from xpnn.moving import copy_with_values, moved, take_values, unbuilt_copy
 from xpnn.named_inputs import NamedInputs
 from xpnn.prediction import as_probabilities, in_batches, output_of_call, outputs_kept
+from xpnn.saving.folder import is_model_folder, read_folder
 from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, network_table, summarize
 from xpnn.training_lock import TrainingLock
@@ -485,7 +486,7 @@ def load(
     its size before memory is asked for, and all of its bytes against a checksum.
 
     Args:
-        path: of the file.
+        path: of the file, or of a folder that ``xpnn.saving.save_folder`` wrote.
         backend: as for ``Network``.
         dtype: in place of the one that was saved, to which the values are rounded; for a network in
             bfloat16, say, on a backend that lacks it.
@@ -507,4 +508,4 @@ def load(
     if dtype is not None and dtype not in FLOATS:
         raise ValueError(f"dtype is one of {', '.join(FLOATS)}, got {dtype!r}")
     make = functools.partial(Network, backend=get_backend(backend))
-    return read_model(path, make, dtype)
+    return (read_folder if is_model_folder(path) else read_model)(path, make, dtype)

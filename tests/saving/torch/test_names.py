@@ -233,3 +233,33 @@ def test_a_file_of_pickles_is_refused(tmp_path):
     (tmp_path / "w.pt").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(FileError, match=r"is a zip archive, such as torch.save.*state_dict"):
         load_torch_weights(two(), tmp_path / "w.pt")
+
+
+def test_like_gives_names_and_order(tmp_path):
+    network, path = two(), tmp_path / "w"
+    like = prefixed(body=linear(2, 4), **{"head.last": linear(4, 3)})
+    save_torch_weights(network, path, like=like)
+    with TensorFile(path) as file:
+        assert {name: one.shape for name, one in file.entries.items()} == {
+            name: one.shape for name, one in like.items()
+        }
+        np.testing.assert_array_equal(
+            file.read("head.last.weight"), network.params["2.dense.weight"].T
+        )
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (
+            prefixed(a=linear(2, 4), b=linear(4, 5)),
+            r"the shape \(5, 4\) for 'b.weight', and layer '2",
+        ),
+        (prefixed(a=linear(2, 4), b=linear(4, 3), c=linear(1, 1)), "no layer gives c.weight, c.bi"),
+        (prefixed(a=linear(2, 4), b={"weight": np.ones((3, 4))}), "like has no 'b.bias', which la"),
+    ],
+)
+def test_what_a_module_would_not_take_is_not_written(like, message, tmp_path):
+    with pytest.raises(ShapeError, match=message):
+        save_torch_weights(two(), tmp_path / "w", like=like)
+    assert not (tmp_path / "w").exists()

@@ -393,3 +393,27 @@ def test_our_own_files_are_read_in_order(tmp_path, pair):
     for name, value in network.numpy_arrays().items():
         if not name.endswith(".draw"):
             np.testing.assert_array_equal(value, before[name])
+
+
+@needs("torch")
+@each_pair
+def test_back_to_the_names_of_a_module(pair, tmp_path):
+    """Trained here, its file is one that the module loads as it is, by its own names."""
+    import torch
+    from safetensors.torch import load_file
+
+    network, theirs, _, x_torch, names = drawn(pair)
+    load_torch_weights(network, theirs.state_dict(), names)
+    wanted = theirs.eval()(x_torch).detach()
+    path = tmp_path / "w.safetensors"
+    save_torch_weights(network, path, names, like=theirs.state_dict())
+    with torch.no_grad():
+        for value in theirs.parameters():
+            value.zero_()
+    theirs.load_state_dict(load_file(path))
+    close(theirs(x_torch).detach(), wanted)
+    if names is None:
+        return
+    save_torch_weights(network, path, names)
+    loaded = load_file(path)
+    assert {*theirs.state_dict()} <= {*loaded}

@@ -63,9 +63,15 @@ def check_written(ufunc: np.ufunc, arguments: tuple[Any, ...], target: np.ndarra
 
 
 def _corner(one: Any) -> Any:
-    """At most two items along each axis, which lie as all do; a number as it is."""
+    """At most two items along each axis, in the same order in memory; a number as it is.
+
+    They are copied, without gaps: before 2.2.2 NumPy crashes where integers with gaps between them
+    are compared with a number outside of their dtype.
+    """
     one = np.asarray(one) if isinstance(one, list | tuple) else one
-    return one[(slice(0, 2),) * one.ndim] if isinstance(one, np.ndarray) else one
+    if not isinstance(one, np.ndarray):
+        return one
+    return one[(slice(0, 2),) * one.ndim].copy(order="K")
 
 
 def _grown(corner: Any, shape: Shape) -> Any:

@@ -121,7 +121,13 @@ def _other_shapes(locations: list[Location], theirs: Arrays) -> dict[str, tuple[
     }
 
 
-def save_torch_weights(network: NamedValues, path: str | Path, names: Names | None = None) -> None:
+def save_torch_weights(
+    network: NamedValues,
+    path: str | Path,
+    names: Names | None = None,
+    *,
+    like: Mapping[str, Any] | None = None,
+) -> None:
     """Write a safetensors file that a PyTorch model of the same layers can load.
 
     There it is read by ``module.load_state_dict(safetensors.torch.load_file(path))``.
@@ -131,24 +137,56 @@ def save_torch_weights(network: NamedValues, path: str | Path, names: Names | No
         path: of the file.
         names: their prefix to our layer, as for ``load_torch_weights``. Unless given, a layer gets
             its number, as nn.Sequential counts, where an activation is a module of its own.
+        like: the ``module.state_dict()`` that the file is for, whose names and shapes it gets; both
+            are matched in their order, or as ``names`` says.
 
     Raises:
+        ShapeError: ``like`` holds other arrays than the network would give.
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
         OSError: the file cannot be written.
     """
     with network.at_rest(), network.backend.room_for(f"copies to write into {path}", FREE_SOME):
         pieces = pieces_of(network, instead="write save_weights(network, path), which takes any")
-        if names is None:
+        if names is not None:
+            locations = locations_by_name(pieces, names)
+        elif like is not None:
+            locations = locations_in_order(pieces, list(like), trusted=True)
+        else:
             numbers = numbered(network.root)
             locations = [Location(piece, numbers[piece.name]) for piece in pieces]
-        else:
-            locations = locations_by_name(pieces, names)
+        if like is not None:
+            _check_like(locations, like)
         tensors = {}
         for location in locations:
             for _, key, name, value in location.arrays():
+                if like is not None and name not in like:
+                    continue  # what a module may lack
                 kept = value.dtype.kind in "iu" or key.startswith("running_")
                 tensors[name] = Tensor(value.dtype.name if kept else network.dtype, value)
         write_tensors(path, tensors, {"format": TORCH})
+
+
+def _check_like(locations: list[Location], like: Mapping[str, Any]) -> None:
+    """Refuse a state_dict that would not take what the layers give."""
+    shapes = {name: tuple(value.shape) for name, value in like.items()}
+    given = set()
+    for location in locations:
+        for part, key, name, value in location.arrays():
+            given.add(name)
+            if shapes.get(name, value.shape) != value.shape:
+                raise ShapeError(
+                    f"like has the shape {shapes[name]} for {name!r}, and layer {part.name!r} "
+                    f"gives {value.shape}; nothing was written"
+                )
+            if name not in shapes and key not in part.rule.optional:
+                raise ShapeError(
+                    f"like has no {name!r}, which layer {part.name!r} gives; nothing was written"
+                )
+    if left := [name for name in like if name not in given]:
+        raise ShapeError(
+            f"no layer gives {listed(left)}, which like has; say which module is which layer in "
+            f"names={{'theirs': 'ours'}}; nothing was written"
+        )
 
 
 def _arrays(source: str | Path | Mapping[str, Any]) -> Arrays:

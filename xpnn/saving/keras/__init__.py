@@ -1,0 +1,1 @@
+"""The weights of Keras' layers, read without Keras."""
