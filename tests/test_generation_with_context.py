@@ -65,14 +65,14 @@ def recurrent():
 
 
 def nested():
-    """A decoder that is a graph by itself, and the text before the source."""
+    """A decoder that is a graph by itself, the text before the source, which is less wide."""
     source, text = sequences()
-    steps, context = Input((TIME, WIDTH)), Input((LENGTH, WIDTH))
-    looked = Add()(steps, CrossAttention(2)(LayerNorm()(steps), Dense(WIDTH)(context)))
+    steps, context = Input((TIME, WIDTH)), Input((LENGTH, 6))
+    looked = Add()(steps, CrossAttention(2, kv_heads=1)(LayerNorm()(steps), Dense(5)(context)))
     decoder = Graph.of([steps, context], looked)
     block = TransformerBlock(WIDTH, 2, causal=True, rotate=True)
     steps = Sequential([Embedding(VOCABULARY, WIDTH), block])(text)
-    encoded = Conv1D(WIDTH, 3, padding="same")(Embedding(VOCABULARY, WIDTH)(source))
+    encoded = Conv1D(6, 3, padding="same")(Embedding(VOCABULARY, WIDTH)(source))
     return [text, source], Dense(VOCABULARY)(decoder(steps, encoded))
 
 

@@ -347,6 +347,11 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
         (3, 4),
         id="cross-attention",
     ),
+    pytest.param(
+        lambda: fork((3, 4), Dense(4), Conv1D(6, 2), CrossAttention(2, kv_heads=1)),
+        (3, 4),
+        id="cross-attention-to-other-features",
+    ),
     pytest.param(looked_at_but_for_padding, Ids((3,)), id="cross-attention-masked"),
     pytest.param(
         lambda: fork((3, 4), Dense(4), Conv1D(4, 2), TransformerDecoderBlock(4, 2, dropout=0.2)),

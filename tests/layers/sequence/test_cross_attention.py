@@ -7,6 +7,7 @@ from tests.conftest import needs
 from tests.layers.oracles import assert_close, host, randomized
 from tests.layers.sequence.test_attention import attention_names, load_torch, torch_passes
 from xpnn import (
+    Adam,
     Add,
     CrossAttention,
     Dense,
@@ -16,22 +17,26 @@ from xpnn import (
     Masked,
     Network,
     PaddingMask,
+    Trainer,
     generate,
+    load,
+    mean_squared_error,
 )
 from xpnn.errors import ShapeError, XpnnError
+from xpnn.saving import load_torch_weights
 from xpnn.testing import check_gradients
 
 TIME, LENGTH, FEATURES = 4, 6, 8
 IDS = np.array([[3, 1, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6], [0, 2, 0, 0, 1, 0]])
 
 
-def draws(length, seed):
-    return np.random.default_rng(seed).standard_normal((3, length, FEATURES)).astype(np.float32)
+def draws(length, seed, features=FEATURES):
+    return np.random.default_rng(seed).standard_normal((3, length, features)).astype(np.float32)
 
 
-def looking(backend, **options):
+def looking(backend, features=FEATURES, **options):
     """A network of three inputs: steps, those that they look at, and ids that say which of them."""
-    steps, context = Input((TIME, FEATURES)), Input((LENGTH, FEATURES))
+    steps, context = Input((TIME, FEATURES)), Input((LENGTH, features))
     ids = Input((LENGTH,), takes="integers")
     looked = CrossAttention(2, **options)(steps, context, PaddingMask()(ids))
     network = randomized(Network(inputs=[steps, context, ids], outputs=looked, backend=backend))
@@ -70,9 +75,80 @@ def test_it_equals_torch(backend, read, monkeypatch):
     assert_close(host(network, {**found, **network.grads}), wanted)
 
 
-def test_gradients_match_finite_differences(backend):
+WIDTH = 5  # of a context that is not as wide as what looks at it
+
+
+def by_torch(arrays, name="1.crossattention"):
+    """Our parameters, or gradients, as nn.MultiheadAttention with kdim and vdim has them."""
+    own = {key.removeprefix(f"{name}."): value for key, value in arrays.items()}
+    keys, values = np.split(own["context_weight"], 2, axis=1)
+    return {
+        "q_proj_weight": own["weight"].T,
+        "k_proj_weight": keys.T,
+        "v_proj_weight": values.T,
+        "in_proj_bias": own["bias"],
+        "out_proj.weight": own["output_weight"].T,
+        "out_proj.bias": own["output_bias"],
+    }
+
+
+@needs("torch")
+@pytest.mark.parametrize("read", [True, False])
+def test_of_a_context_of_other_features_it_equals_torch(backend, read, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(backend, "attention_from", 0)
+    network = looking(backend, WIDTH)
+    module = torch.nn.MultiheadAttention(FEATURES, 2, batch_first=True, kdim=WIDTH, vdim=WIDTH)
+    params = {**network.numpy_arrays()}
+    module.load_state_dict(
+        {k: torch.tensor(np.ascontiguousarray(one)) for k, one in by_torch(params).items()}
+    )
+    x, context, delta = draws(TIME, 0), draws(LENGTH, 1, WIDTH), draws(TIME, 2)
+    inputs = [torch.tensor(one, requires_grad=True) for one in (x, context)]
+    unseen = torch.tensor(IDS == 0)
+    options = {"key_padding_mask": unseen, "need_weights": False}
+    output = module(inputs[0], inputs[1], inputs[1], **options)[0]
+    output.backward(torch.tensor(delta))
+
+    network.layers[1].inspected = read
+    given = tuple(map(backend.asarray, (x, context, IDS)))
+    with backend.on_device():
+        found = {"output": network.root.forward(given)}
+        found["x"], found["context"], _ = network.root.backward(backend.asarray(delta))
+    found = host(network, {**found, **network.grads})
+    wanted = {"output": output.detach().numpy()}
+    wanted |= {"x": inputs[0].grad.numpy(), "context": inputs[1].grad.numpy()}
+    wanted |= {name: one.grad.numpy() for name, one in module.named_parameters()}
+    assert_close({**found, **by_torch(found)}, wanted)
+
+    fresh = looking(backend, WIDTH)
+    fresh.load({name: 0 * array for name, array in params.items()})
+    load_torch_weights(fresh, module.state_dict(), {"": "1.crossattention"})
+    assert_close(fresh.numpy_arrays(), params, tolerance=0)
+
+
+def test_of_a_context_of_other_features_it_is_saved_and_learns(backend, tmp_path):
+    network = looking(backend, WIDTH, kv_heads=1)
+    given = draws(TIME, 0), draws(LENGTH, 1, WIDTH), IDS
+    assert network.params["1.crossattention.context_weight"].shape == (WIDTH, FEATURES)
+    trainer = Trainer(network, mean_squared_error, Adam(0.02))
+    losses = trainer.fit(given, draws(TIME, 3), epochs=30, progress=False)["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    network.save(tmp_path / "wide.safetensors")
+    again = load(tmp_path / "wide.safetensors", backend)
+    for one in (again, network.to("numpy")):
+        np.testing.assert_allclose(
+            one.backend.to_numpy(one.predict(given)),
+            backend.to_numpy(network.predict(given)),
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("context", [4, 3])
+def test_gradients_match_finite_differences(backend, context):
     layer = CrossAttention(2, kv_heads=1, dropout=0.3)
-    assert check_gradients(layer, ((2, 4), (3, 4)), backend, batch=2).error < 1e-6
+    assert check_gradients(layer, ((2, 4), (3, context)), backend, batch=2).error < 1e-6
 
 
 def test_steps_that_are_not_seen_change_nothing(backend):
@@ -102,8 +178,12 @@ def test_a_mask_around_it_is_that_of_its_queries(backend):
 
 def test_what_is_refused(backend):
     x, context, seen = Input((4, 8)), Input((6, 8)), Input((6,))
-    with pytest.raises(ShapeError, match=r"got \(4, 8\) and \(6, 5\); a Dense makes other"):
-        CrossAttention(2)(x, Input((6, 5)))
+    with pytest.raises(ShapeError, match=r"shape \(length, features\), got \(4, 8\) and \(6,\)"):
+        CrossAttention(2)(x, Input((6,)))
+    layer = CrossAttention(2)
+    joined = Add()(layer(x, context), layer(x, Input((6, 5))))
+    with pytest.raises(ShapeError, match=r"like those of its first call.*for which its weight is"):
+        Network(inputs=[x, context, joined.call.sources[1].call.sources[1]], outputs=joined)
     with pytest.raises(ShapeError, match=r"no more than a mask of shape \(6,\), got \(4,\)"):
         CrossAttention(2)(x, context, Input((4,)))
     with pytest.raises(ShapeError, match=r"than a mask of shape \(6,\), got \(6,\), \(6,\)"):

@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -140,11 +140,16 @@ class MultiHeadAttention(Container):
     def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
         features = input_shape[-1]
         joint = features + 2 * self._key_features(features)
-        params = {
-            "weight": self.weight_init((features, joint), rng),
-            "output_weight": self.weight_init((features, features), rng),
-        }
+        return self._params_of({"weight": (features, joint)}, features, rng)
+
+    def _params_of(
+        self, weights: Mapping[str, Shape], features: int, rng: Generator
+    ) -> dict[str, np.ndarray]:
+        """Weights of these shapes, W_o, and the biases of all."""
+        weights = {**weights, "output_weight": (features, features)}
+        params = {name: self.weight_init(shape, rng) for name, shape in weights.items()}
         if self.use_bias:
+            joint = features + 2 * self._key_features(features)
             params |= {"bias": zeros((joint,), rng), "output_bias": zeros((features,), rng)}
         return params
 
@@ -152,6 +157,11 @@ class MultiHeadAttention(Container):
     def key_heads(self) -> int:
         """How many heads keys and values have."""
         return self.kv_heads or self.heads
+
+    @property
+    def context_features(self) -> int:
+        """How many features a context has, as built: those of the queries."""
+        return self.params["output_weight"].shape[0]
 
     def _key_features(self, features: int) -> int:
         """How many features the keys have, all heads together."""
@@ -304,7 +314,8 @@ class MultiHeadAttention(Container):
     ) -> list[Array]:
         """Q, (batch, heads, time, d), K and V, with those of the past."""
         features, past = Z.shape[-1], self.cache.get("past")
-        width, last = self._key_features(features), self.params["weight"].shape[-1]
+        width = self._key_features(features)
+        last = features + 2 * width
         if context is None:
             joint = self._affine(Z, 0, last)
             Q, joint = joint[..., :features], joint[..., features:]
@@ -320,23 +331,31 @@ class MultiHeadAttention(Container):
         return [Q, *((K, V) if past is None else self._remembered(K, V, mask))]
 
     def _affine(self, Z: Array, first: int, last: int) -> Array:
-        S = Z @ self.params["weight"][:, first:last]
+        S = Z @ self._columns(first, last)
         if self.use_bias:
             S += self.params["bias"][first:last]
         return S
 
+    def _columns(self, first: int, last: int) -> Array:
+        """Columns of [W_q W_k W_v]."""
+        return self.params["weight"][:, first:last]
+
+    def _keep_slopes(self, slopes: list[Array]) -> None:
+        """Write down dL/d[W_q W_k W_v]; or that of W_q and of [W_k W_v], where they come apart."""
+        self.grads["weight"] = _joined(self.xp, slopes)
+
     def _projections_back(self, dQ: Array, dK: Array, dV: Array) -> tuple[Array, Array | None]:
-        xp, Z, context, W = self.xp, self.cache["Z"], self.cache["context"], self.params["weight"]
+        xp, Z, context = self.xp, self.cache["Z"], self.cache["context"]
         features = Z.shape[-1]
         if context is None:
-            pairs = [(Z, self._side_by_side(dQ, dK, dV), W)]
+            pairs = [(Z, self._side_by_side(dQ, dK, dV), self.params["weight"])]
         else:
             inner = self._side_by_side(dK, dV)
             pairs = [
-                (Z, self._side_by_side(dQ), W[:, :features]),
-                (context, inner, W[:, features:]),
+                (Z, self._side_by_side(dQ), self._columns(0, features)),
+                (context, inner, self._columns(features, features + inner.shape[-1])),
             ]
-        self.grads["weight"] = _joined(xp, [_product_back(xp, X, d) for X, d, _ in pairs])
+        self._keep_slopes([_product_back(xp, X, d) for X, d, _ in pairs])
         if self.use_bias:
             self.grads["bias"] = _joined(xp, [sum_to_features(d, xp) for _, d, _ in pairs])
         dZ, *rest = [d @ part.T for _, d, part in pairs]
@@ -437,11 +456,12 @@ def _check_attend(
 ) -> None:
     """Queries, a context and a mask, as ``MultiHeadAttention.attend`` looks at them."""
     batch, features = Z.shape[0], layer.params["output_weight"].shape[0]
-    for name, one in (("queries", Z), ("a context", context)):
-        if one is not None and (one.ndim != 3 or (one.shape[0], one.shape[2]) != (batch, features)):
+    given = ("queries", Z, features), ("a context", context, layer.context_features)
+    for name, one, width in given:
+        if one is not None and (one.ndim != 3 or (one.shape[0], one.shape[2]) != (batch, width)):
             raise ShapeError(
-                f"{layer!r} wants {name} of shape ({batch}, time, {features}), got "
-                f"{tuple(one.shape)}; a Dense({features}) makes other features fit"
+                f"{layer!r} wants {name} of shape ({batch}, time, {width}), got "
+                f"{tuple(one.shape)}; a Dense({width}) makes other features fit"
             )
     keys = tuple((Z if context is None else context).shape[:2])
     if mask is not None and (tuple(mask.shape) != keys or not layer.xp.isdtype(mask.dtype, "bool")):

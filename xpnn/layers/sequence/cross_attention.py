@@ -14,7 +14,7 @@ class CrossAttention(MultiHeadAttention):
     """The steps of one sequence look at those of another (Vaswani et al., 2017, section 3.2.3).
 
     It is called on the queries' side Z (batch, time, features) and on the context C (batch, length,
-    features), such as what an encoder makes::
+    context features), such as what an encoder makes::
 
         Q = Z W_q + b_q          K = C W_k + b_k          V = C W_v + b_v
 
@@ -25,17 +25,23 @@ class CrossAttention(MultiHeadAttention):
 
     While a text is written, K and V are worked out at its first position and kept.
 
+    Where the context has other features than the queries, as in ``torch.nn.MultiheadAttention(...,
+    kdim=, vdim=)``, the parameters ``weight`` (features, features) are W_q alone, and
+    ``context_weight`` (context features, features of K and of V) are W_k and W_v side by side.
+
     Args:
         heads: number of heads; it divides the features.
         kv_heads: number of heads of keys and values, which divides ``heads``; as many unless given.
         dropout: share of P to drop in training.
         use_bias: whether to add the four ``b``.
-        weight_init: draws [W_q W_k W_v] and W_o.
+        weight_init: draws [W_q W_k W_v], or W_q and [W_k W_v], and W_o.
 
     >>> from xpnn import Input
     >>> decoded, encoded, seen = Input((5, 8)), Input((9, 8)), Input((9,))
     >>> CrossAttention(2)(decoded, encoded).shape, CrossAttention(2)(decoded, encoded, seen).shape
     ((5, 8), (5, 8))
+    >>> CrossAttention(2)(decoded, Input((9, 12))).shape
+    (5, 8)
     """
 
     arity = None
@@ -56,10 +62,10 @@ class CrossAttention(MultiHeadAttention):
 
     def output_shape(self, input_shape: Shapes) -> Shape:
         queries, context, *seen = input_shape
-        if len(context) != 2 or len(queries) != 2 or context[1] != queries[1]:
+        if len(context) != 2 or len(queries) != 2:
             raise ShapeError(
                 f"{self!r} wants queries of shape (time, features) and a context of shape (length, "
-                f"features), got {queries} and {context}; a Dense makes other features fit"
+                f"features), got {queries} and {context}"
             )
         if seen and (len(seen) > 1 or seen[0] != context[:1]):
             raise ShapeError(
@@ -72,12 +78,34 @@ class CrossAttention(MultiHeadAttention):
         return [(self.heads, input_shape[0][0], input_shape[1][0])]
 
     def init_params(self, input_shape: Shapes, rng: Generator) -> dict[str, ndarray]:
-        return super().init_params(input_shape[0], rng)
+        queries, context, *_ = input_shape
+        features, of_context = queries[1], context[1]
+        if of_context == features:
+            return super().init_params(queries, rng)
+        inner = 2 * self._key_features(features)
+        weights = {"weight": (features, features), "context_weight": (of_context, inner)}
+        return self._params_of(weights, features, rng)
+
+    @property
+    def context_features(self) -> int:
+        own = self.params.get("context_weight")
+        return super().context_features if own is None else own.shape[0]
+
+    def _columns(self, first: int, last: int) -> Array:
+        own = self.params.get("context_weight")
+        return super()._columns(first, last) if own is None or first == 0 else own
+
+    def _keep_slopes(self, slopes: list[Array]) -> None:
+        if "context_weight" not in self.params:
+            super()._keep_slopes(slopes)
+        else:
+            self.grads["weight"], self.grads["context_weight"] = slopes
 
     def multiply_adds(self, input_shape: Shapes) -> int:
-        (time, features), (length, _), *_ = input_shape
-        of_queries, of_keys = 2 * features, 2 * self._key_features(features)
-        return features * (time * of_queries + length * of_keys + 2 * time * length)
+        (time, features), (length, context), *_ = input_shape
+        of_queries = time * 2 * features * features
+        of_keys = length * 2 * context * self._key_features(features)
+        return of_queries + of_keys + 2 * time * length * features
 
     def empty_past(self, batch: int, length: int) -> State:
         """Nothing yet: what is kept of the context comes with the first position."""

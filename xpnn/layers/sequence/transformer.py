@@ -119,9 +119,10 @@ class TransformerDecoderBlock(Container):
     """Steps look at those before them, then at another sequence, and then each thinks by itself.
 
     One block of the decoder of Vaswani et al. (2017, section 3.1). It is called on its sequence Z
-    (batch, time, features) and on the context C (batch, length, features) that an encoder has made.
-    With A the causal attention of Z to itself, B the attention of Z to C (``CrossAttention``), N
-    the normalisation, F(Z) = f(Z W_1 + b_1) W_2 + b_2, and dropout on A, B and F::
+    (batch, time, features) and on the context C (batch, length, context features) that an encoder
+    has made. With A the causal attention of Z to itself, B the attention of Z to C
+    (``CrossAttention``), N the normalisation, F(Z) = f(Z W_1 + b_1) W_2 + b_2, and dropout on A, B
+    and F::
 
         Z <- Z + A(N(Z))      Z <- Z + B(N(Z), C)      Z <- Z + F(N(Z))        norm_first
         Z <- N(Z + A(Z))      Z <- N(Z + B(Z, C))      Z <- N(Z + F(Z))        otherwise
@@ -135,7 +136,7 @@ class TransformerDecoderBlock(Container):
     to the delta of its shortcut; what B gives for C is dL/dC. Returned are dL/dZ and dL/dC.
 
     Args:
-        features: of every step of Z and C.
+        features: of every step of Z.
         heads: of both attentions; see ``MultiHeadAttention``.
         hidden: width of F, four times the features unless given.
         kv_heads: of both attentions.

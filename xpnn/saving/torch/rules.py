@@ -15,6 +15,7 @@ from xpnn.layers import (
     GRU,
     LSTM,
     BatchNorm,
+    CrossAttention,
     Dense,
     Embedding,
     GroupNorm,
@@ -210,6 +211,30 @@ RULES: dict[type[Layer], Rule] = {
 }
 
 
+QUERIES = matrices(
+    weight="q_proj_weight",
+    bias="in_proj_bias",
+    output_weight="out_proj.weight",
+    output_bias="out_proj.bias",
+)
+
+
+def _give_two_widths(layer: Layer, ours: Arrays, order: Order) -> Arrays:
+    keys, values = np.split(ours["context_weight"].T, 2)
+    theirs = {"k_proj_weight": keys, "v_proj_weight": values}
+    return QUERIES.give(layer, ours, order) | theirs
+
+
+def _take_two_widths(layer: Layer, theirs: Arrays, order: Order) -> Arrays:
+    ours = QUERIES.take(layer, theirs, order)
+    parts = [theirs[name] for name in ("k_proj_weight", "v_proj_weight") if name in theirs]
+    return ours | ({"context_weight": np.concatenate(parts).T} if parts else {})
+
+
+TWO_WIDTHS = Rule(_give_two_widths, _take_two_widths)
+"""For ``CrossAttention`` to a context of other features, there ``kdim`` and ``vdim``."""
+
+
 def rule_of(layer: Layer) -> Rule | None:
     """The rule for a layer, or None: for layers without arrays, and for those of others.
 
@@ -221,4 +246,6 @@ def rule_of(layer: Layer) -> Rule | None:
         return RULES[WeightNorm] if normed else None
     if isinstance(layer, MultiHeadAttention) and layer.key_heads != layer.heads:
         return None
+    if isinstance(layer, CrossAttention) and "context_weight" in layer.params:
+        return TWO_WIDTHS
     return next((RULES[kind] for kind in type(layer).__mro__ if kind in RULES), None)
