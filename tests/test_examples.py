@@ -35,6 +35,10 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         rf"(?s)of 8 places found.*losses {SAME}",
     ),
     "mnist_cnn.py": ("--data {mnist} --epochs 8", r"test accuracy 1\.0000 after \d+ s"),
+    "onnx_writer.py": (
+        "--data text.txt --context 32 --width 32 --epochs 20",
+        r"(?s)onnxruntime writes:.*with five dozen.*the same as generate",
+    ),
     "own_layer.py": (
         "--epochs 20 --backends numpy array-api-strict",
         r"(?s)gradients are right.*gradients are right.*differ by at most (0\.0e\+00|\S+e-0[5-9])",
@@ -67,6 +71,7 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
     ),
 }
 PICTURES = {"autoencoder.py": "autoencoder.png", "decision_boundary.py": "spirals.png"}
+NEEDS = {**dict.fromkeys(PICTURES, ("matplotlib",)), "onnx_writer.py": ("onnx", "onnxruntime")}
 
 
 def write_idx(path, array):
@@ -107,8 +112,8 @@ def run_example(name, arguments, folder):
 @pytest.mark.parametrize("name", sorted(path.name for path in ROOT.glob("examples/*.py")))
 def test_example_runs(name, mnist, tmp_path):
     assert name in EXAMPLES, f"give {name} its arguments, a line of EXAMPLES in {__file__}"
-    if name in PICTURES:
-        pytest.importorskip("matplotlib")
+    for library in NEEDS.get(name, ()):
+        pytest.importorskip(library, reason=f"{name} needs it")
     arguments, result = EXAMPLES[name]
     (tmp_path / "text.txt").write_text("pack my box with five dozen liquor jugs\n" * 100)
     filled_in = [one.format(mnist=mnist) for one in arguments.split()]

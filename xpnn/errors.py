@@ -9,6 +9,7 @@
      |    +-- DeviceError     an array lies on another device of its library than the network
      |    +-- FileError       a file is torn, damaged, or not what it should be
      +-- CompileError         a step cannot be compiled, though compile=True asked for it
+     +-- ExportError          a network does what an ONNX graph cannot say
      +-- NotBuiltError        a layer was used before it belonged to a network
      +-- AssignmentError      an attribute that there is not, or that is fixed  (an AttributeError)
      +-- OutOfMemory          a step does not fit into the memory of its device   (a MemoryError)
@@ -87,6 +88,18 @@ class FileError(DataError):
 
 class CompileError(XpnnError, RuntimeError):
     """A step does what its backend cannot compile, though ``compile=True`` asked for it."""
+
+
+class ExportError(XpnnError, RuntimeError):
+    """A network does what cannot be written down as an ONNX graph.
+
+    Attributes:
+        layer: the name of the layer that does it; None where that is not known.
+    """
+
+    def __init__(self, *arguments: Any, layer: str | None = None):
+        super().__init__(*arguments)
+        self.layer = layer
 
 
 class CompileWarning(UserWarning):

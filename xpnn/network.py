@@ -270,6 +270,72 @@ class Network(NamedInputs, FixedAttributes):
         """
         save(self, path)
 
+    @checked
+    def to_onnx(
+        self,
+        path: str | Path,
+        *,
+        batch: str | int = "batch",
+        free: Mapping[Any, Any] | None = None,
+        names: Mapping[str, str] | None = None,
+        dtypes: Mapping[str, str] | None = None,
+        opset: int | None = None,
+        probabilities: Any = None,
+        past: int | None = None,
+        description: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what the network does outside of training as an ONNX model, for other programs.
+
+        It needs the extra ``onnx``. The layers' own ``forward`` runs once on stand-ins for arrays,
+        so that layers of your own are exported as well. What is written has passed ONNX's checker.
+        The arrays are in the file, which holds up to 2 GiB, in the dtype of the network.
+
+        Args:
+            path: of the file; folders that are missing are made.
+            batch: a name for the axis of samples, of which any number may come in then; or how many
+                samples come in.
+            free: further axes of any length: their names by their numbers, the batch being axis 0,
+                as in ``{1: "time"}``; of several inputs by name, ``{"words": {1: "time"}}``. Axes
+                of one name are of one length. Not all layers take that: a Flatten, for one, leads
+                to a Dense whose weights are for one length.
+            names: what inputs and outputs are called in the file, by their names here, which are
+                those of ``network.inputs`` and ``network.outputs``: "x" and "output_0" where there
+                is but one.
+            dtypes: of inputs and outputs by their names here, as in ``{"x": "uint8"}``: the model
+                then converts them. Unless given they are that of the network, and int64 for ids.
+            opset: the version of ONNX's operators; 18 unless given, and 22 for bfloat16.
+            probabilities: as for ``predict``.
+            past: of a network that ``generate`` writes with, to export one step of it: how many
+                positions there is room for. The model reads one position, (batch, 1), and, beside
+                that, what each layer remembers, which it gives again as it is afterwards, each by
+                the name of the input and ``.after``. All of that begins as zeros.
+            description: for readers.
+            metadata: texts by name, kept in the file.
+
+        Raises:
+            ExportError: a layer does what ONNX has no operators for, or needs a length that is
+                free; the message names the layer. No file is written.
+            BackendUnavailable: the package ``onnx`` is not installed.
+            ValueError: names, axes, dtypes or the opset do not fit the network.
+            OSError: the file cannot be written; an old one is unharmed.
+        """
+        from xpnn.onnx.exporting import export  # which few need
+
+        export(
+            self,
+            path,
+            batch=batch,
+            free=free or {},
+            names=names or {},
+            dtypes=dtypes or {},
+            opset=opset,
+            past=past,
+            probabilities=probabilities,
+            description=description,
+            metadata=metadata or {},
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: the layers by their classes, and all arrays on the host."""
         kept = {"root": unbuilt_copy(self.root), "backend": self.backend}
@@ -354,10 +420,8 @@ class Network(NamedInputs, FixedAttributes):
         into memory, one batch at a time is read. Of no inputs there are no outputs: (0, ...).
 
         Args:
-            x: inputs, (samples, *input_shape), of any library; or what gives batches of them, as
-                ``fit`` takes it: a loader, a generator, or a data set of Hugging Face. Targets in
-                these are passed over.
-            batch_size: samples at a time; batches of a loader are taken as they come.
+            x: inputs, (samples, *input_shape), of any library.
+            batch_size: samples at a time.
             probabilities: the loss that the network was trained with, such as
                 ``xpnn.cross_entropy``, to get the probabilities that its outputs stand for: their
                 softmax or sigmoid, or what they are.

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xpnn.errors import DataError, XpnnError
+from xpnn.errors import DataError
 from xpnn.generation.given import Inputs
-from xpnn.generation.without_past import alone_as_among_others, without_past
 from xpnn.layers import Graph, Layer
 from xpnn.layers.graphs.parts import parted
 from xpnn.network import Network
 from xpnn.trees import as_tuple, one_or_tuple
 from xpnn.typing import Array, Arrays, Params, State
+from xpnn.without_past import check_past
 
 Past = dict[str, State]
 """What each layer remembers, by the layer's name."""
@@ -36,15 +36,7 @@ class Reader:
         self.network, self.batch, others = network, batch, others or {}
         (text,) = set(range(len(network.inputs))) - set(others)
         self.length = network.inputs[text][0][0]
-        with network.backend.on_device(), network.holding(network.params, network.state):
-            inputs = tuple(number == text for number in range(len(network.inputs)))
-            for name, layer, grows in without_past("", network.root, inputs):
-                if not alone_as_among_others(layer, network.backend, grows):
-                    raise XpnnError(
-                        f"layer {name}: {layer!r} goes by more than the newest position, so it "
-                        f"cannot write a text without remembering the others; use layers that keep "
-                        f"a past, such as LSTM and causal attention, or give it an empty_past"
-                    )
+        check_past(network, text)
         self._root: Layer = network.root
         self._context: tuple[Array, ...] = ()
         if others:

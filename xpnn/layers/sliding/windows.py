@@ -23,7 +23,7 @@ def slide(length: int, size: int, stride: int, dilation: int, padding: str | int
     """
     wide = span(size, dilation)
     if padding == "same":
-        positions = math.ceil(length / stride)
+        positions = -(-length // stride)
         low = max((positions - 1) * stride + wide - length, 0) // 2
         return Slide(length, positions, size, stride, dilation, low)
     low = 0 if isinstance(padding, str) else padding

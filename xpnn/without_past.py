@@ -1,7 +1,7 @@
 """Layers that keep nothing from position to position, and whether they can do without."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.random import Generator, Philox
@@ -24,6 +24,9 @@ from xpnn.layers.nodes import Kind, is_several, kinds_of
 from xpnn.trees import one_or_tuple
 from xpnn.typing import Array, Shape
 
+if TYPE_CHECKING:
+    from xpnn.network import Network
+
 JOINED = {
     kind.forward
     for kind in (
@@ -32,6 +35,26 @@ JOINED = {
     )
 }
 """How containers run that are fit for writing wherever all layers inside are."""
+
+
+def check_past(network: "Network", text: int) -> None:
+    """Whether each layer keeps what it needs of the past, or needs none.
+
+    Args:
+        text: the number of the input that comes position by position.
+
+    Raises:
+        XpnnError: one goes by more than the newest position, and does not keep the others.
+    """
+    with network.backend.on_device(), network.holding(network.params, network.state):
+        inputs = tuple(number == text for number in range(len(network.inputs)))
+        for name, layer, grows in without_past("", network.root, inputs):
+            if not alone_as_among_others(layer, network.backend, grows):
+                raise XpnnError(
+                    f"layer {name}: {layer!r} goes by more than the newest position, so it "
+                    f"cannot write a text without remembering the others; use layers that keep "
+                    f"a past, such as LSTM and causal attention, or give it an empty_past"
+                )
 
 
 def without_past(
