@@ -32,10 +32,10 @@ from xpnn import (
     Trainer,
 )
 from xpnn.backends import get_backend
-from xpnn.data import NpzShards
+from xpnn.data import Columns, NpzShards
 from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
 from xpnn.layers.registration import KINDS
-from xpnn.saving import load_torch_weights, save_torch_weights, save_weights
+from xpnn.saving import Attachment, load_torch_weights, save_torch_weights, save_weights
 
 pytestmark = pytest.mark.host_only
 
@@ -207,10 +207,54 @@ def trained(**options):
     return trainer.step(X, X)
 
 
+TABLE = {"a": [1, 2, 3, 4], "mixed": [1, "x", 2, 3], "y": [5, 6, 5, 6]}
+
+
+def attached(folder, **named):
+    """A network with an attachment of the user's own, in a file."""
+
+    class Own(Attachment, **named):
+        def as_plain(self):
+            return 1
+
+        @classmethod
+        def from_plain(cls, plain):
+            return cls()
+
+    one = network()
+    one.attachments["own"] = Own()
+    one.save(folder / "n.safetensors")
+    Attachment.kinds.pop("yourlib.Own", None)
+
+
+def of_many_classes(**more):
+    return Columns(target="y", **more).fit({"a": np.arange(200_001), "y": np.arange(200_001)})
+
+
 LINES = {  # part of the message: what is wrong, and what it says to write
     "is open already; write get_backend(": (
         lambda _: get_backend(get_backend("numpy"), deterministic=True),
         lambda _: get_backend("numpy", deterministic=True, tf32=True),
+    ),
+    "write class ": (
+        lambda folder: attached(folder),
+        lambda folder: attached(folder, kind="yourlib.Own"),
+    ),
+    "learned nothing yet; call columns.fit(table) with the training rows": (
+        lambda _: Columns().transform(TABLE),
+        lambda _: Columns({"mixed": None}).fit(TABLE).transform(TABLE),
+    ),
+    "such as Columns({'mixed': 'one-hot'}), and learn anew": (
+        lambda _: Columns().fit(TABLE),
+        lambda _: Columns({"mixed": "one-hot"}).fit(TABLE),
+    ),
+    "have no target; make them with Columns(target=": (
+        lambda _: Columns({"mixed": None}).fit(TABLE).targets(TABLE),
+        lambda _: Columns({"mixed": None}, target="y").fit(TABLE).targets(TABLE),
+    ),
+    "different values; if they are numbers, write target_as='numbers'": (
+        lambda _: of_many_classes(target_as="classes"),
+        lambda _: of_many_classes(target_as="numbers"),
     ),
     "write compile=True, or take backend='cupy'": (
         lambda _: trained(compile="fused"),
@@ -399,6 +443,7 @@ def test_what_an_error_says_to_write_helps(part, tmp_path):
 
 
 TRIED_BY = {  # part of the message: the file that tries what it says
+    "write dataset.shuffle(buffer_size=": "training/intake/test_loaders.py",
     "a list of layers and an input_shape, or of inputs": "layers/test_graph.py",
     "layer.forward(Z) where it is built": "layers/test_graph.py",
     "write Network(inputs=x, outputs=...) and call": "layers/test_graph.py",

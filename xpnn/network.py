@@ -420,8 +420,10 @@ class Network(NamedInputs, FixedAttributes):
         into memory, one batch at a time is read. Of no inputs there are no outputs: (0, ...).
 
         Args:
-            x: inputs, (samples, *input_shape), of any library.
-            batch_size: samples at a time.
+            x: inputs, (samples, *input_shape), of any library; or what gives batches of them, as
+                ``fit`` takes it: a loader, a generator, or a data set of Hugging Face. Targets in
+                these are passed over.
+            batch_size: samples at a time; batches of a loader are taken as they come.
             probabilities: the loss that the network was trained with, such as
                 ``xpnn.cross_entropy``, to get the probabilities that its outputs stand for: their
                 softmax or sigmoid, or what they are.

@@ -1,16 +1,18 @@
 """What a network makes of any number of inputs, a batch at a time, and of layers inside of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from xpnn.backends import Backend
 from xpnn.backends.portable.staging import is_mapped
+from xpnn.errors import DataError, XpnnError
+from xpnn.incoming_batches import batches_of, gives_batches, inputs_of, is_dataset
 from xpnn.layers import Layer
 from xpnn.losses.by_output import losses_of
 from xpnn.losses.outputs import link_of, outputs_by_part
 from xpnn.named_inputs import NamedInputs
-from xpnn.trees import as_tuple, one_or_tuple
+from xpnn.trees import as_tuple, one_or_tuple, tree_map
 from xpnn.typing import Array, Arrays
 
 
@@ -23,6 +25,12 @@ def in_batches(
     what = f"a prediction of {batch_size} samples at a time"
     room = network.backend.room_for(what, "predict fewer samples, or take a smaller batch_size")
     with room, network.backend.on_device(), network.uninspected():
+        if gives_batches(x):
+            parts = [as_tuple(finish(one)) for one in _outputs_of(network, x, batch_size)]
+            network.root.clear()
+            return one_or_tuple(
+                [_joined(network.backend, own, ()) for own in zip(*parts, strict=True)]
+            )
         given = network.inputs_in_order(x)
         on_disk = [is_mapped(one) and one.ndim > 0 for one in given]
         mapped = any(on_disk)
@@ -43,6 +51,38 @@ def in_batches(
         network.root.clear()
         return one_or_tuple(
             [_joined(network.backend, own, as_tuple(batch)) for own in zip(*parts, strict=True)]
+        )
+
+
+def _outputs_of(network: NamedInputs, source: Any, batch_size: int) -> Iterator[Arrays]:
+    """The outputs for each batch that a loader, a generator or a data set gives.
+
+    Raises:
+        DataError, ShapeError: the network cannot be given a batch, whose number is named; or there
+            are none.
+    """
+    names = [name for *_, name in network.inputs], network.output_names
+    if is_dataset(source):
+        source = batches_of(source, batch_size)
+    elif not isinstance(source, Iterable):
+        source = source()
+    number = 0
+    for number, batch in enumerate(source, start=1):
+        try:
+            inputs = network.admit(inputs_of(batch, *names))
+        except XpnnError as error:
+            raise type(error)(f"batch {number}: {error}") from error
+        made = network.root.forward(inputs)
+        seen = any(
+            network.backend.shares_memory(one, given)
+            for one in as_tuple(made)
+            for given in as_tuple(inputs)
+        )
+        yield tree_map(network.backend.copied, made) if seen else made
+    if not number:
+        raise DataError(
+            "wanted at least one batch to predict from, got none; an iterator that was gone "
+            "through before is empty: pass a list of inputs, or begin it anew"
         )
 
 

@@ -17,8 +17,8 @@ from xpnn.errors import FileError, XpnnError
 from xpnn.saving.tensor_file import strict_json
 
 PLAIN = "plain"
-MAX_TEXT = 8_000_000
-"""Characters of JSON, of all attachments together; what a vocabulary of 200,000 words needs."""
+MAX_TEXT = 4_000_000
+"""Characters of JSON, of all attachments together; what a vocabulary of 250,000 words needs."""
 
 
 class Attachment(ABC):
@@ -79,7 +79,7 @@ def attachments_text(attachments: Mapping[str, Any]) -> str:
         else:
             content = {"kind": PLAIN, "content": one}
         try:
-            text = json.dumps(content, allow_nan=False)
+            text = json.dumps(content, allow_nan=False, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise XpnnError(
                 f"attachment {name!r} cannot be put into a file: {error}; a file holds Columns, a "
@@ -91,7 +91,7 @@ def attachments_text(attachments: Mapping[str, Any]) -> str:
                 f"be texts"
             )
         found[name] = content
-    whole = json.dumps(found, allow_nan=False) if found else ""
+    whole = json.dumps(found, allow_nan=False, ensure_ascii=False) if found else ""
     if len(whole) > MAX_TEXT:
         raise XpnnError(
             f"the attachments {', '.join(found)} have {len(whole):,} characters, and a file holds "

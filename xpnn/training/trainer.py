@@ -171,7 +171,9 @@ class Trainer(StepTaker):
         Args:
             x: inputs (samples, *input_shape), of any library; or an iterable of (x, y) or
                 (x, y, sample_weight): a list, a loader, or a function that returns an iterator,
-                gone through once an epoch. A plain iterator serves one epoch.
+                gone through once an epoch. A plain iterator serves one epoch. Batches may be dicts,
+                too, ``{"image": x, "label": y}``; see ``incoming_batches.parts_by_name``. A data
+                set of Hugging Face is shuffled, cut into batches and held out of as arrays are.
             y: targets, as the loss takes them.
             epochs: passes over the data.
             batch_size: samples a step, 32 unless given; the last batch of an epoch may be smaller.

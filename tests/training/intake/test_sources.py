@@ -279,7 +279,7 @@ BAD = {
     "labels": ((X[:32], Y[:32] + 1), DataError, "wanted class numbers from 0 to 9"),
     "float labels": ((X[:32], Y[:32] + 0.5), DataError, "class numbers of an integer dtype"),
     "weights": ((X[:32], Y[:32], -WEIGHT[:32]), DataError, "sample_weight of at least 0"),
-    "one array": (X[:32], DataError, r"wanted \(x, y\) or \(x, y, sample_weight\), got a ndarray"),
+    "one array": (X[:32], DataError, "or a dict of such, got a ndarray"),
     "four parts": ((X, Y, WEIGHT, Y), DataError, "got a tuple of 4; make each batch such a tuple"),
     "no targets": ((X, None), DataError, "wanted inputs x and targets y, got None for one"),
     "strings": ((X[:1], ["a"]), DataError, "wanted numbers"),

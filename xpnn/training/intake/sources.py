@@ -20,9 +20,11 @@ from xpnn.backends.portable.staging import is_mapped
 from xpnn.backends.registry import class_recognizing
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.placement import lies_on_host, on_host
+from xpnn.data.row_batches import RowBatches
 from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, ShapeError
+from xpnn.incoming_batches import has_length, is_array, is_dataset, parts_by_name
 from xpnn.losses.balancing import balanced, is_balanced
 from xpnn.losses.by_output import ByOutput, losses_of
 from xpnn.metrics import Metric
@@ -82,6 +84,11 @@ def sources_of_fit(
         sources = _of_arrays(state, given, validation, size, shuffled, train_metrics)
         _refuse_to_repeat(sources.held_out, epochs)
         return sources
+    if is_dataset(x):
+        size = 32 if batch_size is None else int(batch_size)
+        _check_counts(epochs, size)
+        x, validation = _rows_of(x, validation, size, shuffle, state.seed)
+        batch_size = shuffle = None
     _check_counts(epochs, 1)
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight, shuffle=shuffle)
     if train_metrics:
@@ -105,21 +112,34 @@ def samples_to_measure(
         _check_counts(1, 256 if batch_size is None else batch_size)
         given = x, y, sample_weight
         return _samples(state.network, state.loss, given, metrics=metrics)[0]
+    if is_dataset(x):
+        size = 256 if batch_size is None else int(batch_size)
+        _check_counts(1, size)
+        x, batch_size = RowBatches(x, size), None
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight)
     return _stream(state.network, state.loss, x, metrics=metrics)
+
+
+def _rows_of(
+    dataset: Any, validation: Any, size: int, shuffle: bool | None, seed: int
+) -> tuple[Any, Any]:
+    """Batches of a data set of Hugging Face, and what is held out, if that was a share of it."""
+    if not has_length(dataset):
+        if shuffle:
+            raise ValueError(
+                "wanted no shuffle beside a data set that is streamed, whose rows come as they "
+                "are; write dataset.shuffle(buffer_size=10_000), or leave it out"
+            )
+        return RowBatches(dataset, size), validation
+    rows = RowBatches(dataset, size, shuffle=shuffle is not False, seed=seed)
+    if isinstance(validation, Real) and not isinstance(validation, bool):
+        return rows.split(float(validation), seed)
+    return rows, validation
 
 
 def has_arrays(x: Any) -> bool:
     """Whether it is an array, or inputs by name, rather than something that gives batches."""
     return is_array(x) or isinstance(x, Mapping)
-
-
-def is_array(values: Any) -> bool:
-    """Whether it is an array or a table, of any library, rather than something that gives batches.
-
-    Not all arrays have a shape: PyTorch's nested tensors raise an error when they are asked.
-    """
-    return class_recognizing(values) is not None or hasattr(values, "shape")
 
 
 # What comes, inspected once -----------------------------------------------------------------------
@@ -372,6 +392,7 @@ def _stream(
         metrics: what is to be measured on them.
     """
     look = partial(_look_at_batch, network, loss, metrics, check_size, whose)
+    source = RowBatches(source, 256) if is_dataset(source) else source
     return Stream(source, network.backend, look)
 
 
@@ -392,11 +413,14 @@ def _look_at_batch(
         ShapeError, DataError: it cannot be trained on; the message begins with its number.
     """
     try:
+        if isinstance(batch, Mapping):
+            names = [name for *_, name in network.inputs], network.output_names
+            batch = parts_by_name(batch, *names)
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             came = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
             raise DataError(
-                f"wanted (x, y) or (x, y, sample_weight), got a {type(batch).__name__}{came}; "
-                f"make each batch such a tuple"
+                f"wanted (x, y), (x, y, sample_weight) or a dict of such, got a "
+                f"{type(batch).__name__}{came}; make each batch such a tuple"
             )
         if any(one is None for one in batch[:2]):
             raise DataError("wanted inputs x and targets y, got None for one of them")
