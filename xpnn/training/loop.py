@@ -15,7 +15,7 @@ from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.conversion import BatchForm, as_batch
-from xpnn.training.stepping.precision import SkipWatch, skipped_steps
+from xpnn.training.stepping.precision import SkipWatch
 
 logger = logging.getLogger("xpnn")
 
@@ -88,7 +88,10 @@ class Loop:
         left = _interruptibly(batches, state.epoch_steps, interrupts)
         with closing(left):  # at once, whatever keeps this frame: a thread may be making batches
             for parts in left:
-                state.advance(*form.whole(parts))
+                batch = form.whole(parts)
+                if self._is_log_point(state.epoch_steps + 1, batches.steps):
+                    hooks.log_begin(batch)
+                state.advance(*batch)
                 hooks.step_end(state.epoch_steps)
                 self._log_if_due(batches.steps)
                 interrupts.check()
@@ -104,6 +107,10 @@ class Loop:
         self._told_of |= state.empty
         self._end_epoch(logs)
         interrupts.check()
+
+    def _is_log_point(self, number: int, steps: int | None) -> bool:
+        """Whether the loss is read behind that step of an epoch of ``steps``, if that is known."""
+        return number % self.log_every == 0 or number == steps
 
     def _log_if_due(self, steps: int | None) -> None:
         number = self.state.epoch_steps
@@ -123,8 +130,7 @@ class Loop:
         state.epoch, state.epoch_steps = state.epoch + 1, 0
         state.begin_epoch()
         assert state.opt_state is not None
-        taken = state.steps - skipped_steps(state.opt_state, backend)
-        logs["rate"] = state.optimizer.hyper_at(taken, state.opt_state)["rate"]
+        logs["rate"] = state.rate_of_last_step()
         watched = "val_loss" if "val_loss" in logs else "loss"
         if watched not in state.empty:
             state.opt_state = state.optimizer.observe(state.opt_state, logs[watched], backend)

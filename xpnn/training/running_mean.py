@@ -42,6 +42,19 @@ class RunningMean:
             return [total / weight if weight else math.nan for total, weight in pairs]
         return math.nan if self.is_empty else self.total / self.weight
 
+    def since(self, total: Any, weight: Any) -> Any:
+        """The mean of the values behind those that had these sums; NaN if they weigh nothing.
+
+        Of values that were read: nothing waits.
+        """
+        if not isinstance(self.total, list):
+            more = self.weight - weight
+            return (self.total - total) / more if more else math.nan
+        count = len(self.total)
+        before = (one if isinstance(one, list) else [one] * count for one in (total, weight))
+        rows = zip(self.total, self.weight, *before, strict=True)
+        return [(now - then) / (n - m) if n != m else math.nan for now, n, then, m in rows]
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing that was read so far has any weight."""

@@ -14,7 +14,7 @@ from xpnn.training.running_mean import RunningMean
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile
 from xpnn.training.stepping.objective import Objective
-from xpnn.training.stepping.precision import MixedPrecision
+from xpnn.training.stepping.precision import MixedPrecision, skipped_steps
 from xpnn.trees import as_tuple
 from xpnn.typing import Array, Arrays, Loss, OptState
 
@@ -149,6 +149,16 @@ class TrainingState:
         """What the history lists of the epoch so far; waits for the device."""
         means = self.losses.read()
         return Objective(self.network, self.loss).logs(means)
+
+    def mean_losses_since(self, total: Any, weight: Any) -> dict[str, float]:
+        """The same of the steps behind those whose losses had these sums, as they were read."""
+        return Objective(self.network, self.loss).logs(self.losses.since(total, weight))
+
+    def rate_of_last_step(self) -> float:
+        """The learning rate that the last step was taken with; may wait for the device."""
+        assert self.opt_state is not None
+        taken = self.steps - skipped_steps(self.opt_state, self.network.backend)
+        return self.optimizer.hyper_at(taken, self.opt_state)["rate"]
 
     def advance(self, x: Arrays, y: Arrays, weight: Array | None) -> None:
         """Train on the next batch of the epoch, and count it."""

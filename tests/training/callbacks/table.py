@@ -1,6 +1,7 @@
 """The table of callbacks: a line for each, and what it must have done after a small ``fit``."""
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,12 @@ from xpnn.training import (
     EarlyStopping,
     GradualUnfreezing,
     History,
+    JSONLines,
+    MLflow,
     ProgressBar,
     StopOnNaN,
+    TensorBoard,
+    WandB,
 )
 
 STEPS, EPOCHS = 3, 4
@@ -149,6 +154,82 @@ def wrote_a_line_for_each_epoch(fit: Fit) -> None:
     assert [float(row["loss"]) for row in rows] == fit.script.losses
 
 
+def wrote_a_line_for_each_log_point_and_epoch(fit: Fit) -> None:
+    text = (fit.folder / "run.jsonl").read_text()
+    begin, *lines = map(json.loads, text.splitlines())
+    assert (begin["event"], begin["optimizer"], begin["rate"]) == ("begin", "SGD", 0.05)
+    assert [line["step"] for line in lines] == [2, 3, 3, 5, 6, 6, 8, 9, 9, 11, 12, 12]
+    assert [line["event"] for line in lines] == ["steps", "steps", "epoch"] * EPOCHS
+    assert [line["val_loss"] for line in lines[2::3]] == LOSSES
+    assert [line["loss"] for line in lines[2::3]] == fit.script.losses
+
+
+def wrote_events_that_tensorboard_reads(fit: Fit) -> None:
+    assert (fit.folder / "board").is_dir()
+    found = scalars_in(fit.folder / "board")
+    steps = [3, 6, 9, 12]
+    assert found["train", "epoch/loss"] == pairs(steps, fit.script.losses)
+    assert found["validation", "epoch/loss"] == pairs(steps, LOSSES)
+    assert [step for step, _ in found["train", "steps/loss"]] == [2, 3, 5, 6, 8, 9, 11, 12]
+
+
+def scalars_in(folder: Path) -> dict[tuple[str, str], list[Any]]:
+    """(step, value) of each number that TensorBoard finds in a folder, by run and tag."""
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.util.tensor_util import make_ndarray
+
+    runs = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    return {
+        (run, tag): [
+            (one.step, pytest.approx(float(make_ndarray(one.tensor_proto)), rel=1e-6))
+            for one in runs.Tensors(run, tag)
+        ]
+        for run in runs.Runs()
+        for tag in runs.Runs()[run]["tensors"]
+        if runs.SummaryMetadata(run, tag).plugin_data.plugin_name == "scalars"
+    }
+
+
+def pairs(steps: list[int], values: list[float]) -> list[Any]:
+    return list(zip(steps, values, strict=True))
+
+
+def wrote_a_run_of_mlflow(fit: Fit) -> None:
+    assert fit.callback.run_id is not None
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=database(fit.folder))
+    (run,) = client.search_runs([client.get_experiment_by_name("xpnn").experiment_id])
+    assert run.info.run_id == fit.callback.run_id
+    assert run.info.status == ("FINISHED" if fit.trainer.epoch == EPOCHS else "FAILED")
+    assert (run.data.params["optimizer"], run.data.params["rate"]) == ("SGD", "0.05")
+    for name, wanted in (("val_loss", LOSSES), ("loss", fit.script.losses)):
+        there = client.get_metric_history(run.info.run_id, name)
+        assert [(one.step, one.value) for one in there] == pairs([3, 6, 9, 12], wanted)
+
+
+def database(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def wrote_a_run_of_wandb(fit: Fit) -> None:
+    assert fit.callback.run_id is not None
+    (written,) = fit.folder.glob(f"wandb/offline-run-*/run-{fit.callback.run_id}.wandb")
+    content = written.read_bytes()
+    assert all(f"{loss}".encode() in content for loss in LOSSES)
+    assert all(one in content for one in (b"steps/loss", b"val_loss", b"optimizer", b"SGD"))
+
+
+def of_package(name: str, make: Callable[[Path], Callback]) -> Callable[[Path], Callback]:
+    """Made where the package is installed; elsewhere the test is skipped."""
+
+    def made(folder: Path) -> Callback:
+        pytest.importorskip(name, reason=f"the callback writes by the package {name}")
+        return make(folder)
+
+    return made
+
+
 def named_the_bad_step(fit: Fit) -> None:
     assert fit.error is not None
     assert "epoch 1, step 2: the loss" in str(fit.error)
@@ -225,6 +306,26 @@ CALLBACKS = {  # a new callback joins by adding one line
     ),
     "csv-logger": Case(
         CSVLogger, lambda folder: CSVLogger(folder / "run.csv"), wrote_a_line_for_each_epoch
+    ),
+    "json-lines": Case(
+        JSONLines,
+        lambda folder: JSONLines(folder / "run.jsonl"),
+        wrote_a_line_for_each_log_point_and_epoch,
+    ),
+    "tensorboard": Case(
+        TensorBoard,
+        of_package("tensorboard", lambda folder: TensorBoard(folder / "board", gradients=True)),
+        wrote_events_that_tensorboard_reads,
+    ),
+    "mlflow": Case(
+        MLflow,
+        of_package("mlflow", lambda folder: MLflow(tracking_uri=database(folder))),
+        wrote_a_run_of_mlflow,
+    ),
+    "wandb": Case(
+        WandB,
+        of_package("wandb", lambda folder: WandB(options={"mode": "offline", "dir": str(folder)})),
+        wrote_a_run_of_wandb,
     ),
     "stop-on-nan": Case(StopOnNaN, lambda folder: StopOnNaN(), named_the_bad_step, huge=6),
     "checkpoint": Case(

@@ -1,10 +1,9 @@
 """CSVLogger: the numbers of each epoch as a line of a table in a file."""
 
 import csv
-import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +12,8 @@ import numpy as np
 
 from xpnn.arguments import KnownAttributes
 from xpnn.errors import FileError
-from xpnn.files import file_status, replacement
 from xpnn.training.callbacks.hooks import Callback, Logs
+from xpnn.training.callbacks.line_file import LineFile
 from xpnn.training.checkpointing.fields import BYTES, NUMBER, check_fields
 from xpnn.training.state import TrainingState
 
@@ -44,38 +43,32 @@ class CSVLogger(KnownAttributes, Callback):
 
     def __init__(self, path: str | Path, *, append: bool = False):
         self.path, self.append = Path(path), append
+        self._file = LineFile(self.path, b"\r\n")
         self._start, self._begins = 0.0, not append
 
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            file_status(self.path)
-        self.path.open("ab").close()  # an error now, rather than after an epoch
+        self._file.check()
         self._begins = not self.append
         self._start = time.perf_counter()
 
     def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
         if self._begins:  # not before, as a run that is resumed keeps its lines
             self._begins = False
-            self.path.write_bytes(b"")
+            self._file.clear()
 
     def known_by(self, state: TrainingState) -> str:
         return self.path.name
 
     def state(self) -> dict[str, Any]:
-        lines = np.frombuffer(self._content(), dtype=np.uint8)
+        lines = np.frombuffer(self._file.content(), dtype=np.uint8)
         return {"lines": lines, "seconds": time.perf_counter() - self._start}
 
     def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
         check_fields(saved, {"lines": BYTES, "seconds": NUMBER}, "CSVLogger")
 
     def load_state(self, saved: dict[str, Any]) -> None:
-        lines = saved["lines"].tobytes()
         self._begins = False
-        if self._content().startswith(lines):
-            os.truncate(self.path, len(lines))  # which takes no room, so a full disk costs no line
-        else:
-            self._write(lines)
+        self._file.put_back(saved["lines"].tobytes())
         self._start = time.perf_counter() - saved["seconds"]
 
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
@@ -84,19 +77,8 @@ class CSVLogger(KnownAttributes, Callback):
         header = self._header()
         names = list(dict.fromkeys((*header, *row)))
         if names != header:
-            self._write(self._with_columns(names))
-        with self.path.open("rb+") as file:
-            file.seek(-1, os.SEEK_END)
-            torn = file.read() != b"\n"
-            line = _text([[row.get(name, "") for name in names]])
-            file.write((b"\r\n" if torn else b"") + line)
-
-    def _write(self, content: bytes) -> None:
-        with replacement(self.path) as file:
-            file.write(content)
-
-    def _content(self) -> bytes:
-        return self.path.read_bytes() if self.path.exists() else b""
+            self._file.write(self._with_columns(names))
+        self._file.append(_text([[row.get(name, "") for name in names]]))
 
     def _header(self) -> list[str]:
         if not self.path.exists():
@@ -107,7 +89,7 @@ class CSVLogger(KnownAttributes, Callback):
     def _with_columns(self, names: list[str]) -> bytes:
         """The content with other columns behind those that it has."""
         with self._readable():
-            text = self._content().decode(ENCODING)
+            text = self._file.content().decode(ENCODING)
             header, *rows = list(csv.reader(StringIO(text, newline=""))) or [[]]
         empty = [""] * (len(names) - len(header))
         return _text([names, *([*row, *empty] for row in rows)])

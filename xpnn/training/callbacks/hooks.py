@@ -68,6 +68,13 @@ class Callback:
         ``state.epoch`` is its number, counted from 0.
         """
 
+    def on_log_begin(self, state: TrainingState, batch: tuple[Any, ...]) -> None:
+        """The next step is taken on ``batch``, and a log point comes behind it.
+
+        ``batch`` is (x, y, sample_weight) of the backend, the last may be None. Behind the last
+        step of an iterable that does not say how many there are a log point comes unannounced.
+        """
+
     def on_step_end(self, state: TrainingState, step: int) -> None:
         """Step number ``step`` of this epoch, counted from 1, has been issued to the device."""
 
@@ -147,6 +154,9 @@ class CallbackList:
 
     def epoch_begin(self, steps: int | None) -> None:
         self._call("on_epoch_begin", steps)
+
+    def log_begin(self, batch: tuple[Any, ...]) -> None:
+        self._call("on_log_begin", batch)
 
     def step_end(self, step: int) -> None:
         self._call("on_step_end", step)

@@ -206,6 +206,54 @@ def make_gradients(
     return found
 
 
+def make_gradient_norms(
+    network: Network, loss: Loss, precision: MixedPrecision | None, accumulate: int
+) -> Callable[..., Array]:
+    """``norms(opt_state, x, y, weight) -> (trained parameters,)``: how long each gradient is.
+
+    ::
+
+        n_k = sqrt(sum of (dL/dw_k)^2)        in at least float32, penalties included
+
+    They are the gradients of the step that is next, before any limit: of the same weights, the same
+    masks. That step is neither changed nor compiled otherwise; these run beside it, compiled where
+    the library compiles everything. Nothing of the network is changed, and nothing waits.
+    """
+    objective, backend = Objective(network, loss), network.backend
+    scaling = None if precision is None else precision.scaling
+    convert, trainable = BatchConversion(network, loss), network.trainable()
+    names = [name for name in network.params if name in trainable]  # JAX sorts those of a trace
+    penalize, _ = make_regularization(network.regularizers(), backend)
+    gradients = _make_gradients(objective, precision)
+    if accumulate > 1:
+        gradients = Accumulated(gradients, objective, accumulate)
+
+    def norms(
+        params: Params, state: State, scale: Any, x: Arrays, y: Arrays, weight: Array | None
+    ) -> Array:
+        xp = backend.xp
+        lent = params if precision is None else precision.lent(params, backend)
+        value, grads, _ = gradients(lent, state, *convert(x, y, weight), scale)
+        learned = {name: grads[name] for name in names}
+        nothing = xp.zeros_like(as_tuple(value)[0])
+        _, learned = penalize(nothing, params, learned, scale)
+        wide = [widened(learned[name], xp) for name in names]
+        found = [xp.astype(xp.sqrt(xp.sum(grad * grad)), wide[0].dtype) for grad in wide]
+        return backend.stack(found if scale is None else [one / scale for one in found])
+
+    compiled = backend.compiled(norms, wanted=None if backend.compiles == "all" else False)
+
+    def measured(opt_state: OptState | None, x: Arrays, y: Arrays, weight: Array | None) -> Array:
+        scale = None
+        if scaling is not None:
+            scale = (opt_state or scaling.init(backend))["loss_scale"]
+        overflows = nullcontext() if precision is None else backend.overflowing()
+        with backend.on_device(), overflows:
+            return compiled(network.params, network.state, scale, x, y, weight)
+
+    return measured
+
+
 def _compiled(
     network: Network,
     loss: Loss,

@@ -1,0 +1,158 @@
+"""TensorBoard: a run for the page of that name, by its own package."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xpnn.drawing import boxes_of
+from xpnn.network import Network
+from xpnn.training.callbacks.run_log import Numbers, Plain, RunLog, tag_of
+from xpnn.training.state import TrainingState
+
+
+class TensorBoard(RunLog):
+    """Writes a run into a folder that ``tensorboard --logdir`` shows; needs the extra tensorboard.
+
+    There are two runs in it, "train" and "validation", so that one chart has both: under "epoch"
+    the numbers of the history, ``val_loss`` as ``epoch/loss`` of "validation", under "steps" those
+    of the log points, see ``RunLog``. All stand over the steps done. Beside them are the
+    hyperparameters, the network as a graph, in which a container is one box, and histograms of the
+    weights behind each epoch, where they are asked for. A run that begins at step 0 takes the place
+    of one that lies in the same folder; a run that is resumed takes that of what came behind its
+    checkpoint.
+
+    Args:
+        folder: of this run; folders are made.
+        gradients, hyperparameters: see ``RunLog``.
+        weights: whether to write histograms of the parameters, which copies them to the host.
+        graph: whether to write the network.
+
+    Raises:
+        ModuleNotFoundError: the package tensorboard is missing.
+        OSError: from ``fit``: the folder cannot be written.
+    """
+
+    fixed = ("folder",)
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        gradients: bool = False,
+        weights: bool = False,
+        graph: bool = True,
+        hyperparameters: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(gradients, hyperparameters)
+        _import()
+        self.folder, self.weights, self.graph = Path(folder), weights, graph
+        self._writers: dict[str, Any] = {}  # by the folder of the run
+        self._begins = 0  # the step from which on they write
+
+    def known_by(self, state: TrainingState) -> str:
+        return self.folder.name
+
+    def open(self, state: TrainingState, goes_on: bool) -> None:
+        comes_again = state.epoch_steps > state.logged  # a log point behind a checkpoint
+        self._begins = state.steps + (0 if comes_again or state.steps == 0 else 1)
+        for run in ("train", "validation") if state.held_out is not None else ("train",):
+            self._writer(run)
+        if self.graph and not goes_on:
+            self._add("train", state, graph_def=_graph_of(state.network).SerializeToString())
+
+    def write_hyperparameters(self, state: TrainingState, found: Plain) -> None:
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        self._add("", state, summary=hparams_pb(found, trial_id=self.folder.name))
+
+    def write_steps(self, state: TrainingState, numbers: Numbers) -> None:
+        for name, value in numbers.items():
+            self._add_number("train", state, tag_of(name), value)
+
+    def write_epoch(self, state: TrainingState, numbers: Numbers) -> None:
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
+        for name, value in numbers.items():
+            if name != "rate":  # of which there are all log points
+                run = "validation" if name.startswith("val_") else "train"
+                self._add_number(run, state, f"epoch/{name.removeprefix('val_')}", value)
+        if self.weights:
+            backend = state.network.backend
+            for name, values in state.network.params.items():
+                data = backend.to_numpy(values).astype("float64")
+                self._add("train", state, summary=histogram_pb(f"weights/{name}", data))
+        self._flush()
+
+    def close(self, state: TrainingState) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def state(self) -> dict[str, Any] | None:
+        self._flush()  # a run that goes on from a checkpoint counts on all that came before it
+        return super().state()
+
+    # Files of events -----------------------------------------------------------------------------
+
+    def _add_number(self, run: str, state: TrainingState, tag: str, value: float) -> None:
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+        self._add(run, state, summary=scalar_pb(tag, value))
+
+    def _add(self, run: str, state: TrainingState, **what: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        event = Event(wall_time=time.time(), step=state.steps, **what)
+        self._writer(run).add_event(event)
+
+    def _writer(self, run: str) -> Any:
+        """The one of a run; its file begins with the step from which older ones count no more."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        if run not in self._writers:
+            writer = EventFileWriter(str(self.folder / run), flush_secs=10)
+            start = SessionLog(status=SessionLog.START)
+            writer.add_event(Event(wall_time=time.time(), step=self._begins, session_log=start))
+            self._writers[run] = writer
+        return self._writers[run]
+
+    def _flush(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+
+
+def _import() -> None:
+    try:
+        import tensorboard.summary.writer  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "TensorBoard needs the package of that name; type: pip install 'xpnn[tensorboard]'"
+        ) from error
+
+
+def _graph_of(network: Network) -> Any:
+    """Who feeds whom, as ``network.draw`` has it, in TensorBoard's words."""
+    from tensorboard.compat.proto.attr_value_pb2 import AttrValue
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+    from tensorboard.compat.proto.versions_pb2 import VersionDef
+
+    graph, names = GraphDef(versions=VersionDef(producer=22)), dict[int, str]()
+    for number, box in enumerate(boxes_of(network)):
+        kind, _, whole = box.whole.partition(": ") if box.kind == "layer" else (box.kind, "", "")
+        own = kind if box.kind == "layer" else box.lines[0]
+        names[id(box)] = name = _node_name(own, number, set(names.values()))
+        node = graph.node.add(name=name, op=whole.partition("(")[0] or box.kind)
+        node.input.extend(names[id(source)] for source in box.sources)
+        said = {"layer": whole, "shape": box.lines[-1]}
+        for key, text in said.items():
+            if text:
+                node.attr[key].CopyFrom(AttrValue(s=text.encode()))
+    return graph
+
+
+def _node_name(name: str, number: int, taken: set[str]) -> str:
+    """A name that TensorBoard takes: letters, digits and few signs, once in a graph."""
+    plain = "".join(one if one.isalnum() or one in "._/-" else "_" for one in name)
+    return plain if plain not in taken else f"{plain}_{number}"
