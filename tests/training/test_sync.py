@@ -101,12 +101,17 @@ def reads(monkeypatch):
     return seen
 
 
-def watched_fit(backend, reads, layers, *data, **settings):
-    """Train for an epoch; returns what was copied and read up to each step since a log point."""
+def watched_fit(backend, reads, layers, *data, log=None, **settings):
+    """Train for an epoch; returns what was copied and read up to each step since a log point.
+
+    What is read at log points is not counted: the log comes first.
+    """
     network = Network(layers(), (64,), backend)
     optimizer = AdamW(1e-3, clip=ClipByGlobalNorm(1.0))
     probe = Probe(backend, reads)
-    trainer = Trainer(network, xpnn.cross_entropy, optimizer, callbacks=[probe], log_every=25)
+    logs = [] if log is None else [log]
+    callbacks = [*logs, probe]
+    trainer = Trainer(network, xpnn.cross_entropy, optimizer, callbacks=callbacks, log_every=25)
     backend.indices(10)  # a constant, which goes to the device once
     trainer.fit(*data, progress=False, **settings)
     assert len(probe.seen) == 113
@@ -123,6 +128,15 @@ def test_no_copies_and_no_reads_between_log_points(reads, layers):
     assert counts == [(0, 0, 0)] * 113
     # the counters do count: each of the 5 log points reads losses and weights, in one copy each
     assert backend.copies_to_host >= 10
+
+
+def test_norms_of_gradients_are_read_at_log_points(reads, tmp_path):
+    backend, log = CountingBackend(), xpnn.JSONLines(tmp_path / "run.jsonl", gradients=True)
+    x, y = xpnn.datasets.digits()
+    counts = watched_fit(backend, reads, normalized, x, y, batch_size=16, log=log)
+    assert counts == [(0, 0, 0)] * 113
+    norms = [line for line in log.path.read_text().splitlines() if "gradient_norm" in line]
+    assert len(norms) == 5
 
 
 def batches_of_16(backend, layers, own):
@@ -229,3 +243,16 @@ def test_a_hundred_steps_on_cupy_neither_wait_nor_copy(cupy_calls, layers, compi
     assert len(probe.seen) == 113
     assert probe.seen[-1] == probe.seen[2]  # constants are made in the first step
     assert len(cupy_calls) > probe.seen[-1]  # the end of the epoch reads the loss, and is seen
+
+
+@needs("cupy")
+def test_norms_of_gradients_on_cupy_neither_wait_nor_copy(cupy_calls, tmp_path):
+    x, y = xpnn.datasets.digits()
+    network = Network(normalized(), (64,), "cupy")
+    log, probe = xpnn.JSONLines(tmp_path / "run.jsonl", gradients=True), CupyProbe(cupy_calls)
+    callbacks = [log, probe]
+    trainer = Trainer(network, xpnn.cross_entropy, AdamW(1e-3), callbacks=callbacks, log_every=50)
+    data = (network.asarray(x), network.backend.asarray(y, "int32"))
+    trainer.fit(*data, batch_size=16, progress=False)
+    assert probe.seen[99] == probe.seen[98]  # the step that a log point comes behind
+    assert log.path.read_text().count("gradient_norm/0.dense.weight") == 3
