@@ -7,14 +7,13 @@ on. In each epoch the text is cut into windows at other places. At the end the n
 """
 
 import argparse
-import gzip
 import time
-from pathlib import Path
 
 import numpy as np
 
 import xpnn
 from xpnn import AdamW, ClipByGlobalNorm, Cosine, Network, Trainer, WarmUp, matrices_only
+from xpnn.data import Vocabulary, next_ids
 from xpnn.generation import generate
 from xpnn.layers import Dense, Dropout, Embedding, LayerNorm, LearnedPositions, TransformerBlock
 
@@ -35,26 +34,15 @@ parser.add_argument("--temperature", type=float, default=0.8)
 parser.add_argument("--top-k", type=int, default=20, help="likeliest characters to draw from")
 options = parser.parse_args()
 
-raw = Path(options.data).read_bytes()
-text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
-characters = sorted(set(text))
-number = {character: i for i, character in enumerate(characters)}
-ids = np.array([number[character] for character in text])
+text = xpnn.datasets.text(options.data)
+vocabulary = Vocabulary.of(text, specials=())
+ids = vocabulary.encode(text)
 cut = len(ids) * 9 // 10
 train, held_out = ids[:cut], ids[cut:]
 
-
-def windows(ids, start):
-    """Windows side by side from ``start`` on, and for each character the one that follows."""
-    count = (len(ids) - start - 1) // options.context
-    stop = start + count * options.context
-    x, y = ids[start:stop], ids[start + 1 : stop + 1]
-    return x.reshape(count, -1), y.reshape(count, -1)
-
-
 network = Network(
     [
-        Embedding(len(characters), options.width),
+        Embedding(len(vocabulary), options.width),
         LearnedPositions(),
         Dropout(options.dropout),
         *(
@@ -62,29 +50,30 @@ network = Network(
             for _ in range(options.blocks)
         ),
         LayerNorm(),
-        Dense(len(characters)),
+        Dense(len(vocabulary)),
     ],
     input_shape=(options.context,),
     backend=options.backend,
     seed=options.seed,
 )
-steps = options.epochs * -(-len(windows(train, 0)[0]) // options.batch)
+steps = options.epochs * -(-len(next_ids(train, options.context)[0]) // options.batch)
 rate = WarmUp(min(100, steps // 10), Cosine(options.rate, steps=steps, end=options.rate / 20))
 optimizer = AdamW(rate, weight_decay=0.1, decays=matrices_only, clip=ClipByGlobalNorm(1.0))
 trainer = Trainer(network, xpnn.cross_entropy, optimizer)
 
 rng, began = np.random.default_rng(options.seed), time.perf_counter()
 for epoch in range(1, options.epochs + 1):
-    x, y = windows(train, rng.integers(options.context))
+    x, y = next_ids(train, options.context, start=rng.integers(options.context))
     history = trainer.fit(x, y, batch_size=options.batch, progress=False)
-    loss = trainer.evaluate(*windows(held_out, 0), batch_size=options.batch)["loss"]
+    measured = next_ids(held_out, options.context)
+    loss = trainer.evaluate(*measured, batch_size=options.batch)["loss"]
     print(
         f"epoch {epoch}: training loss {history['loss'][-1]:.4f}, validation loss {loss:.4f}, "
         f"{time.perf_counter() - began:.0f} s",
         flush=True,
     )
 
-prompt = ids[:1] if "\n" not in number else [number["\n"]]
+prompt = vocabulary.encode("\n") if "\n" in vocabulary else ids[:1]
 drawn = generate(
     network,
     prompt,
@@ -94,4 +83,4 @@ drawn = generate(
     seed=options.seed,
 )
 print(f"validation loss {loss:.4f} nats a character; the network writes:")
-print("".join(characters[i] for i in drawn))
+print(vocabulary.decode(drawn))

@@ -32,7 +32,7 @@ from xpnn import (
     Trainer,
 )
 from xpnn.backends import get_backend
-from xpnn.data import Columns, NpzShards
+from xpnn.data import Columns, NpzShards, Vocabulary
 from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
 from xpnn.layers.registration import KINDS
 from xpnn.saving import Attachment, load_torch_weights, save_torch_weights, save_weights
@@ -235,6 +235,25 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "is open already; write get_backend(": (
         lambda _: get_backend(get_backend("numpy"), deterministic=True),
         lambda _: get_backend("numpy", deterministic=True, tf32=True),
+    ),
+    "for several write batch": (
+        lambda _: Vocabulary("ab").encode(["a", "ab"]),
+        lambda _: Vocabulary("ab").batch(["a", "ab"]),
+    ),
+    "write [text], or encode(text)": (
+        lambda _: Vocabulary("ab").batch("ab"),
+        lambda _: (Vocabulary("ab").batch(["ab"]), Vocabulary("ab").encode("ab")),
+    ),
+    "make it with one, or write begin=None": (
+        lambda _: Vocabulary("ab").encode("ab", begin=True),
+        lambda _: (
+            Vocabulary("ab", specials=["begin"]).encode("ab", begin=True),
+            Vocabulary("ab").encode("ab", begin=None),
+        ),
+    ),
+    "what is unknown: specials=('unknown',)": (
+        lambda _: Vocabulary("ab", specials=()).encode("abc"),
+        lambda _: Vocabulary("ab", specials=("unknown",)).encode("abc"),
     ),
     "write class ": (
         lambda folder: attached(folder),
@@ -443,6 +462,7 @@ def test_what_an_error_says_to_write_helps(part, tmp_path):
 
 
 TRIED_BY = {  # part of the message: the file that tries what it says
+    "make it with one, or write =None": "test_advice_lines.py",
     "write dataset.shuffle(buffer_size=": "training/intake/test_loaders.py",
     "a list of layers and an input_shape, or of inputs": "layers/test_graph.py",
     "layer.forward(Z) where it is built": "layers/test_graph.py",

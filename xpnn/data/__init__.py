@@ -22,6 +22,7 @@ from xpnn.data.prefetch import Prefetch
 from xpnn.data.shards import Shards
 from xpnn.data.splits import split
 from xpnn.data.tables import TableShards
+from xpnn.data.text import TextIds, Tokenizer, Vocabulary, next_ids
 
 __all__ = [
     "Batches",
@@ -42,6 +43,10 @@ __all__ = [
     "TableFiles",
     "TableShards",
     "Target",
+    "TextIds",
+    "Tokenizer",
+    "Vocabulary",
     "datasets",
+    "next_ids",
     "split",
 ]

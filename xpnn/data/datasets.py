@@ -5,8 +5,9 @@
     digits()         1797 handwritten digits of 8x8 pixels, inside the package
     mnist(folder)    70000 handwritten digits of 28x28 pixels, from the four IDX files
     read_idx(path)   any IDX file
+    text(path)       a file of plain text, as one string
 
-All return NumPy arrays on the host; the network moves them to its own library.
+Others than the last return NumPy arrays on the host; the network moves them to its own library.
 Nothing here downloads anything.
 """
 
@@ -130,6 +131,47 @@ def read_idx(path: str | Path) -> NDArray[Any]:
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"read_idx needs an IDX file it can read, got {path}: {reason}") from error
+
+
+def text(path: str | Path, *, encoding: str = "utf-8") -> str:
+    """Read a file of plain text, which may be packed with gzip, whatever its name.
+
+    A mark of the byte order at its beginning is left out; nothing else is changed.
+
+    Args:
+        path: the file; ``~`` stands for the home folder.
+        encoding: as Python names it.
+
+    Returns:
+        The text, which ``xpnn.data.Vocabulary.of`` numbers.
+
+    Raises:
+        DataError: the file is missing, is damaged, is empty, or is no text in that encoding.
+    """
+    path = Path(path).expanduser()
+    try:
+        with open_file(path) as raw:
+            content = raw.read()
+        if content[:2] == GZIP_MAGIC:
+            content = gzip.decompress(content)
+        found = content.decode(encoding).removeprefix("\ufeff")
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(
+            f"text needs a whole gzip file, but {path} is damaged ({error}): get it again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"text needs a file in the encoding {encoding}, but byte {error.start} of {path} makes "
+            f"no sense there: name another one, such as encoding='latin-1'"
+        ) from error
+    except MemoryError as error:
+        raise out_of_memory(path) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"text needs a file it can read, got {path}: {reason}") from error
+    if not found:
+        raise DataError(f"text needs a file with something in it, but {path} is empty")
+    return found
 
 
 def _parse_idx(file: BufferedIOBase, path: Path) -> NDArray[Any]:
