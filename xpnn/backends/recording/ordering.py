@@ -92,7 +92,8 @@ class Ordering:
             read, made = call.reads(), call.writes()
             found = {lies_in(view.memory): None for view in (*read, *made)}
             self._touched.append([memory for memory in found if memory is not None])
-            alike = {view.memory for view in read for other in made if view.nbytes == other.nbytes}
+            sizes = {view.nbytes for view in made}
+            alike = dict.fromkeys(view.memory for view in read if view.nbytes in sizes)
             self._writes_over.append(any(call.may_overwrite(one, made[0]) for one in alike))
 
     def best(self) -> tuple[list[Call], float]:
