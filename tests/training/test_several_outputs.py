@@ -125,6 +125,17 @@ def test_gradients_are_those_of_the_weighted_sum():
         np.testing.assert_allclose(net.params[name], value, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("weights", [[0.5], (0.5,), {0: 0.5}])
+def test_a_list_of_one_loss_has_a_weight_too(weights):
+    net = Network([Dense(1, use_bias=False)], (1,))
+    net.load({"0.dense.weight": [[2.0]]})
+    trainer = Trainer(net, [mean_squared_error], SGD(0.1), loss_weights=weights)
+    assert float(trainer.step([[1.0]], [[3.0]])) == pytest.approx(0.5)
+    assert net.params["0.dense.weight"].tolist() == [[pytest.approx(2.1)]]
+    with pytest.raises(ValueError, match="a loss weighs a finite number of at least 0"):
+        Trainer(net, [mean_squared_error], SGD(0.1), loss_weights=[0.5, 0.5])
+
+
 @pytest.mark.parametrize("options", [{"accumulate": 3}, {"compile": False}])
 def test_other_ways_to_the_same_weights(backend, options):
     one, first = trained(network(backend))

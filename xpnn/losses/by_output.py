@@ -42,7 +42,10 @@ class ByOutput(Unchanging):
         if weights is None:
             weights = {}
         elif not isinstance(weights, Mapping):
-            weights = dict(zip(keys, in_order(tuple(weights), keys, "loss weights"), strict=True))
+            given = tuple(weights)
+            alone = len(given) == len(keys) == 1  # else a tuple would be taken for the one thing
+            ordered = given if alone else in_order(given, keys, "loss weights")
+            weights = dict(zip(keys, ordered, strict=True))
         if unknown := [key for key in weights if key not in keys]:
             raise ValueError(
                 f"there is no loss for {', '.join(map(repr, unknown))}, which has a weight; there "
