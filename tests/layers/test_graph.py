@@ -114,6 +114,16 @@ def test_a_cosine_of_nothing_is_nothing():
     assert all(np.all(np.isfinite(back)) for back in network.backward(delta + 1))
 
 
+def test_short_vectors_are_divided_by_a_number():
+    """Below 1e-7 the length no longer changes with the vector: dS/dx = y / |y| / 1e-7."""
+    x, y = Input((2,)), Input((2,))
+    network = Network(inputs=[x, y], outputs=Dot(cosine=True)(x, y), dtype="float64")
+    short, other = np.array([[3e-8, 0.0]]), np.array([[3.0, 4.0]])
+    out = network.forward((short, other), training=True)
+    assert out[0, 0] == pytest.approx(0.3 * 0.6)
+    np.testing.assert_allclose(network.backward(np.ones((1, 1)))[0], [[0.6e7, 0.8e7]])
+
+
 def test_deltas_of_a_value_are_added_up_once():
     """y = x + x x: dy/dx = 1 + 2 x."""
     x = Input((2,))

@@ -219,7 +219,7 @@ class Dot(Joint):
 
         dL/dx = (d - (d . u) u) / |x|
 
-    where |x| is at least 1e-7, below which a vector is taken for one of that length.
+    A vector shorter than 1e-7 is divided by that number: u = x / 1e-7, dL/dx = d / 1e-7.
 
     Args:
         cosine: whether it is the cosine of the angle between the vectors.
@@ -275,11 +275,12 @@ class Dot(Joint):
         """In float32 where the vectors are in half precision, which squares outgrow."""
         wide = widened(vectors, self.xp)
         squares = self.xp.sum(wide * wide, axis=-1, keepdims=True)
-        return self.xp.sqrt(self.xp.maximum(squares, LEAST_LENGTH**2))
+        return self.xp.maximum(self.xp.sqrt(squares), LEAST_LENGTH)
 
     def _turned(self, delta: Array, units: Array, lengths: Array) -> Array:
         """dL/dx of the delta of x / |x|."""
         along = self.xp.sum(widened(delta * units, self.xp), axis=-1, keepdims=True)
+        along = self.xp.where(lengths > LEAST_LENGTH, along, 0.0)
         return self.xp.astype((delta - along * units) / lengths, delta.dtype, copy=False)
 
     def multiply_adds(self, input_shape: Shapes) -> int:
