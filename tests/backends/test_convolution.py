@@ -56,6 +56,7 @@ CASES = {
     "same, strides wider than windows": Case(along((8, 1, 2, 1, "same"), (9, 2, 3, 1, "same"))),
     "an end that no window reaches": Case(along((8, 3, 3, 1, 0), (7, 2, 2, 1, 0))),
     "more padding than window": Case(along((4, 2, 1, 1, 3), (5, 1, 2, 1, 2))),
+    "windows that end where the padding begins": Case(along((2, 3, 1, 1, 1), (4, 2, 2, 1, 1))),
     "dilated": Case(along((9, 3, 1, 2, 1), (8, 2, 1, 3, 0))),
     "all options": Case(along((9, 3, 2, 2, 1), (10, 2, 3, 1, 2)), channels=6, filters=4, groups=2),
     "depthwise": Case(along((6, 3, 1, 1, 1), (6, 3, 2, 1, 1)), channels=4, filters=8, groups=4),
