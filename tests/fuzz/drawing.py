@@ -309,7 +309,8 @@ class Draw:
         fresh = [k for k in ways.floats if k not in ways.read]
         one = self.one_of(*(fresh if fresh and self.flag(0.6) else ways.floats))
         alike = [k for k in ways.floats if len(ways.shapes[k]) == len(ways.shapes[one])]
-        kind = self.one_of("again", "again", "joint", "joint", "joint", "layer", "layer", "graph")
+        kinds = ("again", "again", "joint", "joint", "joint", "layer", "layer", "graph", "look")
+        kind = self.one_of(*kinds)
         if kind == "again" and ways.calls:
             layer, number = self.one_of(*ways.calls)[0], len(ways.calls)
             for _ in range(5):
@@ -324,11 +325,43 @@ class Draw:
             )
             two = joint.startswith(("Subtract", "Dot")) or self.flag()
             ways.call(joint, [one, *(self.one_of(*alike) for _ in range(1 if two else 2))])
+        elif kind == "look" and len(ways.shapes[one]) == 2:
+            self.look(ways, one, self.one_of(*alike))
         elif kind == "graph" and depth:
             inputs = [(ways.shapes[k], "floats") for k in (one, alike[0])]
             ways.call(self.graph(inputs, depth - 1, several), [one, alike[0]])
         else:
             ways.call(self.piece(ways.shapes[one], depth)[0], [one])
+
+    def look(self, ways, steps, context):
+        """A call in which one sequence looks at another; masks may say at which of its steps."""
+        time, features = ways.shapes[steps]
+        if ways.shapes[context][1] != features:
+            ways.call(f"Dense({features})", [context])
+            context = len(ways.shapes) - 1
+        heads, size = self.few(1, 2), self.few(1, 3)
+        options = self.one_of("", ", kv_heads=1")
+        code = f"CrossAttention({heads}{options}, use_bias={self.flag(0.7)})"
+        wanted = ways.shapes[context][:1]
+        if self.flag():
+            options += self.one_of("", f", window={size}") + self.one_of(
+                "", ", rotate=True", ", alibi=True"
+            )
+            code = (
+                f"TransformerDecoderBlock({features}, {heads}, hidden={self.few()}{options}, "
+                f"norm_first={self.flag()}, norm={self.one_of('LayerNorm', 'RMSNorm')})"
+            )
+            wanted = (*wanted, time)
+        masks = []
+        for length in wanted:
+            found = [k for k, shape in enumerate(ways.shapes) if shape == (length,)]
+            if not found or self.flag(0.2):
+                break
+            masks.append(self.one_of(*found))
+            if masks[-1] not in ways.floats:
+                ways.call(f"PaddingMask({self.few(0, 1)})", [masks[-1]])
+                masks[-1] = len(ways.shapes) - 1
+        ways.call(code, [steps, context, *masks])
 
     def ends(self, ways):
         """The inputs and results that nobody reads, and perhaps another one."""
@@ -420,12 +453,24 @@ class Draw:
         values = ("mean_squared_error", "mean_absolute_error", "huber", "quadratic_cost")
         return [] if loss in (*values, "log_cosh", "pinball") else [f"Dense({classes})"]
 
-    def optimizer(self):
+    def losses_of_outputs(self, graph):
+        """A loss for each output of a graph, and what it counts for in their sum."""
+        shapes = graph.output_shape(graph.input_shapes)
+        ranges = graph.output_range(None)
+        if len(graph.output_numbers) == 1:
+            shapes, ranges = [shapes], [ranges]
+        for shape, known in zip(shapes, ranges, strict=True):
+            logits = known is None or known[0] < 0
+            values = ("mean_squared_error", "mean_absolute_error", "quadratic_cost", "log_cosh")
+            classes = ("cross_entropy", "kl_divergence") if shape[-1] > 1 and logits else ()
+            yield self.one_of(*values, "pinball", *classes), self.one_of(0.0, 0.25, 1.0, 1.0, 3.0)
+
+    def optimizer(self, clips=("", ", clip=ClipByGlobalNorm(0.5)", ", clip=ClipByValue(0.05)")):
         rate = self.one_of(0.01, 0.1)
         shared = self.one_of(
             "", "", ", weight_decay=0.1", ", weight_decay=0.1, decays=matrices_only"
         )
-        shared += self.one_of("", ", clip=ClipByGlobalNorm(0.5)", ", clip=ClipByValue(0.05)")
+        shared += self.one_of(*clips)
         return self.one_of(
             f"SGD({rate}{shared})",
             f"SGD({rate}, momentum=0.8, nesterov={self.flag()}{shared})",

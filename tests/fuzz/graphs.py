@@ -1,35 +1,49 @@
 """Random graphs of several inputs and outputs, each drawn from a seed, as source text.
 
-``Case`` has graphs of one input and output among its layers, and trains them. Here deltas go back
-from all outputs of a graph at once, by itself and compiled.
+``Case`` has graphs of one input and output among its layers. Here deltas go back from all outputs
+of a graph at once, by itself and compiled, and it is trained by the sum of a loss for each.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+import xpnn
 from tests.fuzz.drawing import VOCABULARY, Draw, UnfitError, made
+from tests.fuzz.losses import losses_by_torch, targets_of
 from tests.fuzz.networks import Drawn
 from tests.fuzz.shrinking import smaller_codes
-from tests.fuzz.twin import Twin
+from tests.fuzz.twin import Twin, as_tensor
 from tests.layers.table import one_pass
-from xpnn import Network
-from xpnn.trees import as_tuple, one_or_tuple
+from xpnn import Network, Trainer
+from xpnn.trees import as_tuple, one_or_tuple, tree_map
+
+LIMITS = (", clip=ClipByGlobalNorm(0.5)", ", clip=ClipByValue(0.05)")
 
 
 @dataclass(frozen=True)
 class GraphCase(Drawn):
-    """A graph, as source text.
+    """A graph, and what it is trained with; as source text, so that it can be made at any time.
 
     Attributes:
         graph: made of numbers, as a file has it.
+        losses: of the outputs in their order, each by name, and what it counts for in their sum;
+            there may be more than outputs. Where there are none, it is not trained.
+        optimizer: an optimizer.
+        weighed: whether samples have weights.
+        accumulate: in how many parts a batch is gone through.
         batch: samples.
         seed: of all numbers.
     """
 
     graph: str
+    losses: tuple[tuple[str, float], ...] = ()
+    optimizer: str = "SGD(0.1)"
+    weighed: bool = False
+    accumulate: int = 1
     batch: int = 3
     seed: int = 0
 
@@ -39,9 +53,17 @@ class GraphCase(Drawn):
         draw = Draw(np.random.default_rng([seed, 18]))
         while True:
             try:
-                return cls(draw.whole_graph(), 300 if draw.flag(0.05) else draw.few(2, 5), seed)
+                graph = draw.whole_graph()
             except UnfitError:
                 continue
+            losses = tuple(draw.losses_of_outputs(made(graph)))
+            return cls(
+                *(graph, losses, draw.optimizer(LIMITS)),  # what grows as a product stays small
+                weighed=draw.flag(0.4),
+                accumulate=1 if "BatchNorm" in graph else draw.one_of(1, 1, 2, 3),
+                batch=300 if draw.flag(0.05) else draw.few(2, 5),
+                seed=seed,
+            )
 
     @property
     def code(self):
@@ -50,7 +72,9 @@ class GraphCase(Drawn):
             f"from tests.fuzz.graphs import GraphCase\n"
             f"print(GraphCase(\n"
             f"    {self.graph!r},\n"
-            f"    batch={self.batch}, seed={self.seed},\n"
+            f"    {self.losses}, {self.optimizer!r},\n"
+            f"    weighed={self.weighed}, accumulate={self.accumulate}, batch={self.batch}, "
+            f"seed={self.seed},\n"
             f")"
         )
 
@@ -68,8 +92,32 @@ class GraphCase(Drawn):
         ]
         return x, [rng.normal(size=(self.batch, *shape)) for shape, _ in network.outputs]
 
+    def targets(self, network, turn):
+        """Targets of the outputs, and weights of samples."""
+        rng = np.random.default_rng([self.seed, 200 + turn])
+        y = [
+            targets_of(name, (self.batch, *shape), rng, self.seed % 2 == 1)
+            for (shape, _), (name, _) in zip(network.outputs, self.losses, strict=False)
+        ]
+        return y, rng.uniform(0.1, 2, self.batch) if self.weighed else None
+
     def _pairs(self, network, backend) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        twin = Twin(network, None)
+        losses = self.losses[: len(network.outputs)]
+        optimizer = made(self.optimizer)
+        by_torch = functools.partial(losses_by_torch, losses)
+        twin = Twin(network, lambda *given: by_torch(*given)[1], optimizer)
+        yield from self._passes(network, backend, twin)
+        if losses:
+            functions = [getattr(xpnn, name) for name, _ in losses]
+            weights = [count for _, count in losses]
+            options = {"loss_weights": weights, "accumulate": self.accumulate}
+            trainer = Trainer(network, functions, optimizer, **options)
+            yield from self._steps(trainer, twin, by_torch)
+        x, _ = self.samples(network, 1)
+        right = {f"output {k}": one for k, one in enumerate(twin.outputs(x))}
+        yield "prediction", named(network, {"output": network.predict(one_or_tuple(x))}), right
+
+    def _passes(self, network, backend, twin):
         batches = [self.samples(network, turn) for turn in range(2)]
         if backend.name != "jax":  # which would compile each call of each network by itself
             x, deltas = batches[0]
@@ -87,12 +135,33 @@ class GraphCase(Drawn):
                 found, network.state = step(network.params, network.state, *given)
                 ours = named(network, found)
             yield "compiled pass", ours | state_of(network), twin.way_back(x, deltas)
-        right = {f"output {k}": one for k, one in enumerate(twin.outputs(x))}
-        yield "prediction", named(network, {"output": network.predict(one_or_tuple(x))}), right
+
+    def _steps(self, trainer, twin, by_torch):
+        """Steps by the sum of the losses, and then each of them by itself."""
+        network = trainer.network
+        for count, turn in enumerate((0, 1, 1, 0)):
+            x, (y, weight) = self.samples(network, turn)[0], self.targets(network, turn)
+            x, y = one_or_tuple(x), one_or_tuple(y)
+            value = trainer.step(*tree_map(network.backend.asarray, (x, y)), weight)
+            theirs = {"loss": twin.step(x, y, weight)}
+            theirs |= {k: v.detach().numpy() for k, v in (twin.params | twin.state).items()}
+            ours = {"loss": network.backend.to_numpy(value), **network.numpy_arrays()}
+            yield f"step {count + 1}", ours, theirs
+        if network.backend.name != "jax":
+            found = trainer.evaluate(x, y, sample_weight=weight, batch_size=2)
+            given = one_or_tuple(twin.outputs(as_tuple(x))), y, weight
+            each, total = by_torch(*tree_map(as_tensor, given))
+            right = {"loss": total.item()}
+            if len(each) > 1:
+                pairs = zip(network.outputs, each, strict=True)
+                right |= {f"{name}_loss": one.item() for (_, name), one in pairs}
+            yield "evaluation", found, right
 
     def _smaller(self) -> Iterator["GraphCase"]:
-        if self.batch != 2:
-            yield replace(self, batch=2)
+        plain = {"losses": (), "optimizer": "SGD(0.1)", "weighed": False, "accumulate": 1}
+        for name, value in {**plain, "batch": 2}.items():
+            if getattr(self, name) != value:
+                yield replace(self, **{name: value})
         for code in smaller_codes(self.graph):
             yield replace(self, graph=code)
 

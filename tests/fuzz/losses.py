@@ -1,9 +1,12 @@
-"""The losses by PyTorch, from what each item costs and weighs."""
+"""The losses by PyTorch, from what each item costs and weighs; and targets for them."""
 
 import math
 
+import numpy as np
 import torch
 from torch.nn import functional as f
+
+from xpnn.trees import as_tuple
 
 
 def items_of(name, options, p, y):
@@ -71,9 +74,45 @@ def items_of(name, options, p, y):
     return values, no + (yes - no) * share if no != yes else torch.ones_like(values)
 
 
+def targets_of(name, shape, rng, labels, ignored=False):
+    """Targets for outputs of a shape: of classes labels, some of which are ignored, or shares."""
+    if name in ("cross_entropy", "focal", "kl_divergence"):
+        if name != "kl_divergence" and (labels or ignored):
+            found = rng.integers(0, shape[-1], shape[:-1])
+            if ignored:
+                found.flat[1::3] = -1
+            return found
+        powers = rng.exponential(size=shape)
+        return powers / powers.sum(-1, keepdims=True)
+    if name in ("binary_cross_entropy", "binary_focal", "dice"):
+        return rng.uniform(0, 1, shape).round() if labels else rng.uniform(0, 1, shape)
+    if name == "hinge":
+        return 2.0 * rng.integers(0, 2, shape) - 1
+    if name == "poisson":
+        return rng.poisson(2.0, shape).astype(float)
+    if name == "gaussian":
+        return rng.normal(size=(*shape[:-1], shape[-1] // 2))
+    if name == "ctc":  # two labels fit into five steps
+        return np.where(
+            rng.random((shape[0], 2)) < [0.0, 0.3],
+            -1,
+            1 + rng.integers(0, shape[-1] - 1, (shape[0], 2)),
+        )
+    return rng.normal(size=shape)
+
+
 def loss_by_torch(name, options, p, y, weight):
     """The weighted mean of all items."""
     values, weights = items_of(name, options, p, y)
     if weight is not None:
         weights = weights * weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim))
     return (values * weights).sum() / weights.sum()
+
+
+def losses_by_torch(losses, outputs, targets, weight):
+    """The loss of each output, and their sum, each times what it counts for."""
+    found = [
+        loss_by_torch(name, {}, p, y, weight)
+        for (name, _), p, y in zip(losses, as_tuple(outputs), as_tuple(targets), strict=True)
+    ]
+    return found, sum(count * value for (_, count), value in zip(losses, found, strict=True))

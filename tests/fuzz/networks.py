@@ -16,7 +16,7 @@ import numpy as np
 
 import xpnn
 from tests.fuzz.drawing import VOCABULARY, Draw, UnfitError, made
-from tests.fuzz.losses import loss_by_torch
+from tests.fuzz.losses import loss_by_torch, targets_of
 from tests.fuzz.shrinking import smaller_codes
 from tests.fuzz.twin import Twin
 from xpnn import Network, Trainer
@@ -171,34 +171,10 @@ class Case(Drawn):
         if "Masked" in self.layers:
             for row, length in zip(x, rng.integers(1, shape[1] + 1, self.batch), strict=True):
                 row[length:] = 0
-        y = self._targets(rng, outputs)
+        ignored = "ignore_index" in self.options
+        y = targets_of(self.loss, outputs, rng, self.seed % 2 == 1, ignored)
         weight = rng.uniform(0.1, 2, outputs[: self.weighed]) if self.weighed else None
         return x, y, weight
-
-    def _targets(self, rng, shape):
-        if self.loss in ("cross_entropy", "focal", "kl_divergence"):
-            if self.loss != "kl_divergence" and (self.seed % 2 or "ignore_index" in self.options):
-                labels = rng.integers(0, shape[-1], shape[:-1])
-                if "ignore_index" in self.options:
-                    labels.flat[1::3] = -1
-                return labels
-            powers = rng.exponential(size=shape)
-            return powers / powers.sum(-1, keepdims=True)
-        if self.loss in ("binary_cross_entropy", "binary_focal", "dice"):
-            return rng.uniform(0, 1, shape).round() if self.seed % 2 else rng.uniform(0, 1, shape)
-        if self.loss == "hinge":
-            return 2.0 * rng.integers(0, 2, shape) - 1
-        if self.loss == "poisson":
-            return rng.poisson(2.0, shape).astype(float)
-        if self.loss == "gaussian":
-            return rng.normal(size=(*shape[:-1], shape[-1] // 2))
-        if self.loss == "ctc":  # two labels fit into five steps
-            return np.where(
-                rng.random((shape[0], 2)) < [0.0, 0.3],
-                -1,
-                1 + rng.integers(0, shape[-1] - 1, (shape[0], 2)),
-            )
-        return rng.normal(size=shape)
 
     # Comparing ------------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 """Random networks against PyTorch's autograd: outputs, losses, gradients, and four steps of each;
-graphs of several inputs and outputs: outputs, and what comes back to inputs and parameters.
+graphs of several inputs and outputs: outputs, what comes back to inputs and parameters, and steps
+by the sum of a loss for each output.
 
 ``make fuzz N=2000 SEED=7`` tries more of them. One that fails is made smaller, and printed as a
 program.
 """
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -16,15 +19,20 @@ from tests.conftest import needs
 from tests.reliability.tally import attempt
 from xpnn import Layer, Optimizer
 from xpnn.layers import Activation, Container, Joint, Recurrent
+from xpnn.training.stepping.objective import Objective
+from xpnn.trees import as_tuple, one_or_tuple
 
 pytestmark = needs("torch")
 
 GRAPHS = {"numpy": 20, "numpy:numba": 5, "torch": 10, "jax": 2, "cupy": 10}
 NETWORKS = {"numpy": 100, "numpy:numba": 20, "torch": 50, "jax": 3, "cupy": 20}
 OTHERS = 30
-# what looks at a second sequence and its padding: held against PyTorch's in layers/sequence alone
-UNDRAWN = {"CrossAttention", "PaddingMask", "TransformerDecoderBlock"}
-BASES = {Layer, Activation, Container, Joint, Recurrent}
+UNDRAWN = {  # and where it is held against PyTorch's, or a paper's formula
+    "GaussianSample": "tests/layers/test_sampling.py",  # it draws at every step
+    # to these, a gradient of nothing but rounding is as large a step as any
+    **dict.fromkeys(("Lion", "LAMB", "Adafactor", "Muon"), "tests/optimizers/table.py"),
+}
+BASES = {Layer, Activation, Container, Joint, Recurrent, Optimizer}
 
 
 @pytest.mark.fault("random network, against PyTorch's autograd", fuzzed=True)
@@ -73,20 +81,25 @@ def is_kind_of(base, one):
     return inspect.isclass(one) and issubclass(one, base)
 
 
+def names_of(base, module):
+    """The public kinds of something that are drawn."""
+    found = {one for one in public(module) if is_kind_of(base, one)} - BASES
+    return {one.__name__ for one in found} - {*UNDRAWN}
+
+
 def test_every_layer_is_drawn():
-    """A new layer has a twin in ``twin.py``, and is drawn by ``drawing.py``."""
+    """A new layer has a twin in ``layers.py``, and is drawn by ``drawing.py``."""
     from tests.fuzz.drawing import made
+    from tests.fuzz.graphs import GraphCase
     from tests.fuzz.networks import Case
 
-    # which draws at every step, and is held to torch in tests/layers/test_sampling.py
-    left_out = {*BASES, xpnn.layers.GaussianSample}
-    layers = {one for one in public(xpnn.layers) if is_kind_of(Layer, one)} - left_out
-    drawn = set()
+    layers, drawn = names_of(Layer, xpnn.layers), set()
     for seed in range(1500):
-        drawn |= {type(one) for layer in made(Case.drawn(seed).layers) for _, one in layer.walk()}
-        if {one.__name__ for one in layers - drawn} == UNDRAWN:
+        top = [*made(Case.drawn(seed).layers), made(GraphCase.drawn(seed).graph)]
+        drawn |= {type(one).__name__ for layer in top for _, one in layer.walk()}
+        if layers <= drawn:
             break
-    assert {one.__name__ for one in layers - drawn} == UNDRAWN
+    assert layers - drawn == set()
 
 
 def test_every_loss_and_optimizer_is_drawn():
@@ -95,10 +108,15 @@ def test_every_loss_and_optimizer_is_drawn():
     cases = [Case.drawn(seed) for seed in range(150)]
     losses = {one.__name__ for one in public(xpnn.losses) if hasattr(one, "check_targets")}
     assert {case.loss for case in cases} == losses
-    kinds = {one.__name__ for one in public(xpnn.optimizers) if is_kind_of(Optimizer, one)}
-    # to these, a gradient of nothing but rounding is as large a step as any
-    left_out = {"Optimizer", "Lion", "LAMB", "Adafactor", "Muon"}
-    assert {case.optimizer.partition("(")[0] for case in cases} == kinds - left_out
+    kinds = names_of(Optimizer, xpnn.optimizers)
+    assert {case.optimizer.partition("(")[0] for case in cases} == kinds
+
+
+@pytest.mark.parametrize("name", UNDRAWN)
+def test_what_is_not_drawn_is_compared_elsewhere(name):
+    text = (Path(__file__).parents[2] / UNDRAWN[name]).read_text()
+    assert re.search(rf"\b{name}\b", text)
+    assert "torch" in text
 
 
 def test_a_fault_is_found_and_made_small(monkeypatch):
@@ -140,3 +158,28 @@ def test_a_fault_of_a_graph_is_made_small(monkeypatch):
     names = {"GraphCase": GraphCase}
     exec(small.code.replace("print(", "again = ", 1), names)
     assert names["again"].difference("numpy") is not None
+
+
+def test_a_fault_of_the_steps_of_a_graph_is_made_small(monkeypatch):
+    """What a loss counts for is left out of the delta of one output among three."""
+    from tests.fuzz.graphs import GraphCase
+
+    case = GraphCase(
+        "Graph([Dense(3), Tanh(), Dense(2)], [((3,), 'floats', 'x0')], "
+        "[(0, (0,)), (1, (1,)), (0, (2,)), (2, (3,))], (2, 3, 4))",
+        (("log_cosh", 1.0), ("mean_squared_error", 0.25), ("cross_entropy", 1.0)),
+        "Adam(0.1, epsilon=0.01)", weighed=True, accumulate=2, batch=4, seed=1,
+    )  # fmt: skip
+    assert case.difference("numpy") is None
+    measured = Objective.measured
+
+    def without(self, predictions, y, weight):
+        values, deltas = measured(self, predictions, y, weight)
+        shares = [share for _, _, share in self.losses]
+        return values, one_or_tuple([d / c for d, c in zip(as_tuple(deltas), shares, strict=True)])
+
+    monkeypatch.setattr(Objective, "measured", without)
+    assert case.difference("numpy").startswith("step 1: ")
+    small = case.shrunken("numpy")
+    assert small.graph.count("Dense") == 1
+    assert (small.optimizer, small.weighed, small.accumulate) == ("SGD(0.1)", False, 1)
