@@ -136,6 +136,21 @@ def test_a_list_of_one_loss_has_a_weight_too(weights):
         Trainer(net, [mean_squared_error], SGD(0.1), loss_weights=[0.5, 0.5])
 
 
+@pytest.mark.parametrize("rows", [4, 5])
+def test_one_loss_by_name_and_a_batch_in_parts(backend, rows):
+    found = []
+    for parts in (1, 2):
+        x = Input((3,))
+        net = Network(inputs=x, outputs={"price": Dense(1)(x)}, backend=backend)
+        losses, weights = {"price": mean_squared_error}, {"price": 0.5}
+        trainer = Trainer(net, losses, SGD(0.1), loss_weights=weights, accumulate=parts)
+        data = np.linspace(-1, 1, 3 * rows, dtype=np.float32).reshape(rows, 3)
+        value = trainer.step(*map(backend.asarray, (data, data[:, :1])))
+        found.append([backend.to_numpy(value), *net.numpy_arrays().values()])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("options", [{"accumulate": 3}, {"compile": False}])
 def test_other_ways_to_the_same_weights(backend, options):
     one, first = trained(network(backend))

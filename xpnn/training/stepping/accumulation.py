@@ -10,7 +10,7 @@ from xpnn.losses.weights import or_nan
 from xpnn.numerics import widened
 from xpnn.training.stepping.conversion import BatchForm
 from xpnn.training.stepping.objective import Objective
-from xpnn.trees import as_tuple, one_or_tuple
+from xpnn.trees import as_tuple
 from xpnn.typing import Array, Arrays, Number, Params, Shape, State
 
 Sums = tuple[Any, Params, State]
@@ -76,8 +76,9 @@ class Accumulated:
             (value, grads, after), (last, *others) = sums, (pieces[-1] for pieces in cut)
             values = as_tuple(value)
             last, *held = backend.barrier(last, *values, *grads.values())
-            value, held = one_or_tuple(held[: len(values)]), held[len(values) :]
-            sums = value, dict(zip(grads, held, strict=True)), after
+            own, held = tuple(held[: len(values)]), held[len(values) :]
+            own = own if isinstance(value, tuple) else own[0]  # a tuple may be of one value
+            sums = own, dict(zip(grads, held, strict=True)), after
             sums = _added(part, sums, shares[-1], last, *others)
         value, grads, after = sums
         value = each_of(partial(_or_nan, backend=backend), value, whole)
