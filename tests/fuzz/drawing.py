@@ -336,7 +336,7 @@ class Draw:
     def look(self, ways, steps, context):
         """A call in which one sequence looks at another; masks may say at which of its steps."""
         time, features = ways.shapes[steps]
-        if ways.shapes[context][1] != features:
+        if ways.shapes[context][1] != features and self.flag():
             ways.call(f"Dense({features})", [context])
             context = len(ways.shapes) - 1
         heads, size = self.few(1, 2), self.few(1, 3)

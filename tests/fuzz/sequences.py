@@ -85,8 +85,11 @@ def queries_keys_values(twin, name, layer, steps, context):
     """Each (batch, heads, steps, d); the keys and values of a head that several look at, again."""
     features = steps.shape[-1]
     d, key_heads = features // layer.heads, layer.kv_heads or layer.heads
-    W, b = twin.array(name, "weight").T, twin.array(name, "bias")
-    Q, joint = f.linear(steps, W, b)[..., :features], f.linear(context, W, b)[..., features:]
+    W, b = twin.array(name, "weight"), twin.array(name, "bias")
+    of_context = twin.array(name, "context_weight")
+    W, U = (W[:, :features], W[:, features:]) if of_context is None else (W, of_context)
+    b, c = (None, None) if b is None else (b[:features], b[features:])
+    Q, joint = f.linear(steps, W.T, b), f.linear(context, U.T, c)
     Q, K, V = (one.unflatten(-1, (-1, d)).transpose(1, 2) for one in (Q, *joint.chunk(2, -1)))
     return Q, *(one.repeat_interleave(layer.heads // key_heads, dim=1) for one in (K, V))
 
