@@ -7,7 +7,7 @@ import pytest
 
 import xpnn
 from xpnn import SGD, Concatenate, Dense, Input, Network, Trainer
-from xpnn.errors import FileError
+from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.losses import balanced_weights
 from xpnn.losses.weights import unbound
 
@@ -51,6 +51,54 @@ def test_a_training_is_that_with_the_numbers_written_out(backend, name):
     (found, numbers), (expected, written) = results
     assert numbers == pytest.approx(written, rel=1e-12)
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_batches_are_counted_before_the_first_step(backend, name):
+    """Of an iterable, NumPy's or the backend's own arrays; a training is that with the numbers."""
+    loss, y, classes = LOSSES[name]
+    own = backend.asarray(np.asarray(y))
+    batches = [(X[:16], y[:16]), (X[16:40], own[16:40, ...]), (X[40:], y[40:])]
+    results = []
+    for weights in ("balanced", sklearn_weights(classes)):
+        network = Network([Dense(1 if y.shape == YES.shape else 3)], (4,), backend, seed=0)
+        trainer = Trainer(network, partial(loss, class_weight=weights), SGD(0.5))
+        losses = trainer.fit(batches, epochs=2, progress=False)["loss"]
+        results.append((losses, trainer.loss.keywords["class_weight"]))
+    (found, numbers), (expected, written) = results
+    assert numbers == pytest.approx(written, rel=1e-12)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.host_only
+def test_batches_that_can_be_gone_through_once_are_not_counted():
+    loss = partial(xpnn.cross_entropy, class_weight="balanced")
+    trainer = Trainer(Network([Dense(3)], (4,)), loss, SGD(0.5))
+    with pytest.raises(DataError, match=r"beside class_weight='balanced'.*got a list_iterator"):
+        trainer.fit(iter([(X, LABELS)]), progress=False)
+    assert trainer.loss is loss
+    assert trainer.steps == 0
+    with pytest.raises(ShapeError, match="batch 2: "):
+        trainer.fit([(X, LABELS), (X[:, :3], LABELS)], progress=False)
+    assert trainer.loss is loss
+    assert trainer.steps == 0
+    trainer.fit([(X, LABELS)], progress=False)  # as it says
+    assert trainer.loss.keywords["class_weight"] == pytest.approx(sklearn_weights(LABELS))
+
+
+@pytest.mark.host_only
+def test_a_run_on_batches_is_resumed_with_the_same_numbers(tmp_path):
+    def made():
+        network = Network([Dense(3)], (4,), seed=0)
+        return Trainer(network, partial(xpnn.cross_entropy, class_weight="balanced"), SGD(0.5))
+
+    batches = [(X[:20], LABELS[:20]), (X[20:], LABELS[20:])]
+    whole = made().fit(batches, epochs=4, progress=False)
+    first = made()
+    first.fit(batches, epochs=2, progress=False)
+    first.save(tmp_path / "half.xpnn")
+    resumed = made().fit(batches, epochs=4, progress=False, resume=tmp_path / "half.xpnn")
+    assert resumed["loss"][-2:] == whole["loss"][2:]
 
 
 @pytest.mark.host_only
@@ -101,8 +149,13 @@ def test_in_a_graph_each_output_goes_by_its_own_targets(several):
     trainer.fit((X[:, :2], X[:, 2:]), y, progress=False)
     found = trainer.loss.losses["kind"] if several else trainer.loss
     assert found.keywords["class_weight"] == pytest.approx(sklearn_weights(LABELS))
-    with pytest.raises(ValueError, match=r"give the numbers of xpnn\.losses\.balanced_weights"):
-        Trainer(trainer.network, losses, SGD(0.1)).fit([((X[:, :2], X[:, 2:]), y)], progress=False)
+    streamed = Trainer(trainer.network, losses, SGD(0.1))
+    targets = [{k: v[rows] for k, v in y.items()} if several else y[rows]
+               for rows in (slice(0, 25), slice(25, 60))]  # fmt: skip
+    inputs = [(X[rows, :2], X[rows, 2:]) for rows in (slice(0, 25), slice(25, 60))]
+    streamed.fit(list(zip(inputs, targets, strict=True)), progress=False)
+    again = streamed.loss.losses["kind"] if several else streamed.loss
+    assert again.keywords["class_weight"] == found.keywords["class_weight"]
 
 
 @pytest.mark.host_only
@@ -123,8 +176,6 @@ def test_without_all_targets_there_are_no_numbers():
     trainer = Trainer(Network([Dense(3)], (4,)), loss, SGD(0.1))
     with pytest.raises(ValueError, match=r"worked out by Trainer\.fit .*; call fit first, or give"):
         trainer.evaluate(X, LABELS)
-    with pytest.raises(ValueError, match=r"give the numbers of xpnn\.losses\.balanced_weights"):
-        trainer.fit([(X, LABELS)], progress=False)
     counts = np.bincount(LABELS)
     trainer.loss = partial(xpnn.cross_entropy, class_weight=balanced_weights(counts))
     trainer.fit([(X, LABELS)], progress=False)

@@ -28,6 +28,19 @@ def made(backend="numpy", loss=cross_entropy):
     return Trainer(Network(layers, (4,), backend, seed=1), loss, SGD(0.2), metrics=[Accuracy()])
 
 
+class Shuffled:
+    """Batches in an order of each epoch's own."""
+
+    def batches(self, epoch, start):
+        found = batches()
+        return iter(
+            [found[k] for k in np.random.default_rng(epoch).permutation(len(found))][start:]
+        )
+
+    def __iter__(self):
+        raise AssertionError("it is asked for the batches of an epoch")
+
+
 def test_they_are_those_of_evaluate_after_each_epoch(backend):
     class Measured(Callback):
         def on_epoch_end(self, trainer, logs):
@@ -70,7 +83,55 @@ def test_targets_are_looked_at_before_the_first_step():
     assert trainer.steps == 0
 
 
+def batches(weighted=True):
+    return [
+        (X[k : k + 16], Y[k : k + 16], *([WEIGHT[k : k + 16]] if weighted else []))
+        for k in range(0, 70, 16)
+    ]
+
+
+@pytest.mark.parametrize("kind", [list, "function", Shuffled])
+def test_batches_of_an_iterable_are_gone_through_once_more(backend, kind):
+    """After each epoch, in prediction mode: the numbers are those of ``evaluate`` on all."""
+
+    class Measured(Callback):
+        def on_epoch_end(self, trainer, logs):
+            found.append(trainer_of.evaluate(X, Y, sample_weight=WEIGHT)["accuracy"])
+
+    found, trainer_of = [], made(backend)
+    source = batches() if kind is list else batches if kind == "function" else Shuffled()
+    options = {"epochs": 3, "progress": False}
+    history = trainer_of.fit(source, train_metrics=True, callbacks=[Measured()], **options)
+    assert history.names == ["epoch", "loss", "accuracy", "rate"]
+    assert history["accuracy"] == pytest.approx(found, rel=1e-6)
+    assert history["loss"] == made(backend).fit(source, **options)["loss"]  # nothing else changes
+
+
 @pytest.mark.host_only
-def test_batches_are_not_drawn_once_more():
-    with pytest.raises(ValueError, match="give such batches as validation, or leave"):
-        made().fit([(X, Y)], train_metrics=True, progress=False)
+def test_a_run_on_batches_is_resumed_with_the_same_numbers(tmp_path):
+    options = {"train_metrics": True, "progress": False}
+    whole = made().fit(Shuffled(), epochs=4, **options)
+    first = made()
+    first.fit(Shuffled(), epochs=2, **options)
+    first.save(tmp_path / "half.xpnn")
+    resumed = made().fit(Shuffled(), epochs=4, resume=tmp_path / "half.xpnn", **options)
+    assert resumed["accuracy"][-2:] == whole["accuracy"][2:]
+    assert resumed["loss"][-2:] == whole["loss"][2:]
+
+
+@pytest.mark.host_only
+def test_batches_that_can_be_gone_through_once_are_not():
+    trainer = made()
+    with pytest.raises(DataError, match=r"once more beside train_metrics.*got a list_iterator"):
+        trainer.fit(iter(batches()), train_metrics=True, progress=False)
+    assert trainer.steps == 0
+    trainer.fit(lambda: iter(batches()), train_metrics=True, progress=False)  # as it says
+
+
+@pytest.mark.host_only
+def test_targets_of_batches_are_looked_at_for_metrics():
+    trainer = made(loss=binary_cross_entropy)
+    tags = [(X, np.ones((70, 2), np.float32))]
+    with pytest.raises(DataError, match=r"batch 1: .*write Accuracy\(multilabel=True\)"):
+        trainer.fit(tags, train_metrics=True, progress=False)
+    assert trainer.steps == 0

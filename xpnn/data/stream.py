@@ -128,10 +128,20 @@ class Stream:
 
         Closing this iterator closes what was started for it, such as a generator or a thread.
         """
+        return self._pass(
+            number, lambda batches: self.staging.one_ahead((parts, None) for parts in batches)
+        )
+
+    def where_they_lie(self) -> Iterator[tuple[Any, ...]]:
+        """All batches, which stay where they lie."""
+        return self._pass(0, iter)
+
+    def _pass(
+        self, number: int, hand_on: Callable[[Iterator[Any]], Iterator[Any]]
+    ) -> Iterator[tuple[Any, ...]]:
         batches = one_pass(self.source, self.epoch, number)
         try:
-            looked_at = self._looked_at(batches, number)
-            yield from self.staging.one_ahead((parts, None) for parts in looked_at)
+            yield from hand_on(self._looked_at(batches, number))
         finally:  # but an iterator that was passed in may be gone on with
             if batches is not self.source and hasattr(batches, "close"):
                 batches.close()

@@ -37,13 +37,12 @@ def is_balanced(loss: Loss) -> bool:
     return isinstance(given, str) and given == BALANCED
 
 
-def balanced(loss: Loss, targets: np.ndarray, output_shape: Shape) -> Loss:
-    """The loss with numbers in place of "balanced", by all targets of a training."""
-    weights = balanced_weights(_counts(loss, targets, output_shape))
-    return functools.partial(loss, class_weight=weights)
+def balanced(loss: Loss, counts: np.ndarray) -> Loss:
+    """The loss with numbers in place of "balanced", by how often each class occurs."""
+    return functools.partial(loss, class_weight=balanced_weights(counts))
 
 
-def _counts(loss: Loss, targets: np.ndarray, output_shape: Shape) -> np.ndarray:
+def class_counts(loss: Loss, targets: np.ndarray, output_shape: Shape) -> np.ndarray:
     """How often each class occurs; a row or a number between two classes is of both."""
     function, options = unbound(loss)
     item_weights = getattr(function, "item_weights", None)

@@ -51,7 +51,7 @@ def measured(
 def measured_epoch(
     state: TrainingState,
     eval_step: Callable[..., Any],
-    train: Samples | None,
+    train: Samples | Stream | None,
     between: Callable[[], None],
 ) -> tuple[dict[str, float], list[str]]:
     """What a history lists of an epoch beside the loss, and what of it is NaN as nothing weighed.

@@ -14,7 +14,8 @@ from xpnn.layers.regularization import Constraint
 from xpnn.network import Network
 from xpnn.optimizers import SGD
 from xpnn.optimizers.quasi_newton import LBFGS
-from xpnn.training.intake.sources import has_arrays, samples_to_measure, with_numbers
+from xpnn.training.intake.balancing import with_numbers
+from xpnn.training.intake.sources import has_arrays, samples_to_measure
 from xpnn.training.stepping.compiling import own_part, parts_of
 from xpnn.training.stepping.conversion import BatchForm
 from xpnn.training.stepping.step import make_gradients

@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn, Self
 from xpnn.arguments import as_seed, checked
 from xpnn.backends import Backend
 from xpnn.data.batches import Samples
+from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
 from xpnn.metrics.by_output import OfOutput
@@ -185,7 +186,7 @@ class Trainer(StepTaker):
                 only.
             train_metrics: measure the metrics on the training data, too, after each epoch, as
                 ``evaluate`` does: ``history["accuracy"]`` beside ``history["val_accuracy"]``. That
-                goes through them once more. For arrays only.
+                goes through them once more, through an iterable, too.
             callbacks: for this call, after the trainer's own.
             progress: show how far it is, by a ``ProgressBar``, unless there is one already: "auto",
                 or True, a bar in terminals and notebooks and a line for each epoch elsewhere;
@@ -467,7 +468,7 @@ class Trainer(StepTaker):
         return self.network.predict(x, batch_size, probabilities=loss)
 
     def _measure_epoch(
-        self, train: Samples | None, between: Callable[[], None]
+        self, train: Samples | Stream | None, between: Callable[[], None]
     ) -> tuple[dict[str, float], list[str]]:
         """What the history lists beside the loss; see ``measured_epoch``."""
         if not self._settings.hold():

@@ -25,10 +25,11 @@ from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, ShapeError
 from xpnn.incoming_batches import has_length, is_array, is_dataset, parts_by_name
-from xpnn.losses.balancing import balanced, is_balanced
-from xpnn.losses.by_output import ByOutput, losses_of
+from xpnn.losses.balancing import is_balanced
+from xpnn.losses.by_output import losses_of
 from xpnn.metrics import Metric
 from xpnn.network import Network
+from xpnn.training.intake.balancing import with_numbers
 from xpnn.training.intake.identity import of_data
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.accumulation import part_sizes
@@ -55,7 +56,7 @@ class Sources(NamedTuple):
     make_batches: MakeBatches
     held_out: Samples | Stream | None
     identify: Callable[[], dict[str, Any]]
-    measured_too: Samples | None = None
+    measured_too: Samples | Stream | None = None
 
     def expect(self, first_batch: dict[str, Any] | None) -> None:
         """Warn when another first batch comes out of an iterable."""
@@ -91,12 +92,7 @@ def sources_of_fit(
         batch_size = shuffle = None
     _check_counts(epochs, 1)
     _refuse_beside_batches(batch_size=batch_size, sample_weight=sample_weight, shuffle=shuffle)
-    if train_metrics:
-        raise ValueError(
-            "wanted no train_metrics beside an iterable of batches, as they would be drawn once "
-            "more; give such batches as validation, or leave train_metrics out"
-        )
-    return _of_iterable(state, x, epochs, validation)
+    return _of_iterable(state, x, epochs, validation, train_metrics)
 
 
 def samples_to_measure(
@@ -245,35 +241,6 @@ def _of_arrays(
     )
 
 
-def with_numbers(loss: Loss, train: Samples, network: Network) -> Loss:
-    """The loss, with the weights of classes that are to be balanced by the targets of training."""
-    if not _any_balanced(loss, network):
-        return loss
-    losses = losses_of(loss, network.output_names)
-    shapes = [shape for shape, _ in network.outputs]
-    found = {
-        output: balanced(one, _targets_of(train, network, number), shape)
-        if is_balanced(one)
-        else one
-        for number, ((output, one, _), shape) in enumerate(zip(losses, shapes, strict=True))
-    }
-    if isinstance(loss, ByOutput):
-        return ByOutput(found, {output: weight for output, _, weight in losses})
-    return found[losses[0].output]
-
-
-def _any_balanced(loss: Loss, network: Network) -> bool:
-    return any(is_balanced(one) for _, one, _ in losses_of(loss, network.output_names))
-
-
-def _targets_of(samples: Samples, network: Network, output: int) -> np.ndarray:
-    """All of those of an output, on the host."""
-    targets = samples.arrays[len(network.inputs) + output]
-    if not isinstance(targets, np.ndarray):
-        targets = samples.backend.to_numpy(targets)
-    return targets if samples.rows is None else targets[samples.rows]
-
-
 def _identity_of(
     train: Samples | Stream, held_out: Samples | Stream | None, network: Network
 ) -> Callable[[], dict[str, Any]]:
@@ -351,15 +318,15 @@ def _moved(
 # Iterables ----------------------------------------------------------------------------------------
 
 
-def _of_iterable(state: TrainingState, source: Any, epochs: int, validation: Any) -> Sources:
+def _of_iterable(
+    state: TrainingState, source: Any, epochs: int, validation: Any, train_metrics: bool
+) -> Sources:
     network, loss = state.network, state.loss
-    if _any_balanced(loss, network):
-        raise ValueError(
-            "wanted numbers for class_weight beside an iterable of batches, of which all targets "
-            "are not known before; count the classes, and give the numbers of "
-            "xpnn.losses.balanced_weights"
-        )
-    stream = _stream(network, loss, source, partial(_check_batch_size, state))
+    of_train = state.metrics if train_metrics else ()
+    stream, again = (
+        _stream(network, loss, source, partial(_check_batch_size, state), metrics=of_train)
+        for _ in range(2)  # one to train on, and one to look at beside
+    )
     held_out: Samples | Stream | None = None
     if has_batches(validation):
         held_out = _stream(network, loss, validation, whose="validation ", metrics=state.metrics)
@@ -373,7 +340,20 @@ def _of_iterable(state: TrainingState, source: Any, epochs: int, validation: Any
         )
     for one in (stream, held_out):
         _refuse_to_repeat(one, epochs)
-    return Sources(loss, stream.at, held_out, _identity_of(stream, held_out, network))
+    if train_metrics:
+        _refuse_once_more(stream, "train_metrics, for which they are gone through after an epoch")
+    if any(is_balanced(one) for _, one, _ in losses_of(loss, network.output_names)):
+        _refuse_once_more(
+            stream, "class_weight='balanced', for which they are counted before the first step"
+        )
+        loss = with_numbers(loss, again, network)
+    return Sources(
+        loss,
+        stream.at,
+        held_out,
+        _identity_of(stream, held_out, network),
+        again if train_metrics else None,
+    )
 
 
 def _stream(
@@ -461,6 +441,15 @@ def _refuse_to_repeat(batches: Samples | Stream | None, epochs: int) -> None:
             f"wanted batches for {epochs} epochs, got a {type(batches.origin).__name__}, which can "
             f"be gone through once; pass a list, an object whose __iter__ starts anew, or a "
             f"function that returns a new iterator"
+        )
+
+
+def _refuse_once_more(batches: Stream, what: str) -> None:
+    if batches.one_shot:
+        raise DataError(
+            f"wanted batches that can be gone through once more beside {what}, got a "
+            f"{type(batches.origin).__name__}, which can be gone through once; pass a list, an "
+            f"object whose __iter__ starts anew, or a function that returns a new iterator"
         )
 
 
