@@ -25,6 +25,11 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         " --dropout 0 --rate 5e-3 --temperature 0.5",
         r"(?s)validation loss 0\.[01]\d+ nats.*five dozen liquor",
     ),
+    "dataframe.py": (
+        "--epochs 8",
+        r"(?s)shop: embedded.*a new one.*R2 on the last days 0\.[89]\d+ of 0\.9\d+, by numbers"
+        r" alone 0\.[0-3]\d+",
+    ),
     "decision_boundary.py": ("--epochs 50", r"test accuracy (0\.99\d\d|1\.0000)"),
     "entity_embeddings.py": (
         "--epochs 6",
@@ -71,7 +76,11 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
     ),
 }
 PICTURES = {"autoencoder.py": "autoencoder.png", "decision_boundary.py": "spirals.png"}
-NEEDS = {**dict.fromkeys(PICTURES, ("matplotlib",)), "onnx_writer.py": ("onnx", "onnxruntime")}
+NEEDS = {
+    **dict.fromkeys(PICTURES, ("matplotlib",)),
+    "onnx_writer.py": ("onnx", "onnxruntime"),
+    "dataframe.py": ("pandas",),
+}
 
 
 def write_idx(path, array):
