@@ -70,6 +70,10 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         "--epochs 3 --backends numpy array-api-strict",
         rf"(?s)error on new digits 0\.0[34]\d\d.*mean digit 0\.0735.*\*\*.*curves {SAME}",
     ),
+    "watched_runs.py": (
+        "--rates 3e-3 0.3 --epochs 4",
+        r"rate 0\.003: .*digits, accuracy 0\.9\d+\nrate 0\.3: .*digits, accuracy 0\.[0-3]\d+",
+    ),
     "sort_sequences.py": (
         "--length 4 --samples 3000 --epochs 5",
         r"(1\.0000|0\.9[5-9]\d\d) of 1000 sorted without a mistake",

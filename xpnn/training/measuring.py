@@ -87,6 +87,14 @@ def statistics_of(
     return table.read()
 
 
+def result_of_batch(metric: Metric, statistics: Array, backend: Backend) -> float:
+    """The metric of one batch, of which there are the statistics; waits for the device."""
+    table = _Table(metric, backend)
+    table.on_device.append(statistics)
+    result: float = metric.result(table.read())
+    return result
+
+
 def _gone_through(
     network: Network,
     eval_step: Callable[..., Any],

@@ -162,7 +162,8 @@ def test_steps_are_what_they_are_without(backend, options, tmp_path):
         pytest.skip(str(error))
     wanted = fit(plain)
     logged = classifier(backend.spec, **options)
-    found = fit(logged, JSONLines(tmp_path / "run.jsonl", gradients=True))
+    log = JSONLines(tmp_path / "run.jsonl", gradients=True, batch_metrics=True)
+    found = fit(logged, log)
     assert found.epochs == wanted.epochs
     theirs = plain.network.numpy_arrays()
     for name, values in logged.network.numpy_arrays().items():
@@ -175,6 +176,27 @@ def test_fused_steps_are_what_they_are_without(tmp_path):
     wanted = fit(classifier("cupy", **options))
     log = JSONLines(tmp_path / "run.jsonl", gradients=True)
     assert fit(classifier("cupy", **options), log).epochs == wanted.epochs
+
+
+# Metrics of training batches ----------------------------------------------------------------------
+
+
+def test_metrics_are_those_of_the_batch_before_its_step(backend, tmp_path):
+    class Counted(Callback):
+        def __init__(self):
+            self.found = []
+
+        def on_log_begin(self, state, batch):
+            x, y = (state.network.backend.to_numpy(one) for one in batch[:2])
+            outputs = state.network.backend.to_numpy(state.network.predict(x))
+            self.found.append(np.mean(outputs.argmax(axis=1) == y))
+
+    seen, log = Counted(), JSONLines(tmp_path / "run.jsonl", batch_metrics=True)
+    fit(classifier(backend.spec), seen, log)
+    found = of_event(lines_of(tmp_path / "run.jsonl"), "steps")
+    assert [line["accuracy"] for line in found] == pytest.approx(seen.found, rel=1e-6)
+    assert len({*seen.found}) > 1
+    assert "gradient_norm" not in found[0]
 
 
 # Losses and rates ---------------------------------------------------------------------------------
@@ -285,9 +307,10 @@ CUTS = [  # killed behind a log point that comes again, behind the end of an epo
 @host_only
 @pytest.mark.parametrize("cut", CUTS, ids=str)
 def test_a_resumed_run_has_the_lines_of_one_that_was_never_killed(cut, tmp_path):
-    fit(classifier(), JSONLines(tmp_path / "whole.jsonl", gradients=True))
+    everything = {"gradients": True, "batch_metrics": True}
+    fit(classifier(), JSONLines(tmp_path / "whole.jsonl", **everything))
     killed_and_resumed(
-        tmp_path / "saved", lambda: JSONLines(tmp_path / "cut.jsonl", gradients=True), **cut
+        tmp_path / "saved", lambda: JSONLines(tmp_path / "cut.jsonl", **everything), **cut
     )
     assert untimed(lines_of(tmp_path / "cut.jsonl")) == untimed(lines_of(tmp_path / "whole.jsonl"))
     seconds = [line["seconds"] for line in lines_of(tmp_path / "cut.jsonl")]
@@ -341,21 +364,21 @@ def test_lines_are_written_behind_those_of_others_where_that_is_asked_for(tmp_pa
 @host_only
 def test_what_a_checkpoint_says_of_it_is_looked_at(tmp_path):
     log, state = JSONLines(tmp_path / "run.jsonl", gradients=True), classifier().state
-    whole = {"seconds": 1.0, "total": 0.0, "weight": 0.0, "norms": None}
+    whole = {"seconds": 1.0, "total": 0.0, "weight": 0.0, "pending": None}
     whole["lines"] = np.zeros(0, np.uint8)
     log.check_state(state, whole)
-    log.check_state(state, whole | {"norms": {"gradient_norm": 1.0}, "total": [1.0, 2.0]})
+    log.check_state(state, whole | {"pending": {"gradient_norm": 1.0}, "total": [1.0, 2.0]})
     for name, wrong in {
         "seconds": "long",
         "total": None,
-        "norms": [1.0],
+        "pending": [1.0],
         "lines": "text",
         "weight": "heavy",
     }.items():
         with pytest.raises(ValueError, match=f"wanted its '{name}' to be"):
             log.check_state(state, whole | {name: wrong})
-    with pytest.raises(ValueError, match="wanted its 'norms' to be"):
-        log.check_state(state, whole | {"norms": {"gradient_norm": "steep"}})
+    with pytest.raises(ValueError, match="wanted its 'pending' to be"):
+        log.check_state(state, whole | {"pending": {"gradient_norm": "steep"}})
 
 
 @host_only

@@ -26,7 +26,7 @@ class JSONLines(RunLog):
     Args:
         path: of the file; folders are made. An existing file is replaced unless ``append``.
         append: go on behind the lines of an existing file.
-        gradients, hyperparameters: see ``RunLog``.
+        gradients, batch_metrics, hyperparameters: see ``RunLog``.
 
     Raises:
         OSError: from ``fit``: the file cannot be written.
@@ -41,9 +41,10 @@ class JSONLines(RunLog):
         *,
         append: bool = False,
         gradients: bool = False,
+        batch_metrics: bool = False,
         hyperparameters: Mapping[str, Any] | None = None,
     ):
-        super().__init__(gradients, hyperparameters)
+        super().__init__(gradients, batch_metrics, hyperparameters)
         self.path, self.append = Path(path), append
         self._file = LineFile(self.path, b"\n")
 

@@ -25,7 +25,7 @@ class MLflow(RunLog):
         experiment: its name; made where there is none.
         run: the name of the run; MLflow finds one unless given.
         tracking_uri: where to write; what ``mlflow.get_tracking_uri`` says unless given.
-        gradients, hyperparameters: see ``RunLog``.
+        gradients, batch_metrics, hyperparameters: see ``RunLog``.
 
     Attributes:
         run_id: of the run that is written, or was last.
@@ -42,10 +42,11 @@ class MLflow(RunLog):
         run: str | None = None,
         tracking_uri: str | None = None,
         gradients: bool = False,
+        batch_metrics: bool = False,
         hyperparameters: Mapping[str, Any] | None = None,
     ):
         self.run_id: str | None = None
-        super().__init__(gradients, hyperparameters)
+        super().__init__(gradients, batch_metrics, hyperparameters)
         _import()
         self.experiment, self.run, self.tracking_uri = experiment, run, tracking_uri
         self._client: Any = None

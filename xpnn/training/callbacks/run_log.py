@@ -12,11 +12,13 @@ import numpy as np
 from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.losses.by_output import losses_of
+from xpnn.metrics import Metric
 from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.checkpointing.fields import DICTIONARY, NUMBER, NUMBERS, check_fields, or_none
+from xpnn.training.measuring import result_of_batch
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.settings import Settings
-from xpnn.training.stepping.step import make_gradient_norms
+from xpnn.training.stepping.step import make_gradient_norms, make_weighing_eval_step
 from xpnn.typing import Array
 
 Numbers = dict[str, float]
@@ -33,23 +35,27 @@ class RunLog(KnownAttributes, Callback):
         steps_per_second    since the log point before
         gradient_norm       with ``gradients``: of all gradients of that step together
         gradient_norm/NAME  and of each parameter that is trained
+        accuracy, ...       with ``batch_metrics``: the metrics of the trainer, of that step's batch
 
     and behind each epoch all that the history lists. Nothing waits for the device but log points.
     In a second ``fit`` of a trainer the log goes on; so it does in a run that is resumed, behind
     the checkpoint: what is there already, of steps that are taken once more, is not there twice.
 
-    Gradients are worked out beside the step, once more, before it is taken: that costs a forward
-    and a backward pass at each log point, and leaves the step as it is.
+    Gradients and metrics are worked out beside the step, before it is taken, metrics in prediction
+    mode: that costs a forward and a backward pass at each log point, and leaves the step as it is.
 
     Args:
         gradients: whether to write the norms of gradients, before any limit.
+        batch_metrics: whether to write the metrics of training batches.
         hyperparameters: what to write beside those of the trainer, such as {"layers": 3}.
     """
 
     steers: ClassVar[bool] = False
 
-    def __init__(self, gradients: bool, hyperparameters: Mapping[str, Any] | None):
-        self.gradients = gradients
+    def __init__(
+        self, gradients: bool, batch_metrics: bool, hyperparameters: Mapping[str, Any] | None
+    ):
+        self.gradients, self.batch_metrics = gradients, batch_metrics
         self.hyperparameters = dict(hyperparameters or {})
         self._training: object = None
         self._forget()
@@ -58,8 +64,9 @@ class RunLog(KnownAttributes, Callback):
         """Begin another log."""
         self._writes = self._goes_on = False
         self._read: tuple[Any, Any] = (0.0, 0.0)  # sums of losses and weights at a log point
-        self._norms: Norms | Numbers | None = None  # of the step that a log point comes behind
-        self._measure: Callable[..., Array] | None = None
+        self._pending: Pending | Numbers | None = None  # of the step before a log point
+        self._make_norms: Callable[..., Array] | None = None
+        self._eval_step: Callable[..., Any] | None = None
         self._settings: Settings | None = None
         self._seconds, self._start = 0.0, 0.0
         self._clock, self._steps = 0.0, 0  # at the log point before
@@ -99,7 +106,7 @@ class RunLog(KnownAttributes, Callback):
 
     def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
         if not state.epoch_steps:
-            self._read, self._norms = (0.0, 0.0), None
+            self._read, self._pending = (0.0, 0.0), None
         if not self._writes:
             self.open(state, self._goes_on)
             if not self._goes_on:
@@ -108,15 +115,24 @@ class RunLog(KnownAttributes, Callback):
             self._clock, self._steps = time.perf_counter(), state.steps
 
     def on_log_begin(self, state: TrainingState, batch: tuple[Any, ...]) -> None:
-        if not self.gradients:
+        if not (self.gradients or self.batch_metrics):
             return
-        if self._measure is None or self._settings is None or not self._settings.hold():
+        network, metrics = state.network, state.metrics if self.batch_metrics else ()
+        if self._settings is None or not self._settings.hold():
             self._settings = Settings(state)
-            parts = state.network, state.loss, state.precision, state.accumulate
-            self._measure = make_gradient_norms(*parts)
-        network = state.network
-        names = [name for name in network.params if name in network.trainable()]
-        self._norms = Norms(names, self._measure(state.opt_state, *batch), network.backend)
+            parts = network, state.loss
+            self._make_norms = make_gradient_norms(*parts, state.precision, state.accumulate)
+            everything = None if network.backend.compiles == "all" else False
+            self._eval_step = make_weighing_eval_step(*parts, metrics, everything)
+        assert self._make_norms is not None
+        assert self._eval_step is not None
+        self._pending = pending = Pending(network.backend)
+        if self.gradients:
+            pending.names = [name for name in network.params if name in network.trainable()]
+            pending.norms = self._make_norms(state.opt_state, *batch)
+        if metrics:
+            _, rows = self._eval_step(network.params, network.state, *batch)
+            pending.rows = list(zip(metrics, rows, strict=True))
 
     def on_log(self, state: TrainingState, step: int, logs: Logs) -> None:
         numbers = state.mean_losses_since(*self._read) | {"rate": state.rate_of_last_step()}
@@ -125,8 +141,8 @@ class RunLog(KnownAttributes, Callback):
         if state.steps > self._steps:
             numbers["steps_per_second"] = (state.steps - self._steps) / (now - self._clock)
         self._clock, self._steps = now, state.steps
-        numbers |= self._norms_by_name() or {}
-        self._norms = None
+        numbers |= self._read_pending() or {}
+        self._pending = None
         self.write_steps(state, numbers)
 
     def on_epoch_end(self, state: TrainingState, logs: Logs) -> None:
@@ -134,15 +150,15 @@ class RunLog(KnownAttributes, Callback):
         self._clock = time.perf_counter()  # what was measured meanwhile are no steps
 
     def on_fit_end(self, state: TrainingState) -> None:
-        self._measure = self._settings = None
+        self._make_norms = self._eval_step = self._settings = None
         if self._writes:
             self._writes, self._seconds = False, self.seconds
             self.close(state)
 
     # What there is -------------------------------------------------------------------------------
 
-    def _norms_by_name(self) -> Numbers | None:
-        return self._norms.read() if isinstance(self._norms, Norms) else self._norms
+    def _read_pending(self) -> Numbers | None:
+        return self._pending.read() if isinstance(self._pending, Pending) else self._pending
 
     def _found(self, state: TrainingState) -> Plain:
         """What the run was made with, in plain numbers and texts."""
@@ -174,32 +190,39 @@ class RunLog(KnownAttributes, Callback):
             "seconds": self.seconds,
             "total": total,
             "weight": weight,
-            "norms": self._norms_by_name(),
+            "pending": self._read_pending(),
         }
 
     def check_state(self, state: TrainingState, saved: dict[str, Any]) -> None:
         wanted = {"seconds": NUMBER, "total": NUMBERS, "weight": NUMBERS}
-        check_fields(saved, wanted | {"norms": or_none(DICTIONARY)}, type(self).__name__)
-        check_fields(list((saved["norms"] or {}).values()), NUMBERS, "norms")
+        check_fields(saved, wanted | {"pending": or_none(DICTIONARY)}, type(self).__name__)
+        check_fields(list((saved["pending"] or {}).values()), NUMBERS, "pending")
 
     def load_state(self, saved: dict[str, Any]) -> None:
         self._goes_on = True
         self._seconds, self._start = saved["seconds"], time.perf_counter()
-        self._read, self._norms = (saved["total"], saved["weight"]), saved["norms"]
+        self._read, self._pending = (saved["total"], saved["weight"]), saved["pending"]
 
 
-class Norms:
-    """The norms of gradients, on the device until a log point has come."""
+class Pending:
+    """Norms of gradients and statistics of metrics, on the device until a log point has come."""
 
-    def __init__(self, names: list[str], found: Array, backend: Backend):
-        self.names, self.found, self.backend = names, found, backend
+    def __init__(self, backend: Backend):
+        self.backend = backend
+        self.names: list[str] = []
+        self.norms: Array = None
+        self.rows: list[tuple[Metric, Array]] = []
 
     def read(self) -> Numbers:
-        """That of all together, and each by the name of its parameter."""
-        found = self.backend.to_numpy(self.found).astype(np.float64).tolist()
-        pairs = zip(self.names, found, strict=True)
-        each = {f"gradient_norm/{name}": one for name, one in pairs}
-        return {"gradient_norm": math.hypot(*found), **each}
+        """The metrics; the norm of all gradients together, and of each by its parameter."""
+        found = {
+            metric.name: result_of_batch(metric, row, self.backend) for metric, row in self.rows
+        }
+        if self.norms is None:
+            return found
+        norms = self.backend.to_numpy(self.norms).astype(np.float64).tolist()
+        each = {f"gradient_norm/{n}": one for n, one in zip(self.names, norms, strict=True)}
+        return {**found, "gradient_norm": math.hypot(*norms), **each}
 
 
 def tag_of(name: str) -> str:

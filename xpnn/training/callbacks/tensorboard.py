@@ -24,7 +24,7 @@ class TensorBoard(RunLog):
 
     Args:
         folder: of this run; folders are made.
-        gradients, hyperparameters: see ``RunLog``.
+        gradients, batch_metrics, hyperparameters: see ``RunLog``.
         weights: whether to write histograms of the parameters, which copies them to the host.
         graph: whether to write the network.
 
@@ -40,11 +40,12 @@ class TensorBoard(RunLog):
         folder: str | Path,
         *,
         gradients: bool = False,
+        batch_metrics: bool = False,
         weights: bool = False,
         graph: bool = True,
         hyperparameters: Mapping[str, Any] | None = None,
     ):
-        super().__init__(gradients, hyperparameters)
+        super().__init__(gradients, batch_metrics, hyperparameters)
         _import()
         self.folder, self.weights, self.graph = Path(folder), weights, graph
         self._writers: dict[str, Any] = {}  # by the folder of the run

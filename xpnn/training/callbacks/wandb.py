@@ -21,7 +21,7 @@ class WandB(RunLog):
     Args:
         project: the name of the project.
         name: of the run; W&B finds one unless given.
-        gradients, hyperparameters: see ``RunLog``.
+        gradients, batch_metrics, hyperparameters: see ``RunLog``.
         weights: whether to write histograms of the parameters behind each epoch, which copies them
             to the host.
         options: more arguments of ``wandb.init``, such as {"mode": "offline", "dir": "runs"}.
@@ -37,12 +37,13 @@ class WandB(RunLog):
         *,
         name: str | None = None,
         gradients: bool = False,
+        batch_metrics: bool = False,
         weights: bool = False,
         hyperparameters: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
     ):
         self.run_id: str | None = None
-        super().__init__(gradients, hyperparameters)
+        super().__init__(gradients, batch_metrics, hyperparameters)
         _import()
         self.project, self.name, self.weights = project, name, weights
         self.options = dict(options or {})
