@@ -1,14 +1,9 @@
 """Networks written as ONNX models, and these models run by onnxruntime."""
 
 import numpy as np
-import pytest
 
 from tests.layers.table import Ids
 from xpnn.network import Network
-
-WHY = "models of ONNX are written by the extra onnx, and run by onnxruntime"
-onnx = pytest.importorskip("onnx", reason=WHY)
-onnxruntime = pytest.importorskip("onnxruntime", reason=WHY)
 
 
 def exported(network, folder, **options):
@@ -19,6 +14,8 @@ def exported(network, folder, **options):
 
 
 def session_of(path):
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -30,9 +27,16 @@ def outputs_of(session, **inputs):
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def operators_of(path):
+def model_in(path):
+    """What a file holds."""
+    import onnx
+
+    return onnx.load(path)
+
+
+def operators_in(path):
     """Which there are in a file."""
-    return {node.op_type for node in onnx.load(path).graph.node}
+    return {node.op_type for node in model_in(path).graph.node}
 
 
 def of_random_values(layers, input_shape, backend="numpy", dtype="float32"):

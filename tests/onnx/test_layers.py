@@ -7,12 +7,24 @@ from tests.layers.table import LAYERS, each_layer, table
 from tests.onnx.running import (
     batch_of,
     exported,
+    model_in,
     of_random_values,
-    onnx,
-    operators_of,
+    operators_in,
     outputs_of,
 )
-from xpnn import GELU, GRU, LSTM, Conv2D, Dense, Flatten, MaxPool2D, MultiHeadAttention, Softmax
+from xpnn import (
+    GELU,
+    GRU,
+    LSTM,
+    AveragePool2D,
+    Conv2D,
+    ConvTranspose2D,
+    Dense,
+    Flatten,
+    MaxPool2D,
+    MultiHeadAttention,
+    Softmax,
+)
 
 HALVES = [  # of each kind of layer one, as what makes them narrow is the same for all
     *("dense", "gelu", "softplus", "mish", "softmax", "conv2d", "depthwise", "transposed"),
@@ -74,6 +86,28 @@ def test_bfloat16(make, input_shape, tmp_path):
     assert difference.max() <= 4 * 2**-8 * scale  # roundings of 8 bits
 
 
+WINDOWS = [  # that reach beyond an axis, leave some of it out, or overlap, as none of the table
+    lambda: Conv2D(2, 3, stride=3, padding="same"),
+    lambda: Conv2D(2, (1, 2), stride=(5, 3), padding="same"),
+    lambda: Conv2D(4, 2, dilation=(2, 3), padding=(3, 2), stride=2, groups=2),
+    lambda: MaxPool2D(2, stride=3),
+    lambda: MaxPool2D(3, stride=2, padding="same"),
+    lambda: AveragePool2D(3, stride=2, padding="same"),
+    lambda: AveragePool2D(3, stride=4, padding=2, count_padding=True),
+    lambda: ConvTranspose2D(2, 3, stride=3, padding=1, output_padding=2),
+    lambda: ConvTranspose2D(4, 2, stride=3, padding="same", dilation=2, groups=2),
+    lambda: ConvTranspose2D(2, 1, stride=2, output_padding=1),
+]
+
+
+@pytest.mark.parametrize("make", WINDOWS, ids=lambda make: repr(make()))
+def test_windows_of_all_kinds(make, tmp_path):
+    network = of_random_values([make()], (7, 8, 4))
+    x = batch_of(2, (7, 8, 4), np.random.default_rng(1))
+    (found,) = exported(network, tmp_path).run(None, {"x": x})
+    np.testing.assert_allclose(found, network.predict(x), rtol=1e-5, atol=2e-6)
+
+
 def test_from_every_backend(backend, tmp_path):
     layers = Conv2D(3, 3, activation="relu"), MaxPool2D(2), Flatten(), Dense(4), GELU()
     network = of_random_values(layers, (6, 6, 2), backend)
@@ -90,14 +124,14 @@ def test_what_onnx_has_operators_for_is_one_of_them(tmp_path):
         ([Softmax()], (4,), {"Softmax"}),
     ):
         of_random_values(layers, shape).to_onnx(path)
-        assert operators_of(path) == wanted
+        assert operators_in(path) == wanted
     for layer in (LSTM(3), GRU(3, reverse=True)):
         of_random_values([layer], (50, 2)).to_onnx(path)
-        nodes = onnx.load(path).graph.node
+        nodes = model_in(path).graph.node
         assert [node.op_type for node in nodes].count("Scan") == 1
         assert len(nodes) < 14
     of_random_values([MultiHeadAttention(2, causal=True)], (40, 4)).to_onnx(path)
-    assert len(onnx.load(path).graph.node) < 30
+    assert len(model_in(path).graph.node) < 30
 
 
 def test_what_nobody_reads_is_left_out(tmp_path):
@@ -105,7 +139,7 @@ def test_what_nobody_reads_is_left_out(tmp_path):
     network = of_random_values([LSTM(3)], (4, 2))
     session = exported(network, tmp_path)
     assert [one.name for one in session.get_outputs()] == ["output_0"]
-    model = onnx.load(tmp_path / "network.onnx")
+    model = model_in(tmp_path / "network.onnx")
     (scan,) = (node for node in model.graph.node if node.op_type == "Scan")
     (body,) = (one.g for one in scan.attribute if one.name == "body")
     assert len(body.output) == 2  # h and c
@@ -115,10 +149,12 @@ def test_what_nobody_reads_is_left_out(tmp_path):
 
 
 def test_parameters_keep_their_names(tmp_path):
+    from onnx import numpy_helper
+
     network = of_random_values([Dense(3), Softmax(), Dense(2)], (4,))
     network.to_onnx(tmp_path / "network.onnx")
-    model = onnx.load(tmp_path / "network.onnx")
-    arrays = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    model = model_in(tmp_path / "network.onnx")
+    arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     assert arrays.keys() == network.params.keys()
     for name, param in network.params.items():
         np.testing.assert_array_equal(arrays[name], param)

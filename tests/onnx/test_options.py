@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xpnn
-from tests.onnx.running import exported, of_random_values, onnx, outputs_of
+from tests.onnx.running import exported, model_in, of_random_values, outputs_of
 from xpnn import (
     BackendUnavailable,
     Concatenate,
@@ -87,13 +87,13 @@ def test_probabilities(loss, tmp_path):
 def test_texts_and_versions(tmp_path):
     network, path = of_random_values([Dense(2)], (3,)), tmp_path / "models" / "small.onnx"
     network.to_onnx(path, opset=21, description="Two lines.", metadata={"licence": "none"})
-    model = onnx.load(path)
+    model = model_in(path)
     assert model.opset_import[0].version == 21
     assert (model.producer_name, model.producer_version) == ("xpnn", xpnn.__version__)
     assert model.doc_string == "Two lines."
     assert {one.key: one.value for one in model.metadata_props} == {"licence": "none"}
     network.to_onnx(path)
-    assert onnx.load(path).opset_import[0].version == 18
+    assert model_in(path).opset_import[0].version == 18
     first = path.read_bytes()
     network.to_onnx(path)
     assert path.read_bytes() == first
@@ -143,7 +143,7 @@ def test_what_does_not_fit_the_network(options, error, message, tmp_path):
 def test_operators_for_bfloat16_are_newer(tmp_path):
     network = Network([Dense(2)], (3,), backend="torch", dtype="bfloat16")
     network.to_onnx(tmp_path / "network.onnx")
-    assert onnx.load(tmp_path / "network.onnx").opset_import[0].version == 22
+    assert model_in(tmp_path / "network.onnx").opset_import[0].version == 22
     with pytest.raises(ValueError, match=r"from 22 to .* for bfloat16 .* got 21"):
         network.to_onnx(tmp_path / "network.onnx", opset=21)
 
