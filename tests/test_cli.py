@@ -6,7 +6,8 @@ import re
 import pytest
 
 from xpnn.backends import BACKENDS
-from xpnn.cli import examine, main
+from xpnn.cli import main
+from xpnn.commands.doctor import examine
 
 
 def test_train_writes_results_and_ends_with_the_accuracy(tmp_path, capsys):

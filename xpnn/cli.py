@@ -1,180 +1,196 @@
-"""The command ``xpnn``: ``doctor`` looks at the machine, ``train`` runs the main job."""
+"""The command ``xpnn``: trains on tables, predicts, measures, exports, and looks at files."""
 
 import argparse
-import functools
-import importlib.util
+import os
 import sys
-import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from xpnn.backends import BACKENDS, get_backend
-from xpnn.backends.registry import backend_class
-from xpnn.data import datasets, split
+from xpnn import __version__
+from xpnn.commands.bench import bench
+from xpnn.commands.completion import HOW, SHELLS, completion
+from xpnn.commands.digits import train_on_digits
+from xpnn.commands.doctor import doctor
+from xpnn.commands.evaluate import evaluate
+from xpnn.commands.export import export
+from xpnn.commands.inspect_file import inspect_file
+from xpnn.commands.options import (
+    UsageError,
+    above_zero,
+    add_backend,
+    add_json,
+    add_reading,
+    add_training,
+    arguments_of_toml,
+    counting,
+    names,
+    path,
+    widths,
+)
+from xpnn.commands.parity import parity
+from xpnn.commands.predict import predict
+from xpnn.commands.train import train
 from xpnn.errors import XpnnError
-from xpnn.layers import Dense, Dropout, ReLU
-from xpnn.losses import cross_entropy
-from xpnn.metrics import Accuracy
-from xpnn.network import Network
-from xpnn.optimizers import AdamW, Cosine, WarmUp, matrices_only
-from xpnn.saving import save_weights
-from xpnn.training import Checkpoint, CSVLogger, StopOnNaN, Trainer
-from xpnn.training.checkpointing.resuming import numbered
 
-SMOOTHING = 0.1  # of the labels that ``xpnn train`` trains on
+HELP = {
+    "train": "train on a table, CSV, Parquet, npz or npy; without one, on the 8x8 digits",
+    "evaluate": "measure a trained network on a table",
+    "predict": "tell a trained network's answer for each row of a table",
+    "export": "write a network as ONNX",
+    "inspect": "what a file of a network, of weights or a checkpoint holds",
+    "bench": "time training steps on the backends of this machine",
+    "parity": "train one network on each backend of this machine, and compare",
+    "doctor": "what works on this machine, and what to type if not",
+    "completion": "print what lets a shell complete xpnn",
+}
+
+EPILOG = """exit status: 0 done; 1 it failed, or backends differ; 2 wrong usage; 130 interrupted"""
+
+Run = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    parser, commands = parsers()
+    options = parser.parse_args(given)
     try:
+        options = _with_config(parser, commands, options, given)
         return int(options.run(options))
-    except (XpnnError, OSError) as error:
+    except UsageError as error:
+        print(f"xpnn: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # who reads has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (XpnnError, OSError, ModuleNotFoundError) as error:
         print(f"xpnn: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
         for note in getattr(interrupt, "__notes__", ()):
             print(f"xpnn: {note}", file=sys.stderr)
-        hint = "; the same command with --resume goes on" if options.run is _train else ""
+        hint = "; the same command with --resume goes on" if options.command == "train" else ""
         print(f"xpnn: interrupted{hint}", file=sys.stderr)
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xpnn", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"xpnn {version('xpnn')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    doctor = commands.add_parser(
-        "doctor", help="what works on this machine, and what to type if not"
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """That of the whole command line, and those of the commands by name."""
+    parser = argparse.ArgumentParser(prog="xpnn", description=__doc__, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"xpnn {__version__}")
+    adding = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    commands: dict[str, argparse.ArgumentParser] = {}
+
+    def command(name: str, run: Run) -> argparse.ArgumentParser:
+        made = adding.add_parser(name, help=HELP[name], description=HELP[name], epilog=EPILOG)
+        made.set_defaults(run=run)
+        commands[name] = made
+        return made
+
+    _add_train(command("train", _train))
+    for name, run in {"evaluate": evaluate, "predict": predict}.items():
+        one = command(name, run)
+        one.add_argument("model", type=path, metavar="MODEL", help="a file of xpnn train")
+        one.add_argument("data", metavar="TABLE", help="a table, or - for CSV that comes in")
+        add_backend(one)
+        add_reading(one)
+    add_json(commands["evaluate"])
+    _add_predict(commands["predict"])
+    one = command("export", export)
+    one.add_argument("model", type=path, metavar="MODEL", help="a file of a network")
+    one.add_argument("out", type=path, metavar="FILE", help="that ends in .onnx")
+    one.add_argument("--opset", type=counting(1), metavar="N", help="version of ONNX's operators")
+    one.add_argument("--probabilities", action="store_true", help="of classes, in place of logits")
+    add_json(one)
+    one = command("inspect", inspect_file)
+    one.add_argument("file", type=path, metavar="FILE", help="a file, or a folder of a network")
+    one.add_argument("--all", action="store_true", help="list all arrays")
+    add_json(one)
+    _add_machine(command)
+    one = command("completion", lambda given: _completion(given, commands))
+    one.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    return parser, commands
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", nargs="?", metavar="TABLE", help="a table, or - for CSV that comes in")
+    add("--config", type=path, metavar="FILE", help="a TOML file of these options; others go first")
+    add_training(parser)
+    add_backend(parser)
+    add("--epochs", type=counting(1), metavar="N", help="10, or 40 on the digits, unless given")
+    add("--batch-size", type=counting(1), metavar="ROWS", help="by the number of rows unless given")
+    add("--seed", type=counting(0), default=0, metavar="N", help="of weights, orders and the split")
+    add("--out", type=path, metavar="FOLDER", help="for results; runs/NAME unless given")
+    add("--quiet", action="store_true", help="no progress")
+    add("--resume", action="store_true", help="go on from where the same command was interrupted")
+    add_reading(parser)
+    add_json(parser)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "-o",
+        "--out",
+        type=path,
+        metavar="FILE",
+        help=".csv, .jsonl or .parquet; else CSV is printed",
     )
-    doctor.set_defaults(run=_doctor)
-    train = commands.add_parser("train", help="train a classifier on the 8x8 digits")
-    train.add_argument("--backend", default="numpy", help="such as numpy, cupy, torch, jax")
-    train.add_argument("--epochs", type=_positive, default=40)
-    train.add_argument("--batch-size", type=_positive, default=32)
-    train.add_argument("--seed", type=_natural, default=0)
-    train.add_argument("--out", type=_path, default=Path("runs/digits"), help="folder for results")
-    train.add_argument("--quiet", action="store_true", help="no progress bar")
-    train.add_argument(
-        "--resume", action="store_true", help="go on from where the same command was interrupted"
+    add("--keep", type=names, default=[], metavar="COLUMNS", help="to write besides: a,b, or all")
+    add("--probabilities", action="store_true", help="of all classes besides")
+
+
+def _add_machine(command: Callable[[str, Run], argparse.ArgumentParser]) -> None:
+    one = command("bench", bench)
+    one.add_argument("--layers", type=widths, default=(256, 256), metavar="WIDTHS", help="256,256")
+    one.add_argument("--features", type=counting(1), default=64, metavar="N", help="inputs; 64")
+    one.add_argument("--batch-size", type=counting(1), default=128, metavar="N", help="128")
+    one.add_argument(
+        "--steps", type=counting(1), default=50, metavar="N", help="that are timed; 50"
     )
-    train.set_defaults(run=_train)
-    return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text}")
-    return number
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 0, got {text}")
-    return number
-
-
-def _path(text: str) -> Path:
-    if "\0" in text:
-        raise argparse.ArgumentTypeError("wanted a path without null characters")
-    return Path(text)
-
-
-# doctor -----------------------------------------------------------------------------------------
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    """One paragraph for each library; the exit status is 0, as NumPy alone is enough."""
-    for name in BACKENDS:
-        print(f"{name:17s} {examine(name)}")
-    return 0
-
-
-def examine(name: str) -> str:
-    """Whether a library is installed, its version and devices, and whether a kernel ran on it."""
-    kind = backend_class(name)
-    if importlib.util.find_spec(kind.library.replace("-", "_")) is None:
-        return f"not installed; type: {kind.install}"
-    started = time.perf_counter()
-    try:
-        backend = get_backend(name)
-        numbers = backend.to_numpy(backend.asarray(np.arange(4, dtype=np.float32)) * 2.0 + 1.0)
-        if numbers.tolist() != [1.0, 3.0, 5.0, 7.0]:
-            return (
-                f"WRONG RESULT: 2 x + 1 gave {numbers.tolist()} for x = 0, 1, 2, 3; do not use it"
-            )
-    except Exception as error:  # whatever a broken installation raises, the doctor reports it
-        return f"does not work: {error}"
-    devices = ", ".join(backend.describe_devices())
-    seconds = time.perf_counter() - started
-    answer = f"works: {backend.describe()}; devices: {devices}; first kernel after {seconds:.2f} s"
-    missing = backend.missing()
-    return answer if missing is None else f"{answer}; {missing}"
-
-
-# train ------------------------------------------------------------------------------------------
-
-
-def _trainer(options: argparse.Namespace, samples: int, checkpoints: Path) -> Trainer:
-    """The network that is trained on the digits, and how."""
-    network = Network(
-        [Dense(256), ReLU(), Dropout(0.4), Dense(10)],
-        input_shape=(64,),
-        backend=options.backend,
-        seed=options.seed,
+    other = command("parity", parity)
+    other.add_argument("--epochs", type=counting(1), default=3, metavar="N", help="3 unless given")
+    other.add_argument("--seed", type=counting(0), default=0, metavar="N", help="of the weights")
+    other.add_argument(
+        "--tolerance", type=above_zero, default=1e-3, metavar="SHARE", help="of a loss; 0.001"
     )
-    steps = options.epochs * -(-samples // options.batch_size)
-    rate = WarmUp(steps // 20 + 1, Cosine(3e-3, steps=steps))
-    return Trainer(
-        network,
-        functools.partial(cross_entropy, label_smoothing=SMOOTHING),
-        AdamW(rate, weight_decay=1e-2, decays=matrices_only),
-        metrics=[Accuracy()],
-        callbacks=[
-            CSVLogger(options.out / "history.csv"),
-            StopOnNaN(),
-            Checkpoint(checkpoints, keep=2),
-        ],
-    )
+    for parser in (one, other):
+        parser.add_argument(
+            "--backends", type=names, metavar="NAMES", help="such as numpy,torch; all that work"
+        )
+        add_json(parser)
+    add_json(command("doctor", doctor))
 
 
 def _train(options: argparse.Namespace) -> int:
-    """Train on the digits; curves, history and weights go to a folder."""
-    x, y = datasets.digits()
-    x_train, x_test, y_train, y_test = split(x, y, share=0.25, seed=options.seed, stratify=y)
-    checkpoints = options.out / "checkpoints"
-    trainer = _trainer(options, len(x_train), checkpoints)
-    network = trainer.network
-    if not options.resume:  # what an earlier run has left goes when nothing is wrong with this one
-        for path in filter(Path.is_file, numbered(checkpoints)):
-            path.unlink()
-    print(network.summary())
-    print(f"losses are those of labels smoothed by {SMOOTHING}, which no answer brings to 0")
-    started = time.perf_counter()
-    history = trainer.fit(
-        x_train,
-        y_train,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        validation=(x_test, y_test),
-        progress=not options.quiet,
-        resume=checkpoints,
-    )
-    seconds = time.perf_counter() - started
-    save_weights(network, options.out / "weights.safetensors")
-    written = ["history.csv", "weights.safetensors"]
-    if importlib.util.find_spec("matplotlib") is None:
-        print("no picture of the curves: type: pip install 'xpnn[plot]'")
-    else:
-        history.plot(options.out / "curves.png")
-        written.append("curves.png")
-    print(f"trained {options.epochs} epochs in {seconds:.1f} s on {network.backend.describe()}")
-    folder = str(options.out).encode(errors="backslashreplace").decode()  # names are any bytes
-    print(f"wrote {', '.join(written)} in {folder}")
-    print(f"test accuracy {trainer.evaluate(x_test, y_test)['accuracy']:.4f}")
+    on_table = options.data is not None
+    options.epochs = options.epochs or (10 if on_table else 40)
+    return train(options) if on_table else train_on_digits(options)
+
+
+def _with_config(
+    parser: argparse.ArgumentParser,
+    commands: dict[str, argparse.ArgumentParser],
+    options: argparse.Namespace,
+    given: list[str],
+) -> argparse.Namespace:
+    """The options with those of a TOML file, where one is named; the command line goes first."""
+    file: Path | None = getattr(options, "config", None)
+    if file is None:
+        return options
+    before, data = options, options.data
+    said = arguments_of_toml(file, commands[before.command])
+    table = [one for one in said if not one.startswith("--")]
+    place = given.index(before.command) + 1
+    others = [one for one in said if one.startswith("--")]
+    options = parser.parse_args([*given[:place], *others, *given[place:]])
+    if data is None and table:
+        options.data = table[0]
+    return options
+
+
+def _completion(options: argparse.Namespace, commands: dict[str, argparse.ArgumentParser]) -> int:
+    print(completion(options.shell, commands, HELP), end="")
+    print(f"# write into what {options.shell} reads when it begins: {HOW[options.shell]}")
     return 0
