@@ -5,7 +5,7 @@ import pytest
 from array_api_compat import numpy as numpy_xp
 
 from tests.onnx.running import exported, of_random_values
-from xpnn import ExportError, Layer, Network
+from xpnn import ExportError, Layer, Network, numerics
 
 TABLE = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
 
@@ -82,6 +82,8 @@ RULES = {  # of Z (batch, 4, 3), of both signs, none of them 0
     "entries": lambda xp, Z: Z[:, 3, :] - Z[:, -1, None, 0],
     "entries of an array": lambda xp, Z: Z[:, np.asarray([3, 0, 0]), :],
     "part of a constant": lambda xp, Z: Z + xp.asarray(TABLE)[: Z.shape[0], None, :],
+    "gates": lambda xp, Z: Z * numerics.sigmoid(xp.asarray(TABLE), xp) + numerics.sigmoid(Z, xp),
+    "of constants alone": lambda xp, Z: Z + xp.exp(xp.asarray(TABLE)) @ xp.asarray(TABLE.T[:, :3]),
     "NumPy's own": lambda xp, Z: np.tanh(TABLE * Z) + np.add(TABLE, Z) - np.power(np.abs(Z), 2.0),
     "grown": lambda xp, Z: grown(xp, Z),
     "dtypes": lambda xp, Z: xp.astype(Z, xp.float64) + xp.finfo(Z.dtype).bits,

@@ -69,7 +69,7 @@ def test_ids_of_any_integers(dtype, tmp_path):
 
 
 def test_a_fixed_batch(tmp_path):
-    session = exported(of_random_values([Dense(2)], (3,)), tmp_path, batch=4)
+    session = exported(of_random_values([Dense(2)], (3,)), tmp_path, batch=np.int64(4))
     assert [one.shape for one in (*session.get_inputs(), *session.get_outputs())] == [
         [4, 3],
         [4, 2],
@@ -86,12 +86,12 @@ def test_probabilities(loss, tmp_path):
 
 def test_texts_and_versions(tmp_path):
     network, path = of_random_values([Dense(2)], (3,)), tmp_path / "models" / "small.onnx"
-    network.to_onnx(path, opset=21, description="Two lines.", metadata={"licence": "none"})
+    network.to_onnx(path, opset=21, description="Two lines.", metadata={"licence": str(1)})
     model = model_in(path)
     assert model.opset_import[0].version == 21
     assert (model.producer_name, model.producer_version) == ("xpnn", xpnn.__version__)
     assert model.doc_string == "Two lines."
-    assert {one.key: one.value for one in model.metadata_props} == {"licence": "none"}
+    assert {one.key: one.value for one in model.metadata_props} == {"licence": "1"}
     network.to_onnx(path)
     assert model_in(path).opset_import[0].version == 18
     first = path.read_bytes()
@@ -110,6 +110,9 @@ def test_the_network_stays_as_it_is(tmp_path):
 
 
 WRONG = [
+    ({"names": "p"}, TypeError, r"names is a dict, such as \{'x': 'pixels'\}, got 'p'"),
+    ({"free": "time"}, TypeError, "free is a dict"),
+    ({"metadata": {"year": 2026}}, TypeError, r"texts by texts, got 2026; write str\(2026\)"),
     ({"batch": 0}, ValueError, "batch to be a name"),
     ({"batch": ""}, ValueError, "batch to be a name"),
     ({"free": {3: "time"}}, ValueError, "free of price, words, got one of 3"),

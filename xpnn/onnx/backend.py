@@ -51,7 +51,8 @@ class Tracer(TracedWindows, Backend):
         if not isinstance(x, Traced):
             return constant(super().erfc(x), self.tape)
         wide = widened(x, self.xp)
-        return self.xp.astype(1.0 - self.xp.erf(wide), x.dtype)
+        erf: Array = self.tape.emit("Erf", [wide], wide.shape, wide.dtype)
+        return self.xp.astype(1.0 - erf, x.dtype)
 
     def softmax(self, x: Array, barred: Array | None = None) -> Array:
         if not isinstance(x, Traced):

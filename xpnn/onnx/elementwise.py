@@ -32,7 +32,6 @@ UNARY = {
     "atanh": "Atanh",
     "reciprocal": "Reciprocal",
     "sigmoid": "Sigmoid",
-    "erf": "Erf",
 }
 ROUNDING = {"floor": "Floor", "ceil": "Ceil", "round": "Round"}
 BINARY = {

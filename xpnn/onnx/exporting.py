@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 OPSETS = {"bfloat16": 22}
 """The lowest version of ONNX's operators that has all for a dtype, where that is not the usual."""
+
+EXAMPLES = {
+    "free": "{1: 'time'}",
+    "names": "{'x': 'pixels'}",
+    "dtypes": "{'x': 'uint8'}",
+    "metadata": "{'licence': 'MIT'}",
+}
 
 LOWEST_OPSET = 18
 LARGEST = 2**31 - 2**20  # bytes: what a file of protocol buffers may hold, and room for the nodes
@@ -43,9 +51,16 @@ def export(
     """See ``Network.to_onnx``."""
     onnx = _library()
     version = _opset(onnx, opset, network.dtype)
+    given = {"free": free, "names": names, "dtypes": dtypes, "metadata": metadata}
+    for what, one in given.items():
+        if not isinstance(one, Mapping):
+            raise TypeError(f"{what} is a dict, such as {EXAMPLES[what]}, got {one!r}")
+    for text in (*metadata.keys(), *metadata.values()):
+        if not isinstance(text, str):
+            raise TypeError(f"metadata is of texts by texts, got {text!r}; write str({text!r})")
     plan = Plan(
         _free_axes(network, batch, free, past),
-        1 if isinstance(batch, str) else batch,
+        1 if isinstance(batch, str) else int(batch),
         _names(network, names),
         _dtypes(network, dtypes),
         probabilities,
@@ -103,7 +118,7 @@ def _free_axes(
     if free and past is not None:
         raise ValueError("with past, one position comes in at a time; leave free out")
     by_input = free
-    if len(network.inputs) == 1 and all(isinstance(key, int) for key in free):
+    if len(network.inputs) == 1 and all(isinstance(key, Integral) for key in free):
         by_input = {network.inputs[0][2]: free}
     shapes = {name: shape for shape, _, name in network.inputs}
     _check_known("free", by_input, shapes)
@@ -122,7 +137,10 @@ def _free_axes(
                     f"{len(shapes[name])}, and have texts for names, got {axis!r}: {called!r}"
                 )
     own = {0: batch} if isinstance(batch, str) else {}
-    return {name: {**own, **by_input.get(name, {})} for name in shapes}
+    more = {
+        name: {int(axis): called for axis, called in by_input[name].items()} for name in by_input
+    }
+    return {name: {**own, **more.get(name, {})} for name in shapes}
 
 
 def _names(network: "Network", names: Mapping[str, str]) -> dict[str, str]:
@@ -172,4 +190,4 @@ def _room(network: "Network", past: int | None) -> int | None:
 
 
 def _is_count(number: Any) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number > 0
+    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) > 0

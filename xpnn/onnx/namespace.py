@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import numpy as numpy_xp
 
+from xpnn import numerics
 from xpnn.errors import ExportError
 from xpnn.onnx import dtypes, elementwise, indexing
 from xpnn.onnx.dtypes import kind_of
@@ -52,20 +53,18 @@ class TracedNamespace:
     def _call(
         self, name: str, function: Callable[..., Any], *arguments: Any, **options: Any
     ) -> Any:
-        given = leaves(arguments), leaves(options)
-        if any(isinstance(one, Traced | Size) for one in (*given[0], *given[1])):
-            if any(isinstance(one, Traced) for one in given[0]):
-                return function(self, *arguments, **options)
-            arrays = [one for one in given[0] if isinstance(one, np.ndarray)]
-            if arrays and function in FREE_OF_CONSTANTS:
-                return function(self, *arguments, **options)
-        return self.constant(getattr(numpy_xp, name, None), *arguments, **options)
+        """What stand-ins, or constants and a shape that is free, make; else what NumPy makes."""
+        given = leaves(arguments)
+        if any(isinstance(one, Traced) for one in given):
+            return function(self, *arguments, **options)
+        if function in SHAPED and any(isinstance(one, Size) for one in given):
+            return function(self, *arguments, **options)
+        by_numpy = BY_NUMPY[name] if name in BY_NUMPY else getattr(numpy_xp, name)
+        return self.constant(by_numpy, *arguments, **options)
 
-    def constant(self, function: Any, *arguments: Any, **options: Any) -> Any:
+    def constant(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """What NumPy makes of constants."""
         options.pop("device", None)
-        if function is None:
-            raise AttributeError
         made = function(*arguments, **options)
         if isinstance(made, tuple | list):
             return type(made)(constant(one, self.tape) for one in made)
@@ -467,8 +466,16 @@ FUNCTIONS |= {
     "any": any_,
     "all": all_,
 }
-FREE_OF_CONSTANTS = {broadcast_to, reshape, tile}
-"""What makes stand-ins of constants where a shape is free."""
+SHAPED = {broadcast_to, reshape, tile}
+"""What makes stand-ins even of constants, where a shape is free."""
 
 CREATION = {one.__name__: one for one in (full, zeros, ones, arange, eye, linspace)}
 CREATION["empty"] = zeros
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return numerics.sigmoid(x.astype(np.float64), numpy_xp).astype(x.dtype)
+
+
+BY_NUMPY: dict[str, Callable[..., Any]] = {"sigmoid": _sigmoid}
+"""Of constants, what NumPy has no function for."""
