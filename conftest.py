@@ -3,10 +3,14 @@
 import gc
 import random
 from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 
 import pytest
 
 from xpnn.layers.registration import KINDS
+
+collect_ignore = [] if find_spec("sklearn") else ["xpnn/sklearn"]
+"""What cannot be imported here, for the examples in its docstrings."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

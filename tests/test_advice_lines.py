@@ -462,6 +462,8 @@ def test_what_an_error_says_to_write_helps(part, tmp_path):
 
 
 TRIED_BY = {  # part of the message: the file that tries what it says
+    "begin anew: fit with warm_start=False": "sklearn/test_estimators.py",
+    "or give widths, such as layers=(64,)": "sklearn/test_inputs.py",
     "make it with one, or write =None": "test_advice_lines.py",
     "write dataset.shuffle(buffer_size=": "training/intake/test_loaders.py",
     "a list of layers and an input_shape, or of inputs": "layers/test_graph.py",

@@ -53,6 +53,10 @@ EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and wha
         rf"(?s)stood for 30 steps at first, [4-9]\d at the end.*updates {SAME}",
     ),
     "same_digit.py": ("--epochs 3", r"accuracy on pairs of new pictures 0\.[89]\d+"),
+    "search_a_table.py": (
+        "--rows 900 --epochs 15 --jobs 1",
+        r"(?s)best of 4: .*test accuracy 0\.[78]\d+ with a network, 0\.[56]\d+ with a line",
+    ),
     "siamese.py": (
         "--epochs 3 --backends numpy array-api-strict",
         rf"(?s)in 3 numbers 0\.[789]\d\d.*of PCA 0\.730.*losses {SAME}",
@@ -84,6 +88,7 @@ NEEDS = {
     **dict.fromkeys(PICTURES, ("matplotlib",)),
     "onnx_writer.py": ("onnx", "onnxruntime"),
     "dataframe.py": ("pandas",),
+    "search_a_table.py": ("pandas", "sklearn"),
 }
 
 

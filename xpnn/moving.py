@@ -13,7 +13,7 @@ AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 def unbuilt_copy(root: AnyLayer) -> AnyLayer:
-    """A copy of ``root`` and of all layers inside, as they were before they were built.
+    """A copy of ``root`` and of all layers inside, none of them built.
 
     Hyperparameters, as they are now, whether a layer is frozen, regularizers and ties between these
     layers are kept; arrays and the backend are not.
@@ -21,8 +21,9 @@ def unbuilt_copy(root: AnyLayer) -> AnyLayer:
     known: dict[int, Any] = {}
     for _, layer in root.walk():
         known |= {id(value): value for value in vars(layer).values() if _is_code(value)}
-        kept = (layer.params, layer.grads, layer.state, layer.cache, layer._fused)
-        known |= {id(layer.backend): None} | {id(one): {} for one in kept}
+        if layer.built:
+            kept = (layer.params, layer.grads, layer.state, layer.cache, layer._fused)
+            known |= {id(layer.backend): None} | {id(one): {} for one in kept}
     return copy.deepcopy(root, known)
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.by_what_is_installed
 
 # What is imported ---------------------------------------------------------------------------------
 
-HEAVY = "torch", "jax", "cupy", "matplotlib", "scipy", "array_api_strict"
+HEAVY = "torch", "jax", "cupy", "matplotlib", "scipy", "array_api_strict", "sklearn"
 
 
 def imported_after(code):

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
 from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.numerics import HOST
 from xpnn.optimizers.clipping import Clipping
 from xpnn.optimizers.factors import Factors, times
+from xpnn.optimizers.parameters import Parametrized
 from xpnn.optimizers.scaling import (
     FINITE,
     UNSCALE,
@@ -81,7 +82,7 @@ class Hyperparameters(Mapping[str, Hyper]):
         return repr(self._values)
 
 
-class Optimizer(KnownAttributes):
+class Optimizer(Parametrized, KnownAttributes):
     """What all optimizers share: hyperparameters, weight decay, clipping, the walk over parameters.
 
     A new optimizer names its ``slots`` and writes ``rule``, which works out a parameter and its
@@ -241,6 +242,26 @@ class Optimizer(KnownAttributes):
     def hyper(self) -> Hyperparameters:
         """The hyperparameters by name, to be read; to change one, set the attribute."""
         return Hyperparameters({name: getattr(self, name) for name in self._hyper})
+
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments of the constructor by name; the next step goes by them.
+
+        A schedule stays as it was made: ``rate__start=0.1`` gives this optimizer another one, with
+        another start.
+
+        Raises:
+            ValueError: there is no such argument; the message lists those that there are.
+            TypeError, ValueError: the constructor refuses a value. Nothing was changed.
+
+        >>> from xpnn import SGD
+        >>> SGD(0.1).set_params(momentum=0.9, nesterov=True)
+        SGD(rate=0.1, weight_decay=0.0, momentum=0.9)
+        """
+        made = vars(self.with_params(**params))  # its version, too, is another one
+        if "factors" not in made:
+            vars(self).pop("factors", None)
+        vars(self).update(made)
+        return self
 
     def init(
         self, params: Params, backend: Backend, scaling: LossScaling | None = None

@@ -18,6 +18,7 @@ from typing import ClassVar, TypeAlias
 
 from xpnn.arguments import Unchanging
 from xpnn.numerics import HOST
+from xpnn.optimizers.parameters import Parametrized
 from xpnn.typing import Namespace, Number
 
 Hyper: TypeAlias = "float | Schedule"
@@ -26,7 +27,7 @@ Hyper: TypeAlias = "float | Schedule"
 TINY = 1e-30  # what float32 holds, far below any share of a schedule
 
 
-class Schedule(Unchanging):
+class Schedule(Parametrized, Unchanging):
     """Base of all schedules.
 
     A schedule stays as it was made: to change one, give the optimizer another one.
