@@ -193,6 +193,11 @@ class NamedValues:
         return [layer for layer in self.all_layers if "inspected" in vars(layer)]
 
     @functools.cached_property
+    def _entries(self) -> list[Layer]:
+        """The layers that see what comes in; see ``Layer.entries``."""
+        return self.root.entries()
+
+    @functools.cached_property
     def param_refs(self) -> Refs:
         """Where the parameters lie, in the order of ``params``."""
         return self._refs("params")
@@ -290,15 +295,19 @@ class NamedValues:
         lock, trained_in = self._lock, self._lock.trained_in
         try:
             lock.trained_in = threading.get_ident()
-            self.params, self.state = params, state
+            _spread(params, self.param_refs)  # as setting params does, at less cost for each step
+            _spread(state, self.state_refs)
             self._set_in_step(True)
             with self.uninspected():
                 yield
         finally:
             self._set_in_step(within)
-            self.params, self.state = kept_params, kept_state
+            _spread(kept_params, self.param_refs)
+            _spread(kept_state, self.state_refs)
             lock.trained_in = trained_in
-            self.root.clear()
+            for layer in self.all_layers:
+                layer.cache.clear()
+                layer.grads.clear()
 
     def _set_in_step(self, within: bool) -> None:
         for layer in self.all_layers:

@@ -35,8 +35,8 @@ from xpnn.trees import one_or_tuple, tree_map
 from xpnn.typing import Array, Arrays, Shape, Shapes
 
 BOUND = {
-    "root", "backend", "all_layers", "_leaves", "_inspected", "_ties", "param_refs", "state_refs",
-    "_is_made", "_lock", "_copy", "awaits_backward", "passes",
+    "root", "backend", "all_layers", "_leaves", "_inspected", "_entries", "_ties", "param_refs",
+    "state_refs", "_is_made", "_lock", "_copy", "awaits_backward", "passes",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -388,8 +388,7 @@ class Network(NamedInputs, FixedAttributes):
         Returns:
             dL/d(input), or None.
         """
-        entries = self.root.entries()
-        for entry in entries:
+        for entry in self._entries:
             entry.passes_back = to_input
         if isinstance(delta, dict) or is_several(self.output_shape):
             delta = one_or_tuple(in_order(delta, self.output_names, "delta"))
@@ -408,7 +407,7 @@ class Network(NamedInputs, FixedAttributes):
                 "network.forward(x, training=True) first"
             ) from error
         finally:
-            for entry in entries:
+            for entry in self._entries:
                 entry.passes_back = True
 
     @checked

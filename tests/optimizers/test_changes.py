@@ -227,6 +227,45 @@ def test_an_update_goes_by_the_numbers_that_it_was_made_with(backend):
         np.testing.assert_array_equal(array, found[1][key])
 
 
+def test_one_update_serves_parameters_of_other_shapes_dtypes_and_names(backend):
+    optimizer = Adam(0.1, weight_decay=0.5, decays=matrices_only)
+    update = optimizer.make_update(backend)
+
+    def ones(shapes, dtype):
+        return {name: backend.asarray(np.ones(shape), dtype) for name, shape in shapes.items()}
+
+    forms = [
+        ({"w": (2, 3), "b": (3,)}, "float32", ("w", "b")),
+        ({"w": (6,), "b": (3, 1)}, "float32", ("w", "b")),  # another one of the two decays
+        ({"w": (6,), "b": (3, 1)}, "float64", ("w", "b")),
+        ({"w": (6,), "b": (3, 1)}, "float64", ("b",)),
+        ({"w": (2, 3), "c": (2, 3)}, "float32", ("w", "c")),
+    ]
+    if backend.name == "jax":  # which has no float64 unless told
+        forms = [form for form in forms if form[1] == "float32"]
+    for shapes, dtype, learned in [*forms, forms[0]]:
+        found, wanted = (
+            one(ones(shapes, dtype), ones({k: shapes[k] for k in learned}, dtype), state)[0]
+            for one in (update, optimizer.make_update(backend))
+            for state in [optimizer.init(ones(shapes, dtype), backend)]
+        )
+        for name, shape in shapes.items():
+            assert tuple(found[name].shape) == shape
+            np.testing.assert_array_equal(*map(backend.to_numpy, (found[name], wanted[name])))
+
+
+def test_what_is_updated_together_is_looked_for_once(monkeypatch):
+    looked = []
+    own = SGD.updated_together
+    monkeypatch.setattr(SGD, "updated_together", lambda *given: looked.append(1) or own(*given))
+    trainer = trainer_of(SGD(0.05), "numpy", False)
+    trained(trainer, 3)
+    assert len(looked) == 1
+    trainer.optimizer.rate = 0.1
+    trained(trainer, 3)
+    assert len(looked) == 2
+
+
 def test_what_is_carried_has_to_be_returned():
     class Forgetful(SGD):
         carried: ClassVar = {"total": 0.0, "count": 0.0}

@@ -356,8 +356,9 @@ class Layer(KnownAttributes):
 
     def forget(self) -> None:
         """Drop what ``forward`` kept, here and in all layers inside."""
-        for _, layer in self.walk():
-            layer.cache.clear()
+        self.cache.clear()
+        for layer in self.children().values():
+            layer.forget()
 
     def clear(self) -> None:
         """Forget what ``forward`` and ``backward`` kept, here and in all layers inside."""

@@ -73,6 +73,14 @@ def total_weight(
     return xp.sum(weight) / items if items > 1 else xp.sum(weight)
 
 
+def items_weigh_alike(loss: Loss) -> bool:
+    """Whether ``total_weight`` is the number of samples wherever there is no ``sample_weight``."""
+    function, options = unbound(loss)
+    own = getattr(loss, "total_weight", getattr(function, "total_weight", None))
+    weighs = own, options.get("ignore_index"), options.get("class_weight")
+    return all(one is None for one in weighs)
+
+
 def without_ignored(
     loss: Loss, targets: Array, weight: Array | None, backend: Backend, dtype: str = "float32"
 ) -> tuple[Array, Array | None]:

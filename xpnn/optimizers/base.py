@@ -307,10 +307,24 @@ class Optimizer(Parametrized, KnownAttributes):
                 return functools.partial(sweep, backend.xp)
             return backend.elementwise(sweep, (0, *range(2, 2 + len(kind.slots))))
 
+        found_together: dict[Any, list[tuple[Kind, list[str]]]] = {}
+
+        def together_of(params: Params, grads: Params) -> list[tuple[Kind, list[str]]]:
+            """``updated_together``, looked for once where names, shapes and dtypes are the same."""
+            form = tuple(
+                [
+                    (name, param.shape, param.dtype, grads[name].dtype if name in grads else None)
+                    for name, param in params.items()
+                ]
+            )
+            if form not in found_together:
+                made.check_factors(params)
+                found_together[form] = made.updated_together(params, grads, backend)
+            return found_together[form]
+
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
             made._check_state(opt_state, wanted)
-            made.check_factors(params)
-            groups = made.updated_together(params, grads, backend)
+            groups = together_of(params, grads)
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in slot_names}
             limit: Numbers = {}
             if clip:

@@ -7,7 +7,7 @@ from typing import Any
 from xpnn.layers import Layer
 from xpnn.losses.by_output import ByOutput, losses_of
 from xpnn.losses.outputs import outputs_by_part
-from xpnn.losses.weights import without_ignored
+from xpnn.losses.weights import items_weigh_alike, without_ignored
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.training.stepping.batch_weight import weight_dtype, weight_of
@@ -44,6 +44,7 @@ class Objective:
         ]
         self.shapes = [shape for shape, _ in network.outputs]
         self.is_single = not (isinstance(loss, ByOutput) or self.adding)
+        self._weigh_alike = all(items_weigh_alike(one) for _, one, _ in self.losses)
 
     @property
     def names(self) -> list[str]:
@@ -138,6 +139,8 @@ class Objective:
         Args:
             value: behind those of the losses and terms that of the penalties, if any.
         """
+        if weight is None and self._weigh_alike:
+            return value if self.is_single else self.network.backend.stack(list(value)), None
         found = self.weights(y, weight)
         if self.is_single:
             return value, None if type(found) is float and found == y.shape[0] else found
