@@ -5,8 +5,8 @@
 """
 
 from xpnn.saving.attachments import Attachment
-from xpnn.saving.folder import save_folder
 from xpnn.saving.keras.weights import load_keras_weights
+from xpnn.saving.model_card import save_folder
 from xpnn.saving.partial import LoadedWeights
 from xpnn.saving.tensor_file import Entry, TensorFile
 from xpnn.saving.tensors import Tensor, tensor, write_tensors

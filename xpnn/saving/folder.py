@@ -5,97 +5,22 @@
     model.safetensors    what ``network.save`` writes: all that ``xpnn.load`` needs
     config.json          the same description of the layers, for people and other programs
     README.md            the model card: a header in YAML, then Markdown
+
+``model_card.py`` writes them.
 """
 
-import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xpnn.errors import FileError
-from xpnn.files import open_file, replacement
-from xpnn.saving.description import describe
-from xpnn.saving.model import AnyNetwork, read_model, save
+from xpnn.files import open_file
+from xpnn.saving.model import AnyNetwork, read_model
 from xpnn.saving.tensor_file import TensorFile, strict_json
-from xpnn.saving.versions import MODEL, MODEL_VERSION
 
-if TYPE_CHECKING:
-    from xpnn.network import Network
-
-MODEL_FILE, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+MODEL_FILE, CONFIG = "model.safetensors", "config.json"
 
 MAX_CONFIG = 50_000_000
 """Bytes of config.json; indented, what the longest description of layers takes."""
-
-
-def save_folder(
-    network: "Network",
-    folder: str | Path,
-    *,
-    title: str | None = None,
-    text: str = "",
-    metrics: Mapping[str, float] | None = None,
-    license: str | None = None,
-) -> None:
-    """Write a network into a folder: model.safetensors, config.json and a model card, README.md.
-
-    ``xpnn.load(folder)`` reads it. Each file is whole or as it was before; a README.md that is
-    there stays as it is, as somebody may have written more into it.
-
-    Args:
-        network: of layers that a file can hold, see ``network.save``.
-        folder: made if it is not there.
-        title: of the card; the name of the folder unless given.
-        text: what the card says of the network, in Markdown: what it is for, what it was trained
-            on, where it fails.
-        metrics: what was measured, by name, such as what ``trainer.evaluate`` returns.
-        license: its identifier, such as "mit".
-
-    Raises:
-        XpnnError: a layer cannot be put into a file; nothing was written.
-        FileError, OSError: the folder cannot be written to.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"wanted a folder, but {folder} is something else; give another path")
-    config = {"format": MODEL, "version": MODEL_VERSION, "network": describe(network)}
-    card = _card(network, title or folder.resolve().name, text, dict(metrics or {}), license)
-    save(network, folder / MODEL_FILE)
-    with replacement(folder / CONFIG) as file:
-        file.write((json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
-    if not (folder / CARD).exists():
-        with replacement(folder / CARD) as file:
-            file.write(card.encode())
-
-
-def _card(
-    network: "Network", title: str, text: str, metrics: dict[str, float], license: str | None
-) -> str:
-    measured = {name: float(value) for name, value in metrics.items()}
-    header = {
-        "library_name": "xpnn",
-        "tags": ["xpnn"],
-        **({"license": license} if license else {}),
-    }
-    parts = [
-        "---\n" + "".join(f"{key}: {json.dumps(one)}\n" for key, one in header.items()) + "---",
-        f"# {title}",
-        text.strip(),
-        _table({name: _number(value) for name, value in measured.items()}),
-        f"```text\n{network.summary()}\n```",
-        'It is read by\n\n```python\nimport xpnn\n\nnetwork = xpnn.load("this/folder")\n```',
-    ]
-    return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _table(rows: dict[str, str]) -> str:
-    lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join(["| measured | |", "|---|---|", *lines]) if lines else ""
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else str(value)
 
 
 def is_model_folder(path: str | Path) -> bool:
