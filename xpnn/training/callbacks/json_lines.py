@@ -33,7 +33,7 @@ class JSONLines(RunLog):
         FileError: from ``fit``: something else than a file lies there.
     """
 
-    fixed = ("path",)
+    fixed = (*RunLog.fixed, "path")
 
     def __init__(
         self,

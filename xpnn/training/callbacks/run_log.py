@@ -51,6 +51,7 @@ class RunLog(KnownAttributes, Callback):
     """
 
     steers: ClassVar[bool] = False
+    fixed: ClassVar[tuple[str, ...]] = ("gradients", "batch_metrics", "hyperparameters")
 
     def __init__(
         self, gradients: bool, batch_metrics: bool, hyperparameters: Mapping[str, Any] | None

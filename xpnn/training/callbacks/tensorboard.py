@@ -33,7 +33,7 @@ class TensorBoard(RunLog):
         OSError: from ``fit``: the folder cannot be written.
     """
 
-    fixed = ("folder",)
+    fixed = (*RunLog.fixed, "folder")
 
     def __init__(
         self,
