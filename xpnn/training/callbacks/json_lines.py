@@ -33,7 +33,7 @@ class JSONLines(RunLog):
         FileError: from ``fit``: something else than a file lies there.
     """
 
-    fixed = (*RunLog.fixed, "path")
+    fixed = (*RunLog.fixed, "path", "append")
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class MLflow(RunLog):
         mlflow.MlflowException: from ``fit``: the server does not take it.
     """
 
+    fixed = (*RunLog.fixed, "experiment", "run", "tracking_uri")
+
     def __init__(
         self,
         experiment: str = "xpnn",

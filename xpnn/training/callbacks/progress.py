@@ -26,6 +26,7 @@ class ProgressBar(KnownAttributes, Callback):
     """
 
     steers: ClassVar[bool] = False
+    fixed: ClassVar[tuple[str, ...]] = ("style",)
 
     def __init__(self, style: Literal["auto", "bar", "lines"] = "auto") -> None:
         if style not in STYLES:

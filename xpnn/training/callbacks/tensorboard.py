@@ -33,7 +33,7 @@ class TensorBoard(RunLog):
         OSError: from ``fit``: the folder cannot be written.
     """
 
-    fixed = (*RunLog.fixed, "folder")
+    fixed = (*RunLog.fixed, "folder", "weights", "graph")
 
     def __init__(
         self,

@@ -31,6 +31,8 @@ class WandB(RunLog):
         wandb.Error: from ``fit``: the run cannot be begun.
     """
 
+    fixed = (*RunLog.fixed, "project", "name", "weights", "options")
+
     def __init__(
         self,
         project: str = "xpnn",
