@@ -109,6 +109,38 @@ def updated(*calls):
     updater.step()
 
 
+def called_for_two(*, again):
+    body = network()
+    ends = [(x, Dense(1)(body(x))) for x in (xpnn.Input((3,)), xpnn.Input((3,)))]
+    made = [Network(inputs=ends[0][0], outputs=ends[0][1])]
+    x, out = (ends[1][0], Dense(1)(body(ends[1][0]))) if again else ends[1]
+    made.append(Network(inputs=x, outputs=out))
+    for one in made:
+        (name,) = (name for name in one.params if name.endswith("sequential.0.dense.weight"))
+        np.testing.assert_array_equal(one.params[name], body.params["0.dense.weight"])
+
+
+def with_a_head_that_nobody_reads(freeze=None):
+    inner = xpnn.Input((3,))
+    hidden = Dense(4)(inner)
+    x = xpnn.Input((3,))
+    read, _ = xpnn.Graph.of(inner, [Dense(2)(hidden), Dense(3)(hidden)])(x)
+    one = Network(inputs=x, outputs=read)
+    if freeze:
+        one.freeze(freeze)
+    Trainer(one, xpnn.cross_entropy, SGD(0.1)).fit(X, Y, **QUIET)
+
+
+def updated_half(fill=None, freeze=None):
+    x = xpnn.Input((3,))
+    one = Network(inputs=x, outputs={"a": Dense(1)(x), "b": Dense(2)(x)})
+    updater, out = xpnn.Updater(one, SGD(0.1)), one.forward(X, training=True)
+    one.backward({"a": out["a"], "b": fill and fill(out["b"])})
+    if freeze:
+        one.freeze(freeze)
+    updater.step()
+
+
 def reloaded(folder, optimizer):
     xpnn.Updater(network(), Adam(0.1)).save(folder / "u.safetensors")
     xpnn.Updater(network(), optimizer).load(folder / "u.safetensors")
@@ -355,6 +387,22 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "call network.backward(delta) between it and updater.step()": (
         lambda _: updated("forward", "backward", "forward"),
         lambda _: updated("forward", "backward", "forward", "backward"),
+    ),
+    "on the nodes of this one, as in body(x)": (
+        lambda _: called_for_two(again=False),
+        lambda _: called_for_two(again=True),
+    ),
+    "or keep it as it is: network.freeze(": (
+        lambda _: with_a_head_that_nobody_reads(),
+        lambda _: with_a_head_that_nobody_reads("0.graph.2.dense"),
+    ),
+    "give zeros for it, as in np.zeros_like(output)": (
+        lambda _: updated_half(),
+        lambda _: updated_half(np.zeros_like),
+    ),
+    "what is not to be trained, as in network.freeze(": (
+        lambda _: updated_half(),
+        lambda _: updated_half(freeze="1.dense"),
     ),
     "and updater.backward(delta) before each updater.step()": (
         lambda _: updated("forward in half"),

@@ -484,6 +484,7 @@ class Network(NamedInputs, FixedAttributes):
         layer: Layer | None = self._copy and self._copy()
         if layer is None or layer.built:
             layer = copy_with_values(self.root)
+            layer._of_network = True
             self._copy = weakref.ref(layer)  # which lives as long as the nodes that it has made
         return layer
 

@@ -90,6 +90,7 @@ def unadapted(backend):
 ASKED = {
     "forward": lambda network: network.forward(X),
     "predict": lambda network: network.predict(X),
+    "step": lambda network: trainer_of(network).step(X, Y),
     "fit": lambda network: fitted(network, X, Y),
     "fit on a stream": lambda network: fitted(network, list(batches(100, 400))),
     "evaluate": lambda network: trainer_of(network).evaluate(X, Y),

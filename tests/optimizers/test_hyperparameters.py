@@ -9,6 +9,8 @@ from tests.optimizers.table import CASES, RATE, gradients, moved, on_host, start
 from xpnn.backends import get_backend
 from xpnn.optimizers import (
     SGD,
+    Adadelta,
+    Adafactor,
     Adagrad,
     Adam,
     AdamW,
@@ -110,6 +112,9 @@ def test_numbers_of_numpy_are_taken_and_widen_nothing(backend, number):
         (lambda: RMSprop(rho=1), r"RMSprop needs rho in \[0, 1\), got 1"),
         (lambda: RMSprop(epsilon=-1e-8), r"RMSprop needs epsilon of at least 0, got -1e-08"),
         (lambda: Adagrad(weight_decay=-1), r"Adagrad needs weight_decay of at least 0, got -1"),
+        (lambda: Adafactor(threshold=0), r"Adafactor needs threshold above 0, got 0"),
+        (lambda: Adafactor(epsilon1=0.0), r"Adafactor needs epsilon1 above 0, got 0\.0"),
+        (lambda: Adadelta(epsilon=0), r"Adadelta needs epsilon above 0, got 0"),
         (lambda: SGD(Constant(-0.1)), r"SGD needs rate of at least 0, got Constant\(start=-0\.1\)"),
         (lambda: SGD(Linear(0.1, end=-1, steps=3)), r"SGD needs rate of at least 0, got Linear"),
         (lambda: SGD(Cosine(math.nan, steps=3)), r"SGD needs rate of at least 0, got Cosine"),

@@ -285,6 +285,9 @@ def test_losses_that_do_not_fit_the_outputs():
     with pytest.raises(TypeError, match="loss_weights go with a loss for each"):
         Trainer(Network([Dense(1)], (2,)), mean_squared_error, SGD(), loss_weights={"a": 1.0})
     alone = Network([Dense(1)], (3,))
+    with pytest.raises(DataError, match="by the names output_0, got wrong name"):
+        Trainer(alone, {"wrong name": mean_squared_error}, SGD(0.1))
+    Trainer(alone, {"output_0": mean_squared_error}, SGD(0.1))
     with pytest.raises(DataError, match="a loss for the only output, output_0, got 2"):
         Trainer(alone, [mean_squared_error] * 2, SGD(0.1))
     with pytest.raises(TypeError, match="wanted a loss for each output, got 'mse'"):

@@ -98,6 +98,7 @@ class Layer(KnownAttributes):
     gives: ClassVar[Range | None] = None
     adds: ClassVar[str | None] = None
     term_factor: Any = 1.0
+    _of_network = False  # whether it stands for a network that was called on nodes
     in_step = False
     _original: "Layer | None" = None  # with whose values its network lets it begin; see moving.py
     looked_at: ClassVar[dict[str, Any]] = {
@@ -227,6 +228,12 @@ class Layer(KnownAttributes):
                 raise XpnnError(
                     f"the constructor of {type(layer).__name__} does not call that of Layer; write "
                     f"super().__init__() as its first line"
+                )
+            if layer.built and layer._of_network:
+                raise XpnnError(
+                    f"{layer!r} stands for a network that was called on nodes of two others, and "
+                    f"the first of them has it now; call that network again on the nodes of this "
+                    f"one, as in body(x): that is another copy of its values"
                 )
             if layer.built:
                 raise XpnnError(

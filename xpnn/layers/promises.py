@@ -62,7 +62,7 @@ class _Watch:
         self.run_forward, self.run_backward = layer.forward, layer.backward
         self.names = {"params": set(layer.params), "state": set(layer.state)}
         self.input_shapes: list[list[Shape]] = []  # of each call, those of its inputs
-        self.returned_none = False
+        self.returned_none, self.was_reached = False, False
 
     def forward(self, Z: Arrays, *rest: Any, **named: Any) -> Arrays:
         """That of the layer, whose output is looked at."""
@@ -90,6 +90,7 @@ class _Watch:
 
     def backward(self, delta: Arrays, *rest: Any, **named: Any) -> Arrays | None:
         """That of the layer, whose dL/d(input) is looked at."""
+        self.was_reached = True
         back = self.run_backward(delta, *rest, **named)
         if back is None:
             may_be_none = self.layer.takes == "integers" or not self.layer.passes_back
@@ -148,11 +149,17 @@ class _Watch:
                 f"backward of {dead_ends[-1]} returned None, so {self.title} learns nothing; "
                 f"return dL/d(input)"
             )
+        if missing and not self.was_reached:
+            name = self.prefix.rstrip(".")
+            raise XpnnError(
+                f"nothing came back to {self.title}, as no loss reads what is made of its outputs, "
+                f"or the layer around it does not call its backward; leave it out of the network, "
+                f"or keep it as it is: network.freeze({name!r})"
+            )
         if missing:
             raise XpnnError(
                 f"there is no gradient for {missing[0]!r} of {self.title}; let its backward write "
-                f"self.grads[{missing[0]!r}], see that the layer around it calls it, or freeze it "
-                f"with trainable = False"
+                f"self.grads[{missing[0]!r}], or freeze it with trainable = False"
             )
 
 

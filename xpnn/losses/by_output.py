@@ -85,7 +85,8 @@ class ByOutput(Unchanging):
         )
         if len(names) == 1 and len(pairs) > 1:
             raise DataError(f"wanted a loss for the only output, {names[0]}, got {len(pairs)}")
-        found = in_order(given, names, "a loss for each output") if len(names) > 1 else pairs
+        several = len(names) > 1 or isinstance(given, dict)
+        found = in_order(given, names, "a loss for each output") if several else pairs
         return tuple(LossOfOutput(name, *of) for name, of in zip(names, found, strict=True))
 
 

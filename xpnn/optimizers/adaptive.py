@@ -88,12 +88,13 @@ class Adadelta(Optimizer):
     Args:
         rate: what a step is multiplied by, a number or a schedule; 1 in the paper.
         rho: how much of both means survives a step, in [0, 1).
-        epsilon: what the first steps come from.
+        epsilon: what the first steps come from, above 0.
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
     """
 
     slots = ("s", "d")
     fractions = frozenset({"rho"})
+    positive = frozenset({"epsilon"})
 
     def __init__(
         self, rate: Hyper = 1.0, *, rho: Hyper = 0.9, epsilon: Hyper = 1e-6, **shared: Any

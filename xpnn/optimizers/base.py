@@ -117,6 +117,7 @@ class Optimizer(Parametrized, KnownAttributes):
             it has, and of which shapes.
         carried: the numbers that ``carry`` hands on from step to step, and where they start.
         fractions: hyperparameters that have to be below 1.
+        positive: hyperparameters that have to be above 0.
         decoupled_decay: which kind of weight decay it is.
         own_decay: whether it is neither, but the business of the rule, which then is given
             ``weight_decay``: 0 for parameters that do not decay.
@@ -125,6 +126,7 @@ class Optimizer(Parametrized, KnownAttributes):
     slots: tuple[str, ...] = ()
     carried: ClassVar[dict[str, float]] = {}
     fractions: ClassVar[frozenset[str]] = frozenset()
+    positive: ClassVar[frozenset[str]] = frozenset()
     decoupled_decay: ClassVar[bool] = False
     own_decay: ClassVar[bool] = False
 
@@ -133,6 +135,7 @@ class Optimizer(Parametrized, KnownAttributes):
         "slots",
         "carried",
         "fractions",
+        "positive",
         "decoupled_decay",
         "own_decay",
     )
@@ -379,6 +382,8 @@ class Optimizer(Parametrized, KnownAttributes):
             if not 0 <= number < (1.0 if name in self.fractions else math.inf):
                 wanted = "in [0, 1)" if name in self.fractions else "of at least 0"
                 raise ValueError(f"{type(self).__name__} needs {name} {wanted}, got {value}")
+            if number == 0 and name in self.positive:
+                raise ValueError(f"{type(self).__name__} needs {name} above 0, got {value}")
         return given
 
     def _check_state(self, opt_state: OptState, wanted: tuple[str, ...]) -> None:

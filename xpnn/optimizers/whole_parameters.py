@@ -94,13 +94,14 @@ class Adafactor(Optimizer):
     Args:
         rate: the largest share of a parameter that a step changes, a number or a schedule.
         power: how fast the means grow long.
-        epsilon1: keeps the division finite where gradients are zero.
+        epsilon1: keeps the division finite where gradients are zero; above 0.
         epsilon2: what the numbers of a parameter that is nearly zero count as.
-        threshold: how large steps may be, by their root mean square.
+        threshold: how large steps may be, by their root mean square; above 0.
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
     """
 
     slots = ("rows", "columns", "v")
+    positive = frozenset({"epsilon1", "threshold"})
     own_decay = True
 
     def __init__(

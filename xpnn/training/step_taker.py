@@ -115,6 +115,7 @@ class StepTaker(KnownAttributes):
         Raises:
             ShapeError, DataError: shapes or dtypes do not fit; nothing was changed.
             DeviceError: an array is of the network's library, but on another device.
+            XpnnError: a layer does not know yet what it goes by, before the first step.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
         value = self._take_step(x, y, weight)[0]
@@ -131,6 +132,8 @@ class StepTaker(KnownAttributes):
             self._renew_steps()
         opt_state = state.opt_state
         if opt_state is None:
+            with state.network.backend.on_device():
+                state.network.check_ready()  # as fit does; here once, as it may wait for the device
             with state.network.backend.room_for("the optimizer's state", FEWER):
                 opt_state = state.begin_opt_state()
         try:

@@ -188,6 +188,13 @@ class Updater(KnownAttributes):
         if not trained:
             raise XpnnError("all layers are frozen, so there is nothing to update")
         missing = sorted(trained - grads.keys())
+        if missing and trained & grads.keys() and not network.awaits_backward:
+            layer = missing[0].rpartition(".")[0]
+            raise XpnnError(
+                f"there are no gradients of {', '.join(missing)}, as nothing came back to them: a "
+                f"delta was None, say; give zeros for it, as in np.zeros_like(output), or freeze "
+                f"what is not to be trained, as in network.freeze({layer!r})"
+            )
         if passes is not None:
             passes.check_grads(missing)
         if missing:
