@@ -354,7 +354,8 @@ class Draw:
             wanted = (*wanted, time)
         masks = []
         for length in wanted:
-            found = [k for k, shape in enumerate(ways.shapes) if shape == (length,)]
+            # none that a layer makes, which would learn nothing by that
+            found = [k for k, (shape, _) in enumerate(ways.inputs) if shape == (length,)]
             if not found or self.flag(0.2):
                 break
             masks.append(self.one_of(*found))
