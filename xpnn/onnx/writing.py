@@ -19,6 +19,8 @@ def model_of(graph: Graph, opset: int, *, description: str, metadata: Mapping[st
     """
     from onnx import helper, numpy_helper
 
+    from xpnn import __version__  # which is known once all of xpnn is imported
+
     constants = [
         numpy_helper.from_array(np.asarray(one), key) for key, one in graph.constants.items()
     ]
@@ -35,17 +37,11 @@ def model_of(graph: Graph, opset: int, *, description: str, metadata: Mapping[st
         opset_imports=[version],
         ir_version=helper.find_min_ir_version_for([version]),
         producer_name="xpnn",
-        producer_version=_version(),
+        producer_version=__version__,
         doc_string=description,
     )
     helper.set_model_props(model, dict(metadata))
     return model
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("xpnn")
 
 
 def _node(node: Node) -> Any:
