@@ -174,6 +174,24 @@ def test_one_hot_as_scikit_learn_does(limit):
         )
 
 
+def test_gaps_in_what_had_none_are_taken_for_unknown():
+    """With a place for others that is theirs, without one no feature is 1."""
+    words = {"w": ["a", "a", "b", "b", "c"]}
+    for limit, others in ((2, [0, 0, 1]), (5, [0, 0, 0])):
+        found = Columns({"w": OneHot(limit)}).fit(words)
+        assert found.transform({"w": [None, "new"]}).tolist() == [others, others]
+    numbers = Columns({"n": Standardized(), "m": Numbers()}).fit({"n": [1, 3], "m": [4, 5]})
+    assert numbers.transform({"n": [None, 3], "m": [5, None]}).tolist() == [[0, 5], [1, 0]]
+
+
+def test_bounds_belong_to_the_bucket_above_and_no_bucket_is_empty():
+    found = Columns({"x": Bucketed(4)}).fit({"x": [0, 0, 0, 0, 0, 1, 2, 3]})
+    assert found.encodings["x"].bounds == (1.25,)
+    found = Columns({"x": Bucketed(2)}).fit({"x": [1, 2, 3]})
+    assert found.transform({"x": [1.9, 2, 2.1]}).tolist() == [[1, 0], [0, 1], [0, 1]]
+    assert found.feature_names == ["x in [, 2)", "x in [2, )"]
+
+
 @pytest.mark.parametrize("buckets", [2, 5, 10])
 def test_bucketed_as_scikit_learn_does(buckets):
     preprocessing = pytest.importorskip("sklearn.preprocessing")
@@ -213,6 +231,54 @@ def test_labels_may_be_numbers():
         0,
         1,
     ]
+
+
+def polars_in_utc(values):
+    polars = pytest.importorskip("polars")
+    return {
+        "d": polars.Series(values).dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo")
+    }
+
+
+def arrow_in_utc(values):
+    pa = pytest.importorskip("pyarrow")
+    return pa.table({"d": pa.array(values, pa.timestamp("ms", "UTC"))})
+
+
+DATES = {
+    "Python's objects": lambda values: {"d": values},
+    "Python's objects in a zone": lambda values: {
+        "d": [v and v.replace(tzinfo=datetime.UTC) for v in values]
+    },
+    **{
+        f"NumPy in {unit}": lambda values, unit=unit: {
+            "d": np.asarray(values, f"datetime64[{unit}]")
+        }
+        for unit in ("s", "us", "ns")
+    },
+    "pandas": lambda values: pandas_of({"d": values}),
+    "pandas in a zone": lambda values: pandas_of({"d": values}).assign(
+        d=lambda frame: frame["d"].dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
+    ),
+    "pandas with objects": lambda values: pandas_of({"d": values}).astype(object),
+    "polars": lambda values: polars_of({"d": values}),
+    "polars in a zone": polars_in_utc,
+    "pyarrow in a zone": arrow_in_utc,
+}
+
+
+@pytest.mark.parametrize("library", DATES)
+def test_dates_are_those_of_utc_in_every_library(library):
+    values = [datetime.datetime(2024, 2, 29, 23, 30), None, datetime.datetime(1969, 12, 31)]
+    table = DATES[library](values)
+    found = Columns({"d": "one-hot"}).fit(table)
+    assert found.encodings["d"].labels == ("1969-12-31", "2024-02-29T23:30:00")
+    found = Columns().fit(table).encodings["d"]
+    days = [19_782 + 23.5 / 24, -1.0]  # since 1970
+    assert found.mean == pytest.approx(np.mean(days), rel=1e-12)
+    assert found.deviation == pytest.approx(np.std(days), rel=1e-12)
+    with pytest.raises(DataError, match=r"wanted finite numbers in column 'd', got .* in row 0"):
+        Columns({"d": "numbers"}).fit(table)
 
 
 def test_dates_as_pandas_tells_them():
@@ -263,6 +329,18 @@ def test_gaps_before_the_first_value_are_counted():
     )
     assert found.encodings["b"] is None
     assert found.encodings["a"] == Standardized(2.0, 1.0, marks_missing=True)
+
+
+@pytest.mark.parametrize("library", [dict, pandas_of, polars_of, arrow_of, batch_of_arrow])
+def test_no_rows_and_nothing_but_gaps_are_encoded(library):
+    table = made(20)
+    found = columns().fit(table)
+    for rows in (0, 3):
+        gaps = {name: one[:rows] for name, one in table.items()}
+        gaps |= {"color": [None] * rows, "shop": [None] * rows, "price": [None] * rows}
+        x = found.transform(library(gaps))
+        assert x["numbers"].shape == (rows, len(found.feature_names))
+        assert x["shop"].tolist() == [[0]] * rows
 
 
 def test_memory_is_bounded():

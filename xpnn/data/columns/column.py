@@ -69,11 +69,21 @@ class Column(ABC):
         """Dates since 1970, in float64, NaN for those that are missing."""
 
     @abstractmethod
+    def _labels(self) -> tuple[np.ndarray, list[Label]]:
+        """What ``labels`` gives, of all but dates."""
+
     def labels(self) -> tuple[np.ndarray, list[Label]]:
         """For each row the place of its value in a list, -1 where it is missing; and the list.
 
-        The list has each value once, in the order in which they come first.
+        The list has each value once, in the order in which they come first; dates as texts, such as
+        2024-02-29 or 2024-02-29T12:30:00.
         """
+        if self.kind == "nothing":
+            return np.full(len(self), -1), []
+        if self.kind != "dates":
+            return self._labels()
+        codes, found = factorized(self._microseconds().tolist())
+        return codes, [_as_text(float(one)) for one in found]
 
     def numbers(self) -> np.ndarray:
         """The values in float64, NaN for those that are missing.
@@ -86,9 +96,10 @@ class Column(ABC):
         if self.kind in ("floats", "integers", "booleans"):
             found = self._floats()
         else:
-            codes, labels = self.labels() if self.kind != "dates" else ([0], [self.value(0)])
-            parsed = [_as_number(label) for label in labels]
-            self.refuse(np.asarray([one is None for one in parsed])[codes] & (codes != -1))
+            codes, labels = self.labels()
+            dates = self.kind == "dates"
+            parsed = [None if dates else _as_number(label) for label in labels]
+            self.refuse(np.asarray([*(one is None for one in parsed), False])[codes])
             found = np.asarray([*parsed, np.nan], np.float64)[codes]
         self.refuse(np.isinf(found))
         return found
@@ -124,8 +135,8 @@ class Column(ABC):
             return self._microseconds() / DAY
         codes, labels = self.labels()
         parsed = [_as_microseconds(label) for label in labels]
-        wrong = np.asarray([one is None for one in parsed] or [False])
-        self.refuse(wrong[codes] & (codes != -1), "dates, such as 2024-02-29,")
+        wrong = np.asarray([*(one is None for one in parsed), False])[codes]
+        self.refuse(wrong, "dates, such as 2024-02-29,")
         return np.asarray([*parsed, np.nan], np.float64)[codes] / DAY
 
 
@@ -154,6 +165,13 @@ def since_1970(date: datetime.date | None) -> float:
         date = date.replace(tzinfo=datetime.UTC)
     epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     return (date - epoch) / datetime.timedelta(microseconds=1)
+
+
+def _as_text(microseconds: float) -> str:
+    """A date, with its time if it has one."""
+    epoch = datetime.datetime(1970, 1, 1)
+    date = epoch + datetime.timedelta(microseconds=microseconds)
+    return date.date().isoformat() if date.time() == datetime.time() else date.isoformat()
 
 
 def _shown(value: Any) -> str:
@@ -196,6 +214,8 @@ def is_missing(value: Any) -> bool:
     """None, NaN, and pandas' NA and NaT, which are equal to nothing."""
     if value is None:
         return True
+    if isinstance(value, np.ndarray):
+        return False
     equal = value == value
     return equal is not True and not (isinstance(equal, np.bool_) and bool(equal))
 

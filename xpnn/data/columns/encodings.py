@@ -278,6 +278,9 @@ class Embedded(OfLabels):
 
         0   no value            1   a label that is unknown, or too rare           2, 3, ...  labels
 
+    The vectors of 0 and 1 are learned where training rows have such values, and else stay as they
+    were drawn, small.
+
     Args:
         features: of each vector; min(50, round(1.6 labels^0.56)) unless given, as fastai has it.
         limit: how many labels have an id of their own, the most frequent ones.

@@ -53,7 +53,7 @@ class ArrayColumn(Column):
             return np.asarray([since_1970(one) for one in values.tolist()], np.float64)
         return microseconds_of(values)
 
-    def labels(self) -> tuple[np.ndarray, list[Label]]:
+    def _labels(self) -> tuple[np.ndarray, list[Label]]:
         return factorized(self.values.tolist())
 
 
@@ -114,7 +114,7 @@ class PandasColumn(Column):
             plain.to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT"))
         )
 
-    def labels(self) -> tuple[np.ndarray, list[Label]]:
+    def _labels(self) -> tuple[np.ndarray, list[Label]]:
         if _is_object(self.values.dtype):
             return factorized(self.values.tolist())
         codes, labels = self.values.factorize()
@@ -167,7 +167,7 @@ class PolarsColumn(Column):
         )
         return np.asarray(values.to_physical().cast(polars.Float64).to_numpy(), np.float64)
 
-    def labels(self) -> tuple[np.ndarray, list[Label]]:
+    def _labels(self) -> tuple[np.ndarray, list[Label]]:
         import polars
 
         values = self.values
@@ -235,14 +235,12 @@ class ArrowColumn(Column):
         values = values.cast(pyarrow.int64()).cast(pyarrow.float64(), safe=False)
         return np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
 
-    def labels(self) -> tuple[np.ndarray, list[Label]]:
+    def _labels(self) -> tuple[np.ndarray, list[Label]]:
         import pyarrow
 
         values = self.values
         if pyarrow.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        if pyarrow.types.is_null(values.type):
-            return np.full(len(values), -1), []
         if pyarrow.types.is_floating(values.type):
             values = pyarrow.array(values.to_numpy(zero_copy_only=False), from_pandas=True)
         encoded = values.dictionary_encode()
