@@ -166,6 +166,10 @@ def test_batches_are_arrays_of_their_own(folder):
         assert numbers(batches) == numbers(kept)
 
 
+def numpy_version():
+    return tuple(map(int, np.__version__.split(".")[:2]))
+
+
 @pytest.mark.parametrize("window", [None, 3000])
 def test_one_shard_at_a_time_is_in_memory(tmp_path, window):
     x, y = np.zeros((2000, 1000), np.float32), np.zeros(2000)  # 8 MB
@@ -181,6 +185,8 @@ def test_one_shard_at_a_time_is_in_memory(tmp_path, window):
     finally:
         tracemalloc.stop()
     allowed = 8e6 + 2e6 + (0 if window is None else 12e6)
+    if window is not None and numpy_version() >= (2, 5):  # its resize copies what the window has
+        allowed += 8e6
     assert peak < allowed, peak
 
 

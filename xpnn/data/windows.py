@@ -44,7 +44,7 @@ def _with_room(buffer: Block, block: Block, wanted: int, most: int) -> Block:
     if not buffer:
         return tuple(np.empty((wanted, *one.shape[1:]), one.dtype) for one in block)
     if (room := len(buffer[0])) < wanted:
-        for kept in buffer:  # where the system can, pages are moved and nothing is copied
+        for kept in buffer:  # before NumPy 2.5, pages are moved and nothing is copied
             kept.resize((min(most, max(wanted, 2 * room)), *kept.shape[1:]), refcheck=False)
     return buffer
 

@@ -183,6 +183,8 @@ def _numbers_in(listed: Any) -> tuple[float, ...] | None:
     """A list, a tuple or an array as Python numbers; None of what is none, or holds no numbers."""
     if isinstance(listed, Mapping | str | bytes) or not hasattr(listed, "__len__"):
         return None
+    if len(getattr(listed, "shape", (0,))) != 1:  # NumPy before 2.4 takes [1.0] for a number
+        return None
     try:
         return tuple(map(float, listed))
     except (TypeError, ValueError, RuntimeError):  # the last one by tensors that are not dense
