@@ -5,6 +5,7 @@ import pytest
 
 from tests.optimizers.table import CASES, gradients, moved, on_host, start, trained
 from xpnn import Checkpoint, Dense, MixedPrecision, Network, ReLU, Trainer, mean_squared_error
+from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable, FileError
 from xpnn.optimizers import (
     SGD,
@@ -188,3 +189,26 @@ def test_they_are_shown_and_cannot_be_written_into():
     assert adam.factors["0.*"] == {"rate": 0.5}
     with pytest.raises(TypeError):
         adam.factors["1.*"] = 0.1
+
+
+@pytest.mark.host_only
+def test_what_joins_late_is_moved_by_the_means_that_begin_at_zero():
+    """As Adam's docstring says: steps of up to 6.6 rates; of a new state they are of one rate."""
+    place, optimizer = get_backend("numpy"), Adam(1e-3)
+    update, one = optimizer.make_update(place), np.ones(1, np.float64)
+    params = {"early": one, "late": one}
+    state = optimizer.init(params, place)
+    for _ in range(10_000):
+        params, state = update(params, {"early": one}, state)
+    moved = []
+    for begins_anew in (False, True):
+        now, there = params, optimizer.init(params, place) if begins_anew else state
+        path = []
+        for _ in range(40):
+            now, there = update(now, {"early": one, "late": one}, there)
+            path.append(float(now["late"][0]))
+        moved.append(-np.diff([1.0, *path]) / 1e-3)
+    k = np.arange(1, 41)
+    np.testing.assert_allclose(moved[0], (1 - 0.9**k) / np.sqrt(1 - 0.999**k), rtol=1e-3)
+    assert max(moved[0]) == pytest.approx(6.57, abs=0.02)
+    np.testing.assert_allclose(moved[1], 1.0, rtol=1e-6)

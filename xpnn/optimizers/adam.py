@@ -93,6 +93,12 @@ class Adam(RunningMeans):
 
     Weight decay is added to the gradient (L2); ``AdamW`` decouples it.
 
+    t counts the steps of the optimizer. So the means of layers that join late (``unfreeze``) begin
+    at zero with nothing to undo it: their step k, by gradients that are all alike, is the rate
+    times (1 - beta1^k) / sqrt(1 - beta2^k), at most 6.6 with these betas. PyTorch counts the steps
+    of each parameter. ``factors`` may hold the rate of such layers down; with ``trainer.opt_state =
+    None`` all begins anew.
+
     Args:
         rate: learning rate, a number or a schedule.
         beta1, beta2: how much of each running mean survives a step, in [0, 1).
