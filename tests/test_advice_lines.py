@@ -518,6 +518,7 @@ TRIED_BY = {  # part of the message: the file that tries what it says
     "layer.forward(Z) where it is built": "layers/test_graph.py",
     "write Network(inputs=x, outputs=...) and call": "layers/test_graph.py",
     "which holds ; write takes='integers'": "layers/test_graph.py",
+    "begin a new average: call its forget()": "training/callbacks/test_averages.py",
     "measure Accuracy()": "test_outputs.py",
     "leave multilabel=True out": "test_outputs.py",
     "(multilabel=True) if each output is": "test_outputs.py",

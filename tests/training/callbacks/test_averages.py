@@ -167,6 +167,27 @@ def test_a_trainer_that_is_moved_goes_on_from_where_training_stood(backend, make
             assert found[name] == pytest.approx(whole[name][2:], rel=1e-4)
 
 
+@pytest.mark.host_only
+@pytest.mark.parametrize("first_on", ["here", "there"])
+def test_of_two_trainers_that_train_on_one_has_the_average(first_on):
+    """The one that went on first; the other is refused before it changes anything."""
+    average = EMA(0.8)
+    here = trainer_of("numpy", average)
+    fit(here, 1)
+    there = here.to("numpy")
+    one, other = (here, there) if first_on == "here" else (there, here)
+    fit(one, 1)
+    before, kept = other.network.numpy_arrays(), one.network.numpy_arrays()
+    with pytest.raises(ValueError, match=r"average of another trainer.*call its forget\(\)"):
+        fit(other, 1)
+    assert_same(other.network.numpy_arrays(), before, rtol=0)
+    fit(one, 1)  # which goes on
+    assert not np.array_equal(one.network.numpy_arrays()["0.dense.weight"], kept["0.dense.weight"])
+    average.forget()
+    fit(other, 1)
+    fit(trainer_of("numpy", EMA(0.8)).to("numpy"), 1)
+
+
 def test_steps_that_follow_do_not_write_over_the_average(backend):
     average = EMA(0.8)
     trainer = trainer_of(backend, average)

@@ -1,5 +1,6 @@
 """Averages of weights over the steps of a training, which stand in for the last ones."""
 
+import weakref
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,6 +39,8 @@ class WeightAverage(KnownAttributes, Callback):
         self._put_in: dict[str, Any] = {}
         self._put_into = 0  # the id of the network that was given it
         self._training: object = None
+        self._networks: list[weakref.ref[Network]] = []  # averaged one after another, moved
+        self._steps = 0  # where the training of the last one stood
 
     # What it does --------------------------------------------------------------------------------
 
@@ -77,6 +80,10 @@ class WeightAverage(KnownAttributes, Callback):
 
     # When ----------------------------------------------------------------------------------------
 
+    def on_fit_check(self, state: TrainingState, steps: int) -> None:
+        if self._training is state.training:
+            self._check_that_it_follows(state)
+
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         if self._training is not state.training:
             self.forget()
@@ -89,6 +96,21 @@ class WeightAverage(KnownAttributes, Callback):
             )
         self._bring_to(state.network)
         self._swap_out(state)
+        if not self._networks or self._networks[-1]() is not state.network:
+            self._networks.append(weakref.ref(state.network))
+
+    def _check_that_it_follows(self, state: TrainingState) -> None:
+        """Refuse a second training, beside one that ``Trainer.to`` has moved, in one average."""
+        seen = [one() for one in self._networks]
+        if not seen or seen[-1] is state.network:
+            return
+        if state.network in seen or state.steps < self._steps:
+            kind = type(self).__name__
+            raise ValueError(
+                f"this {kind} is the average of another trainer, which Trainer.to has made of this "
+                f"one, or this one of it, and both train on; make one trainer with a {kind} of its "
+                f"own among its callbacks, or let this one begin a new average: call its forget()"
+            )
 
     def _bring_to(self, network: Network) -> None:
         """Have all where the network lies: that of a trainer which was moved by ``Trainer.to``."""
@@ -119,7 +141,7 @@ class WeightAverage(KnownAttributes, Callback):
 
     def on_fit_end(self, state: TrainingState) -> None:
         self._swap_in(state)
-        state.set_aside = None
+        state.set_aside, self._steps = None, state.steps
 
     # In a checkpoint -----------------------------------------------------------------------------
 
