@@ -233,8 +233,9 @@ from xpnn.training import (
     minimize,
 )
 from xpnn.saving import load_weights, save_weights
+from xpnn.version import VERSION
 
-__version__ = "0.4.0"
+__version__ = VERSION
 
 __all__ = [
     "data",

@@ -7,6 +7,7 @@ import numpy as np
 
 from xpnn.onnx.tape import Body, Node, Value
 from xpnn.onnx.tracing import Graph
+from xpnn.version import VERSION
 
 
 def model_of(graph: Graph, opset: int, *, description: str, metadata: Mapping[str, str]) -> Any:
@@ -18,8 +19,6 @@ def model_of(graph: Graph, opset: int, *, description: str, metadata: Mapping[st
         metadata: texts by name.
     """
     from onnx import helper, numpy_helper
-
-    from xpnn import __version__  # which is known once all of xpnn is imported
 
     constants = [
         numpy_helper.from_array(np.asarray(one), key) for key, one in graph.constants.items()
@@ -37,7 +36,7 @@ def model_of(graph: Graph, opset: int, *, description: str, metadata: Mapping[st
         opset_imports=[version],
         ir_version=helper.find_min_ir_version_for([version]),
         producer_name="xpnn",
-        producer_version=__version__,
+        producer_version=VERSION,
         doc_string=description,
     )
     helper.set_model_props(model, dict(metadata))
