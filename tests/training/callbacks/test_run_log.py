@@ -124,6 +124,7 @@ def penalty_factor(trainer):
     return float(np.asarray(rule.slope(np, np.float64(1.0), np.float64(0.0))))
 
 
+@pytest.mark.slow_on_jax  # what is trained is found on the host, and as for NumPy
 def test_frozen_parameters_have_none(backend, tmp_path):
     trainer = classifier(backend.spec)
     trainer.network.freeze("0.*")
@@ -153,7 +154,14 @@ def test_a_rule_that_changes_between_steps_counts(tmp_path):
 NAME = "0.dense.weight"
 
 
-@pytest.mark.parametrize("options", [{}, {"compile": False}, {"precision": HALF}], ids=str)
+SLOW = pytest.mark.slow_on_jax  # the pass beside the step is compiled there as with no options
+OPTIONS = [
+    {},
+    *(pytest.param(one, marks=SLOW) for one in ({"compile": False}, {"precision": HALF})),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_steps_are_what_they_are_without(backend, options, tmp_path):
     """To the bit: weights, running statistics, masks of dropout, losses."""
     try:
@@ -181,6 +189,7 @@ def test_fused_steps_are_what_they_are_without(tmp_path):
 # Metrics of training batches ----------------------------------------------------------------------
 
 
+@pytest.mark.slow_on_jax  # the step that measures is that of evaluate
 def test_metrics_are_those_of_the_batch_before_its_step(backend, tmp_path):
     class Counted(Callback):
         def __init__(self):
@@ -202,6 +211,7 @@ def test_metrics_are_those_of_the_batch_before_its_step(backend, tmp_path):
 # Losses and rates ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_on_jax  # sums of losses are on the host
 def test_losses_are_the_means_of_the_steps_between_log_points(backend, tmp_path):
     trainer = classifier(backend.spec)
     trainer.optimizer = SGD(CosineRestarts(0.1, steps=5))
@@ -412,6 +422,24 @@ def test_another_run_takes_the_place_of_the_one_in_its_folder(board):
     fit(classifier(), TensorBoard(board), epochs=1)
     assert [step for step, _ in scalars_in(board)["train", "epoch/loss"]] == [5]
     assert [step for step, _ in scalars_in(board)["validation", "epoch/accuracy"]] == [5]
+
+
+@host_only
+def test_short_fits_one_behind_the_other_are_one_run(board):
+    trainer, log = classifier(), TensorBoard(board)
+    for _ in range(12):
+        fit(trainer, log, epochs=1)
+    found = [step for step, _ in scalars_in(board)["train", "epoch/loss"]]
+    assert found == [*range(5, 65, 5)]
+
+
+@host_only
+def test_weights_that_are_not_finite_are_left_out(board):
+    trainer = classifier()
+    params = trainer.network.params
+    trainer.network.params = {**params, NAME: np.full((4, 8), np.nan, np.float32)}
+    fit(trainer, TensorBoard(board, weights=True), epochs=1)
+    assert trainer.epoch == 1
 
 
 @host_only

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpnn.drawing import boxes_of
 from xpnn.network import Network
 from xpnn.training.callbacks.run_log import Numbers, Plain, RunLog, tag_of
@@ -48,7 +50,7 @@ class TensorBoard(RunLog):
         super().__init__(gradients, batch_metrics, hyperparameters)
         _import()
         self.folder, self.weights, self.graph = Path(folder), weights, graph
-        self._writers: dict[str, Any] = {}  # by the folder of the run
+        self._writers: dict[str, EventFile] = {}  # by the folder of the run
         self._begins = 0  # the step from which on they write
 
     def known_by(self, state: TrainingState) -> str:
@@ -81,8 +83,9 @@ class TensorBoard(RunLog):
         if self.weights:
             backend = state.network.backend
             for name, values in state.network.params.items():
-                data = backend.to_numpy(values).astype("float64")
-                self._add("train", state, summary=histogram_pb(f"weights/{name}", data))
+                data = backend.to_numpy(values).astype(np.float64)
+                finite = data[np.isfinite(data)]
+                self._add("train", state, summary=histogram_pb(f"weights/{name}", finite))
         self._flush()
 
     def close(self, state: TrainingState) -> None:
@@ -102,21 +105,16 @@ class TensorBoard(RunLog):
         self._add(run, state, summary=scalar_pb(tag, value))
 
     def _add(self, run: str, state: TrainingState, **what: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
+        self._writer(run).write(step=state.steps, **what)
 
-        event = Event(wall_time=time.time(), step=state.steps, **what)
-        self._writer(run).add_event(event)
-
-    def _writer(self, run: str) -> Any:
+    def _writer(self, run: str) -> "EventFile":
         """The one of a run; its file begins with the step from which older ones count no more."""
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.compat.proto.event_pb2 import SessionLog
 
         if run not in self._writers:
-            writer = EventFileWriter(str(self.folder / run), flush_secs=10)
+            self._writers[run] = EventFile(self.folder / run)
             start = SessionLog(status=SessionLog.START)
-            writer.add_event(Event(wall_time=time.time(), step=self._begins, session_log=start))
-            self._writers[run] = writer
+            self._writers[run].write(step=self._begins, session_log=start)
         return self._writers[run]
 
     def _flush(self) -> None:
@@ -124,9 +122,37 @@ class TensorBoard(RunLog):
             writer.flush()
 
 
+class EventFile:
+    """A file of events, one of those in a folder that are read in the order of their names.
+
+    These go by the clock, to the nanosecond, so that of several in a second the last is the last.
+    """
+
+    def __init__(self, folder: Path):
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        seconds, rest = divmod(time.time_ns(), 10**9)
+        file = (folder / f"events.out.tfevents.{seconds:010d}.{rest:09d}").open("xb")
+        self._records = RecordWriter(file)
+        self.write(file_version="brain.Event:2")
+
+    def write(self, **what: Any) -> None:
+        """Write an event that has happened now."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time.time(), **what).SerializeToString())
+
+    def flush(self) -> None:
+        self._records.flush()
+
+    def close(self) -> None:
+        self._records.close()
+
+
 def _import() -> None:
     try:
-        import tensorboard.summary.writer  # noqa: F401
+        import tensorboard  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "TensorBoard needs the package of that name; type: pip install 'xpnn[tensorboard]'"
