@@ -24,6 +24,16 @@ def is_dataset(source: Any) -> bool:
     return known and hasattr(source, "with_format") and hasattr(source, "iter")
 
 
+def refuse_several(source: Any) -> None:
+    """Raise DataError for several data sets of Hugging Face, as a DatasetDict has by name."""
+    if isinstance(source, Mapping) and type(source).__module__.partition(".")[0] == "datasets":
+        names = [*map(str, source)] or ["train"]
+        raise DataError(
+            f"wanted one data set, got several, {', '.join(names)}; pass one of them, such as "
+            f"dataset[{names[0]!r}]"
+        )
+
+
 def has_length(dataset: Any) -> bool:
     """Whether rows of a data set can be taken by their numbers; streamed ones have none."""
     return hasattr(dataset, "__len__")
@@ -41,6 +51,7 @@ def is_array(values: Any) -> bool:
 
 def gives_batches(source: Any) -> bool:
     """Whether it is gone through batch by batch, as a loader, rather than taken for inputs."""
+    refuse_several(source)
     if is_dataset(source):
         return True
     if is_array(source) or isinstance(source, Mapping | Sequence | str | bytes):

@@ -10,7 +10,7 @@ from xpnn.commands.options import UsageError, did_you_mean, toml_of
 from xpnn.commands.reports import BATCH, COLUMNS, peak_memory, report, show, tell
 from xpnn.commands.sources import Tables, check_columns, names_in, opened
 from xpnn.data.columns import Columns
-from xpnn.data.columns.encodings import ENCODINGS
+from xpnn.data.columns.written import ENCODINGS
 from xpnn.files import replacement
 from xpnn.layers import Dense, Dropout
 from xpnn.network import Network

@@ -469,6 +469,7 @@ WRONG = {
         "column 'y', got none in row 2",
     ),
     "lengths": (lambda c: c.transform({**TABLE, "a": [1.0]}), ShapeError, "a has 1, w has 3"),
+    "one row": (lambda c: c.transform({"a": 1.0, "w": "u"}), ShapeError, r"shape \(\); make it"),
     "no table": (lambda c: c.transform([[1.0]]), TypeError, "wanted a DataFrame of pandas"),
     "axes": (
         lambda c: c.transform({**TABLE, "a": np.ones((3, 2))}),
@@ -517,6 +518,15 @@ def test_what_is_wrong_is_said(case):
     with pytest.raises(error, match=said):
         act(found)
     assert found.as_plain() == before
+
+
+@pytest.mark.parametrize("library", [pandas_of, polars_of, arrow_of])
+def test_one_column_alone_is_no_table(library):
+    column = library(TABLE)["a"]
+    with pytest.raises(TypeError, match=r"wanted a DataFrame of pandas"):
+        Columns().fit(column)
+    with pytest.raises(TypeError, match=r"wanted a DataFrame of pandas"):
+        Columns().fit(TABLE).transform(column)
 
 
 def test_a_fit_that_fails_changes_nothing():

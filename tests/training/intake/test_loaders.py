@@ -232,6 +232,15 @@ def test_training_goes_on_with_a_data_set_of_hugging_face(tmp_path, rows):
         trainer("numpy").fit(rows.select(range(50)), epochs=2, resume=tmp_path, **QUIET)
 
 
+def test_several_data_sets_by_name_are_refused(rows):
+    datasets = pytest.importorskip("datasets")
+    several, one = datasets.DatasetDict({"train": rows}), trainer("numpy")
+    for act in (one.fit, one.evaluate, one.network.predict):
+        with pytest.raises(DataError, match=r"got several, train; pass one of them, such as data"):
+            act(several)
+    one.evaluate(several["train"])
+
+
 def test_tensors_of_hugging_face_stay_tensors(rows):
     torch = pytest.importorskip("torch")
     batch = next(batches_of(rows.with_format("torch"), 8, np.arange(10)))

@@ -7,7 +7,6 @@ import numpy as np
 from xpnn.arguments import by_name
 from xpnn.data.columns.column import Column, Kind
 from xpnn.data.columns.encodings import (
-    ENCODINGS,
     Dates,
     Embedded,
     Encoding,
@@ -15,6 +14,7 @@ from xpnn.data.columns.encodings import (
     OneHot,
     Standardized,
 )
+from xpnn.data.columns.written import ENCODINGS
 from xpnn.errors import DataError
 
 FEW = 10

@@ -8,9 +8,10 @@ import numpy as np
 from xpnn.data.columns.batches import EncodedBatches
 from xpnn.data.columns.choosing import Learner, as_encoding
 from xpnn.data.columns.column import Label
-from xpnn.data.columns.encodings import Encoding, as_plain, from_plain
+from xpnn.data.columns.encodings import Encoding
 from xpnn.data.columns.table import Table, is_table
 from xpnn.data.columns.target import Target, Task
+from xpnn.data.columns.written import as_plain, from_plain
 from xpnn.errors import DataError, NotBuiltError
 from xpnn.layers import Concatenate, Embedding, Flatten, Input
 from xpnn.layers.nodes import Node
@@ -293,7 +294,8 @@ class Columns(Attachment, kind="Columns"):
             tables: one table, or an iterable of tables that can be gone through once for each
                 epoch, such as ``TableFiles``.
             batch_size: rows in a batch; the last may be smaller.
-            window: rows in the buffer in which they are shuffled; None keeps their order.
+            window: rows in the buffer in which they are shuffled; None keeps their order, which
+                ``predict`` wants.
             seed: of the orders.
         """
         self._some_target()

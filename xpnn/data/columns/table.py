@@ -28,7 +28,8 @@ def is_table(source: Any) -> bool:
     """Whether it is one table, rather than several."""
     if isinstance(source, Mapping | Table):
         return True
-    return library_of(source) in LIBRARIES and hasattr(source, "shape")
+    has_columns = hasattr(source, "columns") or hasattr(source, "schema")  # a Series has none
+    return library_of(source) in LIBRARIES and has_columns
 
 
 class Table:
@@ -142,6 +143,6 @@ def _as_array(name: str, values: Any) -> Any:
     if found.ndim != 1:
         raise ShapeError(
             f"wanted one value a row in column {name!r}, got an array of shape {found.shape}; "
-            f"give each column of it a name of its own"
+            f"make it a list of such, or give each column of it a name of its own"
         )
     return found

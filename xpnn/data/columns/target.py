@@ -13,11 +13,10 @@ from xpnn.data.columns.encodings import (
     Numbers,
     OneHot,
     Standardized,
-    as_plain,
-    from_plain,
 )
 from xpnn.data.columns.statistics import Counts, Moments
 from xpnn.data.columns.table import Table
+from xpnn.data.columns.written import as_plain, from_plain
 from xpnn.errors import DataError, NotBuiltError, ShapeError
 
 Task: TypeAlias = Literal["classes", "numbers", "standardized"]

@@ -24,7 +24,7 @@ from xpnn.data.row_batches import RowBatches
 from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, ShapeError
-from xpnn.incoming_batches import has_length, is_array, is_dataset, parts_by_name
+from xpnn.incoming_batches import has_length, is_array, is_dataset, parts_by_name, refuse_several
 from xpnn.losses.balancing import is_balanced
 from xpnn.losses.by_output import losses_of
 from xpnn.metrics import Metric
@@ -134,7 +134,12 @@ def _rows_of(
 
 
 def has_arrays(x: Any) -> bool:
-    """Whether it is an array, or inputs by name, rather than something that gives batches."""
+    """Whether it is an array, or inputs by name, rather than something that gives batches.
+
+    Raises:
+        DataError: these are several data sets of Hugging Face.
+    """
+    refuse_several(x)
     return is_array(x) or isinstance(x, Mapping)
 
 
