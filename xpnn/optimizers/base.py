@@ -3,16 +3,17 @@
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple, NoReturn, Self
+from typing import Any, ClassVar, Self
 
 from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.numerics import HOST
 from xpnn.optimizers.clipping import Clipping
 from xpnn.optimizers.factors import Factors, times
+from xpnn.optimizers.hyperparameters import Hyperparameters
 from xpnn.optimizers.parameters import Parametrized
 from xpnn.optimizers.scaling import (
     FINITE,
@@ -23,28 +24,10 @@ from xpnn.optimizers.scaling import (
     on_device,
 )
 from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
+from xpnn.optimizers.sweeps import CLIP, Kind, at_least_float32, make_sweep
 from xpnn.typing import Array, Namespace, Number, OptState, Params, Shape
 
 Update = Callable[[Params, Params, OptState], tuple[Params, OptState]]
-
-CLIP = "gradients.clip"
-"""The name of what ``Clipping.scale`` finds, among the numbers of a sweep."""
-
-
-class Kind(NamedTuple):
-    """What the parameters of one sweep have in common.
-
-    Attributes:
-        decay: whether they decay.
-        whole: whether each of them is updated by itself, by ``rule_of_whole``.
-        slots: the names of the slots that are kept for them.
-        part: the number of the pattern in ``factors`` that they match, from 1 on; 0 for none.
-    """
-
-    decay: bool
-    whole: bool
-    slots: tuple[str, ...]
-    part: int
 
 
 def matrices_only(name: str, param: Array) -> bool:
@@ -55,31 +38,6 @@ def matrices_only(name: str, param: Array) -> bool:
 def every_parameter(name: str, param: Array) -> bool:
     """Decay all that is trained."""
     return True
-
-
-class Hyperparameters(Mapping[str, Hyper]):
-    """Those of an optimizer as they are now, by name, to be read."""
-
-    def __init__(self, values: dict[str, Hyper]):
-        self._values = values
-
-    def __getitem__(self, name: str) -> Hyper:
-        return self._values[name]
-
-    def __setitem__(self, name: str, value: Any) -> NoReturn:
-        raise TypeError(
-            f"hyper is there to be read; write optimizer.{name} = {value!r}, and the next step "
-            f"goes by it"
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return repr(self._values)
 
 
 class Optimizer(Parametrized, KnownAttributes):
@@ -305,7 +263,8 @@ class Optimizer(Parametrized, KnownAttributes):
 
         @functools.cache
         def sweep_of(kind: Kind) -> Callable[..., Any]:
-            sweep = parts[kind.part]._make_sweep(names[kind.part], kind, backend)
+            part = parts[kind.part]
+            sweep = make_sweep(part, part._fixed_numbers(), names[kind.part], kind, backend)
             if kind.whole:
                 return functools.partial(sweep, backend.xp)
             return backend.elementwise(sweep, (0, *range(2, 2 + len(kind.slots))))
@@ -536,60 +495,13 @@ class Optimizer(Parametrized, KnownAttributes):
             for names in ([[name] for name in alike] if kind.whole else backend.joint_groups(alike))
         ]
 
-    def _make_sweep(self, names: list[str], kind: Kind, backend: Backend) -> Callable[..., Any]:
-        """A rule with clipping before it, decay around it, and dtypes kept: one sweep in all.
-
-        Args:
-            names: of the numbers that come behind the slots.
-        """
-        count, fixed, clip = len(kind.slots), self._fixed_numbers(), self.clip
-        rule = self.rule_of_whole if kind.whole else self.rule
-
-        def sweep(xp: Namespace, param: Array, grad: Array, *rest: Any) -> tuple[Array, ...]:
-            slots, given = rest[:count], dict(zip(names, rest[count:], strict=True))
-            narrow, wide = param.dtype, _at_least_float32(xp, param.dtype)
-            finite, limit = given.pop(FINITE, None), given.pop(CLIP, None)
-            w = old = _as(xp, wide, param)
-            g = _as(xp, wide, grad)
-            if UNSCALE in given:
-                g = g * given.pop(UNSCALE)
-            if backend.counters_on_device:
-                given = {name: _as(xp, wide, number) for name, number in given.items()}
-            numbers = fixed | given
-            strength = numbers.pop("weight_decay")
-            if clip:
-                g = clip.apply(xp, g, limit)
-            if self.own_decay:
-                numbers["weight_decay"] = strength if kind.decay else 0.0
-            elif kind.decay and self.decoupled_decay:
-                w = w - numbers["rate"] * strength * w
-            elif kind.decay:
-                g = g + strength * w
-            w, *new_slots = rule(xp, w, g, *slots, **numbers)
-            if finite is not None:
-                w = xp.where(finite, w, old)
-                new_slots = [xp.where(finite, *p) for p in zip(new_slots, slots, strict=True)]
-            return (_as(xp, narrow, w), *(_as(xp, wide, slot) for slot in new_slots))
-
-        sweep.__qualname__ = type(self).__name__.lower() + ("_decay" if kind.decay else "")
-        return sweep
-
     def __repr__(self) -> str:
         factors = {} if self.factors is None else {"factors": self.factors}
         settings = ", ".join(f"{name}={value}" for name, value in {**self.hyper, **factors}.items())
         return f"{type(self).__name__}({settings})"
 
 
-def _at_least_float32(xp: Namespace, dtype: Any) -> Any:
-    """The dtype to work in: half precision would lose small steps."""
-    return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
-
-
 def _zeros_beside(param: Array, shape: Shape, backend: Backend) -> Array:
     xp = backend.xp
-    dtype = _at_least_float32(xp, param.dtype)
+    dtype = at_least_float32(xp, param.dtype)
     return xp.zeros(shape, dtype=dtype, device=backend.device)
-
-
-def _as(xp: Namespace, dtype: Any, array: Array) -> Array:
-    return array if array.dtype == dtype else xp.astype(array, dtype)
