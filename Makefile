@@ -61,7 +61,7 @@ test-all: $(DONE)test $(call stamps,$(BACKENDS))  ## Test on all of BACKENDS, in
 
 test-versions: test-oldest  ## Test each of VERSIONS of Python that is found, and the oldest dependencies
 	@missing= ; for version in $(VERSIONS); do \
-	    if command -v python$$version >/dev/null; then \
+	    if python$$version -c '' 2>/dev/null; then \
 	        echo "=== Python $$version"; \
 	        $(MAKE) --no-print-directory test PYTHON=python$$version VENV=$(VENV)-$$version || exit 1; \
 	    else missing="$$missing $$version"; fi; \

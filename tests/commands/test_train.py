@@ -245,6 +245,30 @@ def test_a_table_of_several_stretches(tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(value, others[name], rtol=1e-4, atol=1e-5)
 
 
+def test_numbers_of_several_stretches(tmp_path, monkeypatch, capsys):
+    """Sums around means are joined; a value that cannot be told is named by its row in the file."""
+    import xpnn.commands.sources as sources
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 2)).astype(np.float32)
+    y = 100 + np.arange(60.0) + x[:, 0]  # whose mean differs from stretch to stretch
+    path, model = tmp_path / "a.npz", str(tmp_path / "run" / "model.safetensors")
+    np.savez(path, x=x, y=y)
+    monkeypatch.setattr(sources, "ROWS", 7)
+    options = ["--epochs", "1", "--quiet", "--out", str(tmp_path / "run")]
+    assert main(["train", str(path), *options]) == 0
+    capsys.readouterr()
+    assert main(["predict", model, str(path)]) == 0
+    p = np.asarray([row["predicted_y"] for row in read(capsys.readouterr().out)], float)
+    assert main(["evaluate", model, str(path), "--json"]) == 0
+    wanted = 1 - ((p - y) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+    assert json.loads(capsys.readouterr().out)["r2"] == pytest.approx(wanted)
+    y[33] = np.nan
+    np.savez(path, x=x, y=y)
+    assert main(["evaluate", model, str(path)]) == 1
+    assert f"got none in row 34 of {path}" in capsys.readouterr().err
+
+
 # What goes wrong ----------------------------------------------------------------------------------
 
 
