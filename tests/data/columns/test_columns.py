@@ -505,6 +505,16 @@ WRONG = {
         DataError,
         "column 'a', got a larger one in row 1",
     ),
+    "one class": (
+        lambda c: Columns(target="y").fit({"a": [1, 2], "y": ["p", "p"]}),
+        DataError,
+        "at least two classes in column 'y', got only 'p'",
+    ),
+    "a huge target": (
+        lambda c: Columns(target="y", target_as="standardized").fit({"a": [1, 2], "y": [0, 1e300]}),
+        DataError,
+        "column 'y': wanted numbers whose squares",
+    ),
     "nothing learned": (lambda c: Columns().transform(TABLE), NotBuiltError, "columns.fit"),
     "no target": (lambda c: Columns().fit(TABLE).targets(TABLE), ValueError, "no target"),
 }  # fmt: skip

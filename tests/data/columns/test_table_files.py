@@ -1,5 +1,6 @@
 """Tables in CSV and Parquet files, a stretch of rows at a time."""
 
+import bz2
 import gzip
 
 import numpy as np
@@ -43,10 +44,12 @@ def written(folder, kind):
         path.write_text(text.replace(",", "\t"))
     if kind == "csv.gz":
         path.write_bytes(gzip.compress(text.encode()))
+    if kind == "tsv.bz2":
+        path.write_bytes(bz2.compress(text.replace(",", "\t").encode()))
     return path
 
 
-@pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "tsv.bz2", "parquet"])
 def test_stretches_hold_all_rows(tmp_path, kind):
     tables = list(TableFiles(written(tmp_path, kind)))
     assert len(tables) > 5

@@ -15,7 +15,8 @@ from xpnn.data.shards import found_files as found
 from xpnn.data.tables import arrow, naming
 from xpnn.errors import DataError, FileError
 
-CSV, PARQUET = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2"), (".parquet", ".pq")
+CSV = tuple(kind + packed for kind in (".csv", ".tsv") for packed in ("", ".gz", ".bz2"))
+PARQUET = (".parquet", ".pq")
 ROWS_OF_CSV = "a CSV file of rows of one length"
 GAPS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "n/a", "<NA>", "#N/A")
 """What stands for a missing value in a CSV file."""
@@ -130,7 +131,7 @@ class TableFiles:
         """The rows of a CSV file; all as texts where there are no types."""
         from pyarrow import csv
 
-        tab = path.name.lower().removesuffix(".gz").endswith(".tsv")
+        tab = path.name.lower().removesuffix(".gz").removesuffix(".bz2").endswith(".tsv")
         delimiter = self.delimiter or ("\t" if tab else ",")
         layout = {
             "parse_options": csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),

@@ -88,9 +88,18 @@ class Target:
                     f"different values; if they are numbers, write target_as='numbers'"
                 )
             self.labels = tuple(counts.most_common(counts.most))
+            if len(self.labels) < 2:
+                raise DataError(
+                    f"wanted at least two classes in column {self.names[0]!r}, got only "
+                    f"{', '.join(map(repr, self.labels))}; learn on rows of all classes"
+                )
         else:
             kind = Standardized if self.task == "standardized" else Numbers
-            self.encodings = [kind().learned(moments) for moments in self._moments]
+            for name, moments in zip(self.names, self._moments, strict=True):
+                try:
+                    self.encodings.append(kind().learned(moments))
+                except DataError as error:
+                    raise DataError(f"column {name!r}: {error}") from None
         self._moments, self._counts = [], None
         return self
 
@@ -199,6 +208,8 @@ class Target:
             read = from_plain({"kind": OneHot.kind, "labels": labels})
             assert isinstance(read, OneHot)
             made.labels = read.labels
+            if len(labels) < 2:
+                raise ValueError("a target of less than two classes")
             return made
         encodings: list[Encoding] = [from_plain(one) for one in plain["encodings"]]
         kind = Standardized if task == "standardized" else Numbers
