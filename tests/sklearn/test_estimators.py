@@ -2,8 +2,10 @@
 
 import copy
 import functools
+import gc
 import io
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -172,6 +174,27 @@ def test_callbacks_stop_it(digits):
     assert model.n_iter_ < 50
     measured = np.mean(model.predict(x[300:]) == y[300:])
     assert model.history_["val_accuracy"][-1] == pytest.approx(measured)
+
+
+@pytest.mark.parametrize("validation", [None, 0.2])
+def test_what_was_trained_on_is_let_go(digits, validation):
+    """A fitted estimator is no reason to keep the data."""
+    x, y = digits[0].astype(np.float32), digits[1].copy()
+    model = classifier(validation=validation).fit(x, y)
+    seen = [weakref.ref(x), weakref.ref(y)]
+    del x, y
+    gc.collect()
+    assert [one() for one in seen] == [None, None]
+    assert model.predict(digits[0]).shape == (400,)
+
+
+def test_a_fitted_trainer_can_be_saved(digits, tmp_path):
+    x, y = digits
+    model = classifier().fit(x, y)
+    model.trainer_.save(tmp_path / "training.safetensors")
+    other = classifier(random_state=7).fit(x, y)
+    other.trainer_.load(tmp_path / "training.safetensors")
+    assert_same(model, other)
 
 
 def test_random_states(digits):

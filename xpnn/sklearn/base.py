@@ -22,7 +22,7 @@ from xpnn.sklearn.inputs import (
     on_host,
 )
 from xpnn.sklearn.networks import network_for
-from xpnn.sklearn.trainings import Followed, kept, revived
+from xpnn.sklearn.trainings import Followed, forget_data, kept, revived
 from xpnn.training import History, Trainer
 from xpnn.training.names import losses_of_names, optimizer_of_name
 from xpnn.typing import Loss
@@ -35,8 +35,6 @@ AT_ONCE = 256  # samples in a batch of predictions, as a network has it
 
 class Estimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """Base of the estimators; see ``Classifier`` and ``Regressor``."""
-
-    default_loss: str
 
     def __init__(
         self,
@@ -168,21 +166,18 @@ class Estimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             "callbacks": [follow],
             "progress": self.verbose if isinstance(self.verbose, str) else bool(self.verbose),
         }
+        source: Any = x
         if is_sparse(x):
             source, validation = self._sparse_sources(
                 x, targets, weight, size, trainer.seed, validation
             )
-            trainer.fit(source, validation=validation, **options)
         else:
-            trainer.fit(
-                x,
-                targets,
-                batch_size=size,
-                validation=validation,
-                sample_weight=weight,
-                **options,
-            )
-        follow.end()
+            options |= {"y": targets, "batch_size": size, "sample_weight": weight}
+        try:
+            trainer.fit(source, validation=validation, **options)
+            follow.end()
+        finally:
+            forget_data(trainer)
 
     def _new_trainer(self, input_shape: Any, known: dict[str, Any], home: Backend) -> Trainer:
         seed = _seed(self.random_state)
@@ -275,6 +270,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             validation = SparseBatches(held_out, held_out_targets, held_out_weight, AT_ONCE)
         return SparseBatches(x, targets, weight, size, seed, rows), validation
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
     @property
     def loss_curve_(self) -> list[float]:
         """The mean loss of each epoch."""
@@ -289,7 +287,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _looked_at(self, X: Any, method: str) -> tuple[Any, Backend]:
         """X, and the library that results go back to."""
-        check_is_fitted(self, "network_")
+        check_is_fitted(self)
         x = validate_data(self, X, reset=False, **AS_GIVEN)
         home = home_of(x)
         if _dispatches() and home.spec != self._home:

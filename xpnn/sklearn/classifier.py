@@ -7,6 +7,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted
 
 from xpnn.backends import Backend
 from xpnn.losses.outputs import outputs_of
@@ -194,6 +195,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of the samples of which all is right, by their weights."""
+        check_is_fitted(self)
         if self._known["form"] != "columns":
             return float(super().score(X, y, sample_weight))
         right = np.all(on_host(self.predict(X)) == np.asarray(on_host(y)), axis=1)

@@ -1,6 +1,6 @@
 """The network of an estimator: from widths, unbuilt layers or a function, for the shape of X."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -99,7 +99,3 @@ def _check_outputs(network: Network, input_shape: Shape, counts: list[int]) -> N
             f"got one for {', '.join(map(str, shapes))}; make its Input by the shape that the "
             f"function is given"
         )
-
-
-MakeLayers = Callable[[Shape, Any], Any]
-"""What makes the layers for the shape of a sample, and a number of outputs or a list of them."""

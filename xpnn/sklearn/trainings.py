@@ -51,6 +51,13 @@ def revived(parts: dict[str, Any]) -> Trainer:
     return trainer
 
 
+def forget_data(trainer: Trainer) -> None:
+    """Let go of what was trained on, which a trainer keeps for checkpoints: a ``fit`` has ended."""
+    state = trainer.state
+    state.batches, state.held_out, state.callbacks = None, None, ()
+    state.identify_data, state.in_fit = dict, False
+
+
 class Followed(Callback):
     """Tells callbacks of scikit-learn of each epoch, and ends training where one asks for it.
 
