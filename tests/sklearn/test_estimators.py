@@ -131,6 +131,13 @@ def test_training_goes_by_the_optimizer_as_it_is_now(digits):
     )
 
 
+def test_there_and_back_to_an_optimizer_by_its_name(digits):
+    model = classifier(optimizer="adam", warm_start=True, epochs=1)
+    for name in ("adam", "sgd", "adam"):
+        model.set_params(optimizer=name).fit(*digits)
+        assert type(model.trainer_.optimizer).__name__.lower() == name
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("layers", (3,)), ("loss", "focal"), ("backend", "array-api-strict")]
 )
