@@ -29,10 +29,16 @@ RULES = {  # of Z (batch, 4, 3), of both signs, none of them 0
     "acosh": lambda xp, Z: xp.acosh(1 + xp.abs(Z)),
     "small logarithm": lambda xp, Z: 1e6 * xp.log1p(1e-6 * Z),
     "small power": lambda xp, Z: 1e6 * xp.expm1(1e-6 * Z),
+    "endless logarithm": lambda xp, Z: xp.log1p(xp.where(Z > 0, xp.inf, xp.tanh(Z))),
+    "endless sums": lambda xp, Z: xp.logaddexp(
+        xp.where(Z > 0, Z, -xp.inf), xp.where(Z > 1, 0.0, -xp.inf)
+    ),
     "logaddexp": lambda xp, Z: xp.logaddexp(Z, xp.flip(Z)),
     "operators": lambda xp, Z: 2 - Z * 3 / (Z * Z + 1) ** 2 + abs(-Z),
     "whole division": lambda xp, Z: (Z // 0.3) + (Z % 0.3),
     "of integers": lambda xp, Z: (n := xp.astype(xp.floor(5 * Z), xp.int64)) // 3 * 100 + n % 3,
+    "parts of integers": lambda xp, Z: (n := xp.argmax(Z, axis=1)) / 2 + n / Z.shape[0],
+    "means of integers": lambda xp, Z: xp.mean(xp.argmax(Z, axis=1), axis=1) + xp.mean(Z > 0),
     "bits": lambda xp, Z: (n := xp.astype(xp.abs(9 * Z), xp.int32)) & 5 | n ^ 3,
     "logic": lambda xp, Z: (Z > 0.5) | ~(Z <= -0.5) & (Z != 0.0) ^ (Z == 0.0),
     "logical": lambda xp, Z: xp.logical_and(Z < 0.5, xp.logical_not(Z < -1)),
@@ -61,12 +67,14 @@ RULES = {  # of Z (batch, 4, 3), of both signs, none of them 0
     "unstack": lambda xp, Z: xp.unstack(Z, axis=1)[2],
     "flip": lambda xp, Z: xp.flip(Z, axis=(0, 2)),
     "roll": lambda xp, Z: xp.roll(Z, 1, axis=1),
+    "far": lambda xp, Z: xp.roll(Z, (7, -8), axis=(1, 2)) + xp.roll(Z, 4, axis=0),
     "tile": lambda xp, Z: xp.tile(Z, (1, 2, 1)),
     "triangles": lambda xp, Z: xp.tril(Z) + xp.triu(Z, k=1) * 2,
     "zeros and ones": lambda xp, Z: xp.zeros_like(Z) + xp.ones_like(Z) * xp.full_like(Z, 3.0),
     "of a shape": lambda xp, Z: Z + xp.full((Z.shape[0], 1, 1), 2.0, dtype=Z.dtype),
     "arange": lambda xp, Z: xp.arange(Z.shape[0], dtype=Z.dtype)[:, None, None] + Z,
     "from a number on": lambda xp, Z: xp.arange(2, Z.shape[0] + 2, dtype=xp.int64),
+    "every second": lambda xp, Z: xp.arange(0, Z.shape[0], 2) * 2 + xp.arange(Z.shape[0])[::2],
     "size": lambda xp, Z: Z / Z.size + Z * Z.shape[0] - Z.ndim,
     "matmul": lambda xp, Z: Z @ xp.matrix_transpose(Z) @ TABLE,
     "from the left": lambda xp, Z: xp.asarray(TABLE.T) @ Z,
@@ -76,11 +84,16 @@ RULES = {  # of Z (batch, 4, 3), of both signs, none of them 0
     "along an axis": lambda xp, Z: xp.take_along_axis(
         Z, xp.argmax(Z, axis=1, keepdims=True), axis=1
     ),
+    "side by side": lambda xp, Z: xp.take_along_axis(
+        Z, xp.argmax(Z[:, :, :1], axis=1, keepdims=True), axis=1
+    ) + xp.take_along_axis(Z[:, :1, :], xp.argmax(Z, axis=2, keepdims=True), axis=2),
+    "of all entries": lambda xp, Z: xp.take(Z, xp.asarray([5, 1])),
     "slices": lambda xp, Z: Z[:, 1:3, ::2] + Z[:, -2:, :-1],
     "every second sample": lambda xp, Z: Z[::2, ...] + 0,
     "backwards": lambda xp, Z: Z[::-1, ::-2, 0],
     "entries": lambda xp, Z: Z[:, 3, :] - Z[:, -1, None, 0],
     "entries of an array": lambda xp, Z: Z[:, np.asarray([3, 0, 0]), :],
+    "entries of a list": lambda xp, Z: Z[:, [3, 0], 1] + Z[:, 2, [1, 2]] - Z[:, [1, 1], :][:, :, 0],
     "part of a constant": lambda xp, Z: Z + xp.asarray(TABLE)[: Z.shape[0], None, :],
     "gates": lambda xp, Z: Z * numerics.sigmoid(xp.asarray(TABLE), xp) + numerics.sigmoid(Z, xp),
     "of constants alone": lambda xp, Z: Z + xp.exp(xp.asarray(TABLE)) @ xp.asarray(TABLE.T[:, :3]),
@@ -133,6 +146,9 @@ REFUSED = {
     "unfit": (lambda xp, Z: Z @ Z, "do not fit for a product of matrices"),
     "unfit sums": (lambda xp, Z: Z + np.ones(2), "do not fit each other"),
     "unfit shape": (lambda xp, Z: xp.reshape(Z, (5, 3)), "another size"),
+    "a truth": (lambda xp, Z: Z[:, True], "booleans choose entries"),
+    "far apart": (lambda xp, Z: Z[0, :, [0, 1]], "one axis at a time"),
+    "with a new axis between": (lambda xp, Z: Z[:, 0, None, [0, 1]], "one axis at a time"),
     "several arrays": (lambda xp, Z: Z[np.asarray([0]), np.asarray([0])], "one axis at a time"),
 }
 

@@ -185,3 +185,15 @@ def test_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BackendUnavailable, match=r"pip install 'xpnn\[onnx\]'"):
         Network([Dense(2)], (3,)).to_onnx(tmp_path / "network.onnx")
+
+
+@pytest.mark.parametrize("taken", ["0.dense.weight", "0.dense/MatMul", "constant_1"])
+def test_a_name_that_something_in_the_graph_would_have(taken, tmp_path):
+    network = of_random_values([Dense(4, activation="gelu"), Dense(2)], (3,))
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    for own in ("x", "output_0"):
+        session = exported(network, tmp_path, names={own: taken})
+        ends = [one.name for one in (*session.get_inputs(), *session.get_outputs())]
+        assert ends == [taken if name == own else name for name in ("x", "output_0")]
+        (found,) = session.run(None, {ends[0]: x})
+        np.testing.assert_allclose(found, network.predict(x), rtol=1e-5, atol=1e-6)

@@ -38,7 +38,6 @@ BINARY = {
     "add": "Add",
     "subtract": "Sub",
     "multiply": "Mul",
-    "divide": "Div",
     "pow": "Pow",
     "maximum": "Max",
     "minimum": "Min",
@@ -72,6 +71,7 @@ def functions() -> dict[str, Callable[..., Any]]:
     own: tuple[Callable[..., Array], ...] = (
         positive,
         square,
+        divide,
         logical_not,
         bitwise_invert,
         not_equal,
@@ -185,6 +185,14 @@ def square(xp: Namespace, x: Array) -> Array:
     return x * x
 
 
+def divide(xp: Namespace, a: Any, b: Any) -> Array:
+    """``a / b``; of integers floats, as NumPy has them, where ``Div`` would cut off."""
+    given, dtype = in_one_dtype(a, b)
+    if kind_of(dtype) != "f":
+        given, dtype = [xp.astype(one, np.float64) for one in given], np.float64
+    return _emitted("Div", given, dtype)
+
+
 def logical_not(xp: Namespace, x: Array) -> Array:
     return _emitted("Not", [x], bool)
 
@@ -200,7 +208,8 @@ def not_equal(xp: Namespace, a: Any, b: Any) -> Array:
 def floor_divide(xp: Namespace, a: Any, b: Any) -> Array:
     if kind_of(result_dtype(a, b)) == "f":
         return xp.floor(xp.divide(a, b))
-    return xp.divide(xp.subtract(a, remainder(xp, a, b)), b)  # which leaves nothing to cut off
+    given, dtype = in_one_dtype(xp.subtract(a, remainder(xp, a, b)), b)
+    return _emitted("Div", given, dtype)  # which leaves nothing to cut off
 
 
 def remainder(xp: Namespace, a: Any, b: Any) -> Array:
@@ -231,7 +240,8 @@ def log1p(xp: Namespace, x: Array) -> Array:
     """``log(1 + x)``, with all digits near 0 (Higham, Accuracy and stability, 2002, 1.14.1)."""
     whole = 1.0 + x
     rest = whole - 1.0
-    exact = xp.log(whole) * (x / where(xp, xp.equal(rest, 0.0), 1.0, rest))
+    factor = x / where(xp, xp.equal(rest, 0.0), 1.0, rest)
+    exact = xp.log(whole) * where(xp, xp.equal(rest, x), 1.0, factor)  # 1 of infinity, too
     return where(xp, xp.equal(rest, 0.0), x, exact)
 
 
@@ -248,7 +258,8 @@ def trunc(xp: Namespace, x: Array) -> Array:
 
 
 def logaddexp(xp: Namespace, a: Any, b: Any) -> Array:
-    return xp.maximum(a, b) + xp.log1p(xp.exp(-xp.abs(xp.subtract(a, b))))
+    apart = where(xp, xp.equal(a, b), 0.0, xp.subtract(a, b))  # 0 of two infinities, too
+    return xp.maximum(a, b) + xp.log1p(xp.exp(-xp.abs(apart)))
 
 
 def clip(xp: Namespace, x: Array, min: Any = None, max: Any = None) -> Array:

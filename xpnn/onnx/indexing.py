@@ -16,7 +16,9 @@ TO_THE_END, TO_THE_FRONT = 2**62, -(2**62)
 def part_of(x: Array, key: Any) -> Array:
     """``x[key]``, of integers, slices, None, ``...``, or one array of integers along an axis."""
     tape = x.tape
-    entries = _all_axes(key if isinstance(key, tuple) else (key,), x.ndim)
+    key = key if isinstance(key, tuple) else (key,)
+    key = tuple(np.asarray(one) if isinstance(one, list | bool) else one for one in key)
+    entries = _all_axes(key, x.ndim)
     axis, axes, starts, stops, steps, shape = 0, [], [], [], [], list(x.shape)
     for entry in entries:
         if entry is None:
@@ -78,8 +80,11 @@ def _picked(x: Array, entries: list[Any]) -> Array:
     """What integers and arrays of integers pick from an array of slices, and new axes."""
     tape = x.tape
     arrays = [one for one in entries if isinstance(one, Traced | np.ndarray) and one.ndim]
-    if len(arrays) > 1:
-        raise ExportError("several arrays of indices choose entries; take them one axis at a time")
+    if len(arrays) > 1 or (arrays and not _are_side_by_side(entries)):
+        raise ExportError(
+            "several arrays of indices choose entries, or one and an integer with axes between; "
+            "take them one axis at a time"
+        )
     axis, new = 0, []
     for entry in entries:
         if entry is None:
@@ -91,6 +96,12 @@ def _picked(x: Array, entries: list[Any]) -> Array:
             x = _gathered(tape, x, entry, axis - len(new))
             axis += getattr(entry, "ndim", 0)
     return tape.xp.expand_dims(x, axis=tuple(new)) if new else x
+
+
+def _are_side_by_side(entries: list[Any]) -> bool:
+    """Whether no slice or new axis is between integers and arrays, which else go to the front."""
+    places = [k for k, one in enumerate(entries) if one is not None and not isinstance(one, slice)]
+    return places[-1] - places[0] == len(places) - 1
 
 
 def _gathered(tape: Any, x: Array, entry: Any, axis: int) -> Array:

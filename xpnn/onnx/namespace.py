@@ -203,7 +203,7 @@ def roll(xp: Namespace, x: Traced, /, shift: Any, *, axis: Any = None) -> Array:
     if axis is None:
         return xp.reshape(roll(xp, xp.reshape(x, (-1,)), shift, axis=0), x.shape)
     for one, by in zip(_as_tuple(axis), _as_tuple(shift), strict=True):
-        before = (slice(None),) * (one % x.ndim)
+        before, by = (slice(None),) * (one % x.ndim), by % x.shape[one]
         x = xp.concat([x[(*before, slice(-by, None))], x[(*before, slice(None, -by))]], axis=one)
     return x
 
@@ -260,14 +260,23 @@ def vecdot(xp: Namespace, a: Array, b: Array, /, *, axis: int = -1) -> Array:
 
 
 def take(xp: Namespace, x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
-    axis = 0 if axis is None else axis % x.ndim
+    if axis is None:  # of all entries, as NumPy has it
+        x, axis = xp.reshape(x, (-1,)), 0
+    axis %= x.ndim
     shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     return xp.tape.emit("Gather", [x, indices], shape, x.dtype, axis=axis)
 
 
 def take_along_axis(xp: Namespace, x: Array, indices: Array, /, *, axis: int = -1) -> Array:
-    given = [x, indices]
-    return xp.tape.emit("GatherElements", given, indices.shape, x.dtype, axis=axis % x.ndim)
+    axis %= x.ndim
+    sides = [(*one.shape[:axis], 1, *one.shape[axis + 1 :]) for one in (x, indices)]
+    shape = broadcast(*sides)
+    given = [
+        xp.broadcast_to(one, (*shape[:axis], one.shape[axis], *shape[axis + 1 :]))
+        for one in (x, indices)
+    ]
+    shape = (*shape[:axis], indices.shape[axis], *shape[axis + 1 :])
+    return xp.tape.emit("GatherElements", given, shape, x.dtype, axis=axis)
 
 
 def zeros_like(xp: Namespace, x: Traced, /, *, dtype: Any = None, device: Any = None) -> Array:
@@ -303,6 +312,8 @@ def _reduced(operator: str, narrow: bool = False) -> Callable[..., Array]:
         if operator in ("ReduceSum", "ReduceProd"):
             whole = np.int64 if kind_of(x.dtype) in "bi" else x.dtype
             x = xp.astype(x, whole if dtype is None else dtype)
+        elif operator == "ReduceMean" and kind_of(x.dtype) != "f":
+            x = xp.astype(x, np.float64)
         if not axes:
             return x
         shape = [
@@ -434,7 +445,8 @@ def arange(
     if not all(isinstance(one, int) for one in limits):
         raise ExportError(f"arange goes by integers here, got {limits}")
     ends = [elementwise.as_scalar(xp, one) for one in limits]
-    counted = xp.tape.emit("Range", ends, ((stop - start) // step,), np.int64)
+    count = (stop - start + step - (1 if step > 0 else -1)) // step
+    counted = xp.tape.emit("Range", ends, (count,), np.int64)
     return xp.astype(counted, np.int64 if dtype is None else dtype)
 
 

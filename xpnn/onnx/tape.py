@@ -4,7 +4,7 @@ Nodes name values by texts. Constants, of which the parameters are some, lie apa
 ``Scan`` is a list of nodes of its own, which may use what was there before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +84,7 @@ class Tape:
         self._scopes = [Scope()]
         self._constant_names: dict[Any, str] = {}
         self._counts: dict[str, int] = {}
+        self._taken: set[str] = set()
 
     @property
     def nodes(self) -> list[Node]:
@@ -94,11 +95,24 @@ class Tape:
 
     def fresh_name(self, wanted: str) -> str:
         """``wanted``, or with a number behind it where that is taken."""
-        count = self._counts[wanted] = self._counts.get(wanted, -1) + 1
-        return f"{wanted}_{count}" if count else wanted
+        name, count = wanted, self._counts.get(wanted, 0)
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._counts[wanted] = count
+        self._taken.add(name)
+        return name
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Let nothing have these names but inputs and outputs of the graph."""
+        self._taken.update(names)
+
+    def graph_input(self, name: str, shape: tuple[int, ...], dtype: Any) -> Traced:
+        """The stand-in for an input of the graph, of just that name."""
+        return self._stand_in(name, shape, dtype)
 
     def input(self, name: str, shape: tuple[int, ...], dtype: Any) -> Traced:
-        """The stand-in for an input."""
+        """The stand-in for an input of a body."""
         return self._stand_in(self.fresh_name(name), shape, dtype)
 
     def named(self, name: str, array: np.ndarray) -> None:

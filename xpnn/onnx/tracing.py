@@ -82,6 +82,8 @@ class _Run:
         self.tracer = Tracer()
         self.tape = self.tracer.tape
         self.network = network.blank_on(self.tracer)
+        ends = [name for *_, name in network.inputs] + [name for _, name in network.outputs]
+        self.tape.reserve(plan.names.get(name, name) for name in ends)
         own = {**self.network.params, **self.network.state}
         self.values = {name: self._taken(name, value, values) for name, value in own.items()}
         self.lengths: dict[str, Size] = {}
@@ -147,7 +149,7 @@ class _Run:
                 value = self.longest + 30 * len(self.lengths)
                 self.lengths[called] = Size.of_axis(value, called, name, axis)
             lengths[axis] = self.lengths[called]
-        made = self.tape.input(name, tuple(lengths), self.tracer.dtype(dtype))
+        made = self.tape.graph_input(name, tuple(lengths), self.tracer.dtype(dtype))
         self.inputs.append(value_of(made))
         return made
 
