@@ -105,12 +105,54 @@ def test_classes_that_come_later(digits):
         x, np.stack([WORDS[y], WORDS[y // 2]], axis=1), classes=[WORDS, WORDS[:5]]
     )
     assert [len(one) for one in two.classes_] == [10, 5]
+    few = classifier().partial_fit(
+        x[:50], np.stack([y, y], axis=1)[:50] % 2, classes=[range(3)] * 2
+    )
+    few.partial_fit(x, np.stack([y, y // 2], axis=1) % 3)  # not labels for having begun with 0, 1
+    assert [one.tolist() for one in few.classes_] == [[0, 1, 2]] * 2
+
+
+def test_columns_of_two_numbers_that_are_not_0_and_1(digits):
+    x, y = digits
+    columns = np.stack([y % 2, y < 5], axis=1) + 1
+    model = classifier().fit(x, columns)
+    assert [one.tolist() for one in model.classes_] == [[1, 2], [1, 2]]
+    assert model.score(x, columns) > 0.9
+
+
+def test_outputs_of_nan_say_no_class(digits):
+    x, y = digits
+    model = classifier(epochs=1).fit(x, y)
+    far = np.array(x)
+    far[7] = 1e300
+    for read in (model.predict, model.predict_proba, model.decision_function):
+        with (
+            np.errstate(all="ignore"),
+            pytest.raises(ValueError, match="got NaN for 1 of 400 samples, the first is 7"),
+        ):
+            read(far)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda m, x, y: m.partial_fit(x, y), "wanted classes, all labels that are to come"),
+        (
+            lambda m, x, y: m.partial_fit(x, y[:, None]),
+            "wanted classes, all labels that are to come",
+        ),
+        (
+            lambda m, x, y: m.partial_fit(x, np.stack([y, y], axis=1)),
+            "wanted classes, all labels that are to come",
+        ),
+        (
+            lambda m, x, y: m.partial_fit(x, np.stack([y, y], axis=1), [range(10)] * 3),
+            "wanted classes for each of the 2 columns of y, got 3 lists",
+        ),
+        (
+            lambda m, x, y: m.set_params(class_weight=dict.fromkeys(range(10), 0)).fit(x, y),
+            "wanted a sample of a weight above zero",
+        ),
         (
             lambda m, x, y: m.fit(x, y * 0),
             r"wanted at least two classes in y, got one class, \[0\]",

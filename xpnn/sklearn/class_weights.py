@@ -40,6 +40,11 @@ def with_class_weights(
     found = total
     for own, column, labels in zip(of_columns, codes.T, classes, strict=True):
         found = found * _table(own, column, labels, total)[column]
+    if not found.any():
+        raise ValueError(
+            f"wanted a sample of a weight above zero, got class_weight={class_weight!r}, by which "
+            f"all samples have zero; leave it out, or give other weights"
+        )
     return found
 
 

@@ -14,7 +14,7 @@ from xpnn.losses.outputs import outputs_of
 from xpnn.sklearn.answers import Answer, check_loss
 from xpnn.sklearn.base import Estimator, loss_function
 from xpnn.sklearn.class_weights import with_class_weights
-from xpnn.sklearn.inputs import handed_back, on_host, result_dtype
+from xpnn.sklearn.inputs import handed_back, is_sparse, on_host, result_dtype
 from xpnn.typing import Array
 
 
@@ -145,7 +145,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
                 f"wanted numbers for class_weight in partial_fit, which does not see all of y, got "
                 f"{self.class_weight!r}; count the classes, and give a dict of weights by label"
             )
-        if classes is None and not hasattr(self, "network_") and np.ndim(on_host(y)) < 2:
+        begins = classes is None and not hasattr(self, "network_")
+        if begins and not _are_yes_or_no(on_host(y)):
             raise ValueError(
                 "wanted classes, all labels that are to come, in the first call of partial_fit, "
                 "got None"
@@ -203,11 +204,16 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def _read(self, x: Any) -> list[tuple[Answer, np.ndarray]]:
         """Each answer with its outputs, on the host."""
-        return list(zip(self._answers, self._on_host(self._outputs(x)), strict=True))
+        outputs = self._on_host(self._outputs(x))
+        for one in outputs:
+            _refuse_nan(one)
+        return list(zip(self._answers, outputs, strict=True))
 
     def _probabilities(self, x: Any) -> list[np.ndarray]:
         """Of each answer, in the precision of X, in which rows sum to 1."""
         linked, dtype = self._on_host(self._outputs(x, self.trainer_.loss)), result_dtype(x)
+        for one in linked:
+            _refuse_nan(one)
         pairs = zip(self._answers, linked, strict=True)
         return [one.probabilities(out.astype(dtype)) for one, out in pairs]
 
@@ -227,7 +233,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def _learned(self, y: Any, classes: Any) -> dict[str, Any]:
         check_classification_targets(y)
-        form = _form(y)
+        form = _form(y, classes)
         loss = loss_function(
             self.loss, "binary_cross_entropy" if form == "labels" else "cross_entropy"
         )
@@ -238,6 +244,10 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             found = [np.unique(one) for one in (y.T if classes is None else classes)]
         else:
             found = [np.unique(y if classes is None else np.asarray(classes))]
+        if form == "columns" and len(found) != y.shape[1]:
+            raise ValueError(
+                f"wanted classes for each of the {y.shape[1]} columns of y, got {len(found)} lists"
+            )
         for one in found:
             if len(one) < 2 and form != "labels":
                 raise ValueError(
@@ -288,11 +298,36 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return with_class_weights(self.class_weight, columns, classes, weight)
 
 
-def _form(y: np.ndarray) -> str:
-    """What y holds: "classes", "columns" of such, or "labels" of which there may be any number."""
+def _form(y: np.ndarray, classes: Any) -> str:
+    """What y holds: "classes", "columns" of such, or "labels" of which there may be any number.
+
+    Classes of each column say that these are columns, of which the first rows may have 0 and 1
+    alone.
+    """
     if y.ndim == 1:
         return "classes"
-    return "labels" if type_of_target(y) == "multilabel-indicator" else "columns"
+    if classes is not None and all(np.ndim(one) == 1 for one in classes):
+        return "columns"
+    return "labels" if _are_yes_or_no(y) else "columns"
+
+
+def _are_yes_or_no(y: Any) -> bool:
+    """Whether it has several columns of 0 and 1; of any two numbers would do for scikit-learn."""
+    if type_of_target(y) != "multilabel-indicator":
+        return False
+    return bool(np.isin(y.data if is_sparse(y) else y, (0, 1)).all())
+
+
+def _refuse_nan(outputs: np.ndarray) -> None:
+    """Raise ValueError where an output is NaN, which says no class."""
+    wrong = np.asarray(np.isnan(outputs.astype(np.float32, copy=False)).any(axis=1))
+    if wrong.any():
+        raise ValueError(
+            f"wanted outputs that tell classes apart, got NaN for {int(wrong.sum())} of "
+            f"{len(wrong)} samples, the first is {int(np.argmax(wrong))}: their numbers are too "
+            f"large, or training went to NaN, as history_['loss'] says; scale X, or fit with a "
+            f"lower rate"
+        )
 
 
 def _codes(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
