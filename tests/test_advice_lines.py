@@ -295,6 +295,10 @@ LINES = {  # part of the message: what is wrong, and what it says to write
         lambda _: Columns().transform(TABLE),
         lambda _: Columns({"mixed": None}).fit(TABLE).transform(TABLE),
     ),
+    "; write .collect()": (
+        lambda _: Columns().fit(pytest.importorskip("polars").LazyFrame({"a": [1, 2]})),
+        lambda _: Columns().fit(pytest.importorskip("polars").LazyFrame({"a": [1, 2]}).collect()),
+    ),
     "such as Columns({'mixed': 'one-hot'}), and learn anew": (
         lambda _: Columns().fit(TABLE),
         lambda _: Columns({"mixed": "one-hot"}).fit(TABLE),

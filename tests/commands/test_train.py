@@ -82,6 +82,59 @@ def test_predictions_into_files(run, table, suffix, tmp_path, capsys):
     assert [int(row["id"]) for row in found] == [*range(600)]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_what_is_kept_is_as_it_was(suffix, run, tmp_path):
+    """All digits, gaps in all of the first rows, and numbers that JSON does not have."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    count = 40_000
+    known = {
+        "price": pa.array(np.full(count, 3.0)),
+        "color": pa.array(["red"] * count),
+        "day": pa.array(["2024-05-06"] * count),
+        "amount": pa.array(np.full(count, 1.0)),
+        "first": pa.array([None] * (count - 2) + [1.2345678901234567, np.nan], pa.float64()),
+        "second": pa.array([None] * (count - 1) + [2**53 + 1], pa.int64()),
+    }
+    parquet.write_table(pa.table(known), tmp_path / "t.parquet")
+    out = tmp_path / f"told.{suffix}"
+    arguments = ["--keep", "first,second", "-o", str(out)]
+    model = str(run / "model.safetensors")
+    assert main(["predict", model, str(tmp_path / "t.parquet"), *arguments]) == 0
+    if suffix == "parquet":
+        found = parquet.read_table(out)
+        assert found.schema.field("second").type == pa.int64()
+        rows = found.slice(count - 2).to_pylist()
+    elif suffix == "jsonl":
+        rows = [
+            json.loads(one, parse_constant=pytest.fail)
+            for one in out.read_text().split("\n")[-3:-1]
+        ]
+    else:
+        rows = read(out.read_text())[-2:]
+    assert float(rows[0]["first"]) == 1.2345678901234567
+    assert int(rows[1]["second"]) == 2**53 + 1
+    assert not rows[0]["second"]
+
+
+def test_texts_that_look_like_numbers(tmp_path, capsys):
+    """A later file may have none but such; they are told apart as in training."""
+    pytest.importorskip("pyarrow", reason="CSV files are read by pyarrow")
+    lines = [f"{('007', '12', 'A1')[k % 3]},{('1', '2', 'x')[k % 3]}" for k in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["code,y", *lines, ""]))
+    (tmp_path / "new.csv").write_text("code,y\n007,1\n12,2\n")
+    out = tmp_path / "out"
+    options = ["--target", "y", "--quiet", "--rate", "0.1", "--out", str(out)]
+    assert main(["train", str(tmp_path / "t.csv"), *options]) == 0
+    capsys.readouterr()
+    model, new = str(out / "model.safetensors"), str(tmp_path / "new.csv")
+    assert main(["predict", model, new, "--keep", "all"]) == 0
+    assert capsys.readouterr().out == "code,y,predicted_y\n007,1,1\n12,2,2\n"
+    assert main(["evaluate", model, new, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1
+
+
 def test_rows_from_the_standard_input(run, table, monkeypatch, capsys):
     class Stdin:
         buffer = io.BytesIO(table.read_bytes())
@@ -294,6 +347,9 @@ def test_numbers_of_several_stretches(tmp_path, monkeypatch, capsys):
         (["--target", "sold", "--rate", "fast"], "wanted a number from 0 on, got 'fast'"),
         (["--target", "sold", "--hold-out", "1"], "wanted a number from 0 on and below 1, got '1'"),
         (["--target", "sold", "--delimiter", ";"], "there is no column 'sold'"),
+        (["--target", "sold", "--delimiter", "||"], "wanted one ASCII character as delimiter"),
+        (["--target", "sold", "--encoding", "utf-9"], "wanted an encoding that Python knows"),
+        (["--target=-9"], "there is no column '-9'"),
     ],
 )
 def test_bad_options_are_told_in_one_line(arguments, message, table, tmp_path, capsys):

@@ -9,7 +9,7 @@ from xpnn.commands.sources import opened
 def evaluate(options: argparse.Namespace) -> int:
     """Measure on all rows of a table."""
     network, columns = loaded(options.model, options.backend)
-    with opened(options) as tables:
+    with opened(options, columns.texts) as tables:
         found = report(network, columns, tables)
 
     def words() -> None:

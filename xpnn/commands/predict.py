@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from xpnn.commands.options import UsageError
-from xpnn.commands.reports import loaded, outputs_of
+from xpnn.commands.reports import finite, loaded, outputs_of
 from xpnn.commands.sources import check_columns, names_in, opened
 from xpnn.data.columns import Columns
 from xpnn.data.columns.table import Table
@@ -26,9 +26,9 @@ PREDICTED = "predicted_"
 
 
 class Writer(Protocol):
-    """Takes columns by name, a stretch of rows after another."""
+    """Takes columns by name, a stretch of rows after another: lists, or arrays that were kept."""
 
-    def __call__(self, columns: dict[str, list[Any]]) -> None: ...
+    def __call__(self, columns: dict[str, Any]) -> None: ...
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -38,13 +38,13 @@ def predict(options: argparse.Namespace) -> int:
         raise UsageError(
             f"{options.model} tells numbers, which have no probabilities; leave it out"
         )
-    with opened(options) as tables:
+    with opened(options, columns.texts) as tables:
         known = names_in(tables)
         keep = list(known) if options.keep == ["all"] else options.keep
         check_columns(keep, known, options.data)
         with _writer(options.out) as write:
             for table in tables:
-                kept = {name: _plain(table, name) for name in keep}
+                kept = {name: _kept(table, name) for name in keep}
                 told = _told(network, columns, table, options.probabilities)
                 write({**kept, **told})
     return 0
@@ -70,14 +70,9 @@ def _told(
     return told
 
 
-def _plain(table: Table, name: str) -> list[Any]:
-    column = table.column(name)
-    return [_item(column.value(row)) for row in range(len(column))]
-
-
-def _item(value: Any) -> Any:
-    """A number of NumPy as one of Python."""
-    return value.item() if isinstance(value, np.generic) else value
+def _kept(table: Table, name: str) -> Any:
+    """A column as it came in: of pyarrow, with its dtype, which no gaps hide; or of NumPy."""
+    return table.column(name).values
 
 
 @contextmanager
@@ -108,24 +103,34 @@ def _writer(out: Path | None) -> Iterator[Writer]:
 def _csv(file: Any) -> Writer:
     writer, begun = csv.writer(file, lineterminator="\n"), False
 
-    def write(columns: dict[str, list[Any]]) -> None:
+    def write(columns: dict[str, Any]) -> None:
         nonlocal begun
         if not begun:
             writer.writerow(columns)
             begun = True
-        writer.writerows(zip(*(map(_text, one) for one in columns.values()), strict=True))
+        writer.writerows(zip(*map(_texts, columns.values()), strict=True))
 
     return write
 
 
-def _text(value: Any) -> Any:
-    return f"{value:.9g}" if isinstance(value, float) else value
+def _texts(column: Any) -> list[Any]:
+    """Predictions with the digits that float32 has; what was kept as it is."""
+    if isinstance(column, list):
+        return [f"{one:.9g}" if isinstance(one, float) else one for one in column]
+    return _plain(column)
+
+
+def _plain(column: Any) -> list[Any]:
+    """The values as Python has them."""
+    found: list[Any] = column if isinstance(column, list) else column.tolist()
+    return found
 
 
 def _json_lines(file: Any) -> Writer:
-    def write(columns: dict[str, list[Any]]) -> None:
-        for row in zip(*columns.values(), strict=True):
-            file.write(json.dumps(dict(zip(columns, row, strict=True)), default=str) + "\n")
+    def write(columns: dict[str, Any]) -> None:
+        for row in zip(*map(_plain, columns.values()), strict=True):
+            plain = {key: finite(one) for key, one in zip(columns, row, strict=True)}
+            file.write(json.dumps(plain, default=str) + "\n")
 
     return write
 
@@ -137,7 +142,7 @@ class _Parquet:
         self.file = file
         self.writer: Any = None
 
-    def __call__(self, columns: dict[str, list[Any]]) -> None:
+    def __call__(self, columns: dict[str, Any]) -> None:
         table = arrow().table(columns)
         if self.writer is None:
             from pyarrow import parquet

@@ -128,7 +128,7 @@ def show(found: dict[str, Any]) -> None:
 def tell(options: argparse.Namespace, record: dict[str, Any], words: Callable[[], None]) -> None:
     """Print a record as JSON where that was asked for, else in words."""
     if options.json:
-        json.dump({key: _finite(value) for key, value in record.items()}, sys.stdout)
+        json.dump({key: finite(value) for key, value in record.items()}, sys.stdout)
         print()
     else:
         words()
@@ -144,10 +144,10 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

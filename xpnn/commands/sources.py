@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -18,7 +18,7 @@ from xpnn.commands.options import UsageError, did_you_mean
 from xpnn.data.columns.files import CSV, PARQUET, TableFiles
 from xpnn.data.columns.table import Table
 from xpnn.data.shards import known_by_files
-from xpnn.errors import FileError
+from xpnn.errors import FileError, XpnnError
 from xpnn.files import file_status, open_file
 
 ROWS = 1 << 14
@@ -114,8 +114,12 @@ def _columns(path: Path, arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, n
 
 
 @contextmanager
-def opened(options: argparse.Namespace) -> Iterator[Tables]:
+def opened(options: argparse.Namespace, texts: Sequence[str] = ()) -> Iterator[Tables]:
     """The tables of ``options.data``, which is the standard input where it is ``-``.
+
+    Args:
+        options: of the command.
+        texts: columns of CSV files that are texts, whatever they look like.
 
     Raises:
         UsageError: the file is of a kind that is not read here.
@@ -136,12 +140,19 @@ def opened(options: argparse.Namespace) -> Iterator[Tables]:
                 f"wanted a table, a file that ends in {', '.join((*CSV, *PARQUET))}, .npz or .npy, "
                 f"got {data}"
             )
-        yield TableFiles(
-            data,
-            delimiter=options.delimiter,
-            decimal_point=options.decimal_point,
-            encoding=options.encoding,
-        )
+        try:
+            tables = TableFiles(
+                data,
+                delimiter=options.delimiter,
+                decimal_point=options.decimal_point,
+                encoding=options.encoding,
+                texts=texts,
+            )
+        except XpnnError:
+            raise
+        except ValueError as error:  # of the options
+            raise UsageError(str(error)) from None
+        yield tables
 
 
 def names_in(tables: Tables) -> tuple[str, ...]:

@@ -100,8 +100,8 @@ def _check(options: argparse.Namespace, known: tuple[str, ...]) -> None:
         raise UsageError(
             f"name the column to tell, --target COLUMN; there are {', '.join(known[:20])}"
         )
-    if options.target not in known and _is_place(options.target):
-        options.target = known[int(options.target)] if -len(known) <= int(options.target) else ""
+    if options.target not in known and _is_place(options.target, len(known)):
+        options.target = known[int(options.target)]
     check_columns([options.target, *options.drop, *dict(options.encode)], known, options.data)
     for column, encoding in options.encode:
         if encoding not in ENCODINGS:
@@ -113,9 +113,9 @@ def _check(options: argparse.Namespace, known: tuple[str, ...]) -> None:
         raise UsageError(f"{options.target!r} is the target; leave it out of --drop and --encode")
 
 
-def _is_place(text: str) -> bool:
+def _is_place(text: str, columns: int) -> bool:
     """Whether it counts columns from the end, as -1 does."""
-    return text.startswith("-") and text[1:].isdecimal()
+    return text.startswith("-") and text[1:].isdecimal() and 1 <= int(text[1:]) <= columns
 
 
 def _learned(options: argparse.Namespace, tables: Tables) -> tuple[Columns, int]:

@@ -331,6 +331,26 @@ def test_gaps_before_the_first_value_are_counted():
     assert found.encodings["a"] == Standardized(2.0, 1.0, marks_missing=True)
 
 
+@pytest.mark.parametrize("library", [dict, pandas_of, polars_of, arrow_of])
+def test_what_has_nothing_but_gaps_in_training_is_left_out(library):
+    gaps = {
+        "number": np.full(3, np.nan),
+        "day": np.full(3, "NaT", "datetime64[us]"),
+        "nothing": np.full(3, None),
+    }
+    found = Columns().fit(library({**gaps, "a": np.arange(3.0)}))
+    assert found.feature_names == ["a"]
+    said = Columns({"number": "standardized"}).fit(library({**gaps, "a": np.arange(3.0)}))
+    assert said.feature_names == ["number", "number is missing", "a"]
+
+
+def test_labels_of_dates_of_any_year():
+    days = np.asarray(["12024-02-29", "-0044-03-15", "2024-02-29"], "datetime64[D]")
+    found = Columns({"day": "one-hot"}).fit({"day": [*days]})  # a list of NumPy's scalars
+    assert sorted(found.encodings["day"].labels) == ["-044-03-15", "12024-02-29", "2024-02-29"]
+    np.testing.assert_array_equal(found.transform({"day": days}).sum(axis=0), 1)
+
+
 @pytest.mark.parametrize("library", [dict, pandas_of, polars_of, arrow_of, batch_of_arrow])
 def test_no_rows_and_nothing_but_gaps_are_encoded(library):
     table = made(20)
@@ -491,6 +511,23 @@ WRONG = {
         lambda c: Columns().fit([{"a": [1, 2]}, {"a": ["3", "many"]}]),
         DataError,
         "numbers in column 'a', got 'many' in row 3",
+    ),
+    "two kinds of texts": (
+        lambda c: Columns().fit({"a": [None, datetime.date(2024, 1, 2), "later"]}),
+        DataError,
+        "values of one kind in column 'a', got 'later' in row 2",
+    ),
+    "two kinds of numbers": (
+        lambda c: Columns().fit({"a": [True, None, 2]}),
+        DataError,
+        "values of one kind in column 'a', got 2 in row 2",
+    ),
+    "a target beyond float32": (
+        lambda c: Columns(target="y").fit({"a": [1, 2], "y": [1.5, 1e300]}).targets(
+            {"y": [1.5, 1e300]}
+        ),
+        DataError,
+        r"fit into float32 in column 'y', got 1e\+300 in row 1",
     ),
     "objects": (lambda c: Columns().fit({"a": [object()]}), DataError, "objects of type object"),
     "no rows": (lambda c: Columns().fit({"a": []}), DataError, "at least one row"),

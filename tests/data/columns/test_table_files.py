@@ -128,6 +128,50 @@ def test_how_the_text_is_written(tmp_path):
     assert columns.encodings["größe"].marks_missing
 
 
+def test_blanks_around_numbers(tmp_path):
+    """Gaps among them are gaps; a column of them is not one of texts."""
+    (tmp_path / "t.csv").write_text("a, b, c\n1, 2.5, x\n2, NA, y\n3 , , x\n , -1e3 , y\n")
+    files = TableFiles(tmp_path / "t.csv")
+    table = pa.concat_tables([one.source for one in files]).to_pydict()
+    assert table == {
+        "a": [1, 2, 3, None],
+        " b": [2.5, None, None, -1000.0],
+        " c": [" x", " y", " x", " y"],
+    }
+
+
+def test_texts_that_look_like_numbers_in_a_later_file(tmp_path):
+    (tmp_path / "t.csv").write_text("code,day,y\n007,2024-01-02,1\n12,2024-01-03,1\nA1,,x\n")
+    (tmp_path / "new.csv").write_text("code,day,y\n12,2024-01-03,1\n007,2024-01-02,1\n")
+    columns = Columns({"day": "one-hot"}, target="y").fit(TableFiles(tmp_path / "t.csv"))
+    assert columns.texts == ["code", "y"]
+    again = Columns.from_plain(columns.as_plain())
+    (table,) = TableFiles(tmp_path / "new.csv", texts=again.texts)
+    assert columns.feature_names[:5] == [
+        "code=007", "code=12", "code=A1", "day=2024-01-02", "day=2024-01-03",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(
+        columns.transform(table), [[0, 1, 0, 0, 1, 0], [1, 0, 0, 1, 0, 0]]
+    )
+    assert columns.targets(table).tolist() == [0, 0]
+    (other,) = TableFiles(tmp_path / "new.csv")
+    with pytest.raises(DataError, match=r"wanted texts, as in training, in column 'code', got 12"):
+        columns.transform(other)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"encoding": "utf-9"}, "wanted an encoding that Python knows"),
+        ({"delimiter": "||"}, "wanted one ASCII character as delimiter"),
+        ({"decimal_point": ""}, "wanted one ASCII character as decimal_point"),
+    ],
+)
+def test_signs_that_are_none(tmp_path, how, said):
+    with pytest.raises(ValueError, match=said):
+        TableFiles(written(tmp_path, "csv"), **how)
+
+
 def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(FileError, match="no file of that name"):
         TableFiles(tmp_path / "t.csv")

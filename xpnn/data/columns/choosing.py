@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.arguments import by_name
-from xpnn.data.columns.column import Column, Kind
+from xpnn.data.columns.column import Column, Kind, kind_of_objects
 from xpnn.data.columns.encodings import (
     Dates,
     Embedded,
@@ -19,6 +19,7 @@ from xpnn.errors import DataError
 
 FEW = 10
 """Labels that are one-hot; more are embedded."""
+NUMERIC: set[Kind] = {"integers", "floats"}
 BY_KIND: dict[Kind, Encoding] = {
     "floats": Standardized(),
     "integers": Standardized(),
@@ -84,11 +85,10 @@ class Learner:
         if self.encoding is None:
             return None
         encoding = self.encoding
-        if self.is_chosen and isinstance(encoding, OneHot):
-            if embed and len(self.noted.counts) > FEW:
-                encoding = Embedded()
-            elif not self.noted.counts:
-                return None
+        if self.is_chosen and not self.noted.has_values:
+            return None
+        if self.is_chosen and isinstance(encoding, OneHot) and embed:
+            encoding = Embedded() if len(self.noted.counts) > FEW else encoding
         try:
             return encoding.learned(self.noted)
         except DataError as error:
@@ -96,9 +96,8 @@ class Learner:
 
 
 def _unlike_the_first(column: Column) -> np.ndarray:
-    """Where values are texts if the first one is none, or the other way round."""
-    codes, labels = column.labels()
-    are_texts = np.asarray([*(isinstance(label, str) for label in labels), False])
-    there = codes >= 0
-    found: np.ndarray = (are_texts[codes] != are_texts[0]) & there
-    return found
+    """Where values are of another kind than the first one."""
+    kinds = [kind_of_objects([column.value(row)], column.name) for row in range(len(column))]
+    first = next(kind for kind in kinds if kind != "nothing")
+    alike = {first, "nothing"} | (NUMERIC if first in NUMERIC else set())
+    return np.asarray([kind not in alike for kind in kinds])

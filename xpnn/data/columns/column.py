@@ -148,6 +148,11 @@ def _as_number(label: Any) -> float | None:
         return None
 
 
+def is_date(label: Label) -> bool:
+    """Whether it is a text that is read as a date."""
+    return _as_microseconds(label) is not None
+
+
 def _as_microseconds(label: Any) -> float | None:
     try:
         return since_1970(datetime.datetime.fromisoformat(label))
@@ -155,10 +160,12 @@ def _as_microseconds(label: Any) -> float | None:
         return None
 
 
-def since_1970(date: datetime.date | None) -> float:
+def since_1970(date: datetime.date | np.datetime64 | None) -> float:
     """Microseconds; dates without a time zone are taken for UTC."""
     if date is None or date != date:  # pandas' NaT, which is not equal to itself
         return math.nan
+    if isinstance(date, np.datetime64):
+        return float(date.astype("datetime64[us]").astype(np.int64))
     if not isinstance(date, datetime.datetime):
         date = datetime.datetime(date.year, date.month, date.day)
     if date.tzinfo is None:
@@ -169,9 +176,8 @@ def since_1970(date: datetime.date | None) -> float:
 
 def _as_text(microseconds: float) -> str:
     """A date, with its time if it has one."""
-    epoch = datetime.datetime(1970, 1, 1)
-    date = epoch + datetime.timedelta(microseconds=microseconds)
-    return date.date().isoformat() if date.time() == datetime.time() else date.isoformat()
+    text = str(np.datetime64(int(microseconds), "us"))  # of any year
+    return text.removesuffix(".000000").removesuffix("T00:00:00")
 
 
 def _shown(value: Any) -> str:

@@ -208,7 +208,12 @@ class OfLabels(Encoding):
             if here != there:
                 kinds = ["numbers", "texts"]
                 wanted = f"{kinds[there]}, as in training,"
-                column.refuse(codes >= 0, wanted, "write the column as it was then")
+                column.refuse(
+                    codes >= 0,
+                    wanted,
+                    "write the column as it was then, or read a CSV file by TableFiles(..., "
+                    "texts=columns.texts)",
+                )
         return found[codes]
 
 

@@ -1,6 +1,7 @@
 """Tables in CSV and Parquet files, read by pyarrow a stretch of rows at a time."""
 
-from collections.abc import Callable, Iterator
+import codecs
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,9 @@ CSV = tuple(kind + packed for kind in (".csv", ".tsv") for packed in ("", ".gz",
 PARQUET = (".parquet", ".pq")
 ROWS_OF_CSV = "a CSV file of rows of one length"
 GAPS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "n/a", "<NA>", "#N/A")
-"""What stands for a missing value in a CSV file."""
+"""What stands for a missing value in a CSV file, also with a blank on one side."""
+BLANKS = " \t"
+"""What pyarrow leaves away around numbers."""
 
 
 class TableFiles:
@@ -28,6 +31,7 @@ class TableFiles:
     A file of millions of rows never is in memory as a whole. What the columns of CSV files hold is
     found out by reading all of them once: whole numbers, numbers, booleans, dates, times, or texts
     if not every value in a column is one of these. Empty values, NA, NaN, null, None are missing.
+    Blanks around numbers are left away.
 
     Args:
         paths: files that end in ``.csv``, ``.tsv`` (also ``.gz``, ``.bz2``) or ``.parquet``: one, a
@@ -36,8 +40,11 @@ class TableFiles:
             given.
         decimal_point: what stands before the fraction of a number in CSV files.
         encoding: of the text in CSV files, as Python names it.
+        texts: columns of CSV files that are texts, even where all of them look like numbers; of a
+            file that comes after training, ``columns.texts``.
 
     Raises:
+        ValueError: there is no such encoding, or a sign is none.
         ModuleNotFoundError: pyarrow is not installed; the message says how to.
         FileError: a file is not there, or is of another kind.
     """
@@ -49,9 +56,11 @@ class TableFiles:
         delimiter: str | None = None,
         decimal_point: str = ".",
         encoding: str = "utf8",
+        texts: Sequence[str] = (),
     ):
         arrow()
-        self.paths = found(paths)
+        _check_signs(delimiter, decimal_point, encoding)
+        self.paths, self.texts = found(paths), [texts] if isinstance(texts, str) else list(texts)
         self.delimiter, self.decimal_point, self.encoding = delimiter, decimal_point, encoding
         self._part: tuple[float, int, bool] | None = None
         self._types: dict[str, Any] | None = None
@@ -68,7 +77,8 @@ class TableFiles:
 
     def known_by(self) -> dict[str, Any]:
         """What tells these tables from others."""
-        options = [self.delimiter, self.decimal_point, self.encoding, self._part]
+        options: list[Any] = [self.delimiter, self.decimal_point, self.encoding, self._part]
+        options += [self.texts] if self.texts else []
         return {**known_by_files(self.paths), "options": options}
 
     def split(self, share: float = 0.2, seed: int = 0) -> tuple[Self, Self]:
@@ -146,7 +156,7 @@ class TableFiles:
             convert = csv.ConvertOptions(
                 column_types=known,
                 decimal_point=self.decimal_point,
-                null_values=GAPS,
+                null_values=[*GAPS, *(f" {gap}" for gap in GAPS), *(f"{gap} " for gap in GAPS)],
                 strings_can_be_null=True,
             )
             return csv.open_csv(path, convert_options=convert, **layout)
@@ -162,19 +172,35 @@ class TableFiles:
         ]
         for table in self._rows(path, None):
             for name, column in zip(table.schema.names, table.columns, strict=True):
-                kinds = candidates.setdefault(name, list(every))
+                kinds = candidates.setdefault(name, every[-1:] if name in self.texts else [*every])
                 while len(kinds) > 1 and not self._fits(column, kinds[0]):
                     del kinds[0]
 
     def _fits(self, texts: Any, kind: Any) -> bool:
         pa = arrow()
-        if self.decimal_point != "." and pa.types.is_floating(kind):
+        is_floating = pa.types.is_floating(kind)
+        if is_floating or pa.types.is_integer(kind):
+            texts = pa.compute.utf8_trim(texts, BLANKS)
+        if self.decimal_point != "." and is_floating:
             texts = pa.compute.replace_substring(texts, self.decimal_point, ".")
         try:
             texts.cast(kind)
         except pa.ArrowException:
             return False
         return True
+
+
+def _check_signs(delimiter: str | None, decimal_point: str, encoding: str) -> None:
+    """Raise ValueError where pyarrow would not know what is meant."""
+    for name, sign in {"delimiter": delimiter, "decimal_point": decimal_point}.items():
+        if sign is not None and len(sign.encode(errors="replace")) != 1:
+            raise ValueError(f"wanted one ASCII character as {name}, such as ';', got {sign!r}")
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ValueError(
+            f"wanted an encoding that Python knows, such as 'latin-1', got {encoding!r}"
+        ) from None
 
 
 def _is_parquet(path: Path) -> bool:

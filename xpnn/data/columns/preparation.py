@@ -7,8 +7,8 @@ import numpy as np
 
 from xpnn.data.columns.batches import EncodedBatches
 from xpnn.data.columns.choosing import Learner, as_encoding
-from xpnn.data.columns.column import Label
-from xpnn.data.columns.encodings import Encoding
+from xpnn.data.columns.column import Label, is_date
+from xpnn.data.columns.encodings import Encoding, OfLabels
 from xpnn.data.columns.table import Table, is_table
 from xpnn.data.columns.target import Target, Task
 from xpnn.data.columns.written import as_plain, from_plain
@@ -194,6 +194,25 @@ class Columns(Attachment, kind="Columns"):
     def classes(self) -> tuple[Label, ...] | None:
         """The labels of the target by their class numbers; None where it is no class."""
         return None if self.target is None else self.target.labels
+
+    @property
+    def texts(self) -> list[str]:
+        """The columns that held texts in training, to read them as such: ``TableFiles(texts=)``.
+
+        In a CSV file that comes later all of their values may look like numbers.
+        """
+        labels = {
+            name: one.labels or ()
+            for name, one in self.encodings.items()
+            if isinstance(one, OfLabels)
+        }
+        if self.target is not None:
+            labels |= dict.fromkeys(self.target.names, self.classes or ())
+        return [
+            name
+            for name, known in labels.items()
+            if any(isinstance(one, str) for one in known) and not all(map(is_date, known))
+        ]
 
     @property
     def outputs(self) -> int:

@@ -53,6 +53,11 @@ class Moments:
         self.count = total
 
     @property
+    def has_values(self) -> bool:
+        """Whether not all were missing."""
+        return self.count > 0
+
+    @property
     def deviation(self) -> float:
         """The root of the mean squared distance from the mean; 1 where all numbers are alike."""
         squared = self.squares / max(self.count, 1)
@@ -89,6 +94,11 @@ class Counts:
                 self.counts[label] = self.counts.get(label, 0) + count
             else:
                 self.uncounted += count
+
+    @property
+    def has_values(self) -> bool:
+        """Whether not all were missing."""
+        return bool(self.counts)
 
     def most_common(self, most: int) -> list[Label]:
         """The labels that come most often, in the order of numbers and of the alphabet.

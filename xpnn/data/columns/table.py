@@ -28,8 +28,14 @@ def is_table(source: Any) -> bool:
     """Whether it is one table, rather than several."""
     if isinstance(source, Mapping | Table):
         return True
-    has_columns = hasattr(source, "columns") or hasattr(source, "schema")  # a Series has none
-    return library_of(source) in LIBRARIES and has_columns
+    if library_of(source) not in LIBRARIES or is_lazy(source):
+        return False
+    return hasattr(source, "columns") or hasattr(source, "schema")  # a Series has none
+
+
+def is_lazy(source: Any) -> bool:
+    """Whether it is a LazyFrame of polars, a table that is not made yet."""
+    return hasattr(source, "collect")
 
 
 class Table:
@@ -63,7 +69,8 @@ class Table:
             path, numbers = source.path, source.numbers
             source = source.source
         if not is_table(source):
-            raise TypeError(f"wanted {TABLES}, got a {type(source).__name__}")
+            mend = "; write .collect()" if is_lazy(source) else ""
+            raise TypeError(f"wanted {TABLES}, got a {type(source).__name__}{mend}")
         self.source: Any = source
         self.first = first
         self.path: Path | None = path

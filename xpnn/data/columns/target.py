@@ -141,7 +141,13 @@ class Target:
             column = table.column(name)
             numbers = column.numbers()
             _refuse_missing(column, np.isnan(numbers))
-            parts.append(encoding.encode(column)[:, :1])
+            part = encoding.encode(column)[:, :1]
+            column.refuse(
+                np.abs(part[:, 0]) > np.finfo(np.float32).max,
+                "numbers that fit into float32",
+                "write target_as='standardized', or give it in a larger unit, and learn anew",
+            )
+            parts.append(part)
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def decode(self, outputs: Any) -> np.ndarray:
