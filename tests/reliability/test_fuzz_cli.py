@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xpnn.cli
+import xpnn.commands.digits
+import xpnn.commands.doctor
 from tests.reliability.conduct import fuzz, in_time
 from tests.reliability.tally import attempt
 
@@ -17,8 +19,7 @@ pytestmark = pytest.mark.host_only
 
 WORDS = [
     *(
-        "train",
-        "doctor",
+        *xpnn.cli.HELP,
         "--backend",
         "--epochs",
         "--batch-size",
@@ -26,12 +27,16 @@ WORDS = [
         "--out",
         "--quiet",
         "--resume",
+        "--json",
+        "--target",
+        "--config",
     ),
     *("numpy", "numpi", "torch:xpu", "numpy:1", "array-api-strict", "", "auto:x", "jax:", "\0"),
     *("1", "2", "0", "-1", "1.5", "nan", "1e3", "x", "٣", "9" * 40, "-" + "9" * 40, "--", "-h"),
     *(
         "{folder}",
         "{file}",
+        "{table}",
         "{file}/below",
         "/proc/nowhere",
         "{folder}/\udcff",
@@ -45,6 +50,8 @@ WORDS = [
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     (folder / "file").write_text("kept")
+    rows = "".join(f"{n},{'ab'[n % 2]}\n" for n in range(40))
+    (folder / "table.csv").write_text(f"size,kind\n{rows}")
     return folder
 
 
@@ -54,11 +61,13 @@ def short_runs(folder):
     rng, find = np.random.default_rng(0), importlib.util.find_spec
     digits = rng.random((40, 64), dtype=np.float32), np.arange(40) % 10
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(xpnn.cli.datasets, "digits", lambda: digits)
+        patch.setattr(xpnn.commands.digits.datasets, "digits", lambda: digits)
         patch.setattr(
             importlib.util, "find_spec", lambda name: find(name) if name != "matplotlib" else None
         )
-        patch.setattr(xpnn.cli, "examine", lambda name: "works")  # which the other tests look at
+        patch.setattr(
+            xpnn.commands.doctor, "examine", lambda name: "works"
+        )  # other tests look at it
         patch.chdir(folder)  # where paths without a folder lead
         yield
 
@@ -85,6 +94,7 @@ def check(arguments, capsys):
 
 def filled_in(words, folder):
     names = {"{folder}": folder, "{file}": folder / "file", "{long}": folder / ("x" * 400)}
+    names["{table}"] = folder / "table.csv"
     for name, path in names.items():
         words = [word.replace(name, str(path)) for word in words]
     return words
@@ -105,7 +115,9 @@ def test_any_words(words, folder, capsys):
 def test_options_of_any_values(data, folder, capsys):
     """What begins like a right command, so that most get past the parser."""
     words = ["train", "--epochs", "1", "--quiet", "--out", "{folder}"]
-    for option in ("--backend", "--batch-size", "--seed", "--out"):
+    if data.draw(st.booleans()):
+        words[1:1] = ["{table}", "--target", "kind"]
+    for option in ("--backend", "--batch-size", "--seed", "--out", "--rate", "--layers"):
         if data.draw(st.booleans()):
             words += [option, data.draw(st.sampled_from(WORDS))]
     with attempt():

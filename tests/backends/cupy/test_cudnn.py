@@ -28,7 +28,7 @@ from xpnn import (
 from xpnn.backends.cupy import cudnn as ours
 from xpnn.backends.cupy.backend import CupyBackend
 from xpnn.backends.portable.base import Backend as Base
-from xpnn.cli import examine
+from xpnn.commands.doctor import examine
 
 pytestmark = needs("cupy")
 
@@ -383,7 +383,7 @@ def test_without_it_networks_that_convolve_say_so_in_their_summary(without):
 
 def test_without_it_the_doctor_says_so(without, monkeypatch):
     place, _ = without
-    monkeypatch.setattr("xpnn.cli.get_backend", lambda name: place)
+    monkeypatch.setattr("xpnn.commands.doctor.get_backend", lambda name: place)
     assert examine("cupy").endswith(f"; {place.missing()}")
 
 
