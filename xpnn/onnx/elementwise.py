@@ -131,9 +131,9 @@ def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     together: list[int] = [1] * count
     for shape in shapes:
         for axis, length in enumerate(shape, start=count - len(shape)):
-            if together[axis] == 1:
+            if is_same(together[axis], 1):
                 together[axis] = length
-            elif length != 1 and not is_same(together[axis], length):
+            elif not is_same(length, 1) and not is_same(together[axis], length):
                 raise ValueError(f"shapes do not fit each other: {', '.join(map(str, shapes))}")
     return tuple(together)
 

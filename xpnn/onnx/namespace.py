@@ -139,7 +139,7 @@ def expand_dims(xp: Namespace, x: Traced, /, *, axis: Any = 0) -> Array:
 
 def squeeze(xp: Namespace, x: Traced, /, axis: Any) -> Array:
     axes = [one % x.ndim for one in _as_tuple(axis)]
-    if any(x.shape[one] != 1 for one in axes):
+    if not all(is_same(x.shape[one], 1) for one in axes):
         raise ValueError(f"axes {axes} of shape {x.shape} are not 1 long")
     shape = [length for one, length in enumerate(x.shape) if one not in axes]
     return xp.tape.emit("Squeeze", [x, np.asarray(axes, np.int64)], shape, x.dtype)

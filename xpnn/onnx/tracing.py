@@ -20,10 +20,12 @@ from xpnn.typing import Array, State
 if TYPE_CHECKING:
     from xpnn.network import Network
 
-LENGTHS = 9973, 9974
-"""How long the first free axis is for the time being, in a first trace and in a second one.
+LENGTHS = 9973, 9974, None
+"""How long the first free axis is for the time being, in one trace after the other.
 
-Two numbers behind each other have no divisor in common, and no layer is made for so many.
+Two numbers behind each other have no divisor in common, and no layer is made for so many. In the
+last trace all are as the network was made, of one sample, so that a layer that does something else
+for what is short is found.
 """
 
 
@@ -67,16 +69,21 @@ def trace(network: "Network", values: Mapping[str, np.ndarray], plan: Plan) -> G
     Raises:
         ExportError: it does what there are no operators for, or goes by a length that is free.
     """
-    first, second = (_Run(network, values, plan, longest).graph() for longest in LENGTHS)
-    _check_same(first, second)
+    first, *others = (_Run(network, values, plan, longest).graph() for longest in LENGTHS)
+    for other in others:
+        _check_same(first, other)
     return first
 
 
 class _Run:
-    """One trace of a copy of the network, with free axes as long as ``longest`` and beyond."""
+    """One trace of a copy of the network.
+
+    Args:
+        longest: how long the first free axis is, others are longer yet; or None, see ``LENGTHS``.
+    """
 
     def __init__(
-        self, network: "Network", values: Mapping[str, np.ndarray], plan: Plan, longest: int
+        self, network: "Network", values: Mapping[str, np.ndarray], plan: Plan, longest: int | None
     ):
         self.plan, self.longest = plan, longest
         self.tracer = Tracer()
@@ -146,7 +153,9 @@ class _Run:
         lengths = list(shape)
         for axis, called in free.items():
             if called not in self.lengths:
-                value = self.longest + 30 * len(self.lengths)
+                value = lengths[axis]
+                if self.longest is not None:
+                    value = self.longest + 30 * len(self.lengths)
                 self.lengths[called] = Size.of_axis(value, called, name, axis)
             lengths[axis] = self.lengths[called]
         made = self.tape.graph_input(name, tuple(lengths), self.tracer.dtype(dtype))
@@ -305,12 +314,13 @@ def _check_same(first: Graph, second: Graph) -> None:
             if name in first.constants
         )
         if not same:
-            who = f"layer {one.layer}" if one.layer else "what becomes of the outputs"
+            name = one.layer or other.layer
+            who = f"layer {name}" if name else "what becomes of the outputs"
             raise ExportError(
-                f"{who} goes by the length of an axis that is free as a plain number; let it use "
-                f"the shape of what it is given, as in Z.shape[0], or leave the axis out of free; "
-                f"that of the batch has a length with batch=1",
-                layer=one.layer,
+                f"{who} goes by the length of an axis that is free as a plain number, or chooses "
+                f"by it what to do; let it use the shape of what it is given, as in Z.shape[0], "
+                f"or leave the axis out of free; that of the batch has a length with batch=1",
+                layer=name,
             )
 
 
