@@ -99,6 +99,8 @@ RULES = {  # of Z (batch, 4, 3), of both signs, none of them 0
     "of constants alone": lambda xp, Z: Z + xp.exp(xp.asarray(TABLE)) @ xp.asarray(TABLE.T[:, :3]),
     "NumPy's own": lambda xp, Z: np.tanh(TABLE * Z) + np.add(TABLE, Z) - np.power(np.abs(Z), 2.0),
     "grown": lambda xp, Z: grown(xp, Z),
+    "used, then changed": lambda xp, Z: changed(xp, Z, 3),
+    "of many entries": lambda xp, Z: changed(xp, Z, 400),
     "dtypes": lambda xp, Z: xp.astype(Z, xp.float64) + xp.finfo(Z.dtype).bits,
     "kinds": lambda xp, Z: Z * xp.isdtype(Z.dtype, "real floating"),
     "promoted": lambda xp, Z: Z + xp.astype(Z > 0, xp.int32) * 2,
@@ -110,6 +112,13 @@ def grown(xp, Z):
     total += Z[0, ...]
     total *= 2
     return total
+
+
+def changed(xp, Z, count):
+    values = xp.ones((3, count), dtype=Z.dtype)
+    before = Z @ values
+    values[:, 0] = 2
+    return before + Z @ values
 
 
 class Rule(Layer):
@@ -143,6 +152,7 @@ REFUSED = {
     "chosen by booleans": (lambda xp, Z: Z[Z > 0], "booleans choose entries"),
     "through the batch": (lambda xp, Z: xp.stack(xp.unstack(Z)), "entry by entry"),
     "how many": (lambda xp, Z: Z * len(Z), "as a plain number"),
+    "written into a part": (lambda xp, Z: put_in_part(xp, Z), "written into"),
     "if many": (lambda xp, Z: Z if Z.shape[0] > 100 else 2 * Z, "chooses by it"),
     "if one": (lambda xp, Z: xp.exp(Z) if Z.shape[0] == 1 else Z * 1, "chooses by it"),
     "squeezed": (lambda xp, Z: xp.squeeze(Z, axis=0), "not 1 long"),
@@ -154,6 +164,13 @@ REFUSED = {
     "with a new axis between": (lambda xp, Z: Z[:, 0, None, [0, 1]], "one axis at a time"),
     "several arrays": (lambda xp, Z: Z[np.asarray([0]), np.asarray([0])], "one axis at a time"),
 }
+
+
+def put_in_part(xp, Z):
+    total = xp.zeros((4, 3), dtype=Z.dtype)
+    rows = total[:2, :]
+    rows += Z[0, :2, :]
+    return total
 
 
 def put(Z):

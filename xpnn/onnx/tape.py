@@ -15,8 +15,6 @@ from xpnn.onnx.sizes import Axis, Quotient, Size, Terms, is_same
 from xpnn.onnx.traced import Traced
 from xpnn.typing import Namespace
 
-SHARED_BYTES = 1024  # constants of up to so many are one where they are equal
-
 
 @dataclass
 class Value:
@@ -116,21 +114,19 @@ class Tape:
         return self._stand_in(self.fresh_name(name), shape, dtype)
 
     def named(self, name: str, array: np.ndarray) -> None:
-        """Let a constant go by that name."""
+        """Let a constant go by that name; it is not written into from here on."""
+        array.flags.writeable = False
         self._constant_names[id(array)] = self.fresh_name(name)
         self.constants[self._constant_names[id(array)]] = array
 
     def constant(self, array: np.ndarray) -> str:
-        """The name of a constant."""
+        """The name of a constant, as it is now: equal ones have one name."""
         if id(array) in self._constant_names:
             return self._constant_names[id(array)]
-        small = array.nbytes <= SHARED_BYTES
-        key = (array.dtype.name, array.shape, array.tobytes()) if small else id(array)
+        key = array.dtype.name, array.shape, array.tobytes()
         if key not in self._constant_names:
             self._constant_names[key] = self.fresh_name("constant")
-            self.constants[self._constant_names[key]] = (
-                array  # which keeps the id from being reused
-            )
+            self.constants[self._constant_names[key]] = np.array(array)
         return self._constant_names[key]
 
     def name_of(self, value: Any) -> str:

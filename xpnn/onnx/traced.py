@@ -93,9 +93,12 @@ class Traced:
         return self.tape.xp.part_of(self, key)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """What NumPy calls, such as for ``constant + stand_in``; ``+=`` then is ``+``."""
+        """What NumPy calls, such as for ``constant + stand_in``; ``+=`` then is ``+``.
+
+        But not into a part of a constant, which the whole would know nothing of.
+        """
         out = options.pop("out", ())
-        if method != "__call__" or options or any(isinstance(one, Traced) for one in out):
+        if method != "__call__" or options or any(map(_shows_elsewhere, out)):
             self._refuse_to_tell()
         return getattr(self.tape.xp, ufunc.__name__)(*inputs)
 
@@ -109,6 +112,11 @@ class Traced:
 
     __array__ = __bool__ = __int__ = __float__ = __index__ = __complex__ = _refuse_to_tell
     __setitem__ = __delitem__ = __iter__ = __format__ = _refuse_to_tell
+
+
+def _shows_elsewhere(out: Any) -> bool:
+    """Whether others would see what is written there: it is a stand-in, or a part of an array."""
+    return isinstance(out, Traced) or (out.base is not None and out.base.size > out.size)
 
 
 OPERATORS = {
