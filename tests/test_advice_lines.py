@@ -531,6 +531,7 @@ TRIED_BY = {  # part of the message: the file that tries what it says
     "write Sigmoid() in its place": "test_outputs.py",
     "end the network in Sigmoid()": "test_outputs.py",
     "write load_torch_weights(network, module.state_dict())": "saving/torch/test_weights.py",
+    "write like=module.state_dict()": "saving/torch/test_weights.py",
     "say which module goes where in names=": "saving/torch/test_names.py",
     "higher_is_better=True": "training/callbacks/test_callbacks.py",
     "write def ": "test_attributes.py",

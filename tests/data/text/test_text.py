@@ -111,6 +111,13 @@ WRONG = {
     "twice": (lambda v: Vocabulary("aba"), ValueError, "got 'a' twice"),
     "specials": (lambda v: Vocabulary("a", specials=["start"]), ValueError, "some of padding"),
     "by": (lambda v: Vocabulary("a", by="letters"), ValueError, "'characters' or 'words'"),
+    "special tokens": (
+        lambda v: Vocabulary(Vocabulary.of("a b", by="words").tokens, by="words"),
+        ValueError,
+        "without those that specials brings, got '<padding>'",
+    ),
+    "a limit": (lambda v: Vocabulary.of("aab", limit=-1), ValueError, "wanted limit to be a whole"),
+    "half": (lambda v: Vocabulary.of("aab", at_least=1.5), ValueError, "at_least to be a whole"),
     "nothing": (lambda v: Vocabulary.of([""]), DataError, "characters come at least 1 times"),
     "short": (lambda v: next_ids([1, 2], 2), DataError, "more than 2 of them"),
 }

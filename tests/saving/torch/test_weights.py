@@ -396,6 +396,19 @@ def test_our_own_files_are_read_in_order(tmp_path, pair):
 
 
 @needs("torch")
+def test_a_module_is_not_its_state_dict(tmp_path):
+    import torch
+
+    network, theirs = (
+        Network([Dense(2)], (3,)),
+        torch.nn.Sequential(torch.nn.Linear(3, 2)),
+    )
+    with pytest.raises(TypeError, match=r"got Sequential; write like=module.state_dict\(\)"):
+        save_torch_weights(network, tmp_path / "w.safetensors", like=theirs)
+    save_torch_weights(network, tmp_path / "w.safetensors", like=theirs.state_dict())
+
+
+@needs("torch")
 @each_pair
 def test_back_to_the_names_of_a_module(pair, tmp_path):
     """Trained here, its file is one that the module loads as it is, by its own names."""

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -59,7 +60,12 @@ class Vocabulary(TextIds, kind="Vocabulary"):
                 f"wanted specials to be some of {', '.join(SPECIALS)}, got {specials!r}"
             )
         listed = list(tokens)
+        special = {SPECIALS[name] for name in specials}
         for token in listed:
+            if token in special:
+                raise ValueError(
+                    f"wanted tokens without those that specials brings, got {token!r}; leave it out"
+                )
             if not isinstance(token, str) or not token or (by == "characters" and len(token) > 1):
                 raise ValueError(f"wanted {by} as tokens, got {token!r}")
         if len(set(listed)) < len(listed):
@@ -99,6 +105,9 @@ class Vocabulary(TextIds, kind="Vocabulary"):
         Raises:
             DataError: there is nothing in the texts.
         """
+        for name, least in {"limit": limit, "at_least": at_least}.items():
+            if least is not None and (not isinstance(least, Integral) or least < 1):
+                raise ValueError(f"wanted {name} to be a whole number of at least 1, got {least!r}")
         made = cls(["a"], by=by, specials=specials, lower=lower)
         counts: Counter[str] = Counter()
         for text in [texts] if isinstance(texts, str) else texts:

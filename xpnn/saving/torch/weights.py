@@ -142,9 +142,15 @@ def save_torch_weights(
 
     Raises:
         ShapeError: ``like`` holds other arrays than the network would give.
+        TypeError: ``like`` is no state_dict.
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
         OSError: the file cannot be written.
     """
+    if like is not None and not isinstance(like, Mapping):
+        raise TypeError(
+            f"wanted like to be a state_dict, arrays by name, got {type(like).__name__}; write "
+            f"like=module.state_dict()"
+        )
     with network.at_rest(), network.backend.room_for(f"copies to write into {path}", FREE_SOME):
         pieces = pieces_of(network, instead="write save_weights(network, path), which takes any")
         if names is not None:
