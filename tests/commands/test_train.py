@@ -135,6 +135,16 @@ def test_texts_that_look_like_numbers(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
 
 
+def test_what_was_told_before_is_not_written_over(run, table, tmp_path, capsys):
+    model, told = str(run / "model.safetensors"), str(tmp_path / "told.csv")
+    assert main(["predict", model, str(table), "--keep", "all", "-o", told]) == 0
+    before = (tmp_path / "told.csv").read_bytes()
+    assert main(["predict", model, told, "--keep", "all", "-o", told]) == 2
+    assert "'predicted_sold' is in" in capsys.readouterr().err
+    assert (tmp_path / "told.csv").read_bytes() == before
+    assert main(["predict", model, told, "--keep", "id,sold", "-o", told]) == 0
+
+
 def test_rows_from_the_standard_input(run, table, monkeypatch, capsys):
     class Stdin:
         buffer = io.BytesIO(table.read_bytes())

@@ -46,6 +46,11 @@ def predict(options: argparse.Namespace) -> int:
             for table in tables:
                 kept = {name: _kept(table, name) for name in keep}
                 told = _told(network, columns, table, options.probabilities)
+                if both := [name for name in kept if name in told]:
+                    raise UsageError(
+                        f"{both[0]!r} is in {options.data} already, and is what is told; leave it "
+                        f"out of --keep"
+                    )
                 write({**kept, **told})
     return 0
 
