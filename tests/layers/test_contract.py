@@ -80,7 +80,9 @@ def test_same_numbers_on_every_backend(backend, make, input_shape):
     here, there = (first_run(make, input_shape, spec).results for spec in specs)
     assert here.keys() == there.keys()
     for name, array in here.items():
-        np.testing.assert_allclose(array, there[name], rtol=2e-5, atol=2e-6, err_msg=name)
+        # Gradients of about 1 that BatchNorm makes of larger ones, twice in the graph of shared
+        # layers: NumPy is off by up to 0.9e-6 there, PyTorch on an AMD processor by 2.6e-6.
+        np.testing.assert_allclose(array, there[name], rtol=2e-5, atol=5e-6, err_msg=name)
 
 
 @pytest.mark.any_width
