@@ -97,6 +97,13 @@ def test_a_choice(data):
     agrees(np.clip, data.draw(arrays(shape)), -1.0, 2.5)
 
 
+@pytest.mark.parametrize("function", [np.where, np.add], ids=["where", "add"])
+def test_axes_of_the_same_items_say_nothing_about_the_order(function):
+    same = np.broadcast_to(np.ones((3, 1), bool), (3, 4))
+    turned = np.ones((4, 3), np.float32).T
+    agrees(function, same, *([2] if function is np.where else []), turned)
+
+
 @given(st.data(), st.sampled_from([np.add, np.maximum, np.logical_or]), st.booleans())
 def test_reductions(data, ufunc, keepdims):
     array = data.draw(arrays())

@@ -66,12 +66,15 @@ def _corner(one: Any) -> Any:
     """At most two items along each axis, in the same order in memory; a number as it is.
 
     They are copied, without gaps: before 2.2.2 NumPy crashes where integers with gaps between them
-    are compared with a number outside of their dtype.
+    are compared with a number outside of their dtype. Axes along which items are the same in memory
+    stay such, as they say nothing about the order of a result.
     """
     one = np.asarray(one) if isinstance(one, list | tuple) else one
     if not isinstance(one, np.ndarray):
         return one
-    return one[(slice(0, 2),) * one.ndim].copy(order="K")
+    corner = one[(slice(0, 2),) * one.ndim]
+    different = tuple(slice(0, 2 if stride else 1) for stride in corner.strides)
+    return np.broadcast_to(corner[different].copy(order="K"), corner.shape)
 
 
 def _grown(corner: Any, shape: Shape) -> Any:
