@@ -266,6 +266,21 @@ def test_what_is_updated_together_is_looked_for_once(monkeypatch):
     assert len(looked) == 2
 
 
+def test_arrays_and_those_of_a_recording_are_grouped_by_themselves():
+    """Where joining copies, and where it costs nothing."""
+    backend, optimizer = get_backend("numpy"), SGD(0.1)
+    many = {str(k): np.ones((32, 1024), np.float32) for k in range(4)}
+    update, groups = optimizer.make_update(backend), []
+    own = backend.joint_groups
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "joint_groups", lambda of: groups.append(own(of)) or groups[-1])
+        for compiled in (False, True):
+            run = backend.compiled(update, wanted=compiled)
+            run({**many}, {**many}, optimizer.init(many, backend))
+    assert groups[0] == [[name] for name in many]
+    assert groups[1:] == [[[*many]]]
+
+
 def test_what_is_carried_has_to_be_returned():
     class Forgetful(SGD):
         carried: ClassVar = {"total": 0.0, "count": 0.0}

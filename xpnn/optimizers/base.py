@@ -24,7 +24,7 @@ from xpnn.optimizers.scaling import (
     on_device,
 )
 from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
-from xpnn.optimizers.sweeps import CLIP, Kind, at_least_float32, make_sweep
+from xpnn.optimizers.sweeps import CLIP, Kind, Together, at_least_float32, make_sweep
 from xpnn.typing import Array, Namespace, Number, OptState, Params, Shape
 
 Update = Callable[[Params, Params, OptState], tuple[Params, OptState]]
@@ -260,6 +260,7 @@ class Optimizer(Parametrized, KnownAttributes):
         names = [[*of_all, *part._changing()] for part in parts]
         labels = [[made._label(name, k) for name in of] for k, of in enumerate(names)]
         advance = made._make_advance(parts, backend, scaling)
+        together = Together(made, backend)
 
         @functools.cache
         def sweep_of(kind: Kind) -> Callable[..., Any]:
@@ -269,24 +270,9 @@ class Optimizer(Parametrized, KnownAttributes):
                 return functools.partial(sweep, backend.xp)
             return backend.elementwise(sweep, (0, *range(2, 2 + len(kind.slots))))
 
-        found_together: dict[Any, list[tuple[Kind, list[str]]]] = {}
-
-        def together_of(params: Params, grads: Params) -> list[tuple[Kind, list[str]]]:
-            """``updated_together``, looked for once where names, shapes and dtypes are the same."""
-            form = tuple(
-                [
-                    (name, param.shape, param.dtype, grads[name].dtype if name in grads else None)
-                    for name, param in params.items()
-                ]
-            )
-            if form not in found_together:
-                made.check_factors(params)
-                found_together[form] = made.updated_together(params, grads, backend)
-            return found_together[form]
-
         def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
             made._check_state(opt_state, wanted)
-            groups = together_of(params, grads)
+            groups = together.of(params, grads)
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in slot_names}
             limit: Numbers = {}
             if clip:
@@ -294,19 +280,19 @@ class Optimizer(Parametrized, KnownAttributes):
                 limit = {CLIP: clip.scale_of(backend.xp, grads, share)}
             joint = [  # only so far can memory run out: what follows writes over what is donated
                 [
-                    backend.join([held[name] for name in together])
+                    backend.join([held[name] for name in alike])
                     for held in (params, grads, *(slots[slot] for slot in kind.slots))
                 ]
-                for kind, together in groups
+                for kind, alike in groups
             ]
             counted, found = advance(opt_state, [grad for _, grad, *_ in joint])
             numbers = found | limit
-            for (kind, together), columns in zip(groups, joint, strict=True):
+            for (kind, alike), columns in zip(groups, joint, strict=True):
                 values = [numbers[label] for label in labels[kind.part]]
                 written = [params, *(slots[slot] for slot in kind.slots)]
-                shapes = [params[name].shape for name in together]
+                shapes = [params[name].shape for name in alike]
                 for held, new in zip(written, sweep_of(kind)(*columns, *values), strict=True):
-                    held.update(zip(together, backend.split(new, shapes), strict=True))
+                    held.update(zip(alike, backend.split(new, shapes), strict=True))
             return params, {**opt_state, **counted, **slots}
 
         return update

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xpnn.backends import Backend
 from xpnn.optimizers.scaling import FINITE, UNSCALE
-from xpnn.typing import Array, Namespace
+from xpnn.typing import Array, Namespace, Params
 
 if TYPE_CHECKING:
     from xpnn.optimizers.base import Optimizer
@@ -28,6 +28,41 @@ class Kind(NamedTuple):
     whole: bool
     slots: tuple[str, ...]
     part: int
+
+
+class Together:
+    """Which parameters go through one sweep, looked for once for all that are of the same form.
+
+    Of the form are names, shapes and dtypes, and the kind of array: those of a recording are
+    grouped in another way than arrays are.
+    """
+
+    def __init__(self, optimizer: "Optimizer", backend: Backend):
+        self.optimizer, self.backend = optimizer, backend
+        self._found: dict[Any, list[tuple[Kind, list[str]]]] = {}
+
+    def of(self, params: Params, grads: Params) -> list[tuple[Kind, list[str]]]:
+        """``updated_together`` of the optimizer.
+
+        Raises:
+            ValueError: a pattern of its ``factors`` is that of no parameter.
+        """
+        form = tuple(
+            [
+                (
+                    name,
+                    type(one),
+                    one.shape,
+                    one.dtype,
+                    grads[name].dtype if name in grads else None,
+                )
+                for name, one in params.items()
+            ]
+        )
+        if form not in self._found:
+            self.optimizer.check_factors(params)
+            self._found[form] = self.optimizer.updated_together(params, grads, self.backend)
+        return self._found[form]
 
 
 def make_sweep(
