@@ -1,6 +1,7 @@
 """The commands that look at files and at the machine, and completion."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -9,7 +10,7 @@ import pytest
 
 import xpnn
 from tests.conftest import SPECS
-from xpnn.cli import HELP, main, parsers
+from xpnn.cli import main, parsers
 from xpnn.saving import save_folder
 
 
@@ -119,46 +120,108 @@ def test_a_backend_that_differs_fails(monkeypatch, capsys):
 
 # Completion ---------------------------------------------------------------------------------------
 
+COMPLETED = {
+    "ex": "export",
+    "--ve": "--version",
+    "train --lay": "--layers",
+    "train --task c": "classes",
+    "completion z": "zsh",
+    "train tab": "table.csv",
+    "train --config two": "two words.csv",
+    "predict table.csv tab": "table.csv",
+    "predict net table.csv -o tab": "table.csv",
+    "train --task tab": None,  # files are offered only where one may stand
+    "train --epochs tab": None,
+    "completion tab": None,
+    "doctor tab": None,
+}
+"""What is written behind ``xpnn``, and the one word that its last becomes; None if it stays."""
 
-def completed(*words):
-    """What bash offers for the last of the words."""
-    place = len(words)
-    quoted = " ".join(f"'{word}'" for word in words)
-    return (
-        f'source "$1"; COMP_WORDS=(xpnn {quoted}); COMP_CWORD={place}; _xpnn; '
-        f'printf "%s\\n" "${{COMPREPLY[@]}}"'
+OFFERED = """
+source ./script
+COMP_WORDS=(xpnn "$@") COMP_CWORD=$#
+_xpnn
+for one in "${COMPREPLY[@]}"; do echo "$one"; done
+"""
+
+ZSHRC = """
+eval "$(cat script)"
+answered() { print -r -- "${(Q)${(z)BUFFER}[-1]}" >> answers; BUFFER= }
+zle -N answered
+bindkey '^A' answered
+leave() { exit }
+zle -N leave
+bindkey '^B' leave
+"""
+
+TYPED = """
+zmodload zsh/zpty
+zpty shell zsh --interactive
+for one in "$@"; do zpty -w -n shell "xpnn $one"$'\t\x01'; done
+zpty -w -n shell $'\x02'
+while zpty -r shell shown; do; done
+"""
+
+
+def run(shell, script, *arguments, folder):
+    name = [] if shell == "fish" else [shell]
+    command = [shell, "-c", script, *name, *arguments]
+    environment = {**os.environ, "HOME": str(folder), "ZDOTDIR": str(folder), "TERM": "dumb"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120
     )
-
-
-def in_bash(script, path):
-    done = subprocess.run(["bash", "-c", script, "bash", path], capture_output=True, text=True)
     assert done.stderr == ""
-    return done.stdout.split()
+    return done.stdout.splitlines()
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
-def test_completion_in_bash(tmp_path, capsys):
-    assert main(["completion", "bash"]) == 0
-    path = tmp_path / "completion"
-    path.write_text(capsys.readouterr().out)
-    (tmp_path / "table.csv").write_text("")
-    assert in_bash(completed("ex"), path) == ["export"]
-    assert {*HELP} <= {*in_bash(completed(""), path)}
-    assert in_bash(completed("train", "--lay"), path) == ["--layers"]
-    assert in_bash(completed("train", "--task", ""), path) == ["auto", "classes", "numbers"]
-    assert in_bash(completed("completion", "z"), path) == ["zsh"]
-    assert in_bash(completed("train", f"{tmp_path}/ta"), path) == [f"{tmp_path}/table.csv"]
+def in_bash(lines, folder):
+    """What bash offers for the last word of each line."""
+    return [run("bash", OFFERED, *line.split(), folder=folder) for line in lines]
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_completion_names_all_options(shell, tmp_path, capsys):
+def in_zsh(lines, folder):
+    """What the last word of each line is once Tab was pressed behind it."""
+    (folder / ".zshrc").write_text(ZSHRC)
+    run("zsh", TYPED, *lines, folder=folder)
+    words = (folder / "answers").read_text().splitlines()
+    return [
+        [] if word == line.split()[-1] else [word] for word, line in zip(words, lines, strict=True)
+    ]
+
+
+def in_fish(lines, folder):
+    """What fish offers for the last word of each line, without what it says of it."""
+    script = "source script; complete -C $argv"
+    return [
+        [one.partition("\t")[0] for one in run("fish", script, f"xpnn {line}", folder=folder)]
+        for line in lines
+    ]
+
+
+@pytest.fixture(params=["bash", "zsh", "fish"])
+def shell(request):
+    if shutil.which(request.param) is None:
+        pytest.skip(f"there is no {request.param} here")
+    return request.param
+
+
+def test_completion(shell, tmp_path, capsys):
+    assert main(["completion", shell]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    for name in ("table.csv", "two words.csv"):
+        (tmp_path / name).write_text("")
+    offered = {"bash": in_bash, "zsh": in_zsh, "fish": in_fish}[shell]([*COMPLETED], tmp_path)
+    wanted = [[] if one is None else [one] for one in COMPLETED.values()]
+    assert dict(zip(COMPLETED, offered, strict=True)) == dict(zip(COMPLETED, wanted, strict=True))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_names_all_options(shell, capsys):
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    for name, parser in parsers()[1].items():
+    parser, commands = parsers()
+    for name, one in {"": parser, **commands}.items():
         assert name in script
-        for action in parser._actions:
+        for action in one._actions:
             for option in action.option_strings[-1:]:
-                assert (option if shell == "zsh" else f"-l {option[2:]}") in script
-    if shutil.which(shell):
-        (tmp_path / "script").write_text(script)
-        subprocess.run([shell, "-n", tmp_path / "script"], check=True)
+                assert (f"-l {option[2:]}" if shell == "fish" else option) in script
