@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from xpnn.commands.options import path
 
@@ -31,16 +31,21 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
             yield action
 
 
-def _values(action: argparse.Action) -> str:
-    """The words that may stand behind an option, if they can be told."""
-    return " ".join(map(str, action.choices or ()))
+def _positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if not action.option_strings]
 
 
-def _of_positionals(parser: argparse.ArgumentParser) -> tuple[str, bool]:
-    """The words that may stand there, and whether files may."""
-    positional = [action for action in parser._actions if not action.option_strings]
-    words = " ".join(filter(None, map(_values, positional)))
-    return words, bool(positional) and not words
+def _offered(actions: Iterable[argparse.Action]) -> tuple[str, bool]:
+    """The words that may stand as their values, if they can be told, and whether files may."""
+    words, files = [], False
+    for action in actions:
+        words += [str(one) for one in action.choices or ()]
+        files |= action.type is path or not (action.option_strings or action.choices)
+    return " ".join(words), files
+
+
+def _bash_offers(words: str, files: bool) -> str:
+    return f"words={shlex.quote(words)} files={'yes' if files else ''} ;;"
 
 
 def _bash(commands: Parsers, helps: dict[str, str]) -> str:
@@ -56,20 +61,16 @@ def _bash(commands: Parsers, helps: dict[str, str]) -> str:
         for action in _options(parser):
             if action.nargs != 0:
                 names = "|".join(shlex.quote(f"{command} {one}") for one in action.option_strings)
-                files = "yes" if action.type is path else ""
-                words = shlex.quote(_values(action))
-                lines.append(f"        {names}) words={words} files={files} ;;")
+                lines.append(f"        {names}) {_bash_offers(*_offered([action]))}")
     lines += [
         "        *)",
         '            case "${COMP_WORDS[1]} $cur" in',
     ]
     for command, parser in commands.items():
         every = " ".join(action.option_strings[-1] for action in _options(parser))
-        plain, files = _of_positionals(parser)
         lines += [
-            f"            '{command} -'*) words={shlex.quote(every)} ;;",
-            f"            '{command} '*) words={shlex.quote(plain)} "
-            f"files={'yes' if files else ''} ;;",
+            f"            '{command} -'*) {_bash_offers(every, files=False)}",
+            f"            '{command} '*) {_bash_offers(*_offered(_positionals(parser)))}",
         ]
     lines += [
         "            esac ;;",
@@ -106,18 +107,18 @@ def _zsh(commands: Parsers, helps: dict[str, str]) -> str:
     for name, parser in commands.items():
         specs = []
         for action in _options(parser):
-            about, value = _in_brackets(action.help or ""), ""
-            if action.nargs != 0:
-                words = _values(action)
-                files = "_files" if action.type is path else " "
-                value = f":value:({words})" if words else f":value:{files}"
+            about = _in_brackets(action.help or "")
+            value = _zsh_offers(*_offered([action])) if action.nargs != 0 else ""
             specs += [shlex.quote(f"{one}[{about}]{value}") for one in action.option_strings]
-        plain, files = _of_positionals(parser)
-        if plain or files:
-            specs.append(shlex.quote(f"*:value:({plain})" if plain else "*:file:_files"))
+        if others := _positionals(parser):
+            specs.append(shlex.quote(f"*{_zsh_offers(*_offered(others))}"))
         lines.append(f"    {name}) _arguments {' '.join(specs)} ;;")
     lines += ["    esac", "}", "compdef _xpnn xpnn"]
     return "\n".join(lines) + "\n"
+
+
+def _zsh_offers(words: str, files: bool) -> str:
+    return ":file:_files" if files else f":value:({words})"
 
 
 def _in_brackets(text: str) -> str:
@@ -137,12 +138,12 @@ def _fish(commands: Parsers, helps: dict[str, str]) -> str:
             for one in action.option_strings:
                 line += f" -l {one[2:]}" if one.startswith("--") else f" -s {one[1:]}"
             if action.nargs != 0:
-                words = _values(action)
-                line += " -r" if action.type is path else f" -x -a {_fish_text(words)}"
+                words, files = _offered([action])
+                line += " -r" if files else f" -x -a {_fish_text(words)}"
             lines.append(f"{line} -d {_fish_text(action.help or '')}")
-        plain, files = _of_positionals(parser)
+        words, files = _offered(_positionals(parser))
         if not files:
-            lines.append(f"{seen} -f -a {_fish_text(plain)}")
+            lines.append(f"{seen} -f -a {_fish_text(words)}")
     return "\n".join(lines) + "\n"
 
 
