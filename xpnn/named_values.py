@@ -12,6 +12,7 @@ from xpnn.errors import ShapeError, XpnnError
 from xpnn.freezing import layers_of, matched, set_trained, trained
 from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.regularization import Rules, is_regularized
+from xpnn.layers.replica import Replica
 from xpnn.layers.tying import joined
 from xpnn.moving import copied_like
 from xpnn.training_lock import TrainingLock
@@ -285,11 +286,14 @@ class NamedValues:
                 layer.inspected = was
 
     @contextmanager
-    def holding(self, params: Params, state: State) -> Iterator[None]:
+    def holding(
+        self, params: Params, state: State, replica: Replica | None = None
+    ) -> Iterator[None]:
         """Lend the layers other arrays for a step, and clear what they kept on the way out.
 
         So a training step is a function of arrays alone, and nothing that a compiler traced
-        outlives the trace.
+        outlives the trace. Where other processes take the same step on other rows, layers see them
+        by a ``replica``.
         """
         kept_params, kept_state, within = self.params, self.state, self.root.in_step
         lock, trained_in = self._lock, self._lock.trained_in
@@ -298,16 +302,28 @@ class NamedValues:
             _spread(params, self.param_refs)  # as setting params does, at less cost for each step
             _spread(state, self.state_refs)
             self._set_in_step(True)
+            if replica is not None:
+                self._lend(replica)
             with self.uninspected():
                 yield
         finally:
             self._set_in_step(within)
+            if replica is not None:
+                self._take_back()
             _spread(kept_params, self.param_refs)
             _spread(kept_state, self.state_refs)
             lock.trained_in = trained_in
             for layer in self.all_layers:
                 layer.cache.clear()
                 layer.grads.clear()
+
+    def _lend(self, replica: Replica) -> None:
+        for layer in self.all_layers:
+            vars(layer)["replica"] = replica
+
+    def _take_back(self) -> None:
+        for layer in self.all_layers:
+            vars(layer).pop("replica", None)
 
     def _set_in_step(self, within: bool) -> None:
         for layer in self.all_layers:

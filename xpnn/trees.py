@@ -111,6 +111,13 @@ def check_depth(path: Keys) -> None:
         raise TreeError(f"it is nested more than {DEEPEST} deep, below {where}")
 
 
+class Static:
+    """A leaf that is neither array nor number: what is compiled is made for its value.
+
+    Two of the same value are equal, and have the same hash.
+    """
+
+
 class Structure:
     """The form of a tree: which keys lead to which leaves.
 

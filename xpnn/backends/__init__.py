@@ -15,10 +15,11 @@ import importlib.util
 from typing import Any
 
 from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.communicator import Communicator
 from xpnn.backends.registry import BACKENDS, backend_class, class_recognizing
 from xpnn.errors import BackendUnavailable
 
-__all__ = ["BACKENDS", "Backend", "backend_of", "get_backend"]
+__all__ = ["BACKENDS", "Backend", "Communicator", "backend_of", "get_backend"]
 
 
 def get_backend(

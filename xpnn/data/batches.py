@@ -1,13 +1,14 @@
 """Batches: the rows of an epoch, in order, on the device."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from xpnn.backends import Backend
 from xpnn.backends.portable.staging import Staging
 from xpnn.data.splits import shuffled_order
+from xpnn.local_rows import LocalRows, Portion
 from xpnn.typing import Array
 
 
@@ -27,7 +28,12 @@ class Batches:
         shuffle: whether there is an order to draw.
         rows: numbers of the rows to take; all, unless given.
         staging: the way to the device for what lies on the host; one of its own unless given.
+
+    Attributes:
+        portion: which rows of each batch are taken, where other processes take the others.
     """
+
+    portion: Portion | None = None
 
     def __init__(
         self,
@@ -41,7 +47,8 @@ class Batches:
         rows: np.ndarray | None = None,
         staging: Staging | None = None,
     ):
-        self.arrays, self.batch_size, self.xp = arrays, batch_size, backend.xp
+        self.arrays, self.batch_size = arrays, batch_size
+        self.backend, self.xp = backend, backend.xp
         self.rows = next(a.shape[0] for a in arrays if a is not None) if rows is None else len(rows)
         if shuffle:
             order = shuffled_order(self.rows, seed, epoch + 1)
@@ -75,20 +82,46 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return self.starting_at(0)
 
-    def starting_at(self, number: int) -> Iterator[tuple[Any, ...]]:
-        """The batches from ``number`` on, counted from 0."""
-        starts = range(number * self.batch_size, self.rows, self.batch_size)
+    def taking(self, portion: Portion | None) -> Self:
+        """These batches, of which that portion is taken, if one is given."""
+        self.portion = portion
+        return self
+
+    def starting_at(self, number: int, turn: tuple[int, int] = (0, 1)) -> Iterator[tuple[Any, ...]]:
+        """The batches from ``number`` on, counted from 0.
+
+        Args:
+            turn: ``(k, n)``, to have one of ``n`` batches, first that ``k`` behind ``number``.
+        """
+        first, every = (number + turn[0]) * self.batch_size, turn[1] * self.batch_size
+        starts = range(first, self.rows, every)
         if self.staging is None:
             return map(self._rows_from, starts)
         return self.staging.one_ahead((self.arrays, self._chosen(k)) for k in starts)
 
+    def local_rows(self, number: int) -> tuple[LocalRows, ...] | None:
+        """Which rows of batch ``number`` are taken; None where all are."""
+        start = number * self.batch_size
+        total = min(start + self.batch_size, self.rows) - start
+        return None if self.portion is None else self.portion.of(total)
+
     def _chosen(self, start: int) -> Any:
-        rows = slice(start, min(start + self.batch_size, self.rows))
+        rows: Any = slice(start, min(start + self.batch_size, self.rows))
+        if self.portion is not None:
+            rows = self._own_part(rows)
         return rows if self.order is None else self.order[rows]
+
+    def _own_part(self, rows: slice) -> Any:
+        assert self.portion is not None
+        chosen = self.portion.chosen(rows.stop - rows.start)
+        if isinstance(chosen, slice):
+            return slice(rows.start + chosen.start, rows.start + chosen.stop)
+        chosen = chosen + rows.start
+        return chosen if self.staging is not None else self.backend.from_numpy(chosen)
 
     def _rows_from(self, start: int) -> tuple[Any, ...]:
         chosen = self._chosen(start)
-        if self.order is None:
+        if isinstance(chosen, slice):
             return tuple([None if a is None else a[chosen, ...] for a in self.arrays])
         take = self.xp.take
         return tuple([None if a is None else take(a, chosen, axis=0) for a in self.arrays])

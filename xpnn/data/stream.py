@@ -1,6 +1,7 @@
 """Stream: batches that somebody else makes, one pass over them for each epoch."""
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from numbers import Integral
 from typing import Any, Self
@@ -8,6 +9,7 @@ from typing import Any, Self
 from xpnn.backends import Backend
 from xpnn.data.first_batch import FirstBatch
 from xpnn.errors import DataError
+from xpnn.local_rows import LocalRows, Portion
 
 WANTED = (
     "an iterable of batches, (x, y) or (x, y, sample_weight) each, or a function that returns one"
@@ -67,9 +69,14 @@ class Stream:
             one after another, as NumPy arrays or of the backend. It raises if they cannot be
             trained on.
 
+    Attributes:
+        portion: which rows of each batch are taken, where other processes take the others.
+
     Raises:
         TypeError: ``source`` is nothing to iterate over.
     """
+
+    portion: Portion | None = None
 
     def __init__(
         self,
@@ -82,6 +89,7 @@ class Stream:
         self.staging = backend.staging()
         self.epoch = 0
         self.first = FirstBatch(backend)
+        self._totals: dict[int, int] = {}  # how many rows a batch had of which some were taken
 
     def __repr__(self) -> str:
         return f"<Stream of a {type(self.source).__name__}>"
@@ -123,14 +131,40 @@ class Stream:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return self.starting_at(0)
 
-    def starting_at(self, number: int) -> Iterator[tuple[Any, ...]]:
+    def taking(self, portion: Portion | None) -> Self:
+        """The same stream, of whose batches that portion is taken, if one is given."""
+        other = copy.copy(self)
+        other.portion, other._totals = portion, {}
+        return other
+
+    def local_rows(self, number: int) -> tuple[LocalRows, ...] | None:
+        """Which rows of batch ``number``, counted from 0, were taken; None where all are."""
+        return None if self.portion is None else self.portion.of(self._totals.pop(number))
+
+    def starting_at(self, number: int, turn: tuple[int, int] = (0, 1)) -> Iterator[tuple[Any, ...]]:
         """The batches from ``number`` on, counted from 0; see ``one_pass``.
 
         Closing this iterator closes what was started for it, such as a generator or a thread.
+
+        Args:
+            turn: see ``Batches.starting_at``; those of the others are looked at and dropped.
         """
-        return self._pass(
-            number, lambda batches: self.staging.one_ahead((parts, None) for parts in batches)
-        )
+
+        def hand_on(batches: Iterator[Any]) -> Iterator[Any]:
+            chosen = itertools.islice(enumerate(batches, start=number), turn[0], None, turn[1])
+            return self.staging.one_ahead(self._taken(*one) for one in chosen)
+
+        return self._pass(number, hand_on)
+
+    def _taken(self, number: int, parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+        """The parts of a batch, and the numbers of the rows that are taken of them, if not all."""
+        if self.portion is None:
+            return parts, None
+        total = self._totals[number] = int(parts[0].shape[0])
+        rows = self.portion.chosen(total)
+        if isinstance(rows, slice):
+            return tuple([None if one is None else one[rows, ...] for one in parts]), None
+        return parts, rows
 
     def where_they_lie(self) -> Iterator[tuple[Any, ...]]:
         """All batches, which stay where they lie."""

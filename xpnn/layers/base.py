@@ -16,6 +16,7 @@ from xpnn.initializers import check_room
 from xpnn.layers.nodes import Kind, called, is_several
 from xpnn.layers.registration import arguments_of, changeable
 from xpnn.layers.regularization import Constraint, Penalty, check_reach
+from xpnn.layers.replica import Replica
 from xpnn.typing import Array, Namespace, Params, Range, Shape, Shapes, State
 from xpnn.weak_methods import without_holding
 
@@ -90,6 +91,8 @@ class Layer(KnownAttributes):
         term_factor: what a step multiplies all deltas by: its loss scale, or its share of a batch.
         in_step: whether this is a step, of training or evaluation: nobody looks at what layers
             keep, so what ``backward`` has read is forgotten right behind it.
+        replica: in a step that several processes take together, each on its rows of a batch, what
+            this layer sees of the others; None where there are none.
     """
 
     takes: Kind | tuple[Kind, ...] = "floats"
@@ -100,6 +103,7 @@ class Layer(KnownAttributes):
     term_factor: Any = 1.0
     _of_network = False  # whether it stands for a network that was called on nodes
     in_step = False
+    replica: Replica | None = None
     _original: "Layer | None" = None  # with whose values its network lets it begin; see moving.py
     looked_at: ClassVar[dict[str, Any]] = {
         "trainable": _as_flag,

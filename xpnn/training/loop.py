@@ -81,7 +81,7 @@ class Loop:
 
     def _epoch(self, interrupts: Interrupts) -> None:
         state, hooks = self.state, self.hooks
-        batches = state.batches = self.make_batches(state.epoch)
+        batches = state.batches = self.make_batches(state.epoch).taking(state.portion)
         hooks.epoch_begin(batches.steps)
         self._log_if_due(batches.steps)
         form = BatchForm(state.network)
@@ -91,7 +91,7 @@ class Loop:
                 batch = form.whole(parts)
                 if self._is_log_point(state.epoch_steps + 1, batches.steps):
                     hooks.log_begin(batch)
-                state.advance(*batch)
+                state.advance(*batch, batches.local_rows(state.epoch_steps))
                 hooks.step_end(state.epoch_steps)
                 self._log_if_due(batches.steps)
                 interrupts.check()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.backends import Backend
+from xpnn.backends import Backend, Communicator
 from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
@@ -29,6 +29,7 @@ def measured(
     data: Samples | Stream,
     batch_size: int,
     between: Callable[[], None] = lambda: None,
+    communicator: Communicator | None = None,
 ) -> tuple[dict[str, float], list[str]]:
     """The mean loss and each metric by name; the device is waited for every 100 batches.
 
@@ -37,11 +38,14 @@ def measured(
         eval_step: from ``make_weighing_eval_step``, for the same metrics.
         batch_size: of samples; a stream has batches.
         between: called before each batch.
+        communicator: of processes that each take some of the batches, in turn.
 
     Returns:
         The numbers, and the names of those that are NaN since all weights were 0.
     """
-    losses, tables = _gone_through(network, eval_step, metrics, data, batch_size, between)
+    losses, tables = _gone_through(
+        network, eval_step, metrics, data, batch_size, between, communicator
+    )
     results = Objective(network, loss).logs(losses.read())
     results |= {table.metric.name: table.metric.result(table.read()) for table in tables}
     empty = [name for name, value in results.items() if losses.is_empty and math.isnan(value)]
@@ -66,7 +70,8 @@ def measured_epoch(
     for prefix, data in (("", train), ("val_", state.held_out)):
         if data is not None:
             found, nothing = measured(
-                state.network, state.loss, eval_step, state.metrics, data, 256, between
+                *(state.network, state.loss, eval_step, state.metrics, data, 256, between),
+                state.communicator,
             )
             if data is train:  # of which the history has the losses from the steps
                 found = {metric.name: found[metric.name] for metric in state.metrics}
@@ -81,9 +86,12 @@ def statistics_of(
     metric: Metric,
     data: Samples | Stream,
     batch_size: int,
+    communicator: Communicator | None = None,
 ) -> np.ndarray:
     """The rows that one metric makes its result of."""
-    _, (table,) = _gone_through(network, eval_step, [metric], data, batch_size)
+    _, (table,) = _gone_through(
+        network, eval_step, [metric], data, batch_size, communicator=communicator
+    )
     return table.read()
 
 
@@ -102,13 +110,16 @@ def _gone_through(
     data: Samples | Stream,
     batch_size: int,
     between: Callable[[], None] = lambda: None,
+    communicator: Communicator | None = None,
 ) -> "tuple[RunningMean, list[_Table]]":
-    """The losses and statistics of all batches."""
+    """The losses and statistics of all batches, in all processes."""
     backend = network.backend
     losses, tables = RunningMean(backend), [_Table(metric, backend) for metric in metrics]
     form = BatchForm(network)
     params, state = network.params, network.state
-    batches = iter(data if isinstance(data, Stream) else data.batches(batch_size))
+    source = data if isinstance(data, Stream) else data.batches(batch_size)
+    turn = (0, 1) if communicator is None else (communicator.rank, communicator.size)
+    batches = source.starting_at(0, turn)
     with closing(batches) if isinstance(batches, Generator) else nullcontext():
         for number, parts in enumerate(batches, start=1):
             between()
@@ -120,6 +131,11 @@ def _gone_through(
                 losses.read()
                 for table in tables:
                     table.read()
+    if communicator is not None:
+        losses.read()
+        losses.add_others(communicator)
+        for table in tables:
+            table.add_others(communicator)
     return losses, tables
 
 
@@ -139,3 +155,11 @@ class _Table:
             self.on_host = [self.metric.merged(np.concatenate([*self.on_host, new]))]
             self.on_device = []
         return self.on_host[0]
+
+    def add_others(self, communicator: Communicator) -> None:
+        """Put the rows of the other processes, which may have none, beside its own."""
+        has_rows = bool(self.on_device or self.on_host)
+        rows = self.read() if has_rows else np.zeros((0, 0))
+        widths = communicator.gathered(np.asarray([rows.shape[1]]))
+        found = np.concatenate(communicator.gathered(rows.reshape(-1)))
+        self.on_host = [self.metric.merged(found.reshape(-1, int(max(widths)[0])))]

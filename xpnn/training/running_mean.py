@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.backends import Communicator
 from xpnn.trees import leaves
 from xpnn.typing import Array
 
@@ -54,6 +55,18 @@ class RunningMean:
         before = (one if isinstance(one, list) else [one] * count for one in (total, weight))
         rows = zip(self.total, self.weight, *before, strict=True)
         return [(now - then) / (n - m) if n != m else math.nan for now, n, then, m in rows]
+
+    def add_others(self, communicator: Communicator) -> None:
+        """Take in what other processes have read of values of their own, if they had any."""
+        own = np.asarray([self.total, self.weight], dtype=np.float64)  # (2,), or (2, values)
+        kinds = communicator.gathered(np.asarray([own.ndim * bool(np.any(own[1]))]))
+        kind = int(max(kinds)[0])
+        if not kind:
+            return
+        given = own.reshape(-1) if int(kinds[communicator.rank][0]) else np.zeros(0)
+        found = [one.reshape(2, -1) for one in communicator.gathered(given) if one.size]
+        total, weight = np.sum(found, axis=0).tolist()
+        self.total, self.weight = (total[0], weight[0]) if kind == 1 else (total, weight)
 
     @property
     def is_empty(self) -> bool:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from xpnn.backends import Communicator
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.stream import Stream
 from xpnn.errors import XpnnError
+from xpnn.local_rows import LocalRows, Portion
 from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
@@ -57,6 +59,7 @@ class TrainingState:
         in_fit: whether a ``fit`` has begun, since when a checkpoint knows where it stands.
         training: stands for this training, for callbacks that remember from one ``fit`` to the
             next; a run that is resumed is another one.
+        communicator: of the processes that train together; None where it is one alone.
         train_step: takes one step on arrays of the network's backend; returns the loss, and what
             the batch weighs.
     """
@@ -64,12 +67,13 @@ class TrainingState:
     network: Network
     loss: Loss
     optimizer: Optimizer
-    train_step: Callable[[Arrays, Arrays, Array | None], Weighed]
+    train_step: Callable[..., Weighed]
     metrics: tuple[Metric, ...] = ()
     precision: MixedPrecision | None = None
     accumulate: int = 1
     seed: int = 0
     compile: Compile = None
+    communicator: Communicator | None = None
 
     opt_state: OptState | None = None
     opt_state_of: str | None = None
@@ -160,8 +164,23 @@ class TrainingState:
         taken = self.steps - skipped_steps(self.opt_state, self.network.backend)
         return self.optimizer.hyper_at(taken, self.opt_state)["rate"]
 
-    def advance(self, x: Arrays, y: Arrays, weight: Array | None) -> None:
-        """Train on the next batch of the epoch, and count it."""
-        value, whole = self.train_step(x, y, weight)
-        self.losses.add(value, as_tuple(x)[0].shape[0] if whole is None else whole)
+    @property
+    def portion(self) -> Portion | None:
+        """What this process takes of each batch; None for all of it."""
+        if self.communicator is None:
+            return None
+        return Portion(self.communicator.rank, self.communicator.size, self.accumulate)
+
+    def advance(
+        self,
+        x: Arrays,
+        y: Arrays,
+        weight: Array | None,
+        rows: tuple[LocalRows, ...] | None = None,
+    ) -> None:
+        """Train on the next batch of the epoch, or on these rows of it, and count it."""
+        value, whole = self.train_step(x, y, weight, rows)
+        if whole is None:
+            whole = sum(part.total for part in rows) if rows else as_tuple(x)[0].shape[0]
+        self.losses.add(value, whole)
         self.epoch_steps += 1

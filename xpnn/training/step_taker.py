@@ -9,6 +9,7 @@ from xpnn.backends.advice import reword, rewording
 from xpnn.backends.recording.text import Listing
 from xpnn.errors import CompileError
 from xpnn.layers.nodes import is_several
+from xpnn.local_rows import LocalRows
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import why_not_compiled
@@ -106,6 +107,8 @@ class StepTaker(KnownAttributes):
     def step(self, x: Arrays, y: Arrays, weight: Array | None = None) -> Array:
         """Train on one batch of arrays of the network's backend; returns the loss, a 0-d array.
 
+        Where several processes train together, each is given the whole batch, and takes its rows.
+
         Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
         Arrays of another library are moved. The value stays on the device;
         ``float(network.backend.to_numpy(value))`` waits for it. What the numbers are is not looked
@@ -118,16 +121,29 @@ class StepTaker(KnownAttributes):
             XpnnError: a layer does not know yet what it goes by, before the first step.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        value = self._take_step(x, y, weight)[0]
+        rows, portion = None, self.state.portion
+        if portion is not None:
+            form = BatchForm(self.network)
+            parts = form.parts(x, y, weight)
+            total = len(parts[0])
+            chosen, rows = portion.chosen(total), portion.of(total)
+            x, y, weight = form.whole([None if one is None else one[chosen] for one in parts])
+        value = self._take_step(x, y, weight, rows)[0]
         return value if self._objective.is_single else self._objective.total(value)
 
-    def _take_step(self, x: Arrays, y: Arrays, weight: Array | None) -> Weighed:
-        """The same, with what the batch weighs in a mean over batches."""
+    def _take_step(
+        self,
+        x: Arrays,
+        y: Arrays,
+        weight: Array | None,
+        rows: tuple[LocalRows, ...] | None = None,
+    ) -> Weighed:
+        """The same on these rows of a batch, with what it weighs in a mean over batches."""
         state = self.state
         owns = state.network.backend.owns
         all_owned = owns(x) and owns(y) and (weight is None or owns(weight))
         if not (all_owned or self._owns_parts(x, y, weight)):
-            return self._step_with(x, y, weight)
+            return self._step_with(x, y, weight, rows)
         if not self._settings.hold():
             self._renew_steps()
         opt_state = state.opt_state
@@ -137,9 +153,11 @@ class StepTaker(KnownAttributes):
             with state.network.backend.room_for("the optimizer's state", FEWER):
                 opt_state = state.begin_opt_state()
         try:
-            found: Weighed = self._train_step(opt_state, x, y, weight)
+            found: Weighed = self._train_step(opt_state, x, y, weight, rows)
         except Exception as error:
             reword(error, x=x, y=y)
+            if rows is not None:  # the others have begun to add up, and would not begin anew
+                raise
             again = partial(self._train_step, opt_state)
             needs = Needs(state.network, opt_state, state.accumulate, self._peak)
             found = with_more_memory(error, again, needs, x, y, weight)
@@ -155,7 +173,9 @@ class StepTaker(KnownAttributes):
             for arrays, shape in given
         )
 
-    def _step_with(self, x: Any, y: Any, weight: Any) -> Weighed:
+    def _step_with(
+        self, x: Any, y: Any, weight: Any, rows: tuple[LocalRows, ...] | None
+    ) -> Weighed:
         """A step with arrays of other libraries, or lists, made arrays of the network's backend."""
         form = BatchForm(self.network)
         given = dict(zip(form.names, form.parts(x, y, weight), strict=True))
@@ -163,7 +183,7 @@ class StepTaker(KnownAttributes):
             del given["sample_weight"]
         with rewording(**given):
             taken = [self._taken(name, values) for name, values in given.items()]
-            return self._take_step(*form.whole(taken))
+            return self._take_step(*form.whole(taken), rows)
 
     def _taken(self, name: str, values: Any) -> Array:
         with rewording(**{name: values}):
@@ -190,7 +210,8 @@ class StepTaker(KnownAttributes):
             self._made_for = found
             self._eval_step = make_weighing_eval_step(network, loss, state.metrics, self.compile)
             self._train_step = make_flat_step(
-                network, loss, optimizer, state.precision, state.accumulate, self.compile
+                *(network, loss, optimizer, state.precision, state.accumulate, self.compile),
+                state.communicator,
             )
         self._settings = settings
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
 
 from xpnn.arguments import as_seed, checked
-from xpnn.backends import Backend
+from xpnn.backends import Backend, Communicator
 from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
+from xpnn.distributed import as_communicator
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
 from xpnn.metrics.by_output import OfOutput
@@ -82,6 +83,10 @@ class Trainer(StepTaker):
         accumulate: in how many parts a batch is gone through, one after another. Gradients are
             added up, weighted so that a step is that of the whole batch, and need the memory of one
             part. ``BatchNorm`` goes by each part, and ``Dropout`` draws a mask for each.
+        distributed: how the processes of this training, which all run the same program, reach each
+            other: "mpi", "nccl", "torch", "jax", or "auto" for the one that goes with the backend;
+            or a ``Communicator`` of your own. Each takes some rows of every batch, and all have the
+            same curve, that of one process. One process alone trains as without it.
 
     Attributes:
         state: what is trained and where it stands; callbacks are given it. Its network, loss,
@@ -89,7 +94,7 @@ class Trainer(StepTaker):
             epoch_steps and stop_reason are the trainer's own under the same names.
     """
 
-    fixed = ("network", "precision", "state", "loss_weights")
+    fixed = ("network", "precision", "state", "loss_weights", "distributed")
 
     @checked
     def __init__(
@@ -106,6 +111,7 @@ class Trainer(StepTaker):
         compile: Compile = None,
         precision: str | MixedPrecision | None = None,
         accumulate: int = 1,
+        distributed: str | Communicator | None = None,
     ):
         updater = optimizer_of_name(optimizer)
         measured = as_metrics(metrics_of_names(metrics), network)
@@ -122,6 +128,7 @@ class Trainer(StepTaker):
             as_parts(accumulate),
             network.seed if seed is None else as_seed(seed),
             compile,
+            as_communicator(distributed, network.backend),
         )
         self.callbacks = tuple(callbacks)
         self.log_every = int(log_every)
@@ -273,6 +280,7 @@ class Trainer(StepTaker):
             compile=self.compile,
             precision=self.precision,
             accumulate=self.accumulate,
+            distributed=self.state.communicator,
         )
         there.epoch, there.steps = self.epoch, self.steps
         there.state.training = self.state.training
@@ -346,7 +354,8 @@ class Trainer(StepTaker):
             if not self._settings.hold() or options_by_value(self.state) != self._options:
                 self._renew_steps()
             found, empty = measured(
-                self.network, self.loss, self._eval_step, self.metrics, data, batch_size or 256
+                *(self.network, self.loss, self._eval_step, self.metrics, data, batch_size or 256),
+                communicator=self.state.communicator,
             )
         tell_of_empty_means(empty)
         return found
@@ -395,7 +404,9 @@ class Trainer(StepTaker):
         with backend.room_for("measuring", FEWER), backend.on_device():
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size, (metric,))
             step = make_weighing_eval_step(self.network, self.loss, (metric,), self.compile)
-            rows = statistics_of(self.network, step, metric, data, batch_size or 256)
+            rows = statistics_of(
+                *(self.network, step, metric, data, batch_size or 256, self.state.communicator)
+            )
         return ConfusionMatrix.of_counts(rows.sum(axis=0), names)
 
     @checked

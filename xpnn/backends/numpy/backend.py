@@ -18,6 +18,7 @@ from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.numpy.rows import add_rows
 from xpnn.backends.portable.attention import Scoring, in_order
 from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.communicator import Communicator
 from xpnn.backends.portable.sliding import inside, part
 from xpnn.backends.portable.sums import with_sums_by_blocks
 from xpnn.backends.recording.shapes import blank
@@ -150,6 +151,12 @@ class NumpyBackend(Backend):
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         run = recordable(add_rows, lambda *_: blank(array.shape, array.dtype))
         return run(array, indices, updates)
+
+    def all_sum(
+        self, array: Array, communicator: Communicator, behind: Array | None = None
+    ) -> Array:
+        run = recordable(super().all_sum, lambda *_: blank(array.shape, array.dtype))
+        return run(array, communicator, behind)
 
     def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
         drawn = recordable(super().random_mask, lambda *_: blank(shape, bool))

@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnn.backends.portable.attention import Attention
 from xpnn.backends.portable.boundary import Boundary
+from xpnn.backends.portable.communicator import Communicator
 from xpnn.backends.portable.convolution import Convolutions
 from xpnn.backends.portable.device_memory import DeviceMemory
 from xpnn.backends.portable.pooling import Pooling
@@ -152,6 +153,17 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         """
         xp = self.xp
         return lambda *arrays: rule(xp, *arrays)
+
+    def all_sum(
+        self, array: Array, communicator: Communicator, behind: Array | None = None
+    ) -> Array:
+        """The sum of the arrays of all processes, which a step that is compiled may hold.
+
+        Args:
+            behind: the sum before this one, if there was one in this step: all processes have to
+                add up in one order.
+        """
+        return communicator.all_sum(array)
 
     def joint_groups(self, arrays: Mapping[str, Array]) -> list[list[str]]:
         """The names of arrays of one dtype, in groups that are to be joined."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from xpnn.backends.portable.attention import Scoring, by_name, in_order
 from xpnn.backends.portable.base import Backend
+from xpnn.backends.portable.communicator import Communicator
 from xpnn.backends.portable.windows import Slide
 from xpnn.backends.recording import shapes
 from xpnn.backends.recording.calls import NotRecordable
@@ -103,6 +104,12 @@ class Recorder(Backend):
     def _own(self, name: str, result_of: Callable[..., Any]) -> Callable[..., Any]:
         """A method of the other backend, as one call, with the form of its result."""
         return recordable(getattr(self.target, name), result_of)
+
+    def all_sum(
+        self, array: Array, communicator: Communicator, behind: Array | None = None
+    ) -> Array:
+        run = self._own("all_sum", lambda *_: blank(array.shape, array.dtype))
+        return run(array, communicator, behind)
 
     def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
         run = self._own("random_bits", lambda *_: blank(shape, np.uint32))

@@ -29,7 +29,7 @@ from xpnn.backends.recording.calls import (
 )
 from xpnn.backends.recording.shapes import blank
 from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, address_of, value_of
-from xpnn.trees import leaves, tree_map
+from xpnn.trees import Static, leaves, tree_map
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Tape:
             return stand_in
         if type(leaf) in (int, float):
             return self._number(leaf)
-        if leaf is None or type(leaf) in (bool, str):
+        if leaf is None or type(leaf) in (bool, str) or isinstance(leaf, Static):
             return leaf
         raise NotRecordable(f"an argument is a {type(leaf).__name__}")
 

@@ -25,6 +25,7 @@ from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, ShapeError
 from xpnn.incoming_batches import has_length, is_array, is_dataset, parts_by_name, refuse_several
+from xpnn.local_rows import part_sizes
 from xpnn.losses.balancing import is_balanced
 from xpnn.losses.by_output import losses_of
 from xpnn.metrics import Metric
@@ -32,7 +33,6 @@ from xpnn.network import Network
 from xpnn.training.intake.balancing import with_numbers
 from xpnn.training.intake.identity import of_data
 from xpnn.training.state import TrainingState
-from xpnn.training.stepping.accumulation import part_sizes
 from xpnn.training.stepping.checks import check_samples
 from xpnn.training.stepping.conversion import BatchForm
 from xpnn.typing import Loss

@@ -1,11 +1,13 @@
 """A batch gone through in parts, whose gradients are added up: the memory of a part is enough."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from xpnn.backends import Backend
+from xpnn.layers.replica import Replica
+from xpnn.local_rows import part_sizes
 from xpnn.losses.weights import or_nan
 from xpnn.numerics import widened
 from xpnn.training.stepping.conversion import BatchForm
@@ -22,16 +24,6 @@ several losses or terms, there may be a factor for each, and there is a value fo
 """
 
 
-def part_sizes(size: int, parts: int) -> list[int]:
-    """The lengths of at most so many parts of a batch: all equal, but for a shorter last one.
-
-    >>> part_sizes(10, 4), part_sizes(2, 4)
-    ([3, 3, 3, 1], [1, 1])
-    """
-    length = -(-size // parts)
-    return [min(length, size - start) for start in range(0, size, length)]
-
-
 class Accumulated:
     """The gradients of a batch, worked out in ``parts`` parts, one after another.
 
@@ -45,10 +37,13 @@ class Accumulated:
 
     Args:
         one: the gradients of one part.
+        replica: of a process that has some rows of each part.
     """
 
-    def __init__(self, one: Gradients, objective: Objective, parts: int):
-        self.one, self.objective, self.parts = one, objective, parts
+    def __init__(
+        self, one: Gradients, objective: Objective, parts: int, replica: Replica | None = None
+    ):
+        self.one, self.objective, self.parts, self.replica = one, objective, parts, replica
         self.backend = objective.network.backend
         self.form = BatchForm(objective.network)
 
@@ -57,7 +52,7 @@ class Accumulated:
     ) -> Sums:
         """What ``one`` would say of the whole batch."""
         arrays = [one for one in self.form.parts(x, y, weight) if one is not None]
-        sizes = part_sizes(arrays[0].shape[0], self.parts)
+        sizes, forms = self._sizes(arrays[0].shape[0])
         if len(sizes) == 1:
             return self.one(params, state, x, y, weight, factor)
         backend = self.backend
@@ -68,7 +63,7 @@ class Accumulated:
         part = partial(self._part, params, factor)
 
         sums = part(state, shares[0], *(pieces[0] for pieces in cut))
-        equal = sizes.count(sizes[0])
+        equal = forms.count(forms[0])
         if equal > 1:
             rows = [_stacked(array, sizes[0], equal - 1, backend) for array in arrays]
             sums = _looped(part, sums, shares[:equal], rows, backend)
@@ -79,17 +74,26 @@ class Accumulated:
             own, held = tuple(held[: len(values)]), held[len(values) :]
             own = own if isinstance(value, tuple) else own[0]  # a tuple may be of one value
             sums = own, dict(zip(grads, held, strict=True)), after
+            if self.replica is not None:
+                self.replica.rows = self.replica.parts[-1]
             sums = _added(part, sums, shares[-1], last, *others)
         value, grads, after = sums
-        value = each_of(partial(_or_nan, backend=backend), value, whole)
+        value = each_of(partial(mean_or_nan, backend=backend), value, whole)
         return value, grads, after
+
+    def _sizes(self, length: int) -> tuple[list[int], Sequence[Any]]:
+        """How many rows each part has, and what is equal for parts that are alike."""
+        if self.replica is None:
+            sizes = part_sizes(length, self.parts)
+            return sizes, sizes
+        return [rows.count for rows in self.replica.parts], self.replica.parts
 
     def _part(self, params: Params, factor: Any, state: State, share: Any, *rows: Array) -> Sums:
         """What a part of the batch adds, and the state behind it."""
-        by = each_of(lambda one: one if factor is None else one * factor, share)
+        by = times(factor, share)
         value, grads, state = self.one(params, state, *self.form.whole(rows), by)
         wide = {name: widened(grad, self.backend.xp) for name, grad in grads.items()}
-        value = each_of(partial(_term, backend=self.backend), value, share)
+        value = each_of(partial(term, backend=self.backend), value, share)
         return value, wide, state
 
 
@@ -98,6 +102,18 @@ def each_of(change: Callable[..., Any], *values: Any) -> Any:
     if not isinstance(values[0], tuple):
         return change(*values)
     return tuple(change(*one) for one in zip(*values, strict=True))
+
+
+def times(factor: Any, share: Any) -> Any:
+    """What a first delta is multiplied by: a share, and what the whole is multiplied by, if at all.
+
+    Each may be a tuple, of each value.
+    """
+    if factor is None:
+        return share
+    if isinstance(factor, tuple):
+        return each_of(operator.mul, share, factor)
+    return each_of(lambda one: one * factor, share)
 
 
 def _added(part: Callable[..., Sums], sums: Sums, share: Number, *rows: Array) -> Sums:
@@ -141,12 +157,12 @@ def part_shares(weights: list[Any], backend: Backend) -> tuple[list[Any], Any]:
     return [weight / safe for weight in weights], whole
 
 
-def _or_nan(value: Array, whole: Number, backend: Backend) -> Array:
+def mean_or_nan(value: Array, whole: Number, backend: Backend) -> Array:
     """The mean, or NaN where nothing has any weight."""
     return value if _is_number(whole) else or_nan(value, whole, backend.xp)
 
 
-def _term(value: Array, share: Number, backend: Backend) -> Array:
+def term(value: Array, share: Number, backend: Backend) -> Array:
     """What a part adds to the mean: nothing where it has no weight, and so no mean of its own."""
     if _is_number(share):
         return value * share if share else backend.xp.zeros_like(value)

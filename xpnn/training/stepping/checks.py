@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.arguments import check_input_shape, check_integers, same_length
+from xpnn.arguments import check_input_shape, check_integers, same_length, same_rows
 from xpnn.backends import Backend, get_backend
 from xpnn.errors import DataError, ShapeError
 from xpnn.layers.nodes import Kind
@@ -33,6 +33,7 @@ def check_samples(
     *,
     metrics: Sequence[Metric] = (),
     values: bool = True,
+    may_be_empty: bool = False,
 ) -> None:
     """Look at inputs, targets and weights: NumPy arrays, or arrays of the network's backend.
 
@@ -43,6 +44,7 @@ def check_samples(
         whose: what stands before the names of the arrays in an error.
         metrics: what is to be measured on them.
         values: whether to look at the numbers, too, for which a device has to be waited for.
+        may_be_empty: whether there may be no samples, as other processes have some.
 
     Raises:
         ShapeError, DataError: these samples cannot be trained on.
@@ -54,7 +56,7 @@ def check_samples(
     arrays = dict(zip([f"{whose}{name}" for name in (*names, "sample_weight")], parts, strict=True))
     for one, (shape, takes, _) in zip(inputs, network.inputs, strict=True):
         _check_input_form(network, one, shape, takes)
-    same_length(**arrays)
+    (same_rows if may_be_empty else same_length)(**arrays)
     if values:
         network.check_ready()
         network.root.check_inputs(x)

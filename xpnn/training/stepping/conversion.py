@@ -21,12 +21,15 @@ class BatchConversion:
     step. So a compiler, which makes the step anew for each form of a batch, sees it once for each;
     where nothing is compiled, a batch of the same form as the one before costs next to nothing.
 
+    Args:
+        may_be_empty: whether there may be no samples, as other processes have some.
+
     Raises:
         ShapeError, DataError: no step can be made with arrays of that form.
     """
 
-    def __init__(self, network: Network, loss: Loss):
-        self.network, self.loss = network, loss
+    def __init__(self, network: Network, loss: Loss, may_be_empty: bool = False):
+        self.network, self.loss, self.may_be_empty = network, loss, may_be_empty
         self._form: Any = None  # of the last batch, as the step took it
 
     def __call__(self, x: Any, y: Any, weight: Any = None) -> tuple[Arrays, Arrays, Array | None]:
@@ -34,7 +37,11 @@ class BatchConversion:
             x, y, weight = as_batch(self.network, x, y, weight)
             form = _form_of(x, y, weight)
             if form != self._form:
-                check_samples(self.network, self.loss, x, y, weight, values=False)
+                check_samples(
+                    *(self.network, self.loss, x, y, weight),
+                    values=False,
+                    may_be_empty=self.may_be_empty,
+                )
                 self._form = form
         return x, y, weight
 

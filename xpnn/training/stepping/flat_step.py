@@ -8,6 +8,7 @@ from typing import Any
 from xpnn.backends import Backend
 from xpnn.backends.portable.compiled_step import CompiledStep
 from xpnn.backends.recording.text import Listing
+from xpnn.local_rows import LocalRows
 from xpnn.network import Network
 from xpnn.trees import Structure
 from xpnn.typing import Array, OptState, Params, State
@@ -41,8 +42,19 @@ class FlatStep:
         self._form: Structure | None = None  # of the optimizer's state
         self._opt_state: OptState | None = None
 
-    def __call__(self, opt_state: OptState, x: Array, y: Array, weight: Array | None = None) -> Any:
-        """Take a step, which changes the optimizer's state, too, in place; returns its value."""
+    def __call__(
+        self,
+        opt_state: OptState,
+        x: Array,
+        y: Array,
+        weight: Array | None = None,
+        rows: tuple[LocalRows, ...] | None = None,
+    ) -> Any:
+        """Take a step, which changes the optimizer's state, too, in place; returns its value.
+
+        Args:
+            rows: which of a batch these are, where other processes have the others.
+        """
         if opt_state is not self._opt_state:
             self._settle(opt_state)
         for holder, key, inner in self._nested:
@@ -50,7 +62,7 @@ class FlatStep:
                 self._settle(opt_state)
                 break
         refs = self._refs
-        values, value = self.run([holder[key] for holder, key in refs], x, y, weight)
+        values, value = self.run([holder[key] for holder, key in refs], x, y, weight, rows)
         left = iter(values)
         for holder, key in refs:
             holder[key] = next(left)
@@ -59,7 +71,7 @@ class FlatStep:
     def arguments(self, opt_state: OptState, x: Array, y: Array) -> tuple[Any, ...]:
         """What a step on a batch calls ``run`` with."""
         self._settle(opt_state)
-        return [holder[key] for holder, key in self._refs], x, y, None
+        return [holder[key] for holder, key in self._refs], x, y, None, None
 
     @property
     def refusal(self) -> str | None:
@@ -130,13 +142,17 @@ def _on_a_list(
     """The step on a list: parameters, state, slots of the optimizer in that form."""
 
     def on_a_list(
-        values: list[Any], x: Array, y: Array, weight: Array | None
+        values: list[Any],
+        x: Array,
+        y: Array,
+        weight: Array | None,
+        rows: tuple[LocalRows, ...] | None,
     ) -> tuple[list[Any], Any]:
         left = iter(values)
         params = {name: next(left) for name, _, _ in network.param_refs}
         state = {name: next(left) for name, _, _ in network.state_refs}
         opt_state = form.rebuild(left)
-        params, state, opt_state, value = step(params, state, opt_state, x, y, weight)
+        params, state, opt_state, value = step(params, state, opt_state, x, y, weight, rows)
         if not form.matches(opt_state):
             changed = {
                 ".".join(map(str, path)) for path in {*form.paths} ^ {*Structure(opt_state).paths}

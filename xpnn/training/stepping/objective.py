@@ -131,26 +131,39 @@ class Objective:
         rows = float(as_tuple(y)[0].shape[0])
         return (*found, *[rows] * len(self.adding))
 
+    def counts_samples(self, weight: Array | None) -> bool:
+        """Whether each sample weighs 1 in the mean of each loss."""
+        return weight is None and self._weigh_alike
+
     def weighed(
-        self, value: Any, y: Arrays, weight: Array | None
+        self,
+        value: Any,
+        y: Arrays,
+        weight: Array | None,
+        whole: Any = None,
+        samples: int | None = None,
     ) -> tuple[Array, Number | Array | None]:
         """The value, or all values, of a batch, and what they weigh; None for its samples.
 
         Args:
             value: behind those of the losses and terms that of the penalties, if any.
+            whole, samples: what the batch weighs, and how many samples it has, where other
+                processes have some of them.
         """
-        if weight is None and self._weigh_alike:
+        if self.counts_samples(weight):
             return value if self.is_single else self.network.backend.stack(list(value)), None
-        found = self.weights(y, weight)
+        found = self.weights(y, weight) if whole is None else whole
         if self.is_single:
             return value, None if type(found) is float and found == y.shape[0] else found
-        backend, rows = self.network.backend, as_tuple(y)[0].shape[0]
+        backend = self.network.backend
+        rows = as_tuple(y)[0].shape[0] if samples is None else samples
         weights = (*found, *[float(rows)] * (len(value) - len(found)))
         if all(type(one) is float and one == rows for one in weights):
             return backend.stack(list(value)), None
-        return backend.stack(list(value)), backend.stack([self._as_array(one) for one in weights])
+        return backend.stack(list(value)), backend.stack([self.as_weight(one) for one in weights])
 
-    def _as_array(self, weight: Number) -> Array:
+    def as_weight(self, weight: Number) -> Array:
+        """A number, or a 0-d array, as an array to add up weights with."""
         backend = self.network.backend
         dtype = backend.dtype(weight_dtype(self.network))
         if hasattr(weight, "dtype"):

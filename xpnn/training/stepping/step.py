@@ -5,13 +5,15 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from xpnn.backends import Backend
+from xpnn.backends import Backend, Communicator
 from xpnn.layers.promises import outputs_watched, promises_watched
 from xpnn.layers.regularization import Penalty, make_regularization
+from xpnn.layers.replica import Replica
+from xpnn.local_rows import LocalRows
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
-from xpnn.training.stepping.accumulation import Accumulated, Gradients
+from xpnn.training.stepping.accumulation import Accumulated, Gradients, times
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import (
     FUSED,
@@ -26,6 +28,7 @@ from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
 from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision, state_after
+from xpnn.training.stepping.replicated import shares_of, summed
 from xpnn.trees import as_tuple, one_or_tuple, tree_map
 from xpnn.typing import Array, Arrays, Loss, Namespace, OptState, Params, Shapes, State
 
@@ -78,19 +81,24 @@ def make_flat_step(
     precision: MixedPrecision | None,
     accumulate: int,
     compile: Compile,
+    communicator: Communicator | None = None,
 ) -> FlatStep:
     """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``.
 
     It returns the value and what it weighs in a mean over batches.
+
+    Args:
+        communicator: of the processes that each take some rows of a batch; which, is one more
+            argument of the step.
     """
     check_compile(compile, network.backend)
     parts = loss, optimizer, precision
-    step = _make_step(network, *parts, accumulate)
+    step = _make_step(network, *parts, accumulate, communicator)
     finish = partial(_compiled, network, *parts, compile)
 
     def recorded(recorder: Backend) -> tuple[Network, Callable[..., Any]]:
         twin = network.blank_on(recorder)
-        return twin, _make_step(twin, *parts, accumulate)
+        return twin, _make_step(twin, *parts, accumulate, communicator)
 
     return FlatStep(network, step, finish, recorded if compile == FUSED else None)
 
@@ -101,21 +109,23 @@ def _make_step(
     optimizer: Optimizer,
     precision: MixedPrecision | None,
     accumulate: int,
+    communicator: Communicator | None = None,
 ) -> Callable[..., tuple[Params, State, OptState, Weighed]]:
     """The step by name, not yet compiled; with the value it tells what the batch weighs."""
     objective = Objective(network, loss)
     backend = network.backend
     scaling = None if precision is None else precision.scaling
-    convert = BatchConversion(network, loss)
+    replica = None if communicator is None else Replica(communicator, backend)
+    convert = BatchConversion(network, loss, may_be_empty=replica is not None)
     optimizer.check_factors(network.params)
     update = optimizer.make_update(backend, scaling)
     trainable = network.trainable()
     rules = network.regularizers()
     penalize, constrain = make_regularization(rules, backend)
     has_penalties = any(isinstance(rule, Penalty) for own in rules.values() for rule in own)
-    gradients = _make_gradients(objective, precision)
+    gradients = _make_gradients(objective, precision, replica)
     if accumulate > 1:
-        gradients = Accumulated(gradients, objective, accumulate)
+        gradients = Accumulated(gradients, objective, accumulate, replica)
 
     def step(
         params: Params,
@@ -124,16 +134,25 @@ def _make_step(
         x: Array,
         y: Array,
         weight: Array | None = None,
+        rows: tuple[LocalRows, ...] | None = None,
     ) -> tuple[Params, State, OptState, Weighed]:
         x, y, weight = convert(x, y, weight)
-        scale = None if scaling is None else opt_state["loss_scale"]
+        scale = factor = None if scaling is None else opt_state["loss_scale"]
+        whole, samples = None, None
+        if replica is not None:
+            assert rows is not None
+            replica.begin(rows)
+            shares, whole = shares_of(objective, replica, y, weight)
+            factor, samples = times(factor, shares), replica.total
         layered = params
         if precision is not None:
             updated = {name: params[name] for name in params if name in trainable}
             groups = optimizer.updated_together(params, updated, backend)
             layered = precision.lent(params, backend, [names for _, names in groups])
-        value, grads, after = gradients(layered, state, x, y, weight, scale)
+        value, grads, after = gradients(layered, state, x, y, weight, factor)
         learned = {name: grad for name, grad in grads.items() if name in trainable}
+        if replica is not None:
+            value, learned = summed(value, learned, shares, whole, replica)
         if objective.is_single:
             value, learned = penalize(value, params, learned, scale)
         elif has_penalties:
@@ -144,7 +163,8 @@ def _make_step(
         if scaling is not None:
             taken = scaling.taken(opt_state, new_opt_state)
             after = state_after(after, state, taken, backend)
-        return constrain(params), after, new_opt_state, objective.weighed(value, y, weight)
+        weighed = objective.weighed(value, y, weight, whole, samples)
+        return constrain(params), after, new_opt_state, weighed
 
     return step
 
@@ -283,7 +303,9 @@ def _compiled(
     return on_device
 
 
-def _make_gradients(objective: Objective, precision: MixedPrecision | None) -> Gradients:
+def _make_gradients(
+    objective: Objective, precision: MixedPrecision | None, replica: Replica | None = None
+) -> Gradients:
     """Forward, loss and backward.
 
     Where layers break what they promise is found in the first step on inputs of a shape.
@@ -298,7 +320,8 @@ def _make_gradients(objective: Objective, precision: MixedPrecision | None) -> G
     ) -> tuple[Any, Params, State]:
         shapes = _shapes_of(x)
         is_new = shapes not in seen
-        with network.holding(params, state), watch(trainable) if is_new else nullcontext():
+        watched = watch(trainable) if is_new else nullcontext()
+        with network.holding(params, state, replica), watched:
             if precision is not None:
                 x = tree_map(lambda one: precision.narrowed(one, backend), x)
             try:

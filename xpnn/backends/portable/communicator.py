@@ -1,0 +1,70 @@
+"""Communicator: what processes that train one network together ask of each other."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from xpnn.typing import Array
+
+
+class Communicator:
+    """The processes of one training, as one of them sees them: two verbs are enough.
+
+    All processes call the same verbs in the same order, with arrays of one shape and dtype. Write
+    ``all_sum`` and ``broadcast`` over whatever connects them, and hand it to
+    ``Trainer(..., distributed=communicator)``. Arrays are those of the network's backend, or
+    NumPy's; of float32, float64 or int64.
+
+    Args:
+        rank: the number of this process, from 0 on.
+        size: how many there are.
+    """
+
+    def __init__(self, rank: int, size: int):
+        if not 0 <= rank < size:
+            raise ValueError(
+                f"wanted a rank from 0 to {size - 1} among {size} processes, got {rank}"
+            )
+        self.rank, self.size = int(rank), int(size)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: process {self.rank} of {self.size}>"
+
+    def all_sum(self, array: Array) -> Array:
+        """The sum of the arrays of all processes, the same bits in each; a new array."""
+        raise NotImplementedError(f"{type(self).__name__} has to define all_sum")
+
+    def broadcast(self, array: Array) -> Array:
+        """What process 0 has given, in all of them; a new array."""
+        raise NotImplementedError(f"{type(self).__name__} has to define broadcast")
+
+    def start_all_sum(self, array: Array) -> Callable[[], Array]:
+        """Begin with a sum; what is returned waits for it and returns it.
+
+        Here it is done at once. An engine that adds up beside other work begins, and returns.
+        """
+        found = self.all_sum(array)
+        return lambda: found
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and tells how far the training is."""
+        return self.rank == 0
+
+    def gathered(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The arrays that all processes have, in the order of their ranks, on the host.
+
+        Args:
+            rows: float64 or int64; the first axis may be of another length in each process.
+        """
+        lengths = np.zeros(self.size, dtype=np.int64)
+        lengths[self.rank] = rows.shape[0]
+        lengths = np.asarray(self.all_sum(lengths))
+        stops = np.cumsum(lengths)
+        whole = np.zeros((int(stops[-1]), *rows.shape[1:]), dtype=rows.dtype)
+        whole[stops[self.rank] - lengths[self.rank] : stops[self.rank]] = rows
+        return np.split(np.asarray(self.all_sum(whole)), stops[:-1])
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.all_sum(np.zeros(1))
