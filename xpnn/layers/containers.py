@@ -166,6 +166,8 @@ class Sequential(Container):
             delta = layer.backward(delta)
             if self.in_step:
                 layer.forget()
+            if self.replica is not None:
+                self.replica.passed(layer)
             if delta is None:  # what lies further up learns nothing
                 break
         return delta

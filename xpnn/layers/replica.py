@@ -1,8 +1,15 @@
 """Replica: what a layer sees of the other processes that train the same network."""
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from xpnn.backends import Backend, Communicator
 from xpnn.local_rows import LocalRows
-from xpnn.typing import Array
+from xpnn.numerics import widened
+from xpnn.typing import Array, Params, Shape
+
+BUCKET = 1 << 18  # numbers of gradients that are added up together, while backward goes on
 
 
 class Replica:
@@ -10,6 +17,12 @@ class Replica:
 
     A training step lends it to the layers, as ``layer.replica``. What goes over all samples of a
     batch is summed by it; what is drawn for each sample goes by ``rows``.
+
+    Args:
+        communicator: of the processes that have the others.
+        backend: of the network.
+        alone: the names of gradients that are what they will be once backward has passed their
+            layer, by layer and key.
 
     Attributes:
         parts: which rows of each part of the batch this process has.
@@ -19,13 +32,52 @@ class Replica:
     parts: tuple[LocalRows, ...]
     rows: LocalRows
 
-    def __init__(self, communicator: Communicator, backend: Backend):
-        self.communicator, self.backend = communicator, backend
+    def __init__(
+        self,
+        communicator: Communicator,
+        backend: Backend,
+        alone: Mapping[tuple[Any, str], str],
+    ):
+        self.communicator, self.backend, self.alone = communicator, backend, alone
         self._last: Array | None = None
+        self._taken: set[str] = set()
+        self._waiting: dict[str, Array] = {}
+        self._begun: list[tuple[dict[str, Shape], Any]] = []
 
     def begin(self, parts: tuple[LocalRows, ...]) -> None:
         """A step begins, on these rows."""
         self.parts, self.rows, self._last = parts, parts[0], None
+        self._taken, self._waiting, self._begun = set(), {}, []
+
+    def passed(self, layer: Any) -> None:
+        """Backward has passed a layer: begin to add up gradients, when there are enough of them."""
+        if not self.communicator.overlaps or len(self.parts) > 1:
+            return
+        for _, one in layer.walk():
+            for key, grad in one.grads.items():
+                name = self.alone.get((one, key))
+                if name is not None and name not in self._taken:
+                    self._taken.add(name)
+                    self._waiting[name] = widened(grad, self.backend.xp)
+        if sum(math.prod(one.shape) for one in self._waiting.values()) >= BUCKET:
+            self._start()
+
+    def _start(self) -> None:
+        arrays, self._waiting = self._waiting, {}
+        flat = self.backend.join([*arrays.values()])
+        number = len(self._begun)
+        begun, self._last = self.backend.start_all_sum(flat, self.communicator, number, self._last)
+        self._begun.append(({name: one.shape for name, one in arrays.items()}, begun))
+
+    def early_sums(self) -> Params:
+        """The sums of gradients that were begun with, by name; waits for them."""
+        found: Params = {}
+        for number, (shapes, begun) in enumerate(self._begun):
+            flat = self.backend.finish_all_sum(begun, self.communicator, number)
+            parts = self.backend.split(flat, [*shapes.values()])
+            found |= dict(zip(shapes, parts, strict=True))
+        self._begun = []
+        return found
 
     @property
     def total(self) -> int:
@@ -40,3 +92,13 @@ class Replica:
         """
         self._last = self.backend.all_sum(array, self.communicator, self._last)
         return self._last
+
+    def flat_sums(self, arrays: Sequence[Array]) -> list[Array]:
+        """The sums of several arrays, put behind each other: one sum for each dtype."""
+        sums: dict[int, Array] = {}
+        for dtype in dict.fromkeys(one.dtype for one in arrays):
+            places = [k for k, one in enumerate(arrays) if one.dtype == dtype]
+            flat = self.all_sum(self.backend.join([arrays[k] for k in places]))
+            parts = self.backend.split(flat, [arrays[k].shape for k in places])
+            sums |= dict(zip(places, parts, strict=True))
+        return [sums[k] for k in range(len(arrays))]

@@ -27,7 +27,7 @@ from xpnn.optimizers.schedules import Hyper, ReduceOnPlateau, Schedule
 from xpnn.optimizers.sweeps import CLIP, Kind, Together, at_least_float32, make_sweep
 from xpnn.typing import Array, Namespace, Number, OptState, Params, Shape
 
-Update = Callable[[Params, Params, OptState], tuple[Params, OptState]]
+Update = Callable[..., tuple[Params, OptState]]
 
 
 def matrices_only(name: str, param: Array) -> bool:
@@ -244,10 +244,12 @@ class Optimizer(Parametrized, KnownAttributes):
         return state
 
     def make_update(self, backend: Backend, scaling: LossScaling | None = None) -> Update:
-        """``update(params, grads, opt_state) -> (params, opt_state)``, a pure function.
+        """``update(params, grads, opt_state, every=None) -> (params, opt_state)``, a pure function.
 
-        Parameters without a gradient pass unchanged. Parameters and slots are donated. The
-        hyperparameters are those of now; what is changed later acts on a new update.
+        Parameters without a gradient pass unchanged. Parameters and slots are donated. What looks
+        at all gradients, such as a limit to their norm, looks at ``every``, where ``grads`` are
+        some of them. The hyperparameters are those of now; what is changed later acts on a new
+        update.
 
         Args:
             scaling: by what the gradients are too large, if they are; ``init`` wants it too.
@@ -270,14 +272,17 @@ class Optimizer(Parametrized, KnownAttributes):
                 return functools.partial(sweep, backend.xp)
             return backend.elementwise(sweep, (0, *range(2, 2 + len(kind.slots))))
 
-        def update(params: Params, grads: Params, opt_state: OptState) -> tuple[Params, OptState]:
+        def update(
+            params: Params, grads: Params, opt_state: OptState, every: Params | None = None
+        ) -> tuple[Params, OptState]:
             made._check_state(opt_state, wanted)
             groups = together.of(params, grads)
             params, slots = dict(params), {slot: dict(opt_state[slot]) for slot in slot_names}
             limit: Numbers = {}
             if clip:
                 share = None if scaling is None else 1.0 / opt_state["loss_scale"]
-                limit = {CLIP: clip.scale_of(backend.xp, grads, share)}
+                limited = grads if every is None else every
+                limit = {CLIP: clip.scale_of(backend.xp, limited, share)}
             joint = [  # only so far can memory run out: what follows writes over what is donated
                 [
                     backend.join([held[name] for name in alike])
@@ -285,7 +290,8 @@ class Optimizer(Parametrized, KnownAttributes):
                 ]
                 for kind, alike in groups
             ]
-            counted, found = advance(opt_state, [grad for _, grad, *_ in joint])
+            looked_at = [grad for _, grad, *_ in joint] if every is None else [*every.values()]
+            counted, found = advance(opt_state, looked_at)
             numbers = found | limit
             for (kind, alike), columns in zip(groups, joint, strict=True):
                 values = [numbers[label] for label in labels[kind.part]]

@@ -17,6 +17,7 @@ from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import Compile
 from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision, skipped_steps
+from xpnn.training.stepping.sharding import owned, whole_slots
 from xpnn.trees import as_tuple
 from xpnn.typing import Array, Arrays, Loss, OptState
 
@@ -60,6 +61,7 @@ class TrainingState:
         training: stands for this training, for callbacks that remember from one ``fit`` to the
             next; a run that is resumed is another one.
         communicator: of the processes that train together; None where it is one alone.
+        shard_optimizer: whether each of them keeps some of the optimizer's slots.
         train_step: takes one step on arrays of the network's backend; returns the loss, and what
             the batch weighs.
     """
@@ -74,6 +76,7 @@ class TrainingState:
     seed: int = 0
     compile: Compile = None
     communicator: Communicator | None = None
+    shard_optimizer: bool = False
 
     opt_state: OptState | None = None
     opt_state_of: str | None = None
@@ -113,8 +116,23 @@ class TrainingState:
     def fresh_opt_state(self) -> OptState:
         """The optimizer's state before the first step."""
         scaling = None if self.precision is None else self.precision.scaling
+        params, own = self.network.params, self.own_parameters
         with self.network.backend.on_device():
-            return self.optimizer.init(self.network.params, self.network.backend, scaling)
+            kept = {name: one for name, one in params.items() if own is None or name in own}
+            return self.optimizer.init(kept, self.network.backend, scaling)
+
+    @property
+    def own_parameters(self) -> set[str] | None:
+        """The names of those whose slots this process keeps; None for all."""
+        if self.communicator is None or not self.shard_optimizer:
+            return None
+        return owned(self.network.params, self.communicator)
+
+    def whole_opt_state(self) -> OptState | None:
+        """The optimizer's state with all slots; all processes have to ask for it."""
+        if self.opt_state is None or self.communicator is None or not self.shard_optimizer:
+            return self.opt_state
+        return whole_slots(self.opt_state, self.optimizer, self.network, self.communicator)
 
     def begin_opt_state(self) -> OptState:
         """Let the optimizer begin anew."""

@@ -9,7 +9,7 @@ from xpnn.backends.advice import reword, rewording
 from xpnn.backends.recording.text import Listing
 from xpnn.errors import CompileError
 from xpnn.layers.nodes import is_several
-from xpnn.local_rows import LocalRows
+from xpnn.local_rows import LocalRows, Portion
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import why_not_compiled
@@ -121,15 +121,27 @@ class StepTaker(KnownAttributes):
             XpnnError: a layer does not know yet what it goes by, before the first step.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        rows, portion = None, self.state.portion
-        if portion is not None:
-            form = BatchForm(self.network)
-            parts = form.parts(x, y, weight)
-            total = len(parts[0])
-            chosen, rows = portion.chosen(total), portion.of(total)
-            x, y, weight = form.whole([None if one is None else one[chosen] for one in parts])
-        value = self._take_step(x, y, weight, rows)[0]
+        portion = self.state.portion
+        own = (x, y, weight, None) if portion is None else self._own_rows(portion, x, y, weight)
+        value = self._take_step(*own)[0]
         return value if self._objective.is_single else self._objective.total(value)
+
+    def _own_rows(self, portion: Portion, x: Any, y: Any, weight: Any) -> tuple[Any, ...]:
+        """What this process takes of a batch, and which rows these are."""
+        form, backend = BatchForm(self.network), self.network.backend
+        given = dict(zip(form.names, form.parts(x, y, weight), strict=True))
+        with rewording(**given):
+            taken: list[Any] = [
+                one if one is None else self._taken(n, one) for n, one in given.items()
+            ]
+        total = int(taken[0].shape[0])
+        chosen = portion.chosen(total)
+        if isinstance(chosen, slice):
+            parts = [None if one is None else one[chosen, ...] for one in taken]
+        else:
+            rows, take = backend.from_numpy(chosen), backend.xp.take
+            parts = [None if one is None else take(one, rows, axis=0) for one in taken]
+        return *form.whole(parts), portion.of(total)
 
     def _take_step(
         self,
@@ -211,7 +223,7 @@ class StepTaker(KnownAttributes):
             self._eval_step = make_weighing_eval_step(network, loss, state.metrics, self.compile)
             self._train_step = make_flat_step(
                 *(network, loss, optimizer, state.precision, state.accumulate, self.compile),
-                state.communicator,
+                *(state.communicator, state.shard_optimizer),
             )
         self._settings = settings
 

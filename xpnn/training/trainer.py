@@ -87,6 +87,8 @@ class Trainer(StepTaker):
             other: "mpi", "nccl", "torch", "jax", or "auto" for the one that goes with the backend;
             or a ``Communicator`` of your own. Each takes some rows of every batch, and all have the
             same curve, that of one process. One process alone trains as without it.
+        shard_optimizer: whether each of these processes keeps the optimizer's slots of some of the
+            parameters only, and updates these for all: less memory, and one more sum.
 
     Attributes:
         state: what is trained and where it stands; callbacks are given it. Its network, loss,
@@ -94,7 +96,7 @@ class Trainer(StepTaker):
             epoch_steps and stop_reason are the trainer's own under the same names.
     """
 
-    fixed = ("network", "precision", "state", "loss_weights", "distributed")
+    fixed = ("network", "precision", "state", "loss_weights", "distributed", "shard_optimizer")
 
     @checked
     def __init__(
@@ -112,6 +114,7 @@ class Trainer(StepTaker):
         precision: str | MixedPrecision | None = None,
         accumulate: int = 1,
         distributed: str | Communicator | None = None,
+        shard_optimizer: bool = False,
     ):
         updater = optimizer_of_name(optimizer)
         measured = as_metrics(metrics_of_names(metrics), network)
@@ -129,6 +132,7 @@ class Trainer(StepTaker):
             network.seed if seed is None else as_seed(seed),
             compile,
             as_communicator(distributed, network.backend),
+            shard_optimizer,
         )
         self.callbacks = tuple(callbacks)
         self.log_every = int(log_every)
@@ -281,6 +285,7 @@ class Trainer(StepTaker):
             precision=self.precision,
             accumulate=self.accumulate,
             distributed=self.state.communicator,
+            shard_optimizer=self.state.shard_optimizer,
         )
         there.epoch, there.steps = self.epoch, self.steps
         there.state.training = self.state.training

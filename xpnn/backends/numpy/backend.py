@@ -16,6 +16,7 @@ from xpnn.backends.numpy.cores import all_cores
 from xpnn.backends.numpy.loops.grouping import bind_fused
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.numpy.rows import add_rows
+from xpnn.backends.numpy.sums_begun import begin_sum, finish_sum
 from xpnn.backends.portable.attention import Scoring, in_order
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.communicator import Communicator
@@ -25,7 +26,6 @@ from xpnn.backends.recording.shapes import blank
 from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, value_of
 from xpnn.backends.recording.tape import recordable
 from xpnn.errors import BackendUnavailable, Change, DataError
-from xpnn.local_rows import Stretch
 from xpnn.typing import Array, Namespace, Shape
 
 PLAIN = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # the machine's numbers of up to 64 bits
@@ -159,17 +159,32 @@ class NumpyBackend(Backend):
         run = recordable(super().all_sum, lambda *_: blank(array.shape, array.dtype))
         return run(array, communicator, behind)
 
-    def random_mask(
-        self, keep: float, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
-    ) -> Array:
-        drawn = recordable(super().random_mask, lambda *_: blank(shape, bool))
-        return drawn(keep, seed, draw, shape, stretch)
+    def start_all_sum(
+        self,
+        array: Array,
+        communicator: Communicator,
+        number: int,
+        behind: Array | None = None,
+    ) -> tuple[Any, Array | None]:
+        if not isinstance(array, Recorded):
+            return super().start_all_sum(array, communicator, number, behind)
+        begun = recordable(begin_sum, lambda *_: blank((1,), np.uint8))
+        token = begun(array, communicator, number, behind)
+        return (token, array.shape, array.dtype), token
 
-    def random_bits(
-        self, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
-    ) -> Array:
+    def finish_all_sum(self, begun: Any, communicator: Communicator, number: int) -> Array:
+        if callable(begun):
+            return super().finish_all_sum(begun, communicator, number)
+        token, shape, dtype = begun
+        return recordable(finish_sum, lambda *_: blank(shape, dtype))(token, communicator, number)
+
+    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
+        drawn = recordable(super().random_mask, lambda *_: blank(shape, bool))
+        return drawn(keep, seed, draw, shape)
+
+    def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
         drawn = recordable(super().random_bits, lambda *_: blank(shape, np.uint32))
-        return drawn(seed, draw, shape, stretch)
+        return drawn(seed, draw, shape)
 
     def attention(
         self,

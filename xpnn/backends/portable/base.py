@@ -165,6 +165,27 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         """
         return communicator.all_sum(array)
 
+    def start_all_sum(
+        self,
+        array: Array,
+        communicator: Communicator,
+        number: int,
+        behind: Array | None = None,
+    ) -> tuple[Any, Array | None]:
+        """Begin with a sum, beside what comes next.
+
+        Args:
+            number: of the sum, among those that are begun and not finished.
+
+        Returns:
+            What ``finish_all_sum`` wants, and what the next sum comes behind.
+        """
+        return communicator.start_all_sum(array), None
+
+    def finish_all_sum(self, begun: Any, communicator: Communicator, number: int) -> Array:
+        """The sum, which is waited for."""
+        return begun()
+
     def joint_groups(self, arrays: Mapping[str, Array]) -> list[list[str]]:
         """The names of arrays of one dtype, in groups that are to be joined."""
         return self._grouped(arrays, self.joint_size)

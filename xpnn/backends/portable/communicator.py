@@ -18,7 +18,13 @@ class Communicator:
     Args:
         rank: the number of this process, from 0 on.
         size: how many there are.
+
+    Attributes:
+        overlaps: whether ``start_all_sum`` adds up beside other work, so that steps begin with the
+            gradients of the last layers while backward goes on to the others.
     """
+
+    overlaps: bool = False
 
     def __init__(self, rank: int, size: int):
         if not 0 <= rank < size:

@@ -286,6 +286,8 @@ class Graph(Container):
                     one.grads[key] = grad + one.grads[key] if key in one.grads else grad
         if self.in_step:
             layer.forget()
+        if self.replica is not None:
+            self.replica.passed(layer)
         return found
 
     def _filled_up(self, step: Step, deltas: Sequence[Array | None]) -> tuple[Array, ...]:

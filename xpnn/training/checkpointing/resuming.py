@@ -40,6 +40,7 @@ from xpnn.training.checkpointing.fields import (
 from xpnn.training.intake.sources import Sources
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.state import TrainingState
+from xpnn.training.stepping.sharding import own_slots
 from xpnn.trees import tree_map
 
 logger = logging.getLogger("xpnn")
@@ -74,7 +75,7 @@ def state_contents(state: TrainingState) -> Contents:
     tree = {
         "network": state.set_aside or {**network.params, **network.state},
         "attachments": attachments_text(network.attachments),
-        "optimizer": state.opt_state,
+        "optimizer": state.whole_opt_state(),
         "trainer": {"epoch": state.epoch, "steps": state.steps},
         "run": _position(state) if state.in_fit else None,
         "callbacks": saved_states(state.callbacks, state),
@@ -124,7 +125,9 @@ def put_back(state: TrainingState, tree: Any, path: Path) -> None:
                     f"another one and trainer.opt_state = None"
                 )
             with network.backend.on_device():
-                fresh = state.fresh_opt_state()
+                fresh, own = state.fresh_opt_state(), state.own_parameters
+                if own is not None:
+                    opt_state = own_slots(opt_state, state.optimizer, own)
                 opt_state = copied_like(
                     opt_state, fresh, network.backend, take=network.backend.asarray
                 )

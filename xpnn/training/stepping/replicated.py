@@ -11,12 +11,38 @@ are only added up. A process without rows adds zeros.
 
 from typing import Any
 
+from xpnn.layers import Graph, Layer
 from xpnn.layers.replica import Replica
+from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.training.stepping.accumulation import each_of, mean_or_nan, term
 from xpnn.training.stepping.objective import Objective
 from xpnn.trees import as_tuple
 from xpnn.typing import Array, Arrays, Params
+
+
+def settled_by_backward(network: Network) -> dict[tuple[Layer, str], str]:
+    """The gradients that nothing is added to once backward has passed their layer, by name.
+
+    Others are of arrays that are tied, or of layers that a graph calls several times.
+    """
+    again = {
+        inner
+        for layer in network.all_layers
+        if isinstance(layer, Graph)
+        for step in layer.steps
+        if step.is_shared
+        for _, inner in step.layer.walk()
+    }
+    tied = {one for layer in network.all_layers if layer.ties for one in layer.ties.values()}
+    trainable = network.trainable()
+    return {
+        (layer, key): f"{name}.{key}"
+        for name, layer in network.walk()
+        if layer not in again | tied
+        for key in layer.params
+        if f"{name}.{key}" in trainable
+    }
 
 
 def shares_of(
@@ -43,18 +69,15 @@ def shares_of(
 def summed(
     value: Any, grads: Params, shares: Any, whole: Any, replica: Replica
 ) -> tuple[Any, Params]:
-    """The value and the gradients of all processes, in one flat sum for each dtype."""
+    """The value and the gradients of all processes: what was not begun with in one flat sum."""
     backend = replica.backend
     terms = each_of(lambda one, share: term(one, share, backend), value, shares)
-    wide = [widened(one, backend.xp) for one in (*as_tuple(terms), *grads.values())]
-    sums: list[Any] = [None] * len(wide)
-    for dtype in dict.fromkeys(one.dtype for one in wide):
-        places = [k for k, one in enumerate(wide) if one.dtype == dtype]
-        flat = replica.all_sum(backend.join([wide[k] for k in places]))
-        parts = backend.split(flat, [wide[k].shape for k in places])
-        for k, part in zip(places, parts, strict=True):
-            sums[k] = part
+    early = replica.early_sums()
+    left = {name: grad for name, grad in grads.items() if name not in early}
+    wide = [widened(one, backend.xp) for one in (*as_tuple(terms), *left.values())]
+    sums = replica.flat_sums(wide)
     count = len(as_tuple(terms))
     found = tuple(sums[:count]) if isinstance(terms, tuple) else sums[0]
     found = each_of(lambda one, all_of_it: mean_or_nan(one, all_of_it, backend), found, whole)
-    return found, dict(zip(grads, sums[count:], strict=True))
+    late = dict(zip(left, sums[count:], strict=True))
+    return found, {name: early[name] if name in early else late[name] for name in grads}

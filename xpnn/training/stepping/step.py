@@ -28,7 +28,8 @@ from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
 from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision, state_after
-from xpnn.training.stepping.replicated import shares_of, summed
+from xpnn.training.stepping.replicated import settled_by_backward, shares_of, summed
+from xpnn.training.stepping.sharding import gathered, owned
 from xpnn.trees import as_tuple, one_or_tuple, tree_map
 from xpnn.typing import Array, Arrays, Loss, Namespace, OptState, Params, Shapes, State
 
@@ -82,6 +83,7 @@ def make_flat_step(
     accumulate: int,
     compile: Compile,
     communicator: Communicator | None = None,
+    sharded: bool = False,
 ) -> FlatStep:
     """The same step on the arrays of the network where they lie, ``(opt_state, x, y, weight)``.
 
@@ -90,15 +92,16 @@ def make_flat_step(
     Args:
         communicator: of the processes that each take some rows of a batch; which, is one more
             argument of the step.
+        sharded: whether each of them updates some of the parameters, whose slots it keeps.
     """
     check_compile(compile, network.backend)
     parts = loss, optimizer, precision
-    step = _make_step(network, *parts, accumulate, communicator)
+    step = _make_step(network, *parts, accumulate, communicator, sharded)
     finish = partial(_compiled, network, *parts, compile)
 
     def recorded(recorder: Backend) -> tuple[Network, Callable[..., Any]]:
         twin = network.blank_on(recorder)
-        return twin, _make_step(twin, *parts, accumulate, communicator)
+        return twin, _make_step(twin, *parts, accumulate, communicator, sharded)
 
     return FlatStep(network, step, finish, recorded if compile == FUSED else None)
 
@@ -110,12 +113,16 @@ def _make_step(
     precision: MixedPrecision | None,
     accumulate: int,
     communicator: Communicator | None = None,
+    sharded: bool = False,
 ) -> Callable[..., tuple[Params, State, OptState, Weighed]]:
     """The step by name, not yet compiled; with the value it tells what the batch weighs."""
     objective = Objective(network, loss)
     backend = network.backend
     scaling = None if precision is None else precision.scaling
-    replica = None if communicator is None else Replica(communicator, backend)
+    replica = None
+    if communicator is not None:
+        replica = Replica(communicator, backend, settled_by_backward(network))
+    own = owned(network.params, communicator) if communicator and sharded else None
     convert = BatchConversion(network, loss, may_be_empty=replica is not None)
     optimizer.check_factors(network.params)
     update = optimizer.make_update(backend, scaling)
@@ -159,7 +166,13 @@ def _make_step(
             nothing = backend.xp.zeros_like(value[0])
             penalty, learned = penalize(nothing, params, learned, scale)
             value = (*value, penalty)
-        params, new_opt_state = update(params, learned, opt_state)
+        if own is None:
+            params, new_opt_state = update(params, learned, opt_state)
+        else:
+            assert replica is not None
+            mine = {name: grad for name, grad in learned.items() if name in own}
+            params, new_opt_state = update(params, mine, opt_state, learned)
+            params |= gathered({name: params[name] for name in learned}, own, replica)
         if scaling is not None:
             taken = scaling.taken(opt_state, new_opt_state)
             after = state_after(after, state, taken, backend)
