@@ -52,7 +52,7 @@ class Loop:
             callback_states: what a checkpoint has of the callbacks.
         """
         state, hooks = self.state, self.hooks
-        with Interrupts() as interrupts, state.network.backend.on_device():
+        with Interrupts(state.communicator) as interrupts, state.network.backend.on_device():
             try:
                 hooks.fit_begin(max(state.last_epoch - state.epoch, 0))
                 if callback_states is not None:
@@ -67,12 +67,20 @@ class Loop:
                 if interrupts.between_steps:
                     hooks.interrupt(interrupt)
                 hooks.fit_end(interrupt)
+                if interrupts.between_steps:
+                    self._wait_for_all()
                 raise
             except BaseException as error:
                 hooks.fit_end(error)
                 raise
             else:
                 hooks.fit_end()
+                self._wait_for_all()
+
+    def _wait_for_all(self) -> None:
+        """Let no process go on, or end, before the files of this training are written."""
+        if self.state.communicator is not None:
+            self.state.communicator.barrier()
 
     def _is_over(self) -> bool:
         state = self.state
@@ -89,12 +97,13 @@ class Loop:
         with closing(left):  # at once, whatever keeps this frame: a thread may be making batches
             for parts in left:
                 batch = form.whole(parts)
+                state.local_rows = batches.local_rows(state.epoch_steps)
                 if self._is_log_point(state.epoch_steps + 1, batches.steps):
                     hooks.log_begin(batch)
-                state.advance(*batch, batches.local_rows(state.epoch_steps))
+                state.advance(*batch, state.local_rows)
                 hooks.step_end(state.epoch_steps)
                 self._log_if_due(batches.steps)
-                interrupts.check()
+                interrupts.check_together()
         logs = state.mean_losses()
         if state.logged != state.epoch_steps:
             self._log(logs)
@@ -106,7 +115,7 @@ class Loop:
         tell_of_empty_means([name for name in [*empty, *more] if name not in self._told_of])
         self._told_of |= state.empty
         self._end_epoch(logs)
-        interrupts.check()
+        interrupts.check_together(now=True)
 
     def _is_log_point(self, number: int, steps: int | None) -> bool:
         """Whether the loss is read behind that step of an epoch of ``steps``, if that is known."""
@@ -135,11 +144,15 @@ class Loop:
         if watched not in state.empty:
             state.opt_state = state.optimizer.observe(state.opt_state, logs[watched], backend)
         self.hooks.epoch_end(logs)
+        state.agree_to_stop()
 
     def _explain_skipping(self) -> None:
         """Say that mixed precision takes no steps, and which layer is to blame."""
         state, culprit = self.state, None
-        if isinstance(state.batches, Batches):
+        if not state.is_first:
+            return
+        rows = state.local_rows
+        if isinstance(state.batches, Batches) and (rows is None or sum(one.count for one in rows)):
             parts = state.batches[state.epoch_steps - 1]
             batch = as_batch(state.network, *BatchForm(state.network).whole(parts))
             culprit = first_bad_layer(state.network, state.loss, *batch, state.precision)
@@ -154,6 +167,8 @@ class Loop:
     def _explain_end(self) -> None:
         """Say why a run that was resumed has nothing more to do."""
         state = self.state
+        if not state.is_first:
+            return
         if state.epoch >= state.last_epoch:
             logger.warning(
                 "nothing is trained, as %d epochs of this run are done and epochs=%d were asked "
@@ -171,6 +186,8 @@ class Loop:
             )
 
     def _explain_interrupt(self, between_steps: bool) -> None:
+        if between_steps and not self.state.is_first:
+            return
         whole = (
             "the network keeps what was trained. trainer.save(path) now, or a Checkpoint among the "
             "callbacks, and fit(..., resume=path) later go on from here"

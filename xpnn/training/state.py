@@ -4,9 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from xpnn.backends import Communicator
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.stream import Stream
+from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import XpnnError
 from xpnn.local_rows import LocalRows, Portion
 from xpnn.metrics import Metric
@@ -52,6 +55,7 @@ class TrainingState:
             no reason to go by it.
         stop_reason: why ``fit`` ends after the epoch that is running, or None.
         batches: of the epoch that is running, or ran last; None before the first one.
+        local_rows: of the batch that comes next, or came last, those that this process has.
         held_out: what ``fit`` measures on after each epoch, or None.
         identify_data: tells what the data of that ``fit`` are known by.
         callbacks: of the ``fit`` that is running, or ran last.
@@ -91,6 +95,7 @@ class TrainingState:
     empty: frozenset[str] = frozenset()
     stop_reason: str | None = None
     batches: Batches | Stream | None = None
+    local_rows: tuple[LocalRows, ...] | None = None
     held_out: Samples | Stream | None = None
     identify_data: Callable[[], dict[str, Any]] = dict
     callbacks: Sequence[Stateful] = ()
@@ -107,6 +112,16 @@ class TrainingState:
     def stop(self, reason: str) -> None:
         """End ``fit`` after the epoch that is running; for callbacks."""
         self.stop_reason = reason
+
+    def agree_to_stop(self) -> None:
+        """Let all processes stop where one was told to, as by a clock of its own."""
+        if self.communicator is None:
+            return
+        told = self.communicator.all_sum(np.asarray([float(self.stop_reason is not None)]))
+        if 0 < float(np.asarray(told)[0]) < self.communicator.size:
+            reasons = texts_of_all(self.communicator, self.stop_reason or "")
+            rank = next(k for k, one in enumerate(reasons) if one)
+            self.stop_reason = self.stop_reason or f"{reasons[rank]} (in process {rank})"
 
     @property
     def ends(self) -> bool:
@@ -181,6 +196,11 @@ class TrainingState:
         assert self.opt_state is not None
         taken = self.steps - skipped_steps(self.opt_state, self.network.backend)
         return self.optimizer.hyper_at(taken, self.opt_state)["rate"]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and tells how far the training is; alone it does."""
+        return self.communicator is None or self.communicator.is_first
 
     @property
     def portion(self) -> Portion | None:

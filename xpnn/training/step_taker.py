@@ -10,6 +10,8 @@ from xpnn.backends.recording.text import Listing
 from xpnn.errors import CompileError
 from xpnn.layers.nodes import is_several
 from xpnn.local_rows import LocalRows, Portion
+from xpnn.training.checkpointing.agreement import what_must_agree
+from xpnn.training.checkpointing.processes import check_processes, values_of
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import why_not_compiled
@@ -42,6 +44,7 @@ class StepTaker(KnownAttributes):
     state: TrainingState
     callbacks: Sequence[Any]
     _made_for: Any = None
+    _is_compared = False  # with those of the other processes
 
     network = _of_state("network")
     loss = _of_state("loss")
@@ -118,10 +121,13 @@ class StepTaker(KnownAttributes):
         Raises:
             ShapeError, DataError: shapes or dtypes do not fit; nothing was changed.
             DeviceError: an array is of the network's library, but on another device.
-            XpnnError: a layer does not know yet what it goes by, before the first step.
+            XpnnError: a layer does not know yet what it goes by, before the first step; or the
+                processes of this training differ in their programs or seeds.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
         portion = self.state.portion
+        if portion is not None:
+            self._check_processes_once()
         own = (x, y, weight, None) if portion is None else self._own_rows(portion, x, y, weight)
         value = self._take_step(*own)[0]
         return value if self._objective.is_single else self._objective.total(value)
@@ -142,6 +148,15 @@ class StepTaker(KnownAttributes):
             rows, take = backend.from_numpy(chosen), backend.xp.take
             parts = [None if one is None else take(one, rows, axis=0) for one in taken]
         return *form.whole(parts), portion.of(total)
+
+    def _check_processes_once(self) -> None:
+        """Before the first step: whether all processes are to take the same steps."""
+        if not self._is_compared:
+            state = self.state
+            assert state.communicator is not None
+            agreed = what_must_agree(state, None, None, dict)
+            check_processes(state.communicator, {**agreed, **values_of(state)})
+            self._is_compared = True
 
     def _take_step(
         self,

@@ -12,6 +12,7 @@ from xpnn.backends import Backend, Communicator
 from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
 from xpnn.distributed import as_communicator
+from xpnn.distributed.agreeing import done_by_first
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
 from xpnn.metrics.by_output import OfOutput
@@ -219,7 +220,8 @@ class Trainer(StepTaker):
             ShapeError, DataError: the data do not fit the network or the loss.
             ValueError: an argument that goes with arrays came with an iterable.
             OutOfMemory: the data or a step do not fit into the device's memory.
-            XpnnError: another thread trains the network.
+            XpnnError: another thread trains the network; or the processes of this training differ
+                in their programs, data or seeds, and the message says in what.
             FileError: there is nothing whole to resume from, or it is of another run; the message
                 says what differs, and nothing was changed.
         """
@@ -246,7 +248,8 @@ class Trainer(StepTaker):
                 if not any(isinstance(one, ProgressBar) for one in listed):
                     listed += shown
                 hooks = CallbackList(listed, self.state)
-                callback_states = begin(self.state, sources, hooks, int(epochs), resume)
+                begun = self.state, sources, hooks, int(epochs), resume, self.log_every
+                callback_states = begin(*begun)
             except Exception:
                 self.state.loss = loss
                 raise
@@ -307,13 +310,19 @@ class Trainer(StepTaker):
     def save(self, path: str | Path) -> None:
         """Write a checkpoint of the training as it is now, whole or not at all.
 
+        Where several processes train together, all call it, process 0 writes, and the others wait.
+
         Raises:
             OSError: it could not be written; an old file is unharmed.
         """
         backend = self.network.backend
         room = backend.room_for(f"copies to write into {path}", FREE_SOME)
         with room, self.network.at_rest(), backend.on_device():
-            write_contents(Path(path), state_contents(self.state))
+            done_by_first(self.state.communicator, partial(self._write, Path(path)))
+
+    def _write(self, path: Path) -> bool:
+        write_contents(path, state_contents(self.state))
+        return True
 
     def load(self, path: str | Path) -> None:
         """Take over network, optimizer state and counts from a checkpoint, of any backend.

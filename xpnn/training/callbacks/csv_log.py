@@ -40,6 +40,7 @@ class CSVLogger(KnownAttributes, Callback):
 
     fixed = ("path",)
     steers: ClassVar[bool] = False
+    first_process_only: ClassVar[bool] = True
 
     def __init__(self, path: str | Path, *, append: bool = False):
         self.path, self.append = Path(path), append

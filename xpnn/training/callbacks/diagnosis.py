@@ -10,6 +10,7 @@ import numpy as np
 from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.data.batches import Batches
+from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import TrainingStopped
 from xpnn.layers.activated import Activated
 from xpnn.network import Network
@@ -71,9 +72,13 @@ class StopOnNaN(KnownAttributes, Callback):
             before = Snapshot(state)
             parts = BatchForm(network).whole(state.batches[number])
             x, y, weight = as_batch(network, *parts)
-            culprit = first_bad_layer(network, state.loss, x, y, weight, state.precision)
+            rows = state.batches.local_rows(number)
+            culprit = None
+            if rows is None or any(part.count for part in rows):
+                culprit = first_bad_layer(network, state.loss, x, y, weight, state.precision)
+            culprit = _found_by_one(culprit, state)
             if culprit is None:
-                state.advance(x, y, weight)
+                state.advance(x, y, weight, rows)
                 culprit = _first_bad_parameter(network)
             if culprit is not None:
                 before.put_back(state)
@@ -84,6 +89,14 @@ class StopOnNaN(KnownAttributes, Callback):
                     f"the data of that batch"
                 )
         raise TrainingStopped("the loss is no longer finite, though no layer is to blame for it")
+
+
+def _found_by_one(culprit: str | None, state: TrainingState) -> str | None:
+    """What this process has found in its rows, or, where several train, the first that has."""
+    if state.communicator is None:
+        return culprit
+    found = texts_of_all(state.communicator, culprit or "")
+    return next((f"{one}, in process {k}," for k, one in enumerate(found) if one), None)
 
 
 class Snapshot:

@@ -32,6 +32,10 @@ class Callback:
             a run goes on from a checkpoint: it has to look at that itself.
         steers: whether training may depend on what it was made with, which is then looked at where
             a run goes on from a checkpoint.
+        first_process_only: whether its hooks are called in process 0 alone, where several train
+            together: for what writes files and shows how far it is. All others are called in every
+            process, with the same numbers, and have to do the same in each.
+        in_all_processes: the hooks that are called in every process all the same.
     """
 
     runs_first: ClassVar[bool] = False
@@ -39,6 +43,8 @@ class Callback:
     replaces_weights: ClassVar[bool] = False
     steers_trainable: ClassVar[bool] = False
     steers: ClassVar[bool] = True
+    first_process_only: ClassVar[bool] = False
+    in_all_processes: ClassVar[tuple[str, ...]] = ()
     _is_open: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -117,6 +123,11 @@ class Callback:
         """Take up what ``state`` once returned; after ``on_fit_begin`` of a resumed ``fit``."""
 
 
+def acts_here(callback: Callback, state: TrainingState) -> bool:
+    """Whether a callback is one of this process, where several train together."""
+    return state.is_first or not callback.first_process_only
+
+
 class CallbackList:
     """Calls the hooks of several callbacks, and only of those that override them."""
 
@@ -128,6 +139,7 @@ class CallbackList:
                 getattr(callback, hook)
                 for callback in callbacks
                 if getattr(type(callback), hook) is not getattr(Callback, hook)
+                and (acts_here(callback, state) or hook in callback.in_all_processes)
             ]
             for hook in vars(Callback)
             if hook.startswith("on_")
@@ -168,7 +180,13 @@ class CallbackList:
         self._call("on_log", step, logs)
 
     def epoch_end(self, logs: Logs) -> None:
-        self._call("on_epoch_end", logs)
+        calls = self._hooks["on_epoch_end"]
+        last = [call for call in calls if call.__self__.runs_last]
+        for call in calls[: len(calls) - len(last)]:
+            call(self._state, logs)
+        self._state.agree_to_stop()
+        for call in last:  # they know whether it was the last epoch
+            call(self._state, logs)
 
     def interrupt(self, error: BaseException) -> None:
         """Call all, though some of them raise: what they raise is noted on ``error``."""

@@ -26,6 +26,7 @@ class ProgressBar(KnownAttributes, Callback):
     """
 
     steers: ClassVar[bool] = False
+    first_process_only: ClassVar[bool] = True
     fixed: ClassVar[tuple[str, ...]] = ("style",)
 
     def __init__(self, style: Literal["auto", "bar", "lines"] = "auto") -> None:

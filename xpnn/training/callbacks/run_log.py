@@ -1,6 +1,7 @@
 """RunLog: which numbers of a run are written down, and when; a subclass says where."""
 
 import functools
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from xpnn.training.state import TrainingState
 from xpnn.training.stepping.settings import Settings
 from xpnn.training.stepping.step import make_gradient_norms, make_weighing_eval_step
 from xpnn.typing import Array
+
+logger = logging.getLogger("xpnn")
 
 Numbers = dict[str, float]
 Plain = dict[str, bool | int | float | str]
@@ -43,6 +46,9 @@ class RunLog(KnownAttributes, Callback):
 
     Gradients and metrics are worked out beside the step, before it is taken, metrics in prediction
     mode: that costs a forward and a backward pass at each log point, and leaves the step as it is.
+    Where several processes train together, process 0 writes, and gradients are those of the whole
+    batch; metrics of batches are left out, as each process has some of the rows only:
+    ``fit(..., train_metrics=True)`` measures the whole set.
 
     Args:
         gradients: whether to write the norms of gradients, before any limit.
@@ -51,6 +57,8 @@ class RunLog(KnownAttributes, Callback):
     """
 
     steers: ClassVar[bool] = False
+    first_process_only: ClassVar[bool] = True
+    in_all_processes: ClassVar[tuple[str, ...]] = ("on_log_begin", "on_fit_end")
     fixed: ClassVar[tuple[str, ...]] = ("gradients", "batch_metrics", "hyperparameters")
 
     def __init__(
@@ -114,15 +122,24 @@ class RunLog(KnownAttributes, Callback):
                 self.write_hyperparameters(state, self._found(state))
             self._writes = self._goes_on = True
             self._clock, self._steps = time.perf_counter(), state.steps
+            if self.batch_metrics and state.metrics and state.communicator is not None:
+                logger.warning(
+                    "%s leaves out batch_metrics, as each process has some rows of a batch only; "
+                    "fit(..., train_metrics=True) measures them on the whole set",
+                    type(self).__name__,
+                )
 
     def on_log_begin(self, state: TrainingState, batch: tuple[Any, ...]) -> None:
         if not (self.gradients or self.batch_metrics):
             return
-        network, metrics = state.network, state.metrics if self.batch_metrics else ()
+        alone = state.communicator is None
+        network, metrics = state.network, state.metrics if self.batch_metrics and alone else ()
         if self._settings is None or not self._settings.hold():
             self._settings = Settings(state)
             parts = network, state.loss
-            self._make_norms = make_gradient_norms(*parts, state.precision, state.accumulate)
+            self._make_norms = make_gradient_norms(
+                *(*parts, state.precision, state.accumulate), state.communicator
+            )
             everything = None if network.backend.compiles == "all" else False
             self._eval_step = make_weighing_eval_step(*parts, metrics, everything)
         assert self._make_norms is not None
@@ -130,7 +147,7 @@ class RunLog(KnownAttributes, Callback):
         self._pending = pending = Pending(network.backend)
         if self.gradients:
             pending.names = [name for name in network.params if name in network.trainable()]
-            pending.norms = self._make_norms(state.opt_state, *batch)
+            pending.norms = self._make_norms(state.opt_state, *batch, state.local_rows)
         if metrics:
             _, rows = self._eval_step(network.params, network.state, *batch)
             pending.rows = list(zip(metrics, rows, strict=True))

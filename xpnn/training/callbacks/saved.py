@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from xpnn.training.callbacks.hooks import Callback
+from xpnn.training.callbacks.hooks import Callback, acts_here
 from xpnn.training.checkpointing.agreement import differences
 from xpnn.training.checkpointing.fields import (
     ANYTHING,
@@ -33,7 +33,7 @@ FIELDS = {
 
 def saved_states(callbacks: Sequence[Any], state: TrainingState) -> list[Saved]:
     """What is to be kept of the callbacks, of those of which there is something."""
-    found = [_saved(one, state) for one in callbacks]
+    found = [_saved(one, state) for one in callbacks if acts_here(one, state)]
     return [one for one in found if one["state"] is not None or one["options"]]
 
 
@@ -41,12 +41,12 @@ def _saved(callback: Callback, state: TrainingState) -> Saved:
     return {
         "kind": type(callback).__name__,
         "known_by": callback.known_by(state),
-        "options": _options(callback) if callback.steers else None,
+        "options": options_of(callback) if callback.steers else None,
         "state": callback.state(),
     }
 
 
-def _options(callback: Callback) -> dict[str, Any]:
+def options_of(callback: Callback) -> dict[str, Any]:
     """What it was made with, as far as it keeps that under the names of the arguments."""
     try:
         names = inspect.signature(type(callback)).parameters
@@ -62,7 +62,7 @@ def check_saved(callbacks: Sequence[Callback], state: TrainingState, saved: list
         check_fields(one, FIELDS, "callbacks")
         check_fields(one["options"], or_none(PLAIN), "options")
     for callback, one in _pairs(callbacks, state, saved):
-        if one["state"] is not None:
+        if one["state"] is not None and acts_here(callback, state):
             callback.check_state(state, one["state"])
 
 
@@ -73,13 +73,16 @@ def take_up(callbacks: Sequence[Callback], state: TrainingState, saved: list[Sav
     """
     pairs = _pairs(callbacks, state, saved)
     for callback, one in pairs:
+        if not acts_here(callback, state):
+            continue
         if one["state"] is not None:
             callback.load_state(one["state"])
         if one["options"] is not None:
-            for words, _ in differences(_options(callback), one["options"], one["kind"]):
+            for words, _ in differences(options_of(callback), one["options"], one["kind"]):
                 logger.warning("%s; the run goes on with what is here", words)
     for callback in callbacks:
-        if not any(callback is other and one["state"] is not None for other, one in pairs):
+        others = (other for other, one in pairs if one["state"] is not None)
+        if acts_here(callback, state) and not any(callback is other for other in others):
             here = _saved(callback, state)
             if here["state"] is not None:
                 logger.warning(

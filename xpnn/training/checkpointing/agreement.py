@@ -20,7 +20,7 @@ from xpnn.training.stepping import settings
 logger = logging.getLogger("xpnn")
 
 MOST_NAMED = 5  # differences in an error message
-MISSING = "missing"
+MISSING, OTHER_NUMBERS = "missing", "other numbers"
 TOLD = {"function": ("code", "globals"), "kind": ("private",)}
 """What differs in a function, and in an object, and is no error; see ``describing.py``."""
 OF_EVERY_LAYER = frozenset(vars(Layer()))
@@ -138,10 +138,19 @@ def _order_of(batches: Batches | Stream, held_out: Samples | Stream | None) -> d
     }
 
 
-def differences(
+def differences(here: Any, there: Any, name: str = "") -> Iterator[tuple[str, bool]]:
+    """What each difference from a checkpoint is, and whether it makes another run."""
+    for path, ours, theirs, matters in differing(here, there, name):
+        if theirs == OTHER_NUMBERS:
+            yield f"{path} holds {theirs} here than in the checkpoint", matters
+        else:
+            yield f"{path} is {ours} here and {theirs} in the checkpoint", matters
+
+
+def differing(
     here: Any, there: Any, name: str = "", matters: bool = True
-) -> Iterator[tuple[str, bool]]:
-    """What each difference is, and whether it makes another run.
+) -> Iterator[tuple[str, str, str, bool]]:
+    """The names of what differs, both values in few words, and whether it makes another run.
 
     Metrics do not. The code and the globals of a function may, the lists and dictionaries that it
     closes over, which training may fill, and what an object keeps to itself: which of them matter
@@ -150,7 +159,7 @@ def differences(
     if isinstance(here, dict) and isinstance(there, dict):
         if name.startswith("data.") and "numbers" in here and "numbers" in there:
             if not are_alike(here, there):
-                yield f"{name} holds other numbers here than in the checkpoint", matters
+                yield name, "numbers", OTHER_NUMBERS, matters
             here, there = {"row": here["row"]}, {"row": there.get("row")}
         for key in dict.fromkeys((*here, *there)):
             below = f"{name}.{key}" if name else key
@@ -159,9 +168,9 @@ def differences(
             )
             told = told or (name.endswith(".closure") and _is_container(there.get(key)))
             parts = here.get(key, MISSING), there.get(key, MISSING)
-            yield from differences(*parts, below, matters and not told)
+            yield from differing(*parts, below, matters and not told)
     elif here != there and json.dumps(here) != json.dumps(there):  # NaN is no other NaN
-        yield f"{name} is {_shown(here)} here and {_shown(there)} in the checkpoint", matters
+        yield name, _shown(here), _shown(there), matters
 
 
 def _is_container(value: Any) -> bool:

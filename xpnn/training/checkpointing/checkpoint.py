@@ -4,12 +4,14 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from xpnn.arguments import checked
+from xpnn.distributed.agreeing import done_by_first
 from xpnn.errors import FileError
 from xpnn.files import clear_away_torn
 from xpnn.training.callbacks.hooks import Logs
@@ -37,6 +39,9 @@ class Checkpoint(Watching):
     written whole or not at all, whatever moment the process dies at.
 
     Ctrl-C saves a checkpoint, too, and so does the end of ``fit``.
+
+    Where several processes train together, process 0 writes, the others wait, and all go on from
+    the same file, which they have to see; however many there are then.
 
     Where the mean loss of the epoch or a parameter is NaN or infinite, nothing is written, and a
     message says so: the newest checkpoint is one from before, and the good ones stay.
@@ -102,7 +107,8 @@ class Checkpoint(Watching):
 
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         self._saved, self._loss, self._told = None, 0.0, False
-        clear_away_torn(self.folder, f"*{SUFFIX}")
+        if state.is_first:
+            clear_away_torn(self.folder, f"*{SUFFIX}")
         if self.monitor:
             super().on_fit_begin(state, epochs)
             if math.isnan(self.best):
@@ -131,7 +137,7 @@ class Checkpoint(Watching):
     def on_interrupt(self, state: TrainingState) -> None:
         is_saved = self._saved == (state.epoch, state.epoch_steps) or self._save(state)
         self._writer.wait()
-        if is_saved:
+        if is_saved and state.is_first:
             logger.warning("go on from here with fit(..., resume=%r)", str(self.folder))
 
     def on_fit_end(self, state: TrainingState) -> None:
@@ -168,16 +174,21 @@ class Checkpoint(Watching):
 
     def _save(self, state: TrainingState, *paths: Path) -> bool:
         """Write it, or say why not; whether it was, or will be soon."""
-        self._writer.wait()  # before more copies are made
         newest = self._path(state)
-        contents, paths = state_contents(state), paths or (newest,)
+        paths = paths or (newest,)
+        is_saved = done_by_first(state.communicator, partial(self._save_here, state, paths))
+        if is_saved and newest in paths:
+            self._saved = state.epoch, state.epoch_steps
+        return is_saved
+
+    def _save_here(self, state: TrainingState, paths: tuple[Path, ...]) -> bool:
+        self._writer.wait()  # before more copies are made
+        contents = state_contents(state)
         if not self._is_sound(state, contents):
             self._tell_once(state)
             return False
         self._told = False
         self._writer.run(lambda: self._write(contents, paths))
-        if newest in paths:
-            self._saved = state.epoch, state.epoch_steps
         return True
 
     def _tell_once(self, state: TrainingState) -> None:

@@ -37,6 +37,12 @@ from xpnn.training.checkpointing.fields import (
     or_none,
     unusable,
 )
+from xpnn.training.checkpointing.processes import (
+    check_processes,
+    kinds_of,
+    values_in,
+    values_of,
+)
 from xpnn.training.intake.sources import Sources
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.state import TrainingState
@@ -157,6 +163,7 @@ def begin(
     hooks: CallbackList,
     epochs: int,
     path: str | Path | None,
+    log_every: int,
 ) -> list[Saved] | None:
     """Let a ``fit`` begin, or go on from a checkpoint; if it may not, nothing was changed.
 
@@ -167,6 +174,7 @@ def begin(
         epochs: how many, from the first one of the fit on.
         path: of a checkpoint, or of a folder, of which the newest whole one is taken, if it has
             one; or None.
+        log_every: steps between two log points.
 
     Returns:
         What the checkpoint has of the callbacks, or None.
@@ -175,9 +183,13 @@ def begin(
         FileError: there are checkpoints, but none is whole; or it is of another run; or a callback
             has something against it.
         FileNotFoundError: there is no such file.
+        XpnnError: other processes are to train otherwise.
     """
     found = None if path is None else _found(Path(path))
     tree = None
+    if state.communicator is not None:
+        of_fit = {"epochs": epochs, "log_every": log_every, "callbacks": kinds_of(hooks.callbacks)}
+        check_processes(state.communicator, {"fit": of_fit, **_begun(state, sources, found)})
     if found is None:
         hooks.fit_check(state.steps)
         if path is not None:
@@ -198,6 +210,16 @@ def begin(
         sources.expect(position["first_batch"])
     state.last_epoch = state.first_epoch + epochs
     return None if tree is None or position is None else tree["callbacks"]
+
+
+def _begun(
+    state: TrainingState, sources: Sources, found: tuple[Path, Any] | None
+) -> dict[str, Any]:
+    """All on which a ``fit`` depends, for processes to compare."""
+    values = values_of(state) if found is None else values_in(found[1])
+    batches = sources.make_batches(values["epoch"])
+    agreed = what_must_agree(state, batches, sources.held_out, sources.identify)
+    return {"goes on from": found and found[0].name, **agreed, **values}
 
 
 def _say_that_training_begins(path: Path, hooks: CallbackList) -> None:

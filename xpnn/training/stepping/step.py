@@ -240,9 +240,13 @@ def make_gradients(
 
 
 def make_gradient_norms(
-    network: Network, loss: Loss, precision: MixedPrecision | None, accumulate: int
+    network: Network,
+    loss: Loss,
+    precision: MixedPrecision | None,
+    accumulate: int,
+    communicator: Communicator | None = None,
 ) -> Callable[..., Array]:
-    """``norms(opt_state, x, y, weight) -> (trained parameters,)``: how long each gradient is.
+    """``norms(opt_state, x, y, weight, rows) -> (trained parameters,)``: how long each gradient is.
 
     ::
 
@@ -251,23 +255,44 @@ def make_gradient_norms(
     They are the gradients of the step that is next, before any limit: of the same weights, the same
     masks. That step is neither changed nor compiled otherwise; these run beside it, compiled where
     the library compiles everything. Nothing of the network is changed, and nothing waits.
+
+    Args:
+        communicator: of the processes that each take some rows of the batch: of all of them are
+            the gradients.
     """
     objective, backend = Objective(network, loss), network.backend
     scaling = None if precision is None else precision.scaling
-    convert, trainable = BatchConversion(network, loss), network.trainable()
+    replica = None if communicator is None else Replica(communicator, backend)
+    convert = BatchConversion(network, loss, may_be_empty=replica is not None)
+    trainable = network.trainable()
     names = [name for name in network.params if name in trainable]  # JAX sorts those of a trace
     penalize, _ = make_regularization(network.regularizers(), backend)
-    gradients = _make_gradients(objective, precision)
+    gradients = _make_gradients(objective, precision, replica)
     if accumulate > 1:
-        gradients = Accumulated(gradients, objective, accumulate)
+        gradients = Accumulated(gradients, objective, accumulate, replica)
 
     def norms(
-        params: Params, state: State, scale: Any, x: Arrays, y: Arrays, weight: Array | None
+        params: Params,
+        state: State,
+        scale: Any,
+        x: Arrays,
+        y: Arrays,
+        weight: Array | None,
+        rows: tuple[LocalRows, ...] | None,
     ) -> Array:
         xp = backend.xp
         lent = params if precision is None else precision.lent(params, backend)
-        value, grads, _ = gradients(lent, state, *convert(x, y, weight), scale)
+        x, y, weight = convert(x, y, weight)
+        factor, shares, whole = scale, None, None
+        if replica is not None:
+            assert rows is not None
+            replica.begin(rows)
+            shares, whole = shares_of(objective, replica, y, weight)
+            factor = times(factor, shares)
+        value, grads, _ = gradients(lent, state, x, y, weight, factor)
         learned = {name: grads[name] for name in names}
+        if replica is not None:
+            value, learned = summed(value, learned, shares, whole, replica)
         nothing = xp.zeros_like(as_tuple(value)[0])
         _, learned = penalize(nothing, params, learned, scale)
         wide = [widened(learned[name], xp) for name in names]
@@ -276,13 +301,19 @@ def make_gradient_norms(
 
     compiled = backend.compiled(norms, wanted=None if backend.compiles == "all" else False)
 
-    def measured(opt_state: OptState | None, x: Arrays, y: Arrays, weight: Array | None) -> Array:
+    def measured(
+        opt_state: OptState | None,
+        x: Arrays,
+        y: Arrays,
+        weight: Array | None,
+        rows: tuple[LocalRows, ...] | None = None,
+    ) -> Array:
         scale = None
         if scaling is not None:
             scale = (opt_state or scaling.init(backend))["loss_scale"]
         overflows = nullcontext() if precision is None else backend.overflowing()
         with backend.on_device(), overflows:
-            return compiled(network.params, network.state, scale, x, y, weight)
+            return compiled(network.params, network.state, scale, x, y, weight, rows)
 
     return measured
 

@@ -1,0 +1,89 @@
+"""Whether the processes that are to train together were all given the same training."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends import Communicator
+from xpnn.distributed.agreeing import texts_of_all
+from xpnn.errors import XpnnError
+from xpnn.training.callbacks.hooks import Callback
+from xpnn.training.callbacks.saved import options_of
+from xpnn.training.checkpointing.agreement import MOST_NAMED, differing
+from xpnn.training.describing import described
+from xpnn.training.state import TrainingState
+from xpnn.trees import map_with_path
+from xpnn.version import VERSION
+
+TOLD_FIRST = ("fit", "network", "trainer", "data")  # other differences may follow from these
+LEFT_TO_EACH = ("globals", "private")
+"""What of functions and objects may not be the same: their rank may be in it."""
+
+
+def values_of(state: TrainingState) -> dict[str, Any]:
+    """The arrays and counts that training begins with, in few figures."""
+    values = {**state.network.params, **state.network.state}
+    return {
+        "weights": _figures_of(values),
+        "optimizer_state": _figures_of(state.opt_state or {}),
+        "steps": state.steps,
+        "epoch": state.epoch,
+    }
+
+
+def values_in(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of what a checkpoint holds."""
+    return {
+        "weights": _figures_of(tree["network"]),
+        "optimizer_state": _figures_of(tree["optimizer"] or {}),
+        **tree["trainer"],
+    }
+
+
+def kinds_of(callbacks: Sequence[Callback]) -> list[Any]:
+    """What callbacks there are, and with what those that act in all processes were made."""
+    return [
+        {"kind": type(one).__name__, **({} if one.first_process_only else options_of(one))}
+        for one in callbacks
+    ]
+
+
+def check_processes(communicator: Communicator, found: dict[str, Any]) -> None:
+    """Compare what each process has found out about its training.
+
+    Raises:
+        XpnnError: they differ; raised in all of them, and the message says in what.
+    """
+    first = {name: found[name] for name in TOLD_FIRST if name in found}
+    text = json.dumps({"xpnn": VERSION, **first, **found})
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype="<i8").astype(np.int64)
+    digests = communicator.gathered(digest)
+    if all(np.array_equal(one, digests[0]) for one in digests):
+        return
+    first, *others = map(json.loads, texts_of_all(communicator, text))
+    differences = {}
+    for rank, other in enumerate(others, start=1):
+        unlike = [
+            f"{name} ({ours}, {theirs})"
+            for name, ours, theirs, _ in differing(first, other)
+            if name.rpartition(".")[2] not in LEFT_TO_EACH
+            and not any(f".{one}." in name for one in LEFT_TO_EACH)
+        ]
+        if unlike:
+            more = len(unlike) - MOST_NAMED
+            differences[rank] = (
+                f"process {rank} differs from process 0 in: {', '.join(unlike[:MOST_NAMED])}"
+                f"{f' and {more} more' if more > 0 else ''}"
+            )
+    if differences:
+        raise XpnnError(
+            f"wanted the same training in all processes; {'; '.join(differences.values())}. Give "
+            f"all of them the same program, seeds, data and files"
+        )
+
+
+def _figures_of(values: Any) -> Any:
+    return map_with_path(lambda _, leaf: described(leaf), values)
