@@ -152,7 +152,7 @@ class Loop:
         if not state.is_first:
             return
         rows = state.local_rows
-        if isinstance(state.batches, Batches) and (rows is None or sum(one.count for one in rows)):
+        if isinstance(state.batches, Batches) and (rows is None or any(one.count for one in rows)):
             parts = state.batches[state.epoch_steps - 1]
             batch = as_batch(state.network, *BatchForm(state.network).whole(parts))
             culprit = first_bad_layer(state.network, state.loss, *batch, state.precision)

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -17,11 +17,14 @@ INSTALL = "pip install 'xpnn[mpi]'"
 class MPI(Communicator):
     """The processes that ``mpirun`` or Slurm's ``srun`` has started.
 
+    Args:
+        timeout: see ``Communicator``.
+
     Raises:
         BackendUnavailable: mpi4py is not installed, or does not find an MPI library.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float | None = 600.0) -> None:
         if importlib.util.find_spec("mpi4py") is None:
             raise BackendUnavailable(f"mpi4py is not installed here; type: {INSTALL}")
         try:
@@ -37,6 +40,7 @@ class MPI(Communicator):
         self._own_world = self.world.Dup()
         self._beside = ThreadPoolExecutor(1, "xpnn-sums")
         self.overlaps = library.Query_thread() == library.THREAD_MULTIPLE
+        self.timeout = timeout
 
     def all_sum(self, array: Array) -> Array:
         found = np.array(array, order="C")
@@ -57,3 +61,7 @@ class MPI(Communicator):
 
     def barrier(self) -> None:
         self.world.Barrier()
+
+    def abort(self, status: int) -> NoReturn:
+        self.world.Abort(status)
+        super().abort(status)

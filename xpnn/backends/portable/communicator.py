@@ -1,6 +1,8 @@
 """Communicator: what processes that train one network together ask of each other."""
 
+import os
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 
@@ -22,9 +24,12 @@ class Communicator:
     Attributes:
         overlaps: whether ``start_all_sum`` adds up beside other work, so that steps begin with the
             gradients of the last layers while backward goes on to the others.
+        timeout: seconds that a process waits for the others inside of a sum, after which the one
+            that is late is named, and all end; None to wait for ever.
     """
 
     overlaps: bool = False
+    timeout: float | None = None
 
     def __init__(self, rank: int, size: int):
         if not 0 <= rank < size:
@@ -74,3 +79,7 @@ class Communicator:
     def barrier(self) -> None:
         """Wait until all processes are here."""
         self.all_sum(np.zeros(1))
+
+    def abort(self, status: int) -> NoReturn:
+        """End this process at once, and with it, where the engine can, all others."""
+        os._exit(status)
