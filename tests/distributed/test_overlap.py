@@ -112,8 +112,10 @@ def test_nothing_is_added_up_twice(backend, monkeypatch):
         communicator = Overlapping(communicator)
         network = Network(**chain(), input_shape=(6,), backend=backend)
         trainer = Trainer(network, cross_entropy, Adam(1e-2), distributed=communicator)
+        batch = network.asarray(x), backend.asarray(y)
+        trainer.step(*batch)  # before which the processes compare what they were given
         before = len(communicator.order)
-        trainer.step(network.asarray(x), backend.asarray(y))
+        trainer.step(*batch)
         counted = [np.prod(shape) for verb, shape in communicator.order[before:] if verb != "wait"]
         return sum(counted), sum(np.prod(one.shape) for one in network.params.values())
 

@@ -46,7 +46,7 @@ from xpnn.training.trainer_arguments import (
     check_callbacks,
     check_parts,
 )
-from xpnn.typing import Array, Loss
+from xpnn.typing import Array, Loss, OptState
 from xpnn.weak_methods import without_holding
 
 logger = logging.getLogger("xpnn")
@@ -318,10 +318,11 @@ class Trainer(StepTaker):
         backend = self.network.backend
         room = backend.room_for(f"copies to write into {path}", FREE_SOME)
         with room, self.network.at_rest(), backend.on_device():
-            done_by_first(self.state.communicator, partial(self._write, Path(path)))
+            write = partial(self._write, Path(path), self.state.whole_opt_state())
+            done_by_first(self.state.communicator, write)
 
-    def _write(self, path: Path) -> bool:
-        write_contents(path, state_contents(self.state))
+    def _write(self, path: Path, opt_state: OptState | None) -> bool:
+        write_contents(path, state_contents(self.state, opt_state))
         return True
 
     def load(self, path: str | Path) -> None:

@@ -25,6 +25,7 @@ from xpnn.training.checkpointing.resuming import (
     state_contents,
 )
 from xpnn.training.state import TrainingState
+from xpnn.typing import OptState
 
 logger = logging.getLogger("xpnn")
 
@@ -176,14 +177,17 @@ class Checkpoint(Watching):
         """Write it, or say why not; whether it was, or will be soon."""
         newest = self._path(state)
         paths = paths or (newest,)
-        is_saved = done_by_first(state.communicator, partial(self._save_here, state, paths))
+        save = partial(self._save_here, state, state.whole_opt_state(), paths)
+        is_saved = done_by_first(state.communicator, save)
         if is_saved and newest in paths:
             self._saved = state.epoch, state.epoch_steps
         return is_saved
 
-    def _save_here(self, state: TrainingState, paths: tuple[Path, ...]) -> bool:
+    def _save_here(
+        self, state: TrainingState, opt_state: OptState | None, paths: tuple[Path, ...]
+    ) -> bool:
         self._writer.wait()  # before more copies are made
-        contents = state_contents(state)
+        contents = state_contents(state, opt_state)
         if not self._is_sound(state, contents):
             self._tell_once(state)
             return False

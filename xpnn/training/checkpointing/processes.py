@@ -28,7 +28,7 @@ def values_of(state: TrainingState) -> dict[str, Any]:
     values = {**state.network.params, **state.network.state}
     return {
         "weights": _figures_of(values),
-        "optimizer_state": _figures_of(state.opt_state or {}),
+        "optimizer_state": {} if state.shard_optimizer else _figures_of(state.opt_state or {}),
         "steps": state.steps,
         "epoch": state.epoch,
     }

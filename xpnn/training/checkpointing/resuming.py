@@ -48,6 +48,7 @@ from xpnn.training.running_mean import RunningMean
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.sharding import own_slots
 from xpnn.trees import tree_map
+from xpnn.typing import OptState
 
 logger = logging.getLogger("xpnn")
 
@@ -74,14 +75,19 @@ RUN_FIELDS: dict[str, Any] = {
 """And in its "run", if it has one."""
 
 
-def state_contents(state: TrainingState) -> Contents:
-    """All that the rest of the training depends on, copied to the host in one go."""
+def state_contents(state: TrainingState, opt_state: OptState | None = None) -> Contents:
+    """All that the rest of the training depends on, copied to the host in one go.
+
+    Args:
+        opt_state: that of ``state.whole_opt_state``, where it was asked for already: by all
+            processes, of which one writes.
+    """
     state.check_opt_state()
     network, batches = state.network, state.batches if state.in_fit else None
     tree = {
         "network": state.set_aside or {**network.params, **network.state},
         "attachments": attachments_text(network.attachments),
-        "optimizer": state.whole_opt_state(),
+        "optimizer": state.whole_opt_state() if opt_state is None else opt_state,
         "trainer": {"epoch": state.epoch, "steps": state.steps},
         "run": _position(state) if state.in_fit else None,
         "callbacks": saved_states(state.callbacks, state),
@@ -188,7 +194,12 @@ def begin(
     found = None if path is None else _found(Path(path))
     tree = None
     if state.communicator is not None:
-        of_fit = {"epochs": epochs, "log_every": log_every, "callbacks": kinds_of(hooks.callbacks)}
+        of_fit = {
+            "epochs": epochs,
+            "log_every": log_every,
+            "shard_optimizer": state.shard_optimizer,
+            "callbacks": kinds_of(hooks.callbacks),
+        }
         check_processes(state.communicator, {"fit": of_fit, **_begun(state, sources, found)})
     if found is None:
         hooks.fit_check(state.steps)

@@ -262,7 +262,7 @@ def make_gradient_norms(
     """
     objective, backend = Objective(network, loss), network.backend
     scaling = None if precision is None else precision.scaling
-    replica = None if communicator is None else Replica(communicator, backend)
+    replica = None if communicator is None else Replica(communicator, backend, {})
     convert = BatchConversion(network, loss, may_be_empty=replica is not None)
     trainable = network.trainable()
     names = [name for name in network.params if name in trainable]  # JAX sorts those of a trace
