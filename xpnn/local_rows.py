@@ -1,10 +1,13 @@
 """Which rows of a batch a process has, where several train one network together."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from xpnn.errors import ShapeError
 from xpnn.trees import Static
+from xpnn.typing import Shape
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,53 @@ class LocalRows(Static):
     first: int
     count: int
     total: int
+
+    def stretch(self, shape: Shape, axis: int = 0) -> "Stretch":
+        """Where an array of these rows lies in that of the rows of all processes.
+
+        Args:
+            shape: of the array.
+            axis: that numbers the rows; there may be several entries for each of them.
+
+        Raises:
+            ShapeError: that axis has no entries for some rows.
+
+        >>> LocalRows(first=2, count=3, total=5).stretch((2, 3, 10), axis=1)
+        Stretch(start=20, length=30, step=50)
+        """
+        entries, length = shape[axis], math.prod(shape[axis:])
+        if entries == 0 or self.count == 0:
+            if entries != self.count:
+                raise self._unfit(shape, axis)
+            return Stretch(0, 1, 1)
+        if entries % self.count:
+            raise self._unfit(shape, axis)
+        each = length // self.count
+        return Stretch(self.first * each, max(length, 1), self.total * each)
+
+    def _unfit(self, shape: Shape, axis: int) -> ShapeError:
+        return ShapeError(
+            f"wanted an array of the {self.count} rows that this process has of a batch on axis "
+            f"{axis}, got one of shape {tuple(shape)}; say by axis= which one numbers the samples, "
+            f"or axis=None where none does"
+        )
+
+
+@dataclass(frozen=True)
+class Stretch(Static):
+    """Where the items of an array lie in a larger one: in pieces of one length.
+
+    Item i is number ``start + i // length * step + i % length`` of the larger one.
+
+    Attributes:
+        start: where the first piece begins.
+        length: how many items a piece has.
+        step: from the beginning of a piece to that of the next.
+    """
+
+    start: int
+    length: int
+    step: int
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import pytest
 from tests.conftest import SPECS
 from xpnn.backends import get_backend
 from xpnn.backends.portable.base import Backend as Base
+from xpnn.errors import ShapeError
+from xpnn.local_rows import LocalRows, Stretch
 
 pytestmark = pytest.mark.width
 
@@ -75,6 +77,60 @@ def test_random_bits_are_the_same_in_a_compiled_step(backend):
     for wanted in (words(5, draw, 6) for draw in range(4)):
         found, draw = compiled(draw)
         assert host(backend, found)[0].tolist() == wanted
+
+
+# Words of a part of a larger array ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [(), (2,), (3, 2)])
+@pytest.mark.parametrize("behind", [(), (5,), (3, 2)])
+@pytest.mark.parametrize(("total", "size"), [(7, 3), (2, 3), (1, 2), (6, 1)])
+def test_words_of_some_rows_are_those_rows_of_the_words(backend, before, behind, total, size):
+    whole = bits(backend, 9, 4, (*before, total, *behind))
+    kept = host(backend, backend.random_mask(0.4, 9, backend.counter(4), whole.shape))[0]
+    axis = len(before)
+    for rank in range(size):
+        first, stop = (total * k // size for k in (rank, rank + 1))
+        shape = (*before, stop - first, *behind)
+        stretch = LocalRows(first, stop - first, total).stretch(shape, axis)
+        words = backend.random_bits(9, backend.counter(4), shape, stretch)
+        mask = backend.random_mask(0.4, 9, backend.counter(4), shape, stretch)
+        rows = np.arange(first, stop)
+        np.testing.assert_array_equal(host(backend, words)[0], np.take(whole, rows, axis))
+        np.testing.assert_array_equal(host(backend, mask)[0], np.take(kept, rows, axis))
+
+
+def test_words_of_a_part_are_numbered_modulo_2_to_the_32(backend):
+    start, step = 2**32 - 2, 2**32 + 3
+    found = backend.random_bits(5, backend.counter(6), (2, 4), Stretch(start, 4, step))
+    key = mixed(mixed(mixed(6) ^ 5) ^ 0)
+    numbers = [(start + piece * step + k) % 2**32 for piece in range(2) for k in range(4)]
+    wanted = [mixed(mixed(number) ^ key) for number in numbers]
+    assert host(backend, found)[0].reshape(-1).tolist() == wanted
+
+
+def test_words_of_a_part_are_the_same_in_a_compiled_step(backend):
+    def step(draw):
+        return backend.random_bits(5, draw, (2, 3), Stretch(6, 3, 9)), draw + 1
+
+    compiled, draw = backend.compiled(step, known=True), backend.counter()
+    for number in range(4):
+        found, draw = compiled(draw)
+        every = words(5, number, 18)
+        assert host(backend, found)[0].tolist() == [every[6:9], every[15:18]]
+
+
+def test_rows_may_have_several_entries_each():
+    assert LocalRows(first=2, count=3, total=5).stretch((6, 10)) == Stretch(40, 60, 100)
+    assert LocalRows(first=2, count=3, total=5).stretch((3, 0)).length > 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape"), [((2, 3, 5), (4, 10)), ((0, 0, 1), (3,)), ((2, 3, 5), (0,))]
+)
+def test_an_axis_that_does_not_number_the_rows_is_refused(rows, shape):
+    with pytest.raises(ShapeError, match=r"wanted an array of the \d rows .*; say by axis="):
+        LocalRows(*rows).stretch(shape)
 
 
 MANY = 200_000

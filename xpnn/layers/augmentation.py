@@ -66,7 +66,7 @@ class Augmentation(Disturbance):
 
     def words(self, batch: int, count: int) -> list[Array]:
         """``count`` random integers of 16 bits for each image, as (batch, 1) arrays."""
-        words = self.backend.random_bits(self.seed, self.next_draw(), (count, batch, 1))
+        words = self.random_bits((count, batch, 1), axis=1)
         return [words[k, ...] >> BITS for k in range(count)]
 
     def below(self, count: int, words: Array) -> Array:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnn.layers.base import ANY_NUMBER, Layer
+from xpnn.local_rows import Stretch
 from xpnn.typing import Array, Namespace, Range, Shape, State
 
 
@@ -24,6 +25,29 @@ class Disturbance(Layer):
         draw = self.state["draw"]
         self.state["draw"] = draw + 1
         return draw
+
+    def random_bits(self, shape: Shape, axis: int | None = 0) -> Array:
+        """``Backend.random_bits`` of the next draw: words for the samples of a batch.
+
+        Where several processes train together, they are those that one alone would draw for the
+        rows that this one has.
+
+        Args:
+            axis: which one of ``shape`` numbers the samples; None where the words are for all.
+        """
+        stretch = self._stretch(shape, axis)
+        return self.backend.random_bits(self.seed, self.next_draw(), shape, *stretch)
+
+    def random_mask(self, keep: float, shape: Shape, axis: int | None = 0) -> Array:
+        """``Backend.random_mask`` of the next draw, likewise."""
+        stretch = self._stretch(shape, axis)
+        return self.backend.random_mask(keep, self.seed, self.next_draw(), shape, *stretch)
+
+    def _stretch(self, shape: Shape, axis: int | None) -> tuple[Stretch, ...]:
+        """Where an array of draws lies in that of all processes, if there are others."""
+        if self.replica is None or axis is None:
+            return ()
+        return (self.replica.rows.stretch(shape, axis),)
 
 
 class Masking(Disturbance):
@@ -61,8 +85,9 @@ class Masking(Disturbance):
         if not training or self.rate == 0:
             self.cache["kept"] = None
             return Z
-        shape = self.mask_shape(Z.shape)
-        kept = self.backend.random_mask(1 - self.rate, self.seed, self.next_draw(), shape)
+        one, two = (self.mask_shape((count, *Z.shape[1:])) for count in (1, 2))
+        axis = None if one == two else 0  # whether the samples share one mask
+        kept = self.random_mask(1 - self.rate, self.mask_shape(Z.shape), axis)
         self.cache["kept"] = kept
         return self.fused["drop"](Z, kept)
 
@@ -193,7 +218,7 @@ class GaussianNoise(Disturbance):
     def forward(self, Z: Array, training: bool = False) -> Array:
         if not training or self.spread == 0:
             return Z
-        words = self.backend.random_bits(self.seed, self.next_draw(), (2, *Z.shape))
+        words = self.random_bits((2, *Z.shape), axis=1)
         return self.fused["disturb"](Z, words[0, ...], words[1, ...])
 
     def backward(self, delta: Array) -> Array:

@@ -101,7 +101,7 @@ class GaussianSample(Disturbance):
         total = self.xp.sum(self.fused["diverge"](m, v))
         self.cache["term"] = total * (0.5 * self.beta / max(Z.shape[0], 1))
         if training:
-            words = self.backend.random_bits(self.seed, self.next_draw(), (2, *v.shape))
+            words = self.random_bits((2, *v.shape), axis=1)
             away = self.fused["deviate"](v, words[0, ...], words[1, ...])
         else:
             away = self.xp.zeros_like(m)

@@ -8,6 +8,7 @@ import numpy as np
 from xpnn.backends.portable.attention import Scoring
 from xpnn.backends.portable.base import Backend
 from xpnn.errors import ExportError
+from xpnn.local_rows import Stretch
 from xpnn.numerics import BARRED, widened
 from xpnn.onnx.namespace import TracedNamespace
 from xpnn.onnx.sizes import Size, is_same
@@ -106,13 +107,17 @@ class Tracer(TracedWindows, Backend):
 
     # What it does not do --------------------------------------------------------------------------
 
-    def random_bits(self, seed: int, draw: Any, shape: Shape) -> NoReturn:
+    def random_bits(
+        self, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+    ) -> NoReturn:
         raise ExportError(
             "random numbers are drawn outside of training, and the same ones for the same inputs "
             "an ONNX graph does not draw; leave the layer out of the network that is exported"
         )
 
-    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> NoReturn:
+    def random_mask(
+        self, keep: float, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+    ) -> NoReturn:
         self.random_bits(seed, draw, shape)
 
 

@@ -40,6 +40,7 @@ from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
 from xpnn.backends.portable.windows import Slide
 from xpnn.errors import BackendUnavailable
+from xpnn.local_rows import Stretch
 from xpnn.typing import Array, Namespace, Shape
 
 logger = logging.getLogger("xpnn")
@@ -451,13 +452,17 @@ class CupyBackend(Backend):
             return values
         return self.xp.astype(values, x.dtype)  # CuPy answers halves in wider dtypes
 
-    def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
+    def random_bits(
+        self, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+    ) -> Array:
         with self.on_device():
-            return random_bits(seed, draw, shape)
+            return random_bits(seed, draw, shape, stretch)
 
-    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
+    def random_mask(
+        self, keep: float, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+    ) -> Array:
         with self.on_device():
-            return random_mask(mask_limit(keep), seed, draw, shape)
+            return random_mask(mask_limit(keep), seed, draw, shape, stretch)
 
     def free_bytes(self) -> int | None:
         import cupy

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.local_rows import Stretch
 from xpnn.typing import Array, Shape
 
 MOST_ARRAYS = 32  # of one launch, whose arguments may take 4 KiB
@@ -19,23 +20,30 @@ MIX = """
         return word ^ (word >> 16);
     }
 """
-WORD = "xpnn_mix(xpnn_mix(i) ^ xpnn_mix(xpnn_mix(xpnn_mix(draw) ^ low) ^ high))"
+WORD = "xpnn_mix(xpnn_mix(number) ^ xpnn_mix(xpnn_mix(xpnn_mix(draw) ^ low) ^ high))"
+LOW = 0xFFFFFFFF
 
 
-def random_bits(seed: int, draw: Any, shape: Shape) -> Array:
+def random_bits(seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None) -> Array:
     """``Backend.random_bits`` in one launch, which needs no array of positions."""
-    kernel = _random("uint32 out", f"out = {WORD}", "bits")
-    return kernel(*_halves(seed), draw, 0, _empty(shape, "I"))
+    return _drawn("bits", seed, draw, 0, _empty(shape, "I"), stretch)
 
 
-def random_mask(limit: int, seed: int, draw: Any, shape: Shape) -> Array:
+def random_mask(
+    limit: int, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+) -> Array:
     """Where these words are below ``limit``, in one launch."""
-    kernel = _random("bool out", f"out = {WORD} < limit", "mask")
-    return kernel(*_halves(seed), draw, limit, _empty(shape, "?"))
+    return _drawn("mask", seed, draw, limit, _empty(shape, "?"), stretch)
 
 
-def _halves(seed: int) -> tuple[int, int]:
-    return seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+def _drawn(
+    what: str, seed: int, draw: Any, limit: int, out: Array, stretch: Stretch | None
+) -> Array:
+    halves = seed & LOW, (seed >> 32) & LOW
+    if stretch is None:
+        return _random(what)(*halves, draw, limit, out)
+    where = stretch.start & LOW, stretch.length, stretch.step & LOW
+    return _random(what, index_type(out))(*halves, draw, limit, *where, out)
 
 
 def _empty(shape: Shape, dtype: str) -> Array:
@@ -45,11 +53,26 @@ def _empty(shape: Shape, dtype: str) -> Array:
 
 
 @functools.cache
-def _random(out: str, code: str, name: str) -> Any:
+def _random(what: str, within: str = "") -> Any:
+    """The kernel that draws bits, or a mask.
+
+    Args:
+        within: the type to count in, where the words lie in pieces of a larger array.
+    """
     import cupy
 
-    words = "uint32 low, uint32 high, int32 draw, uint32 limit"
-    return cupy.ElementwiseKernel(words, out, code, f"xpnn_random_{name}", preamble=MIX)
+    words, number, name = "uint32 low, uint32 high, int32 draw, uint32 limit", "i", what
+    code = ""
+    if within:
+        words += f", uint32 start, {'int32' if within == 'int' else 'int64'} length, uint32 step"
+        code = f"{within} n = i;\nunsigned int at = start + n / length * step + n % length;\n"
+        number, name = "at", f"{what}_within"
+    word = WORD.replace("number", number)
+    out, last = {
+        "bits": ("uint32 out", f"out = {word}"),
+        "mask": ("bool out", f"out = {word} < limit"),
+    }[what]
+    return cupy.ElementwiseKernel(words, out, code + last, f"xpnn_random_{name}", preamble=MIX)
 
 
 def concat(arrays: Sequence[Array], *, axis: int | None = 0, out: Array | None = None) -> Array:

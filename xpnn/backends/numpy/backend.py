@@ -26,6 +26,7 @@ from xpnn.backends.recording.shapes import blank
 from xpnn.backends.recording.stand_ins import Recorded, RecordedNumber, value_of
 from xpnn.backends.recording.tape import recordable
 from xpnn.errors import BackendUnavailable, Change, DataError
+from xpnn.local_rows import Stretch
 from xpnn.typing import Array, Namespace, Shape
 
 PLAIN = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # the machine's numbers of up to 64 bits
@@ -178,13 +179,17 @@ class NumpyBackend(Backend):
         token, shape, dtype = begun
         return recordable(finish_sum, lambda *_: blank(shape, dtype))(token, communicator, number)
 
-    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
+    def random_mask(
+        self, keep: float, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+    ) -> Array:
         drawn = recordable(super().random_mask, lambda *_: blank(shape, bool))
-        return drawn(keep, seed, draw, shape)
+        return drawn(keep, seed, draw, shape, stretch)
 
-    def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
+    def random_bits(
+        self, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+    ) -> Array:
         drawn = recordable(super().random_bits, lambda *_: blank(shape, np.uint32))
-        return drawn(seed, draw, shape)
+        return drawn(seed, draw, shape, stretch)
 
     def attention(
         self,

@@ -20,12 +20,14 @@ import numpy as np
 from xpnn.backends.portable.attention import Scoring, by_name, in_order
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.communicator import Communicator
+from xpnn.backends.portable.random_words import within
 from xpnn.backends.portable.windows import Slide
 from xpnn.backends.recording import shapes
 from xpnn.backends.recording.calls import NotRecordable
 from xpnn.backends.recording.shapes import blank
 from xpnn.backends.recording.stand_ins import Recorded, value_of
 from xpnn.backends.recording.tape import recordable
+from xpnn.local_rows import Stretch
 from xpnn.typing import Array, Namespace, Shape
 from xpnn.weak_methods import without_holding
 
@@ -125,13 +127,17 @@ class Recorder(Backend):
     def finish_all_sum(self, begun: Array, communicator: Communicator, number: int) -> Array:
         return begun
 
-    def random_bits(self, seed: int, draw: Any, shape: Shape) -> Array:
+    def random_bits(
+        self, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+    ) -> Array:
         run = self._own("random_bits", lambda *_: blank(shape, np.uint32))
-        return run(seed, draw, shape)
+        return run(seed, draw, shape, *within(stretch))
 
-    def random_mask(self, keep: float, seed: int, draw: Any, shape: Shape) -> Array:
+    def random_mask(
+        self, keep: float, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None
+    ) -> Array:
         run = self._own("random_mask", lambda *_: blank(shape, bool))
-        return run(keep, seed, draw, shape)
+        return run(keep, seed, draw, shape, *within(stretch))
 
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
         run = self._own("scatter_add", lambda *_: blank(array.shape, array.dtype))
