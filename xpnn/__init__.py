@@ -15,7 +15,7 @@ trains it. ``xpnn.guide`` and ``xpnn.testing`` are imported by name.
 """
 
 from xpnn import data, initializers, metrics
-from xpnn.backends import Backend, get_backend
+from xpnn.backends import Backend, Communicator, get_backend
 from xpnn.data import datasets, split
 from xpnn.errors import (
     AssignmentError,
@@ -242,6 +242,7 @@ __all__ = [
     "initializers",
     "metrics",
     "Backend",
+    "Communicator",
     "get_backend",
     "datasets",
     "split",

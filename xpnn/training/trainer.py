@@ -87,7 +87,8 @@ class Trainer(StepTaker):
         distributed: how the processes of this training, which all run the same program, reach each
             other: "mpi", "nccl", "torch", "jax", or "auto" for the one that goes with the backend;
             or a ``Communicator`` of your own. Each takes some rows of every batch, and all have the
-            same curve, that of one process. One process alone trains as without it.
+            same curve, that of one process. One process alone trains as without it. ``Trainer``
+            alone trains so; ``Updater`` and ``minimize`` know of one process.
         shard_optimizer: whether each of these processes keeps the optimizer's slots of some of the
             parameters only, and updates these for all: less memory, and one more sum.
 

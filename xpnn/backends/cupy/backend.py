@@ -35,6 +35,7 @@ from xpnn.backends.cupy.switches import add_in_order, with_tf32
 from xpnn.backends.portable.attention import Scoring
 from xpnn.backends.portable.base import Backend, MakeRecorded
 from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
+from xpnn.backends.portable.launched import local_rank
 from xpnn.backends.portable.packed_keys import Packer, Packing
 from xpnn.backends.portable.random_words import mask_limit
 from xpnn.backends.portable.staging import Staging
@@ -47,7 +48,11 @@ logger = logging.getLogger("xpnn")
 
 
 class CupyBackend(Backend):
-    """Arrays of CuPy on GPU 0, or on the GPU whose number follows the colon: ``"cupy:1"``."""
+    """Arrays of CuPy on the GPU whose number follows the colon: ``"cupy:1"``.
+
+    Without one it is GPU 0; of several processes that were started together on a machine, each
+    takes its own: that of its rank there, and begins anew where there are fewer.
+    """
 
     name = "cupy"
     library = "cupy"
@@ -88,6 +93,8 @@ class CupyBackend(Backend):
         import cupy
 
         count = cupy.cuda.runtime.getDeviceCount()
+        if device is None and count:
+            device = str(local_rank() % count)
         if not (device or "0").isdigit() or int(device or 0) >= count:
             raise BackendUnavailable(
                 f"CuPy sees {count} GPU(s), numbered from 0, got {device!r}; write 'cupy:0'"

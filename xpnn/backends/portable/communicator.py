@@ -14,8 +14,54 @@ class Communicator:
 
     All processes call the same verbs in the same order, with arrays of one shape and dtype. Write
     ``all_sum`` and ``broadcast`` over whatever connects them, and hand it to
-    ``Trainer(..., distributed=communicator)``. Arrays are those of the network's backend, or
-    NumPy's; of float32, float64 or int64.
+    ``Trainer(..., distributed=communicator)``, which tries both verbs first. Arrays are those of
+    the network's backend, or NumPy's; of float32, float64 or int64. Every process has to have the
+    same bits of a sum, or their networks drift apart: add up in one order, or in one place.
+
+    Here are two processes at the ends of a pipe. They may be on two machines; for the example they
+    are two threads:
+
+    >>> from multiprocessing import Pipe
+    >>> from threading import Thread
+    >>> import xpnn
+    >>> class Pair(xpnn.Communicator):
+    ...     def __init__(self, rank, pipe):
+    ...         super().__init__(rank, 2)
+    ...         self.pipe = pipe
+    ...
+    ...     def all_sum(self, array):
+    ...         return array + self.exchanged(array)
+    ...
+    ...     def broadcast(self, array):
+    ...         theirs = self.exchanged(array)
+    ...         return array.copy() if self.rank == 0 else theirs
+    ...
+    ...     def exchanged(self, array):
+    ...         if self.rank == 0:  # one sends while the other receives
+    ...             self.pipe.send(array)
+    ...             return self.pipe.recv()
+    ...         theirs = self.pipe.recv()
+    ...         self.pipe.send(array)
+    ...         return theirs
+    >>> x, y = xpnn.datasets.digits()
+    >>> def train(communicator=None):
+    ...     layers = [xpnn.Dense(16), xpnn.ReLU(), xpnn.Dense(10)]
+    ...     network = xpnn.Network(layers, input_shape=(64,), seed=0)
+    ...     loss, adam = xpnn.cross_entropy, xpnn.Adam(1e-3)
+    ...     trainer = xpnn.Trainer(network, loss, adam, distributed=communicator)
+    ...     losses[communicator] = trainer.fit(x, y, epochs=2, progress=False)["loss"]
+    >>> losses, ends = {}, Pipe()
+    >>> pair = [Pair(0, ends[0]), Pair(1, ends[1])]
+    >>> threads = [Thread(target=train, args=(one,)) for one in pair]
+    >>> for thread in threads:
+    ...     thread.start()
+    >>> for thread in threads:
+    ...     thread.join()
+    >>> train()  # alone
+    >>> losses[pair[0]] == losses[pair[1]]
+    True
+    >>> max(abs(one - other) for one, other in zip(losses[pair[0]], losses[None])) < 1e-6
+    True
 
     Args:
         rank: the number of this process, from 0 on.

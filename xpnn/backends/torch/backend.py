@@ -12,9 +12,12 @@ from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.portable.attention import Scoring
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
+from xpnn.backends.portable.communicator import Communicator
 from xpnn.backends.portable.convolution import over_parts
+from xpnn.backends.portable.launched import local_rank
 from xpnn.backends.portable.windows import Slide
 from xpnn.backends.torch import attention, convolution, pooling
+from xpnn.backends.torch.communicator import start_all_sum
 from xpnn.backends.torch.compiling import TracedStep
 from xpnn.backends.torch.elementwise import in_float32
 from xpnn.backends.torch.memory import storages_followed
@@ -28,6 +31,9 @@ WRITTEN = {"float32": "float", "int64": "long"}
 
 class TorchBackend(Backend):
     """Tensors of PyTorch on ``cpu`` (the default), ``cuda``, ``cuda:1``, ``mps``, ...
+
+    ``cuda`` is the GPU that PyTorch is set to; where that is the first one, as unless it was set,
+    each of several processes that were started together on a machine takes that of its rank there.
 
     xpnn works out gradients itself: tensors are taken without their autograd history, and none is
     recorded.
@@ -74,7 +80,8 @@ class TorchBackend(Backend):
                 f"has {', '.join(self.describe_devices())}"
             ) from None
         if resolved.type == "cuda" and resolved.index is None:
-            resolved = torch.device("cuda", torch.cuda.current_device())
+            number = torch.cuda.current_device() or local_rank() % torch.cuda.device_count()
+            resolved = torch.device("cuda", number)
         return resolved
 
     def describe_devices(self) -> list[str]:
@@ -193,6 +200,20 @@ class TorchBackend(Backend):
         self, rule: Callable[..., Any], donate: Sequence[int] = ()
     ) -> Callable[..., Any]:
         return in_float32(rule, self.xp)
+
+    def all_sum(
+        self, array: Array, communicator: Communicator, behind: Array | None = None
+    ) -> Array:
+        return start_all_sum(array, communicator)()
+
+    def start_all_sum(
+        self,
+        array: Array,
+        communicator: Communicator,
+        number: int,
+        behind: Array | None = None,
+    ) -> tuple[Callable[[], Array], None]:
+        return start_all_sum(array, communicator), None
 
     def compile(
         self,

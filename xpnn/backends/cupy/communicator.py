@@ -1,0 +1,102 @@
+"""NCCL, by CuPy: arrays are added up where they lie, on the GPUs of all processes."""
+
+import ctypes
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpnn.backends.cupy.accesses import tell
+from xpnn.backends.portable.communicator import Communicator
+from xpnn.errors import BackendUnavailable
+from xpnn.typing import Array
+
+INSTALL = "pip install 'xpnn[cuda12]' (or 'xpnn[cuda13]' for a CUDA 13 driver)"
+
+DTYPES = {"int32": 2, "int64": 4, "float16": 6, "float32": 7, "float64": 8, "bfloat16": 9}
+"""What is added up, as ncclDataType_t counts it; CuPy has no name for the last one."""
+
+
+class NCCL(Communicator):
+    """Processes that have a GPU each.
+
+    All is done in its turn on CuPy's current stream, of which nobody waits, and so it can be part
+    of a CUDA graph. NumPy's arrays go by way of the GPU.
+
+    Args:
+        rank, size: which process of how many.
+        device: the GPU of this process.
+        from_first: tells all processes the bytes that its argument returns in process 0.
+        timeout: see ``Communicator``; of what NCCL does on the GPU nobody knows how long it waits.
+
+    Raises:
+        BackendUnavailable: CuPy finds no NCCL, or NCCL does not connect the processes.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        device: Any,
+        from_first: Callable[[Callable[[], bytes]], bytes],
+        timeout: float | None = 600.0,
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CuPy's own words for what is told below
+            from cupy.cuda import nccl
+
+        super().__init__(rank, size)
+        self.timeout = timeout
+        if not nccl.available:
+            raise BackendUnavailable(f"CuPy finds no NCCL here; type: {INSTALL}")
+        self.device, self._sum = device, nccl.NCCL_SUM
+        name = from_first(lambda: np.asarray(nccl.get_unique_id(), np.int8).tobytes())
+        with device:
+            try:
+                self._library = nccl.NcclCommunicator(
+                    size, tuple(np.frombuffer(name, np.int8).tolist()), rank
+                )
+            except nccl.NcclError as error:
+                raise BackendUnavailable(
+                    f"NCCL does not connect {size} processes ({error}), of which this one has GPU "
+                    f"{device.id}; give each a GPU of its own, and set NCCL_DEBUG=INFO to be told "
+                    f"more"
+                ) from error
+        # At its end NCCL waits for all graphs with calls of its own, and Python ends what is left
+        # in any order. So it is never told to end.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._library))
+
+    def all_sum(self, array: Array) -> Array:
+        return self._called(self._all_reduce, array)
+
+    def broadcast(self, array: Array) -> Array:
+        return self._called(self._broadcast, array)
+
+    def _called(self, verb: Callable[[Array, Array, int, int], None], array: Array) -> Array:
+        """What a verb makes of an array, beside it."""
+        import cupy
+
+        if isinstance(array, np.ndarray):
+            with self.device:
+                return self._called(verb, cupy.asarray(array)).get()
+        dtype = DTYPES.get(array.dtype.name)
+        if dtype is None:
+            raise TypeError(
+                f"wanted an array of {', '.join(DTYPES)}, which NCCL adds up, got {array.dtype}; "
+                f"convert it first"
+            )
+        source = array if array.flags.c_contiguous else array.copy(order="C")
+        target = cupy.empty_like(source) if source is array else source
+        if source.size:
+            verb(source, target, dtype, cupy.cuda.get_current_stream().ptr)
+            tell("NCCL", [source], [target])
+        return target
+
+    def _all_reduce(self, source: Array, target: Array, dtype: int, stream: int) -> None:
+        addresses = source.data.ptr, target.data.ptr
+        self._library.allReduce(*addresses, source.size, dtype, self._sum, stream)
+
+    def _broadcast(self, source: Array, target: Array, dtype: int, stream: int) -> None:
+        addresses = source.data.ptr, target.data.ptr
+        self._library.broadcast(*addresses, source.size, dtype, 0, stream)
