@@ -29,7 +29,7 @@ def connected(played, rank=0, size=2):
     from xpnn.backends.cupy.communicator import NCCL
 
     cupy.cuda.nccl = played
-    return NCCL(rank, size, cupy.cuda.Device(0), lambda make: make())
+    return NCCL(rank, size, cupy.cuda.Device(0), lambda make: make(), timeout=None)
 
 
 def trained(communicator, compile):
