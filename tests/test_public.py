@@ -26,6 +26,7 @@ MODULES = [xpnn, backends, initializers, layers, losses, metrics, optimizers, tr
 BASES = {
     *LAYER_BASES,
     *(xpnn.Optimizer, xpnn.Schedule, xpnn.Metric, xpnn.Callback, xpnn.Backend, Clipping),
+    xpnn.Communicator,
 }
 """What no table holds: classes that others are made from."""
 
