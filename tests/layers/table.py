@@ -255,6 +255,7 @@ LAYERS = [  # a new layer joins every contract by adding one line: how to make i
     pytest.param(lambda: PixelShuffle((2, 1)), (3, 2, 4), id="pixel-shuffle"),
     pytest.param(BatchNorm, (4,), id="batch-norm"),
     pytest.param(lambda: BatchNorm(0.5, epsilon=0.1), (3, 2, 4), id="batch-norm-pixels"),
+    pytest.param(lambda: BatchNorm(synchronized=False), (4,), id="batch-norm-of-each-process"),
     pytest.param(LayerNorm, (4,), id="layer-norm"),
     pytest.param(LayerNorm, (3, 4), id="layer-norm-over-time"),
     pytest.param(RMSNorm, (3, 4), id="rms-norm"),

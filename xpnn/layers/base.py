@@ -173,6 +173,16 @@ class Layer(KnownAttributes):
         Asked before data run through a network outside of a step.
         """
 
+    @property
+    def across_samples(self) -> bool:
+        """Whether what becomes of a sample in training depends on others, of this batch or before.
+
+        Processes that each have some of the samples refuse to train a layer of which that is so:
+        say ``across_samples = True`` in the class. One that sums over all of them by ``replica``,
+        or draws by ``Disturbance.random_bits``, is as in one process.
+        """
+        return False
+
     def check_batch(self, size: int) -> None:
         """Whether it can train on batches of so many samples; raises ShapeError if not."""
 

@@ -73,7 +73,7 @@ def _own(xp: Namespace, log_p: Array, rows: Array, columns: Array) -> tuple[Arra
     return xp.where(own, -log_p, 0.0), xp.exp(log_p) - xp.astype(own, log_p.dtype)
 
 
-@wants(groups_of(2), outputs="embeddings", target_shape=_one)
+@wants(groups_of(2), outputs="embeddings", target_shape=_one, across_samples=True)
 def contrastive(
     predictions: Array,
     targets: Array,
@@ -92,7 +92,8 @@ def contrastive(
         l_i = -log q_ii                        dl_i/dc_ij = (q_ij - [i = j]) / T
 
     So the value depends on the batch: the more samples, the harder, and ``accumulate`` or a last
-    batch that is smaller make it easier. Positives of samples of weight 0 are nobody's negatives.
+    batch that is smaller make it easier. Processes that each have some samples of a batch refuse
+    it. Positives of samples of weight 0 are nobody's negatives.
 
     Args:
         predictions: (batch, 2, d): anchor and positive.

@@ -38,6 +38,7 @@ def wants(
     outputs: str | Callable[..., str] | None = None,
     target_shape: Callable[[Shape], Shape] | None = None,
     read_options: Sequence[str] = (),
+    across_samples: bool = False,
 ) -> Callable[[Any], Any]:
     """Attach to a loss what it takes targets and outputs for.
 
@@ -48,11 +49,14 @@ def wants(
             for a loss that does not say.
         target_shape: the shape of one target, by that of one output, where it is another one.
         read_options: names of the loss's options that ``check`` takes, too.
+        across_samples: whether the loss of a sample depends on the others of the batch, so that
+            processes which each have some of them refuse it.
     """
 
     def attach(loss: Any) -> Any:
         loss.check_targets, loss.item_weights, loss.outputs = check, item_weights, outputs
         loss.target_shape, loss.read_options = target_shape, read_options
+        loss.across_samples = across_samples
         return loss
 
     return attach

@@ -20,7 +20,7 @@ from xpnn.training.stepping.memory import Needs, with_more_memory
 from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.settings import Settings, hyperparameters, options_by_value
 from xpnn.training.stepping.step import make_flat_step, make_weighing_eval_step
-from xpnn.training.trainer_arguments import as_parts, check_parts
+from xpnn.training.trainer_arguments import as_parts, check_parts, check_samples_alone
 from xpnn.typing import Array, Arrays, OptState
 
 FEWER = "take smaller batches, hand the data over batch by batch, or make the network smaller"
@@ -225,6 +225,8 @@ class StepTaker(KnownAttributes):
         state = self.state
         network, loss, optimizer = state.network, state.loss, state.optimizer
         check_parts(network, optimizer, state.metrics, self.callbacks)
+        if state.communicator is not None:
+            check_samples_alone(network, loss)
         state.check_opt_state()
         state.metrics, state.accumulate = tuple(state.metrics), as_parts(state.accumulate)
         settings = Settings(state)

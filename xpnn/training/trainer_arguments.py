@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from xpnn.losses.by_output import ByOutput
+from xpnn.losses.by_output import ByOutput, losses_of
+from xpnn.losses.weights import unbound
 from xpnn.metrics import Metric
 from xpnn.metrics.by_output import OfOutput
 from xpnn.network import Network
@@ -69,6 +70,26 @@ def check_parts(network: Any, optimizer: Any, metrics: Any, callbacks: Any) -> N
                 f"{metric!r} for none of them"
             )
     check_callbacks(callbacks)
+
+
+def check_samples_alone(network: Network, loss: Any) -> None:
+    """Refuse what looks across the samples of a batch, of which other processes have some."""
+    for name, layer in network.walk():
+        if layer.across_samples:
+            raise ValueError(
+                f"distributed: wanted layers that see each sample by itself, as every process has "
+                f"some samples of a batch, got layer {name!r}, {layer!r}, which goes from one "
+                f"sample to others; leave it out, sum by self.replica, or train in one process"
+            )
+    for output, one, _ in losses_of(loss, network.output_names):
+        function = unbound(one)[0]
+        if getattr(function, "across_samples", False):
+            called = getattr(function, "__name__", repr(function))
+            raise ValueError(
+                f"distributed: wanted losses of each sample by itself, as every process has some "
+                f"samples of a batch, got {called} for {output!r}, which compares samples; take "
+                f"another loss, or train in one process"
+            )
 
 
 def check_callbacks(callbacks: Any) -> None:

@@ -185,6 +185,10 @@ class Recurrent(Layer):
         self.check_batch(batch)
         return self.state
 
+    @property
+    def across_samples(self) -> bool:
+        return self.stateful is not None
+
     def check_batch(self, size: int) -> None:
         if self.stateful not in (None, size):
             raise ShapeError(
