@@ -187,6 +187,22 @@ class Network(NamedInputs, FixedAttributes):
             network.state = moved(self.state, network.state, network.backend)
         return network
 
+    def move_in_place(self, backend: Backend) -> None:
+        """Move this network itself to other devices of its library, such as all of them.
+
+        Raises:
+            XpnnError: another thread trains the network.
+        """
+        if backend is self.backend:
+            return
+        with self.at_rest(), backend.on_device():
+            params = moved(self.params, self.params, backend)
+            state = moved(self.state, self.state, backend)
+            for layer in self.all_layers:
+                layer.move_in_place(backend)
+            vars(self)["backend"] = backend
+            self.params, self.state = params, state
+
     def blank_on(self, backend: Backend) -> Self:
         """The same network on another backend, with zeros for all values: to be recorded there."""
         network = object.__new__(type(self))

@@ -3,7 +3,7 @@
 A backend is asked for as ``library`` or ``library:device``::
 
     "numpy"  "numpy:numba"     "torch"    "torch:cuda:0"    "torch:mps"
-    "cupy"  "cupy:1"           "jax"      "jax:gpu"         "jax:gpu:1"
+    "cupy"  "cupy:1"           "jax"      "jax:gpu:1"       "jax:all"
     "array-api-strict"         "array-api-strict:device1"   "auto"
 
 ``"auto"`` is CuPy if a GPU really works here, else NumPy. No library is imported or probed until

@@ -278,6 +278,13 @@ class Layer(KnownAttributes):
         self._fuse()
         return output_shape
 
+    def move_in_place(self, backend: Backend) -> None:
+        """From now on, have arrays on other devices of the same library; its network moves them."""
+        self._backend = backend
+        self.cache.clear()
+        self.grads.clear()
+        self._fuse()
+
     def _fuse(self) -> None:
         """Call ``fuse``, and note the hyperparameters that it was called with."""
         elementwise = self.backend.elementwise

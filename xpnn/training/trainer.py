@@ -11,7 +11,7 @@ from xpnn.arguments import as_seed, checked
 from xpnn.backends import Backend, Communicator
 from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
-from xpnn.distributed import as_communicator, watched
+from xpnn.distributed import connect, watched
 from xpnn.distributed.agreeing import done_by_first
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
@@ -133,7 +133,7 @@ class Trainer(StepTaker):
             as_parts(accumulate),
             network.seed if seed is None else as_seed(seed),
             compile,
-            watched(as_communicator(distributed, network.backend)),
+            watched(connect(distributed, network, shard_optimizer)),
             shard_optimizer,
         )
         self.callbacks = tuple(callbacks)

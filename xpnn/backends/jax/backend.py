@@ -8,21 +8,28 @@ from typing import Any, Unpack
 import numpy as np
 
 from xpnn.backends.jax import attention, convolution
+from xpnn.backends.jax.devices import Mesh, devices_of, name_of, names_of_devices, put
 from xpnn.backends.jax.jitting import JittedStep
+from xpnn.backends.jax.staging import CutStaging
 from xpnn.backends.portable.attention import Scoring, suits_cudnn
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
 from xpnn.backends.portable.convolution import over_parts
 from xpnn.backends.portable.packed_keys import Packer, Packing
+from xpnn.backends.portable.staging import Staging
 from xpnn.backends.portable.windows import Slide
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array, Namespace
 
 
 class JaxBackend(Backend):
-    """Arrays of JAX on its default device, or on ``cpu``, ``gpu``, ``tpu``, ``gpu:1``, ...
+    """Arrays of JAX on its default device, or on ``cpu``, ``gpu``, ``tpu``, ``gpu:1``, ``all``.
 
     JAX keeps floats in 32 bits unless ``jax_enable_x64`` is set, and so does this backend.
+
+    Attributes:
+        first: the device, or the first of all that this process has.
+        mesh: of all devices, where there are several; None for one.
     """
 
     name = "jax"
@@ -46,22 +53,18 @@ class JaxBackend(Backend):
     def resolve_device(self, device: str | None) -> Any:
         import jax
 
-        platform, _, number = (device or "").partition(":")
-        try:
-            chosen = jax.devices(platform or None)[int(number or 0)]
-        except (RuntimeError, ValueError, IndexError):
-            raise BackendUnavailable(
-                f"JAX has no device {device!r} here, only {', '.join(self.describe_devices())}; "
-                f"for an NVIDIA GPU type: pip install 'jax[cuda12]'"
-            ) from None
-        self._devices, self._plain = {chosen}, type(jax.device_put(0.0, chosen))
-        self._only_device = chosen.platform == "cpu" and len(jax.devices()) == 1
-        return chosen
+        devices = devices_of(device)
+        here = jax.process_index()
+        self.first = next((one for one in devices if one.process_index == here), devices[0])
+        self._devices = set(devices)
+        self.devices = len(devices)
+        self.mesh = Mesh(devices) if len(devices) > 1 else None
+        self._plain = type(jax.device_put(0.0, self.first))
+        self._only_device = self.first.platform == "cpu" and len(jax.devices()) == 1
+        return self.first if self.mesh is None else self.mesh.whole
 
     def describe_devices(self) -> list[str]:
-        import jax
-
-        return [f"{d.platform}:{d.id}" for d in jax.devices()]
+        return names_of_devices()
 
     def owns(self, array: Any) -> bool:
         if type(array) is self._plain:  # the common case, as jax.Array is slow to ask
@@ -85,11 +88,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def device_name(cls, device: Any) -> str:
-        import jax
-
-        if isinstance(device, set):  # of an array that is spread over several
-            return "+".join(sorted(map(cls.device_name, device)))
-        return f"{device.platform}:{jax.devices(device.platform).index(device)}"
+        return name_of(getattr(device, "device_set", device))
 
     @classmethod
     def spec_of(cls, array: Any) -> str:
@@ -97,14 +96,24 @@ class JaxBackend(Backend):
 
         return cls.name if cls.device_of(array) == jax.devices()[0] else super().spec_of(array)
 
+    def _check_device(self, values: Any) -> None:
+        """On all devices, arrays are taken from each of them."""
+        found = self.device_of(values)
+        found = found if isinstance(found, set) else {found}
+        if self.mesh is None or not found <= {None, *self._devices}:
+            super()._check_device(values)
+
     def read_in_place(self, values: Any) -> Array | None:
         """A copy, which is waited for: JAX counts on arrays that never change, others' may."""
         import jax
 
+        if self.mesh is not None:
+            here = isinstance(values, jax.Array) and self.device.is_fully_addressable
+            return jax.device_put(values, self.device) if here else None
         if isinstance(values, np.ndarray):
             return None
-        on_cpu = self.device.platform == "cpu"
-        device = (CPU, 0) if on_cpu else (CUDA, self.device.local_hardware_id)
+        on_cpu = self.first.platform == "cpu"
+        device = (CPU, 0) if on_cpu else (CUDA, self.first.local_hardware_id)
         with jax.ensure_compile_time_eval():  # at once, also while a step is traced
             shared = read_in_place(values, jax.numpy.from_dlpack, device)
             return None if shared is None else jax.block_until_ready(shared.copy())
@@ -127,13 +136,10 @@ class JaxBackend(Backend):
 
     @property
     def on_host(self) -> bool:
-        return bool(self.device.platform == "cpu")
+        return bool(self.first.platform == "cpu")
 
     def from_numpy(self, array: np.ndarray) -> Array:
-        import jax
-
-        with np.errstate(over="ignore"):  # of float64 that float32 cannot hold
-            return jax.device_put(array, self.device)
+        return put(array, self.device)
 
     def dtype(self, name: str) -> Any:
         import jax
@@ -157,10 +163,27 @@ class JaxBackend(Backend):
     def constant(self, values: tuple[float, ...], dtype: str = "float32") -> Array:
         return self.xp.asarray(values, dtype=dtype)  # kept, it could be a tracer
 
+    def staging(self) -> Staging:
+        return Staging(self) if self.mesh is None else CutStaging(self, self.mesh)
+
+    def on_all_devices(self) -> Backend:
+        import jax
+
+        from xpnn.backends import get_backend
+
+        kind = self.first.platform
+        if self.mesh is not None or len(jax.devices(kind)) == 1:
+            return self
+        spec = "jax:all" if kind == jax.devices()[0].platform else f"jax:{kind}:all"
+        return get_backend(spec, deterministic=self.deterministic, tf32=self.tf32)
+
+    def across_devices(self, array: Array) -> Array:
+        return array if self.mesh is None else self.mesh.cut(array)
+
     def synchronize(self) -> None:
         import jax
 
-        jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
+        jax.block_until_ready(self.zeros((), "float32") + 0.0)
 
     def elementwise(
         self, rule: Callable[..., Any], donate: Sequence[int] = ()
@@ -177,7 +200,7 @@ class JaxBackend(Backend):
         held: Sequence[int] = (),
         required: bool = False,
     ) -> Callable[..., Any]:
-        return JittedStep(step, donate, required)
+        return JittedStep(step, donate, required, self.mesh)
 
     def barrier(self, *arrays: Array) -> tuple[Array, ...]:
         import jax
@@ -198,8 +221,14 @@ class JaxBackend(Backend):
             return super().scan(step, carry, inputs, reverse)
         return jax.lax.scan(lambda c, now: step(c, *now), carry, tuple(inputs), reverse=reverse)
 
+    def sum_to_features(self, x: Array) -> Array:
+        """Of a batch on several devices, positions first: they are then sent features alone."""
+        if self.mesh is None:
+            return super().sum_to_features(x)
+        return self.xp.sum(self.xp.sum(x, axis=tuple(range(1, x.ndim - 1))), axis=0)
+
     def scatter_add(self, array: Array, indices: Array, updates: Array) -> Array:
-        if self.deterministic and self.device.platform != "cpu":
+        if self.deterministic and self.first.platform != "cpu":
             return _add_in_order(array, indices, updates)
         return array.at[indices].add(updates)
 
@@ -263,7 +292,7 @@ class JaxBackend(Backend):
         """Not where sums have to have one order, as JAX does not hand that on."""
         if self.deterministic or not suits_cudnn([Q, K, V], scoring):
             return False
-        return attention.has_cudnn(self.device)
+        return attention.has_cudnn(self.first)
 
     def _packing(self, Q: Array, scoring: Scoring) -> Packing | None:
         return self._packer.packing(scoring.get("mask"), Q.shape[2])
@@ -299,8 +328,12 @@ class JaxBackend(Backend):
 
         return jax.scipy.special.erfc(x)
 
+    def has_room_for(self, nbytes: int) -> bool:
+        """Over several devices data stay on the host: each is sent its rows of a batch alone."""
+        return self.mesh is None
+
     def free_bytes(self) -> int | None:
-        stats = self.device.memory_stats()  # None on the CPU
+        stats = self.first.memory_stats()  # None on the CPU
         if not stats or "bytes_limit" not in stats:
             return super().free_bytes()
         return int(stats["bytes_limit"] - stats["bytes_in_use"])

@@ -3,23 +3,33 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from xpnn.backends.jax.devices import Mesh
 from xpnn.backends.portable.compiled_step import CompiledStep
 
 
 class JittedStep(CompiledStep):
     """A pure step, jitted. What there is for each form of its arguments, JAX itself keeps.
 
+    Args:
+        mesh: of several devices, on each of which its results are to lie; None for one.
+
     Attributes:
         lower: as of what ``jax.jit`` returns: the program of XLA, for arguments of a form.
     """
 
     def __init__(
-        self, step: Callable[..., Any], donate: Sequence[int] = (), required: bool = False
+        self,
+        step: Callable[..., Any],
+        donate: Sequence[int] = (),
+        required: bool = False,
+        mesh: Mesh | None = None,
     ):
         import jax
 
         super().__init__(step, donate, required)
-        self._run = jax.jit(step, donate_argnums=tuple(donate))
+        whole = None if mesh is None else mesh.whole
+        self._run = jax.jit(step, donate_argnums=tuple(donate), out_shardings=whole)
+        self._waits = mesh is not None and mesh.is_simulated
         self.lower = self._run.lower
         self._refused = (  # what tracers raise where a value is wanted on the host
             jax.errors.ConcretizationTypeError,
@@ -31,10 +41,21 @@ class JittedStep(CompiledStep):
     def __call__(self, *arguments: Any) -> Any:
         if self.refusal is None:
             try:
-                return self._run(*arguments)
+                found = self._run(*arguments)
+                return self._done(found) if self._waits else found
             except self._refused as reason:
                 self.refuse(reason)
         return self.call_by_call(arguments)
+
+    def _done(self, found: Any) -> Any:
+        """The results, once they are there.
+
+        Devices of a CPU share their threads: those of one step may wait for one another while
+        threads that these need are kept by the next.
+        """
+        import jax
+
+        return jax.block_until_ready(found)
 
     def try_out(self, take: Callable[[], Any], arguments: Callable[[], tuple[Any, ...]]) -> Any:
         """Look at the shapes of arguments, which are enough; a step that is refused is taken."""

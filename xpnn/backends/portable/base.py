@@ -58,6 +58,7 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
             want it, rather than batch first, as libraries that convolve do.
         attention_from: how many queries or keys there have to be for a training step to work by
             ``attention``, which keeps no weights; with fewer, to keep them is faster.
+        devices: over how many devices a step cuts its batch.
         compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
             are "known" to be pure, or "none".
     """
@@ -68,6 +69,7 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
     joint_size: ClassVar[float] = 0
     side_by_side: int = 0
     stacks: int = 1
+    devices: int = 1
     compiles: Literal["all", "known", "none"] = "none"
 
     deterministic: bool = False
@@ -133,6 +135,14 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
     def staging(self) -> Staging:
         """A way for batches from the host to the device, beside the steps that compute."""
         return Staging(self)
+
+    def on_all_devices(self) -> "Backend":
+        """This backend on all devices over which its library cuts batches; itself for one."""
+        return self
+
+    def across_devices(self, array: Array) -> Array:
+        """A batch in a step, its rows cut over the devices of this backend, if it has several."""
+        return array
 
     # What the standard lacks ------------------------------------------------------------------
 

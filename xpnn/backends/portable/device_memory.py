@@ -15,7 +15,7 @@ class DeviceMemory:
     spec: str
 
     def has_room_for(self, nbytes: int) -> bool:
-        """Whether data of so many bytes may stay on the device; only CuPy ever says no."""
+        """Whether data of so many bytes may stay on the device; CuPy and several devices say no."""
         return True
 
     def free_memory(self) -> None:

@@ -63,7 +63,7 @@ class Reductions:
         def reduced(*arrays: Array) -> Array:
             x = arrays[0] if one is None else one(*arrays)
             if features:
-                total = sum_to_features(widened(x, xp), xp)
+                total = self.sum_to_features(widened(x, xp))
             else:
                 total = wide_sum(x, xp, axis=-1, keepdims=True)
             if mean:
@@ -71,6 +71,10 @@ class Reductions:
             return total if finished is None else finished(total)
 
         return reduced
+
+    def sum_to_features(self, x: Array) -> Array:
+        """The sum over all axes but the last, of at least float32."""
+        return sum_to_features(x, self.xp)
 
     def softmax(self, x: Array, barred: Array | None = None) -> Array:
         """``exp(x) / sum(exp(x))`` over the last axis.

@@ -47,7 +47,11 @@ class Staging:
             return part if rows is None else part[rows]
         out = np.empty(batch_shape(part, rows), native(part.dtype))
         copy_rows(part, rows, out)
-        return self.backend.from_numpy(out)
+        return self._put(out)
+
+    def _put(self, batch: np.ndarray) -> Array:
+        """What was gathered on the host, on the device."""
+        return self.backend.from_numpy(batch)
 
     def _passed(self, part: Array | None, rows: Rows) -> Array | None:
         """An array that is on the device already, or its rows."""

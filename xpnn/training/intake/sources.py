@@ -6,6 +6,7 @@ one. Batches of an iterable are looked at when they come.
 """
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,8 @@ from xpnn.training.state import TrainingState
 from xpnn.training.stepping.checks import check_samples
 from xpnn.training.stepping.conversion import BatchForm
 from xpnn.typing import Loss
+
+logger = logging.getLogger("xpnn")
 
 FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float64": 8}
 
@@ -234,6 +237,7 @@ def _of_arrays(
         (train,) = _samples(network, loss, given, metrics=state.metrics)
         kept, out = held_out_rows(len(train), validation, seed)
         train, held_out = train.of_rows(kept), train.of_rows(out)
+    _tell_of_uneven(min(size, len(train)), state)
     whole, rest = divmod(len(train), size)
     for rows in {size if whole else rest, rest or size}:
         _check_batch_size(state, rows)
@@ -475,6 +479,18 @@ def _check_batch_size(state: TrainingState, rows: int) -> None:
     for length in set(part_sizes(rows, state.accumulate)):
         for layer in state.network.all_layers:
             layer.check_batch(length)
+
+
+def _tell_of_uneven(rows: int, state: TrainingState) -> None:
+    """Warn where each device takes whole batches, as their rows do not come out even."""
+    devices, parts = state.network.backend.devices, state.accumulate
+    if part_sizes(rows, parts)[0] % devices:
+        cut = f" in {parts} parts" if parts > 1 else ""
+        logger.warning(
+            "batches of %d samples%s do not come out even on %d devices, so that each takes all of "
+            "them, which is no faster than one device; take a batch_size of %d",
+            *(rows, cut, devices, -(-rows // (devices * parts)) * devices * parts),
+        )
 
 
 def _check_counts(epochs: int, batch_size: int) -> None:

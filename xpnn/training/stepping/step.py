@@ -362,6 +362,7 @@ def _make_gradients(
     def gradients(
         params: Params, state: State, x: Arrays, y: Arrays, weight: Array | None, factor: Any
     ) -> tuple[Any, Params, State]:
+        x, y, weight = tree_map(backend.across_devices, (x, y, weight))
         shapes = _shapes_of(x)
         is_new = shapes not in seen
         watched = watch(trainable) if is_new else nullcontext()
@@ -456,7 +457,7 @@ def _make_eval_step(network: Network, loss: Loss, metrics: tuple[Any, ...]) -> C
     def step(
         params: Params, state: State, x: Array, y: Array, weight: Array | None = None
     ) -> tuple[Weighed, list[Array]]:
-        x, y, weight = convert(x, y, weight)
+        x, y, weight = tree_map(backend.across_devices, convert(x, y, weight))
         shapes = _shapes_of(x)
         watch = nullcontext() if shapes in seen else outputs_watched(network.root)
         with network.holding(params, state), watch:

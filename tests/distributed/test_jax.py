@@ -1,0 +1,232 @@
+"""Devices of JAX, over which XLA cuts batches: the curve of one, simulated ones on a CPU."""
+
+import json
+
+import pytest
+
+import xpnn
+from tests.backends.process import python
+from tests.conftest import needs
+from tests.distributed.curves import SHAPES
+from xpnn import Dense, Network, Trainer
+
+pytestmark = [pytest.mark.width, needs("jax")]
+
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
+
+def on_devices(count, code):
+    """What a fresh Python prints for ``code``, where JAX has so many devices."""
+    several = f"--xla_force_host_platform_device_count={count}"
+    return python(code, XLA_FLAGS=f"{several} {QUICK}", JAX_PLATFORMS="cpu", JAX_ENABLE_X64="0")
+
+
+CURVES = """
+import json
+import numpy as np
+from tests.distributed.curves import trained
+
+found = {}
+for kind in KINDS:
+    one, several = trained(kind, "jax", None), trained(kind, "jax", "jax")
+    losses, others = (np.asarray(run["loss"] + run["val_loss"]) for run in (one, several))
+    found[kind] = {
+        "difference": float(np.max(np.abs(others / losses - 1))),
+        "steps": several["steps"],
+        "compiled": several["compiled"],
+        "measured": one["val_accuracy"] == several["val_accuracy"],
+    }
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(("count", "kinds"), [(2, ["CNN with BatchNorm"]), (4, list(SHAPES))])
+def test_the_curve_of_one_device(count, kinds):
+    found = json.loads(on_devices(count, f"KINDS = {kinds}\n{CURVES}"))
+    assert list(found) == kinds
+    for kind, run in found.items():
+        assert run["difference"] < 1e-6, kind
+        assert (run["steps"], run["compiled"], run["measured"]) == (56, True, True), kind
+
+
+def test_where_everything_lies():
+    on_devices(
+        4,
+        """
+        import re
+        import jax, numpy as np
+        from xpnn import *
+        from xpnn.training.intake.sources import sources_of_fit
+
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(23, 8, 8, 2)).astype(np.float32)
+        y = rng.integers(0, 3, 23)
+        layers = [Conv2D(4, 3), BatchNorm(), Tanh(), Dropout(0.5), Flatten(), Dense(3)]
+        network = Network(layers, (8, 8, 2), "jax", seed=1)
+        trainer = Trainer(network, "cross_entropy", Adam(1e-2), distributed="jax")
+        trainer.fit(x, y, epochs=2, batch_size=8, progress=False)
+        every = set(jax.devices())
+
+        # parameters, state and slots lie whole on each device, with the same bits
+        trained = jax.tree.leaves([network.params, network.state, trainer.opt_state])
+        assert len(trained) > 20
+        for array in trained:
+            parts = [np.asarray(one.data) for one in array.addressable_shards]
+            assert array.devices() == every and len(parts) == 4
+            assert all(part.tobytes() == parts[0].tobytes() for part in parts)
+            assert parts[0].shape == array.shape
+
+        # data stay on the host, and each device is sent its rows; a rest lies whole on each
+        given = dict(epochs=1, batch_size=8, validation=None, sample_weight=None, shuffle=None)
+        sources = sources_of_fit(trainer.state, x, y, **given, train_metrics=False)
+        batches = sources.make_batches(0)
+        assert all(one is None or isinstance(one, np.ndarray) for one in batches.arrays)
+        first, *_, last = [parts[0] for parts in batches]
+        assert [one.data.shape for one in first.addressable_shards] == [(2, 8, 8, 2)] * 4
+        assert [one.data.shape for one in last.addressable_shards] == [(7, 8, 8, 2)] * 4
+
+        # gradients are added up in one go, and no activations are sent around
+        step = trainer._train_step
+        arguments = step.arguments(trainer.opt_state, first, network.backend.asarray(y[:8]))
+        program = step.compiled.lower(*arguments).compile().as_text()
+        sent = re.findall(r"= ([^=]*?) (all-[a-z]+|collective-[a-z]+|reduce-scatter)[(]", program)
+        assert {kind for _, kind in sent} == {"all-reduce"}
+        shapes = [re.findall(r"f32[[]([0-9,]*)[]]", what) for what, _ in sent]
+        (gradients,) = [one for one in shapes if "3,3,2,4" in one]
+        assert "144,3" in gradients and "" in gradients  # the loss among them
+        assert [one for one in shapes if one != gradients] == [["4"], ["4"], ["4", "4"]]
+        """,
+    )
+
+
+def test_masks_and_means_in_double_precision():
+    on_devices(
+        4,
+        """
+        import jax, numpy as np
+        from xpnn import *
+
+        jax.config.update("jax_enable_x64", True)
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(26, 6)), rng.integers(0, 3, 26)
+
+        def trainer(distributed):
+            layers = [Dense(16), BatchNorm(), ReLU(), GaussianNoise(0.1), Dropout(0.5), Dense(3)]
+            network = Network(layers, (6,), "jax", seed=4, dtype="float64")
+            return Trainer(network, "cross_entropy", Adam(1e-2), distributed=distributed)
+
+        def masked(backend):
+            def step(x):
+                return backend.across_devices(x) * backend.random_mask(0.5, 7, 0, x.shape)
+
+            return backend.compiled(step)(backend.asarray(np.ones((8, 6))))
+
+        curves, masks = [], []
+        for distributed in (None, "jax"):
+            own = trainer(distributed)
+            curves.append(own.fit(x, y, epochs=13, batch_size=8, progress=False)["loss"])
+            masks.append(np.asarray(masked(own.network.backend)))
+        np.testing.assert_allclose(*curves, rtol=1e-12)
+        assert masks[0].any() and not masks[0].all()
+        np.testing.assert_array_equal(*masks)
+        """,
+    )
+
+
+TRAINERS = """
+import logging, pickle
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np, xpnn
+from xpnn import *
+
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(46, 5)).astype(np.float32), rng.integers(0, 3, 46)
+weight = rng.uniform(0, 2, 46)
+
+def trainer(distributed, loss="cross_entropy", **options):
+    layers = [Dense(8).regularize(L2(1e-2)), Tanh(), Dropout(0.2), Dense(3)]
+    optimizer = Adam(1e-2, clip=ClipByGlobalNorm(0.1))
+    options |= {"metrics": ["accuracy"], "distributed": distributed}
+    return Trainer(Network(layers, (5,), "jax", seed=3), loss, optimizer, **options)
+
+few = {"epochs": 3, "batch_size": 12, "progress": False}
+"""
+
+
+def test_all_that_a_training_may_have(tmp_path):
+    on_devices(
+        4,
+        f"FOLDER = {str(tmp_path)!r}{TRAINERS}"
+        """
+def alike(fit, rtol=1e-6, **options):
+    runs = [fit(trainer(distributed, **options)) for distributed in (None, "jax")]
+    numbers = [[one for name in sorted(run) for one in run[name]] for run in runs]
+    np.testing.assert_allclose(*numbers, rtol=rtol)
+
+told = []
+logging.getLogger("xpnn").addFilter(lambda record: told.append(record.getMessage()))
+np.save(f"{FOLDER}/x.npy", x)
+mapped = np.load(f"{FOLDER}/x.npy", mmap_mode="r")
+weighted = {"sample_weight": weight, "validation": (x, y)}
+alike(lambda t: t.fit(mapped, y, **few, **weighted, callbacks=[EMA(0.9)]))
+assert not told
+alike(lambda t: t.fit(x, y, **few, sample_weight=weight), accumulate=2)
+(words,) = told
+assert "batches of 12 samples in 2 parts do not come out even on 4 devices" in words
+assert "take a batch_size of 16" in words
+balanced = partial(cross_entropy, class_weight="balanced")
+cut = [(jnp.asarray(x[k : k + 12]), y[k : k + 12]) for k in range(0, 46, 12)]
+alike(lambda t: t.fit(cut, epochs=3, progress=False), loss=balanced)
+scale = MixedPrecision("float16", initial_scale=2.0**24)  # which overflows in the first steps
+alike(lambda t: t.fit(x, y, **few), precision=scale, rtol=1e-3)
+""",
+    )
+
+
+def test_resumed_and_moved_like_any_other(tmp_path):
+    on_devices(
+        4,
+        f"FOLDER = {str(tmp_path)!r}{TRAINERS}"
+        """
+whole = trainer(None).fit(x, y, **few | {"epochs": 5})
+for first, then in ((None, "jax"), ("jax", None)):  # with another number of devices
+    there = trainer(first)
+    there.fit(x, y, **few, callbacks=[Checkpoint(f"{FOLDER}/{first}")])
+    history = trainer(then).fit(x, y, **few | {"epochs": 5}, resume=f"{FOLDER}/{first}")
+    np.testing.assert_allclose(history["loss"], whole["loss"], rtol=1e-6)
+
+there.save(f"{FOLDER}/training.safetensors")
+there.load(f"{FOLDER}/training.safetensors")
+network = there.network
+assert repr(network.backend) == "<backend jax:all>"
+network.save(f"{FOLDER}/network.safetensors")
+outputs = np.asarray(network.predict(x))
+assert network.predict(jnp.asarray(x)).devices() == set(jax.devices())
+again = pickle.loads(pickle.dumps(network))
+assert again.backend is network.backend is xpnn.get_backend("jax:all")
+moved = there.to("jax")
+assert moved.predict(x).devices() == {jax.devices()[0]}
+for other in (again, moved, xpnn.load(f"{FOLDER}/network.safetensors")):
+    np.testing.assert_allclose(np.asarray(other.predict(x)), outputs, rtol=2e-5, atol=1e-6)
+assert moved.evaluate(x, y)["accuracy"] == there.evaluate(x, y)["accuracy"]
+losses = [one.fit(x, y, **few)["loss"] for one in (moved, there)]
+np.testing.assert_allclose(*losses, rtol=1e-6)
+assert there.summary(batch=64).peak_bytes < moved.summary(batch=64).peak_bytes
+""",
+    )
+
+
+def test_one_device_trains_as_without_it():
+    network = Network([Dense(2)], (3,), "jax")
+    backend = network.backend
+    for distributed in ("jax", "auto"):
+        trainer = Trainer(network, "cross_entropy", "adam", distributed=distributed)
+        assert network.backend is backend
+        assert trainer.state.communicator is None
+    assert xpnn.get_backend("jax:all").device == backend.device
+
+
+def test_slots_are_not_shared_out():
+    network = Network([Dense(2)], (3,), "jax")
+    with pytest.raises(ValueError, match="whole on each device; leave shard_optimizer out"):
+        Trainer(network, "cross_entropy", "adam", distributed="jax", shard_optimizer=True)
