@@ -14,6 +14,7 @@ from xpnn.commands.doctor import doctor
 from xpnn.commands.evaluate import evaluate
 from xpnn.commands.export import export
 from xpnn.commands.inspect_file import inspect_file
+from xpnn.commands.launch import ENGINES, launch
 from xpnn.commands.options import (
     UsageError,
     above_zero,
@@ -38,6 +39,7 @@ HELP = {
     "predict": "tell a trained network's answer for each row of a table",
     "export": "write a network as ONNX",
     "inspect": "what a file of a network, of weights or a checkpoint holds",
+    "launch": "run a program in several processes of this machine, which train together",
     "bench": "time training steps on the backends of this machine",
     "parity": "train one network on each backend of this machine, and compare",
     "doctor": "what works on this machine, and what to type if not",
@@ -106,6 +108,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     one.add_argument("file", type=path, metavar="FILE", help="a file, or a folder of a network")
     one.add_argument("--all", action="store_true", help="list all arrays")
     add_json(one)
+    _add_launch(command("launch", launch))
     _add_machine(command)
     one = command("completion", lambda given: _completion(given, commands))
     one.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
@@ -139,6 +142,23 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
     add("--keep", type=names, default=[], metavar="COLUMNS", help="to write besides: a,b, or all")
     add("--probabilities", action="store_true", help="of all classes besides")
+
+
+def _add_launch(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-n", "--processes", type=counting(1), required=True, metavar="N", help="how many to start")
+    add(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="of the sums; MPI, where it is, unless given",
+    )
+    add("-m", "--module", action="store_true", help="PROGRAM is the name of a module")
+    add("--quiet", action="store_true", help="of processes behind the first show errors alone")
+    add("--timeout", type=above_zero, metavar="SECONDS", help="that one may wait for another; 600")
+    add(
+        "program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="and all that it is to be told"
+    )
 
 
 def _add_machine(command: Callable[[str, Run], argparse.ArgumentParser]) -> None:
