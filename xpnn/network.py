@@ -89,6 +89,7 @@ class Network(NamedInputs, FixedAttributes):
     """
 
     _copy: Any = None  # what was made of it for the graph that is being written
+    _is_written_here = True  # as far as it is trained in process 0, or in one alone
 
     awaits_backward = False
     """Whether ``forward`` was called since ``backward``, so that ``grads`` are of another batch."""
@@ -273,7 +274,8 @@ class Network(NamedInputs, FixedAttributes):
 
         The file is in the safetensors format: arrays in their exact dtypes, and what the layers are
         made of as JSON in its metadata. There is no code in it. An old file of that name is
-        replaced when the new one is whole.
+        replaced when the new one is whole. Where a Trainer trains it in several processes, process
+        0 writes, and the others do nothing.
 
         Args:
             path: of the file; folders that are missing are made.
@@ -284,7 +286,8 @@ class Network(NamedInputs, FixedAttributes):
                 thread trains the network.
             OSError: the file cannot be written; an old one is unharmed.
         """
-        save(self, path)
+        if self._is_written_here:
+            save(self, path)
 
     @checked
     def to_onnx(

@@ -26,7 +26,8 @@ KEPT = 2000  # lines of what a process has written to standard error
 PERIOD = 0.05  # seconds between two looks at the processes
 AFTER_FAILURE = 5.0  # seconds that the others have to end when one has failed
 AFTER_SIGNAL = 30.0  # and after Ctrl-C, as they may have a checkpoint to write
-TRACEBACK = b"Traceback (most recent call last):"
+TRACEBACK = b"Traceback (most recent call last):"  # behind a name of the process, of PyTorch's
+CHAINED = b"During handling of the above exception", b"The above exception was the direct cause"
 OF_OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -209,15 +210,10 @@ class Output:
     def traceback(self) -> bytes:
         """The last traceback, whole, with what followed; empty where there is none."""
         lines = [*self.errors]
-        starts = [k for k, line in enumerate(lines) if line.startswith(TRACEBACK)]
-        if not starts:
-            return b""
-        first = starts[-1]
-        while first > 1 and lines[first - 2].startswith((b"During handling", b"The above exc")):
-            earlier = [k for k in starts if k < first]  # what it was raised from belongs to it
-            if not earlier:
-                break
-            first = earlier[-1]
+        starts = [k for k, line in enumerate(lines) if TRACEBACK in line]
+        first = starts.pop() if starts else len(lines)
+        while starts and any(words in lines[first - 2] for words in CHAINED):
+            first = starts.pop()  # what it was raised from belongs to it
         return b"".join(lines[first:])
 
 

@@ -11,6 +11,7 @@ from xpnn.metrics.base import tell_of_empty_means
 from xpnn.training.callbacks.diagnosis import first_bad_layer
 from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.callbacks.saved import Saved, take_up
+from xpnn.training.checkpointing.processes import check_first_batch
 from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
 from xpnn.training.state import TrainingState
@@ -97,6 +98,8 @@ class Loop:
         with closing(left):  # at once, whatever keeps this frame: a thread may be making batches
             for parts in left:
                 batch = form.whole(parts)
+                if state.communicator is not None and not state.epoch_steps:
+                    check_first_batch(state.communicator, batches)
                 state.local_rows = batches.local_rows(state.epoch_steps)
                 if self._is_log_point(state.epoch_steps + 1, batches.steps):
                     hooks.log_begin(batch)

@@ -136,6 +136,7 @@ class Trainer(StepTaker):
             watched(connect(distributed, network, shard_optimizer)),
             shard_optimizer,
         )
+        network._is_written_here = self.state.is_first
         self.callbacks = tuple(callbacks)
         self.log_every = int(log_every)
         self._renew_steps()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends import Communicator
+from xpnn.data.batches import Batches
+from xpnn.data.stream import Stream
 from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import XpnnError
 from xpnn.training.callbacks.hooks import Callback
@@ -43,12 +45,17 @@ def values_in(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def kinds_of(callbacks: Sequence[Callback]) -> list[Any]:
-    """What callbacks there are, and with what those that act in all processes were made."""
-    return [
-        {"kind": type(one).__name__, **({} if one.first_process_only else options_of(one))}
-        for one in callbacks
-    ]
+def kinds_of(callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """The callbacks that all processes have to have, and what xpnn's own were made with.
+
+    Others may know their rank.
+    """
+    found: dict[str, Any] = {}
+    for one in callbacks:
+        if one.in_all_processes or not one.first_process_only:
+            own = type(one).__module__.startswith("xpnn.")
+            found[f"{len(found)} {type(one).__name__}"] = options_of(one) if own else {}
+    return found
 
 
 def check_processes(communicator: Communicator, found: dict[str, Any]) -> None:
@@ -83,6 +90,21 @@ def check_processes(communicator: Communicator, found: dict[str, Any]) -> None:
             f"wanted the same training in all processes; {'; '.join(differences.values())}. Give "
             f"all of them the same program, seeds, data and files"
         )
+
+
+def check_first_batch(communicator: Communicator, batches: Batches | Stream) -> None:
+    """Compare the first batch of an epoch, where each process has drawn its own.
+
+    Raises:
+        XpnnError: they differ, as where a loader shuffles by a generator that nobody has seeded.
+    """
+    first = batches.first.state() if isinstance(batches, Stream) else None
+    if first is None:
+        return
+    parts = [one and {"row": "", **one} for one in first["figures"]]
+    named = {f"part {k}": one for k, one in enumerate(parts, start=1)}
+    found = {"samples": first["size"], **named}
+    check_processes(communicator, {"data": {"the first batch of an epoch": found}})
 
 
 def _figures_of(values: Any) -> Any:

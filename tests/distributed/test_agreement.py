@@ -1,0 +1,181 @@
+"""Before the first step, processes find out in what they differ; and they stop together."""
+
+import numpy as np
+import pytest
+
+from tests.distributed.threads import together
+from xpnn import SGD, Adam, Callback, Dense, Network, ReLU, Tanh, Trainer, XpnnError, cross_entropy
+from xpnn.errors import TrainingStopped
+from xpnn.training import EarlyStopping, GradualUnfreezing, StopOnNaN
+from xpnn.training.rate_finder import find_rate
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(43, 6)).astype(np.float32)
+Y = RNG.integers(0, 3, 43).astype(np.int32)
+
+
+def make(communicator, *, activation=Tanh, loss=cross_entropy, weights=1, rate=0.1, **settings):
+    network = Network([Dense(8), activation(), Dense(3)], (6,), seed=1)
+    if weights != 1:
+        network.load({name: one * weights for name, one in network.params.items()})
+    return Trainer(network, loss, SGD(rate), distributed=communicator, **settings)
+
+
+def fit(trainer, x=X, y=Y, **settings):
+    return trainer.fit(x, y, **{"epochs": 2, "batch_size": 10, "progress": False, **settings})
+
+
+def own_loss(scale):
+    def loss(predictions, targets, *, sample_weight=None, backend=None):
+        value, delta = cross_entropy(
+            predictions, targets, sample_weight=sample_weight, backend=backend
+        )
+        return value * scale, delta * scale
+
+    return loss
+
+
+def of_program(rank):
+    """A loss of one name, written otherwise in another process."""
+    code = "value * 2, delta * 2" if rank else "value, delta"
+    names = {"cross_entropy": cross_entropy}
+    exec(
+        "def loss(predictions, targets, *, sample_weight=None, backend=None):\n"
+        "    value, delta = cross_entropy(\n"
+        "        predictions, targets, sample_weight=sample_weight, backend=backend)\n"
+        f"    return {code}\n",
+        names,
+    )
+    return names["loss"]
+
+
+MADE = {
+    "trainer.seed (3, 4)": lambda rank: {"seed": 3 + rank},
+    "layers.2 ": lambda rank: {"activation": ReLU if rank else Tanh},
+    "optimizer.rate (0.1, 0.2)": lambda rank: {"rate": 0.1 * (1 + rank)},
+    "weights.0.dense.weight.checksum (": lambda rank: {"weights": 1 + rank},
+    "loss.closure.scale (1.0, 2.0)": lambda rank: {"loss": own_loss(1.0 + rank)},
+    "loss.code (": lambda rank: {"loss": of_program(rank)},
+    "trainer.accumulate (1, 2)": lambda rank: {"accumulate": 1 + rank},
+    "fit.log_every (5, 6)": lambda rank: {"log_every": 5 + rank},
+}
+FITTED = {
+    "fit.epochs (2, 3)": lambda rank: {"epochs": 2 + rank},
+    "data.x (numbers, other numbers)": lambda rank: {"x": X + rank},
+    "data.y.checksum (": lambda rank: {"y": Y if rank else Y[::-1].copy()},
+    "data.batch_size (10, 11)": lambda rank: {"batch_size": 10 + rank},
+    "fit.callbacks.0 EarlyStopping.patience (1, 2)": lambda rank: {
+        "callbacks": [EarlyStopping("loss", patience=1 + rank)]
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "made", "fitted"),
+    [(told, made, None) for told, made in MADE.items()]
+    + [(told, None, fitted) for told, fitted in FITTED.items()],
+)
+def test_what_differs_is_named_in_all_processes(told, made, fitted):
+    def work(communicator):
+        rank = int(communicator.rank == 1)
+        trainer = make(communicator, **(made(rank) if made else {}))
+        before = trainer.network.numpy_arrays()
+        if made and "fit." not in told and "data" not in told:
+            with pytest.raises(XpnnError, match="process 1 differs from process 0"):
+                trainer.step(X, Y)
+        with pytest.raises(XpnnError) as caught:
+            fit(trainer, **(fitted(rank) if fitted else {}))
+        assert trainer.steps == 0
+        after = trainer.network.numpy_arrays()
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+        return str(caught.value)
+
+    for text in together(3, work):
+        assert f"process 1 differs from process 0 in: {told}" in text or f", {told}" in text, text
+        assert "process 2" not in text
+
+
+def test_processes_that_are_alike_train():
+    def work(communicator):
+        trainer = make(communicator, loss=own_loss(1.0))
+        return fit(trainer, callbacks=[EarlyStopping("loss")])["loss"]
+
+    first, second = together(2, work)
+    assert first == second == pytest.approx(fit(make(None))["loss"], rel=1e-6)
+
+
+def test_batches_that_each_process_draws_otherwise_are_found():
+    def work(communicator):
+        order = np.random.default_rng(communicator.rank).permutation(40)
+        batches = [(X[rows], Y[rows]) for rows in np.split(order, 4)]
+        with pytest.raises(XpnnError, match=r"the first batch of an epoch.part 1 \(numbers, other"):
+            make(communicator).fit(lambda: iter(batches), epochs=1, progress=False)
+
+    together(2, work)
+
+
+class StopsByItsClock(Callback):
+    """Stops in one process alone, as the clocks of machines may differ."""
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def on_epoch_end(self, state, logs):
+        if state.communicator.rank == self.rank and state.epoch == 2:
+            state.stop("an hour is over")
+
+
+def test_one_that_stops_stops_all(tmp_path):
+    def work(communicator):
+        trainer = make(communicator)
+        history = fit(trainer, epochs=5, callbacks=[StopsByItsClock(1)])
+        return len(history), trainer.stop_reason
+
+    found = together(2, work)
+    assert found == [(2, "an hour is over (in process 1)"), (2, "an hour is over")]
+
+
+def test_callbacks_that_decide_are_of_one_mind():
+    def work(communicator):
+        trainer = make(communicator, rate=0.5, metrics=["accuracy"])
+        history = fit(
+            trainer,
+            epochs=60,
+            validation=(X[:17], np.zeros(17, dtype=np.int32)),
+            callbacks=[EarlyStopping("val_loss", patience=2), GradualUnfreezing({2: "0.*"})],
+        )
+        return history["val_loss"], trainer.stop_reason
+
+    first, second = together(2, work)
+    assert first == second
+    losses, reason = work(None)
+    assert reason == first[1] is not None
+    assert first[0] == pytest.approx(losses, rel=1e-5)
+
+
+def test_the_bad_step_is_found_in_the_process_that_has_the_row():
+    x = X.copy()
+    x[25] = 3e38  # in the second half of the third batch
+
+    def work(communicator):
+        trainer = make(communicator, activation=ReLU, log_every=4)
+        with np.errstate(all="ignore"), pytest.raises(TrainingStopped) as caught:
+            fit(trainer, x, shuffle=False, callbacks=[StopOnNaN()])
+        return str(caught.value), trainer.steps, trainer.network.numpy_arrays()
+
+    (text, steps, arrays), other = together(2, work)
+    assert (text, steps) == other[:2]
+    assert steps == 2
+    assert "epoch 1, step 3: the output of layer 0.dense, in process 1, is NaN" in text
+    assert all(np.array_equal(arrays[name], other[2][name]) for name in arrays)
+
+
+def test_rates_are_found_together():
+    def work(communicator):
+        network = Network([Dense(8), Tanh(), Dense(3)], (6,), seed=1)
+        trainer = Trainer(network, cross_entropy, Adam(), distributed=communicator)
+        return find_rate(trainer, X, Y, batch_size=10, steps=40).losses
+
+    first, second = together(2, work)
+    assert first == second
+    assert first == pytest.approx(work(None), rel=1e-3)
