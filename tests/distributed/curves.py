@@ -6,7 +6,6 @@ is called by its rank.
 
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,6 @@ def trained(kind: str, backend: str, engine: str | None) -> dict[str, Any]:
         metrics=["accuracy"],
         seed=2,
         distributed=engine,
-        shard_optimizer=bool(os.environ.get("SHARD")),
     )
     history = trainer.fit(
         *(x, y),
