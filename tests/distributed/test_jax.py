@@ -1,11 +1,16 @@
 """Devices of JAX, over which XLA cuts batches: the curve of one, simulated ones on a CPU."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 import xpnn
-from tests.backends.process import python
+from tests.backends.process import PYTHON_PATH, python
 from tests.conftest import needs
 from tests.distributed.curves import SHAPES
 from xpnn import Dense, Network, Trainer
@@ -214,6 +219,64 @@ np.testing.assert_allclose(*losses, rtol=1e-6)
 assert there.summary(batch=64).peak_bytes < moved.summary(batch=64).peak_bytes
 """,
     )
+
+
+TWO_PROCESSES = """
+import json, os, sys
+import jax, numpy as np
+
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+rank, folder, port = int(sys.argv[1]), *sys.argv[2:]
+if rank >= 0:
+    jax.distributed.initialize(f"localhost:{port}", 2, rank)
+from xpnn import *
+
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(23, 5)).astype(np.float32), rng.integers(0, 3, 23)
+layers = [Dense(8, use_bias=False), BatchNorm(), Tanh(), Dropout(0.3), Dense(3)]
+network = Network(layers, (5,), "jax", seed=2)
+trainer = Trainer(network, "cross_entropy", "adam", distributed="jax", metrics=["accuracy"])
+given = {"epochs": 2, "batch_size": 8, "progress": False, "validation": (x, y)}
+saves = [Checkpoint(f"{folder}/{min(rank, 0)}")]
+history = trainer.fit(x, y, **given, callbacks=saves)
+trainer.save(f"{folder}/{rank}.safetensors")  # which process 0 alone does
+found = {name: list(values) for name, values in history.items()}
+found["bits"] = {name: one.tobytes().hex() for name, one in network.numpy_arrays().items()}
+if rank >= 0:
+    assert len(next(iter(network.params.values())).devices()) == 2
+with open(f"{folder}/{rank}.json", "w") as file:
+    json.dump(found, file)
+"""
+
+
+def test_two_processes_have_the_curve_of_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    own = {"PYTHONPATH": PYTHON_PATH, "XLA_FLAGS": QUICK, "JAX_PLATFORMS": "cpu"}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(rank), str(tmp_path), port],
+            env={**os.environ, **own},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (-1, 0, 1)
+    ]
+    try:
+        for run in runs:
+            _, told = run.communicate(timeout=180)
+            assert run.returncode == 0, told
+    finally:
+        for run in runs:
+            run.kill()
+    alone, *both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (-1, 0, 1)]
+    assert both[0] == both[1]
+    for name in ("loss", "val_loss", "val_accuracy"):
+        np.testing.assert_allclose(both[0][name], alone[name], rtol=1e-6)
+    assert len(list((tmp_path / "0").iterdir())) == 2
+    assert (tmp_path / "0.safetensors").exists()
+    assert not (tmp_path / "1.safetensors").exists()
 
 
 def test_one_device_trains_as_without_it():

@@ -26,4 +26,5 @@ def connect(
                 "whole on each device; leave shard_optimizer out"
             )
         network.move_in_place(network.backend.on_all_devices())
+        return network.backend.processes()
     return communicator

@@ -71,7 +71,7 @@ def measured_epoch(
         if data is not None:
             found, nothing = measured(
                 *(state.network, state.loss, eval_step, state.metrics, data, 256, between),
-                state.communicator,
+                state.by_rows,
             )
             if data is train:  # of which the history has the losses from the steps
                 found = {metric.name: found[metric.name] for metric in state.metrics}

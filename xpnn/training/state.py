@@ -205,9 +205,15 @@ class TrainingState:
     @property
     def portion(self) -> Portion | None:
         """What this process takes of each batch; None for all of it."""
-        if self.communicator is None:
+        if self.by_rows is None:
             return None
-        return Portion(self.communicator.rank, self.communicator.size, self.accumulate)
+        return Portion(self.by_rows.rank, self.by_rows.size, self.accumulate)
+
+    @property
+    def by_rows(self) -> Communicator | None:
+        """What adds up over processes that take some rows of a batch each; None for whole ones."""
+        communicator = self.communicator
+        return communicator if communicator is not None and communicator.cuts_batches else None
 
     def advance(
         self,

@@ -225,7 +225,7 @@ class StepTaker(KnownAttributes):
         state = self.state
         network, loss, optimizer = state.network, state.loss, state.optimizer
         check_parts(network, optimizer, state.metrics, self.callbacks)
-        if state.communicator is not None:
+        if state.by_rows is not None:
             check_samples_alone(network, loss)
         state.check_opt_state()
         state.metrics, state.accumulate = tuple(state.metrics), as_parts(state.accumulate)
@@ -240,7 +240,7 @@ class StepTaker(KnownAttributes):
             self._eval_step = make_weighing_eval_step(network, loss, state.metrics, self.compile)
             self._train_step = make_flat_step(
                 *(network, loss, optimizer, state.precision, state.accumulate, self.compile),
-                *(state.communicator, state.shard_optimizer),
+                *(state.by_rows, state.shard_optimizer),
             )
         self._settings = settings
 

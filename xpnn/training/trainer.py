@@ -372,7 +372,7 @@ class Trainer(StepTaker):
                 self._renew_steps()
             found, empty = measured(
                 *(self.network, self.loss, self._eval_step, self.metrics, data, batch_size or 256),
-                communicator=self.state.communicator,
+                communicator=self.state.by_rows,
             )
         tell_of_empty_means(empty)
         return found
@@ -422,7 +422,7 @@ class Trainer(StepTaker):
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size, (metric,))
             step = make_weighing_eval_step(self.network, self.loss, (metric,), self.compile)
             rows = statistics_of(
-                *(self.network, step, metric, data, batch_size or 256, self.state.communicator)
+                *(self.network, step, metric, data, batch_size or 256, self.state.by_rows)
             )
         return ConfusionMatrix.of_counts(rows.sum(axis=0), names)
 

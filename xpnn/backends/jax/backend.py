@@ -1,5 +1,6 @@
 """JAX: read-only arrays and compiled training steps."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -10,10 +11,12 @@ import numpy as np
 from xpnn.backends.jax import attention, convolution
 from xpnn.backends.jax.devices import Mesh, devices_of, name_of, names_of_devices, put
 from xpnn.backends.jax.jitting import JittedStep
+from xpnn.backends.jax.processes import JaxProcesses
 from xpnn.backends.jax.staging import CutStaging
 from xpnn.backends.portable.attention import Scoring, suits_cudnn
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.boundary import CPU, CUDA, read_in_place
+from xpnn.backends.portable.communicator import Communicator
 from xpnn.backends.portable.convolution import over_parts
 from xpnn.backends.portable.packed_keys import Packer, Packing
 from xpnn.backends.portable.staging import Staging
@@ -118,6 +121,13 @@ class JaxBackend(Backend):
             shared = read_in_place(values, jax.numpy.from_dlpack, device)
             return None if shared is None else jax.block_until_ready(shared.copy())
 
+    def move(self, values: Any, dtype: str | None = None) -> Array:
+        import jax
+
+        if isinstance(values, jax.Array) and self.mesh is not None and self.mesh.is_shared:
+            values = put(np.asarray(values), self.device)  # JAX moves nothing between processes
+        return super().move(values, dtype)
+
     def from_others(self, array: np.ndarray) -> Array:
         return self.from_numpy(array.copy())
 
@@ -176,6 +186,9 @@ class JaxBackend(Backend):
             return self
         spec = "jax:all" if kind == jax.devices()[0].platform else f"jax:{kind}:all"
         return get_backend(spec, deterministic=self.deterministic, tf32=self.tf32)
+
+    def processes(self) -> Communicator | None:
+        return _processes() if self.mesh is not None and self.mesh.is_shared else None
 
     def across_devices(self, array: Array) -> Array:
         return array if self.mesh is None else self.mesh.cut(array)
@@ -356,6 +369,11 @@ class JaxBackend(Backend):
         import jax
 
         jax.clear_caches()
+
+
+@functools.cache
+def _processes() -> JaxProcesses:
+    return JaxProcesses()
 
 
 def _add_in_order(array: Array, indices: Array, updates: Array) -> Array:

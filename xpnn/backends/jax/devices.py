@@ -67,6 +67,7 @@ class Mesh:
     Attributes:
         whole: of an array that lies whole on each of them.
         rows: of one whose first axis is cut, a stretch for each.
+        is_shared: whether some of them are those of other processes.
         is_simulated: whether a CPU stands for several devices.
     """
 
@@ -78,6 +79,7 @@ class Mesh:
         mesh = JaxMesh(np.asarray(devices), (AXIS,))
         self.whole = NamedSharding(mesh, PartitionSpec())
         self.rows = NamedSharding(mesh, PartitionSpec(AXIS))
+        self.is_shared = not self.whole.is_fully_addressable
 
     def of_batch(self, array: Any) -> Any:
         """How a batch lies: cut, or, where its rows do not come out even, whole."""
@@ -97,6 +99,6 @@ def put(array: np.ndarray, place: Any) -> Array:
     import jax
 
     with np.errstate(over="ignore"):  # of float64 that float32 cannot hold
-        if place.__class__ is jax.Device or place.is_fully_addressable:
+        if isinstance(place, jax.Device) or place.is_fully_addressable:
             return jax.device_put(array, place)
         return jax.make_array_from_callback(array.shape, place, lambda index: array[index])

@@ -140,6 +140,10 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         """This backend on all devices over which its library cuts batches; itself for one."""
         return self
 
+    def processes(self) -> Communicator | None:
+        """The processes over whose devices the library itself cuts batches; None for this alone."""
+        return None
+
     def across_devices(self, array: Array) -> Array:
         """A batch in a step, its rows cut over the devices of this backend, if it has several."""
         return array

@@ -70,11 +70,14 @@ class Communicator:
     Attributes:
         overlaps: whether ``start_all_sum`` adds up beside other work, so that steps begin with the
             gradients of the last layers while backward goes on to the others.
+        cuts_batches: whether each process takes some rows of every batch; False where the library
+            cuts them itself, over the devices of all processes.
         timeout: seconds that a process waits for the others inside of a sum, after which the one
             that is late is named, and all end; None to wait for ever.
     """
 
     overlaps: bool = False
+    cuts_batches: bool = True
     timeout: float | None = None
 
     def __init__(self, rank: int, size: int):

@@ -122,7 +122,7 @@ class RunLog(KnownAttributes, Callback):
                 self.write_hyperparameters(state, self._found(state))
             self._writes = self._goes_on = True
             self._clock, self._steps = time.perf_counter(), state.steps
-            if self.batch_metrics and state.metrics and state.communicator is not None:
+            if self.batch_metrics and state.metrics and state.by_rows is not None:
                 logger.warning(
                     "%s leaves out batch_metrics, as each process has some rows of a batch only; "
                     "fit(..., train_metrics=True) measures them on the whole set",
@@ -132,13 +132,13 @@ class RunLog(KnownAttributes, Callback):
     def on_log_begin(self, state: TrainingState, batch: tuple[Any, ...]) -> None:
         if not (self.gradients or self.batch_metrics):
             return
-        alone = state.communicator is None
+        alone = state.by_rows is None
         network, metrics = state.network, state.metrics if self.batch_metrics and alone else ()
         if self._settings is None or not self._settings.hold():
             self._settings = Settings(state)
             parts = network, state.loss
             self._make_norms = make_gradient_norms(
-                *(*parts, state.precision, state.accumulate), state.communicator
+                *(*parts, state.precision, state.accumulate), state.by_rows
             )
             everything = None if network.backend.compiles == "all" else False
             self._eval_step = make_weighing_eval_step(*parts, metrics, everything)
