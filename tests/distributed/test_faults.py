@@ -13,6 +13,8 @@ import pytest
 from tests.backends.process import PYTHON_PATH
 from tests.distributed.faulty_run import AT, trained
 from tests.distributed.threads import together
+from xpnn import Communicator
+from xpnn.distributed.faults import timeout_of
 from xpnn.distributed.verdicts import SILENCE, Row, judged
 
 PROGRAM = Path(__file__).with_name("faulty_run.py")
@@ -202,3 +204,18 @@ def test_one_that_has_died_ends_all_and_one_that_has_left_where_it_is_waited_for
     assert judged([here, left], 600.0) is None
     here.heard(9, 4.0)
     assert "has ended its program" in judged([here, left], 600.0).text
+
+
+def test_how_long_one_waits_is_told_by_the_communicator_or_the_environment(monkeypatch):
+    communicator = Communicator(0, 2)
+    monkeypatch.delenv("XPNN_TIMEOUT", raising=False)
+    assert timeout_of(communicator) is None
+    communicator.timeout = 5.0
+    assert timeout_of(communicator) == 5.0
+    for text, wanted in {"90": 90.0, "0": None}.items():
+        monkeypatch.setenv("XPNN_TIMEOUT", text)
+        assert timeout_of(communicator) == wanted
+    for text in ("-1", "nan", "soon"):
+        monkeypatch.setenv("XPNN_TIMEOUT", text)
+        with pytest.raises(ValueError, match=f"got '{text}'"):
+            timeout_of(communicator)

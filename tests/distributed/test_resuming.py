@@ -2,7 +2,7 @@
 
 import json
 import signal
-import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,10 +75,15 @@ def test_files_are_written_by_the_first(tmp_path, monkeypatch, capsys, backgroun
         write = module.write_contents
 
         def noted(path, contents, write=write):
-            written.append((path.name, threading.current_thread().name))
+            written.append((path,))
             write(path, contents)
 
         monkeypatch.setattr(module, "write_contents", noted)
+
+    save = xpnn.network.save
+    monkeypatch.setattr(
+        "xpnn.network.save", lambda *given: written.append(given[1:]) or save(*given)
+    )
 
     def work(communicator):
         trainer = make(communicator, log_every=2)
@@ -92,10 +97,11 @@ def test_files_are_written_by_the_first(tmp_path, monkeypatch, capsys, backgroun
 
     best = together(3, work)
     assert best[0] == best[1] == best[2]
-    names = [name for name, _ in written if name != "best.safetensors"]
-    assert names == [
+    names = [Path(one[0]).name for one in written]
+    assert [name for name in names if name != "best.safetensors"] == [
         *(f"checkpoint-{steps:09d}.safetensors" for steps in (5, 10, 15)),
         "last.safetensors",
+        "network.safetensors",
     ]
     assert len(list((tmp_path / "runs").glob("checkpoint-*"))) == 2
     assert len((tmp_path / "run.csv").read_text().splitlines()) == 4

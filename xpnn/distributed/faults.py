@@ -10,7 +10,7 @@ from xpnn.backends import Communicator
 from xpnn.distributed.watch import Watch
 
 TIMEOUT = "XPNN_TIMEOUT"
-"""The environment's word for how many seconds a process may wait inside of a sum."""
+"""The environment's word for how many seconds a process may wait inside of a sum; 0 for any."""
 AFTER_FIRST = 2.0  # seconds by which the others leave it to process 0 to end all
 
 _watched: list[Communicator] = []
@@ -24,7 +24,7 @@ def watched(communicator: Communicator | None) -> Communicator | None:
     """
     if communicator is None or any(communicator is one for one in _watched):
         return communicator
-    timeout = _timeout_of(communicator)
+    timeout = timeout_of(communicator)
     if timeout is not None:
         _watched.append(communicator)
         Watch(communicator, timeout)
@@ -32,7 +32,8 @@ def watched(communicator: Communicator | None) -> Communicator | None:
     return communicator
 
 
-def _timeout_of(communicator: Communicator) -> float | None:
+def timeout_of(communicator: Communicator) -> float | None:
+    """Seconds that a process may wait inside of a sum; None where nobody watches."""
     if communicator.timeout is None:
         return None
     text = os.environ.get(TIMEOUT, str(communicator.timeout))
@@ -40,9 +41,9 @@ def _timeout_of(communicator: Communicator) -> float | None:
         found = float(text)
     except ValueError:
         found = math.nan
-    if not found > 0:
-        raise ValueError(f"wanted seconds above 0 in the environment's {TIMEOUT}, got {text!r}")
-    return found
+    if not found >= 0:
+        raise ValueError(f"wanted seconds, or 0, in the environment's {TIMEOUT}, got {text!r}")
+    return found or None
 
 
 def _abort_on_error(communicator: Communicator) -> None:

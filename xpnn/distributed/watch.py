@@ -27,6 +27,7 @@ import numpy as np
 
 from xpnn.backends import Communicator
 from xpnn.distributed.verdicts import GONE, SILENCE, Row, Verdict, judged
+from xpnn.errors import XpnnError
 
 VERBS = ("all_sum", "broadcast", "barrier")
 PERIOD = 1.0  # seconds between two words of a process
@@ -82,7 +83,10 @@ class Watch:
 
     def _listening(self, communicator: Communicator) -> Callable[[], None]:
         address = "127.0.0.1" if _on_one_machine(communicator) else _own_address()
-        listening = socket.create_server((address, 0), backlog=self.size)
+        try:
+            listening = socket.create_server((address, 0), backlog=self.size)
+        except OSError as error:
+            raise _unreachable(0, address, error) from error
         token = secrets.randbits(62)
         number = int.from_bytes(socket.inet_aton(address))
         communicator.broadcast(np.asarray([number, listening.getsockname()[1], token]))
@@ -166,8 +170,11 @@ class Watch:
         told = communicator.broadcast(np.zeros(3, dtype=np.int64))
         number, port, token = np.asarray(told).tolist()
         address = socket.inet_ntoa(int(number).to_bytes(4))
-        connection = socket.create_connection((address, port), timeout=30)
-        connection.sendall(struct.pack("<2q", token, self.rank))
+        try:
+            connection = socket.create_connection((address, port), timeout=30)
+            connection.sendall(struct.pack("<2q", token, self.rank))
+        except OSError as error:
+            raise _unreachable(self.rank, address, error) from error
         self._connections[connection] = Row(0)
         return partial(self._report, connection)
 
@@ -236,7 +243,19 @@ def _on_one_machine(communicator: Communicator) -> bool:
 
 def _own_address() -> str:
     """Where the others reach this machine."""
-    return socket.gethostbyname(os.environ.get("MASTER_ADDR") or socket.gethostname())
+    name = os.environ.get("MASTER_ADDR") or socket.gethostname()
+    try:
+        return socket.gethostbyname(name)
+    except OSError as error:
+        raise _unreachable(0, name, error) from error
+
+
+def _unreachable(rank: int, address: str, error: OSError) -> XpnnError:
+    return XpnnError(
+        f"process {rank} does not reach process 0 at {address}, to which all tell how far they "
+        f"are: {error}; set MASTER_ADDR to an address of the machine of process 0, or "
+        f"XPNN_TIMEOUT=0 to watch nothing"
+    )
 
 
 def _where_it_is(rank: int) -> str:
