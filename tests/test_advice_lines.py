@@ -544,6 +544,7 @@ TRIED_BY = {  # part of the message: the file that tries what it says
     "two of the inputs and outputs would be called": "onnx/test_options.py",
     "save it, and export it in half precision": "onnx/test_options.py",
     "metadata is of texts by texts": "onnx/test_options.py",
+    "on the first axis, or set synchronized=False": "distributed/test_rows.py",
 }
 ABOUT_CLASSES = [  # that a user has written, in words, or of what this machine lacks
     *("a method arguments()", "super().__init__() as its first line", "return dL/d(input)"),

@@ -42,6 +42,7 @@ from xpnn import (
     get_backend,
     mean_squared_error,
 )
+from xpnn.errors import ShapeError
 from xpnn.layers.replica import Replica
 from xpnn.local_rows import Portion
 from xpnn.losses.weights import total_weight, unbound
@@ -231,6 +232,42 @@ def test_processes_of_one_value_each_leave_the_running_statistics_alone():
     for state in together(2, found):
         assert state["0.batchnorm.running_mean"].tolist() == [0.0] * 3
         assert state["0.batchnorm.running_variance"].tolist() == [1.0] * 3
+
+
+def steps_as_samples(kind):
+    """A layer of that kind that is shown all steps of all samples as one batch."""
+
+    class StepsAsSamples(kind):
+        def apart(self, function, values, *options):
+            rows = self.xp.reshape(values, (-1, values.shape[-1]))
+            return self.xp.reshape(function(rows, *options), values.shape)
+
+        def forward(self, values, training=False):
+            return self.apart(super().forward, values, training)
+
+        def backward(self, delta):
+            return self.apart(super().backward, delta)
+
+    return StepsAsSamples
+
+
+@each_spec
+def test_rows_of_several_entries_each_draw_as_in_one_process(spec):
+    check_rows(spec, lambda: steps_as_samples(Dropout)(0.5), (4, 5), 2)
+
+
+def test_rows_of_several_entries_each_are_no_batch_of_all():
+    norm = steps_as_samples(BatchNorm)
+    with pytest.raises(ShapeError, match=r"rows that this process has .* set synchronized=False"):
+        check_rows("numpy", norm, (4, 5), 2)
+
+    def found(communicator):
+        network = Network([norm(synchronized=False)], (4, 5), dtype="float64")
+        return one_pass(network, draw((4, 5)), draw((4, 5)), communicator)["state"]
+
+    one, other = together(2, found)
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name])
 
 
 # Losses by themselves -----------------------------------------------------------------------------
