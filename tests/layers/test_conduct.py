@@ -1,5 +1,6 @@
 """How every layer of ``table.py`` behaves: compiled, in both modes, from a seed, not yet built."""
 
+import functools
 import math
 from collections import Counter
 
@@ -81,23 +82,45 @@ def test_compiled_step_equals_the_plain_one(backend, make, input_shape):
         np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@functools.cache
+def in_both_modes(make, input_shape, spec):
+    """Outputs, and states as they were before and behind each, of a network that predicts, trains,
+    and predicts twice.
+
+    Compiled on JAX: one program for each mode, and the same one where the modes do not differ.
+    """
+    network, x = build(make, input_shape, spec), draw(input_shape)
+    backend, outputs, states = network.backend, [], [host_state(network)]
+
+    def forward(params, state, x, training):
+        with network.holding(params, state):
+            return network.root.forward(x, training), network.state
+
+    steps = [functools.partial(forward, training=mode) for mode in (False, True)]
+    if backend.name == "jax":
+        steps = [backend.compiled(step, wanted=True) for step in steps]
+    for training in (False, True, False, False):
+        if backend.name == "jax":
+            out, network.state = steps[training](network.params, network.state, network.asarray(x))
+        else:
+            out = network.forward(x, training)
+        outputs.append(np.array(backend.to_numpy(out)))
+        states.append(host_state(network))
+    return outputs, states
+
+
 @each_layer
 def test_prediction_differs_from_training_only_where_it_should(backend, make, input_shape):
-    network, x = build(make, input_shape, backend), draw(input_shape)
-    training = np.array(backend.to_numpy(network.forward(x, training=True)))
-    first, second = (np.array(backend.to_numpy(network.forward(x))) for _ in range(2))
+    (_, training, first, second), _ = in_both_modes(make, input_shape, backend.spec)
     np.testing.assert_array_equal(first, second)
     assert np.array_equal(training, first) != has_two_modes(make())
 
 
 @each_layer
 def test_prediction_leaves_the_state_alone(backend, make, input_shape):
-    network = build(make, input_shape, backend)
-    before = host_state(network)
-    network.forward(draw(input_shape))
-    assert host_state(network) == before
-    network.forward(draw(input_shape), training=True)
-    assert (host_state(network) != before) == has_two_modes(make())
+    _, (before, predicted, trained, *_) = in_both_modes(make, input_shape, backend.spec)
+    assert predicted == before
+    assert (trained != before) == has_two_modes(make())
 
 
 @each_layer

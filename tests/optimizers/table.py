@@ -185,6 +185,11 @@ def arrays_after(
     return held, opt_state
 
 
+def made_update(optimizer: Optimizer, backend: Backend) -> Callable[..., Any]:
+    """As a trainer makes it: compiled on JAX, which otherwise compiles each call by itself."""
+    return backend.compiled(optimizer.make_update(backend), wanted=backend.name == "jax")
+
+
 def steps_by_torch(case: Case, weight_decay: float) -> Iterator[tuple[Arrays, dict[str, Arrays]]]:
     """Parameters and slots after each step of torch.optim in float64, or by the formula."""
     if callable(case.reference):

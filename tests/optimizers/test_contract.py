@@ -14,6 +14,7 @@ from tests.optimizers.table import (
     each_optimizer,
     gradients,
     last_of,
+    made_update,
     moved,
     on_host,
     start,
@@ -50,7 +51,7 @@ def test_every_step_leaves_the_parameters_and_slots_of_torch(
     assert set(optimizer.slots) == case.slots.keys()
     # 1e-9: torch keeps NAdam's product of momenta in float32
     with backend.allow_float64(), backend.on_device():
-        params, update = moved(start(dtype), backend), optimizer.make_update(backend)
+        params, update = moved(start(dtype), backend), made_update(optimizer, backend)
         opt_state = optimizer.init(params, backend)
         theirs = steps_by_torch(case, decay)
         for grads, (wanted, slots) in zip(gradients(dtype), theirs, strict=True):
@@ -141,7 +142,7 @@ def test_half_precision_follows_float64(backend, case, dtype, close):
     with width(backend, dtype):
         optimizer = case.make()
         params = moved(start("float32"), backend, dtype)
-        opt_state, update = optimizer.init(params, backend), optimizer.make_update(backend)
+        opt_state, update = optimizer.init(params, backend), made_update(optimizer, backend)
         for grads in gradients("float32"):
             params, opt_state = update(params, moved(grads, backend, dtype), opt_state)
         assert all(array.dtype == backend.dtype(dtype) for array in params.values())
