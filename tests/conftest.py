@@ -124,6 +124,19 @@ def without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(vars(place), attribute, value)
 
 
+@pytest.fixture
+def graphs_as_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch runs the graph of a step as it is: its compiler takes up to 20 s for each.
+
+    What that makes of a step, of half precision and of an optimizer's rule is compared where the
+    fixture is not used.
+    """
+    if "torch" in map(_library, SPECS):
+        import torch
+
+        monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+
+
 def on_gpu(backend: Backend) -> bool:
     """Whether its arrays lie on a GPU."""
     return backend.name == "cupy" or backend.spec.partition(":")[2].startswith(("cuda", "gpu"))

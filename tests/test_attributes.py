@@ -270,6 +270,7 @@ def test_fixed_and_unknown_attributes_are_refused(made):
             made.batchsize = 32
 
 
+@pytest.mark.usefixtures("graphs_as_traced")
 @each_compile
 @pytest.mark.parametrize(
     ("name", "value"),

@@ -82,6 +82,7 @@ def test_it_reaches_the_minimum_of_a_parabola(backend, compile):
         np.testing.assert_allclose(on_host(params, backend)["w"], [3.0, 3.0], atol=0.02)
 
 
+@pytest.mark.usefixtures("graphs_as_traced")
 @each_compile
 def test_a_network_learns_with_it(backend, compile):
     losses = fit(trainer_of(backend, compile), epochs=20)
@@ -89,6 +90,7 @@ def test_a_network_learns_with_it(backend, compile):
     np.testing.assert_allclose(losses, fit(trainer_of(backend, False), epochs=20), rtol=1e-3)
 
 
+@pytest.mark.usefixtures("graphs_as_traced")
 @each_compile
 def test_it_resumes_from_a_checkpoint(backend, compile, tmp_path):
     whole = fit(trainer_of(backend, compile))
@@ -98,6 +100,7 @@ def test_it_resumes_from_a_checkpoint(backend, compile, tmp_path):
     assert resumed.steps == 18
 
 
+@pytest.mark.usefixtures("graphs_as_traced")
 @each_compile
 def test_it_learns_in_mixed_precision(backend, compile):
     try:
