@@ -15,6 +15,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,16 @@ def interruptible() -> None:
     """Ctrl-C as in a terminal: a shell starts what runs in the background with it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_context_of_mlir() -> None:
+    """JAX makes one for each program: a fifth of the time that a small one takes until it runs."""
+    if "jax" in map(_library, SPECS):
+        from jax._src.interpreters import mlir
+
+        if hasattr(mlir, "make_ir_context"):
+            mlir.make_ir_context = cache(mlir.make_ir_context)
 
 
 @pytest.fixture
