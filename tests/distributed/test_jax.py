@@ -89,9 +89,10 @@ def test_where_everything_lies():
         assert [one.data.shape for one in first.addressable_shards] == [(2, 8, 8, 2)] * 4
         assert [one.data.shape for one in last.addressable_shards] == [(7, 8, 8, 2)] * 4
 
-        # gradients are added up in one go, and no activations are sent around
-        step = trainer._train_step
-        arguments = step.arguments(trainer.opt_state, first, network.backend.asarray(y[:8]))
+        # a batch that lies whole is cut in the step: gradients are added up in one go, and no
+        # activations are sent around
+        step, whole = trainer._train_step, map(network.backend.asarray, (x[:8], y[:8]))
+        arguments = step.arguments(trainer.opt_state, *whole)
         program = step.compiled.lower(*arguments).compile().as_text()
         sent = re.findall(r"= ([^=]*?) (all-[a-z]+|collective-[a-z]+|reduce-scatter)[(]", program)
         assert {kind for _, kind in sent} == {"all-reduce"}
