@@ -545,6 +545,11 @@ TRIED_BY = {  # part of the message: the file that tries what it says
     "save it, and export it in half precision": "onnx/test_options.py",
     "metadata is of texts by texts": "onnx/test_options.py",
     "on the first axis, or set synchronized=False": "distributed/test_rows.py",
+    "write distributed='auto', or move the network": "distributed/test_engines.py",
+    "call super().__init__(rank, size)": "distributed/test_engines.py",
+    "distributed='torch' can be compiled": "distributed/test_engines.py",
+    "take backend='torch' or 'torch:cuda'": "distributed/test_engines.py",
+    "backend='cupy' and no number behind it": "distributed/test_nccl.py",
 }
 ABOUT_CLASSES = [  # that a user has written, in words, or of what this machine lacks
     *("a method arguments()", "super().__init__() as its first line", "return dL/d(input)"),

@@ -214,6 +214,17 @@ def test_torch_without_a_meeting_point_is_told(environment):
 
 
 @pytest.mark.needs("torch")
+def test_torch_on_a_device_without_an_engine_is_told():
+    from xpnn.backends.torch.communicator import TorchDistributed
+
+    place = launched({"RANK": "0", "WORLD_SIZE": "2"})
+    with pytest.raises(BackendUnavailable, match="got a network on 'mps'; take backend='torch'"):
+        TorchDistributed("mps", place)
+    with pytest.raises(BackendUnavailable, match="torchrun did not tell; set MASTER_ADDR"):
+        TorchDistributed("cpu", place)
+
+
+@pytest.mark.needs("torch")
 def test_a_graph_of_pytorch_does_not_hold_sums_from_outside():
     backend, own = get_backend("torch"), Own()
     step = backend.compile(lambda x: (backend.all_sum(x, own),), required=True)

@@ -60,8 +60,8 @@ class NCCL(Communicator):
             except nccl.NcclError as error:
                 raise BackendUnavailable(
                     f"NCCL does not connect {size} processes ({error}), of which this one has GPU "
-                    f"{device.id}; give each a GPU of its own, and set NCCL_DEBUG=INFO to be told "
-                    f"more"
+                    f"{device.id}; start no more of them than there are GPUs, each with "
+                    f"backend='cupy' and no number behind it; NCCL_DEBUG=INFO tells more"
                 ) from error
         # At its end NCCL waits for all graphs with calls of its own, and Python ends what is left
         # in any order. So it is never told to end.
