@@ -548,6 +548,7 @@ TRIED_BY = {  # part of the message: the file that tries what it says
     "write distributed='auto', or move the network": "distributed/test_engines.py",
     "call super().__init__(rank, size)": "distributed/test_engines.py",
     "distributed='torch' can be compiled": "distributed/test_engines.py",
+    "distributed='nccl' can be captured": "distributed/test_nccl.py",
     "take backend='torch' or 'torch:cuda'": "distributed/test_engines.py",
     "backend='cupy' and no number behind it": "distributed/test_nccl.py",
 }

@@ -22,9 +22,9 @@ from xpnn import (
     get_backend,
 )
 from xpnn.backends.cupy.backend import CupyBackend
-from xpnn.distributed import opening
+from xpnn.distributed import Communicator, opening
 from xpnn.distributed.opening import as_communicator
-from xpnn.errors import BackendUnavailable
+from xpnn.errors import BackendUnavailable, CompileError, CompileWarning
 
 pytestmark = pytest.mark.needs("cupy")
 
@@ -204,6 +204,31 @@ def test_what_has_gaps_is_copied_and_then_in_place(played):
         ("broadcast", 12, True),
         ("all_sum", 1, False),
     ]
+
+
+def test_sums_by_others_are_not_captured():
+    import cupy
+
+    class Echo(Communicator):
+        def all_sum(self, array):
+            return 2 * array
+
+    backend, own = get_backend("cupy"), Echo(0, 2)
+
+    def step(x):
+        return (backend.all_sum(x, own) + 1,)
+
+    run = backend.compile(step)
+    for k in range(2):
+        assert run(cupy.full(3, float(k)))[0].get().tolist() == [2.0 * k + 1] * 3
+    with pytest.warns(CompileWarning, match="Echo adds up outside of CUDA"):
+        run(cupy.zeros(3))
+    assert run(cupy.full(3, 7.0))[0].get().tolist() == [15.0] * 3
+    wanted = backend.compile(step, required=True)
+    for _ in range(2):
+        wanted(cupy.zeros(3))
+    with pytest.raises(CompileError, match="distributed='nccl' can be captured"):
+        wanted(cupy.zeros(3))
 
 
 # What does not work ------------------------------------------------------------------------------

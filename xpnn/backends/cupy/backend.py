@@ -14,6 +14,7 @@ import numpy as np
 from xpnn.backends.cuda_driver import driver_fault
 from xpnn.backends.cupy import attention, bfloat16, convolution, windows
 from xpnn.backends.cupy.accesses import tell
+from xpnn.backends.cupy.communicator import check_capture
 from xpnn.backends.cupy.cudnn import Cudnn, CudnnMissingError, opened
 from xpnn.backends.cupy.fusing import Fusing
 from xpnn.backends.cupy.graph import CapturedStep
@@ -35,6 +36,7 @@ from xpnn.backends.cupy.switches import add_in_order, with_tf32
 from xpnn.backends.portable.attention import Scoring
 from xpnn.backends.portable.base import Backend, MakeRecorded
 from xpnn.backends.portable.boundary import CUDA, ROCM, read_in_place
+from xpnn.backends.portable.communicator import Communicator
 from xpnn.backends.portable.launched import local_rank
 from xpnn.backends.portable.packed_keys import Packer, Packing
 from xpnn.backends.portable.random_words import mask_limit
@@ -248,6 +250,22 @@ class CupyBackend(Backend):
             return results if several else results[0]
 
         return swept
+
+    def all_sum(
+        self, array: Array, communicator: Communicator, behind: Array | None = None
+    ) -> Array:
+        check_capture(communicator)
+        return communicator.all_sum(array)
+
+    def start_all_sum(
+        self,
+        array: Array,
+        communicator: Communicator,
+        number: int,
+        behind: Array | None = None,
+    ) -> tuple[Any, Array | None]:
+        check_capture(communicator)
+        return super().start_all_sum(array, communicator, number, behind)
 
     def join(self, arrays: list[Array]) -> Array:
         """Arrays that lie side by side are one already; others are copied side by side."""

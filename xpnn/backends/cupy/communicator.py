@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnn.backends.cupy.accesses import tell
 from xpnn.backends.portable.communicator import Communicator
+from xpnn.backends.portable.compiled_step import NotCompilable
 from xpnn.errors import BackendUnavailable
 from xpnn.typing import Array
 
@@ -100,3 +101,14 @@ class NCCL(Communicator):
     def _broadcast(self, source: Array, target: Array, dtype: int, stream: int) -> None:
         addresses = source.data.ptr, target.data.ptr
         self._library.broadcast(*addresses, source.size, dtype, 0, stream)
+
+
+def check_capture(communicator: Communicator) -> None:
+    """Raise NotCompilable where a stream is captured, and sums are taken by others than NCCL."""
+    import cupy
+
+    if not isinstance(communicator, NCCL) and cupy.cuda.get_current_stream().is_capturing():
+        raise NotCompilable(
+            f"{type(communicator).__name__} adds up outside of CUDA, and a graph cannot hold that; "
+            f"distributed='nccl' can be captured"
+        )
