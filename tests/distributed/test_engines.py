@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.conftest import needs
 from tests.distributed.threads import together
 from xpnn.backends import get_backend
 from xpnn.backends.portable.launched import LAUNCHERS, launched, local_rank
@@ -368,6 +369,12 @@ def test_what_is_no_communicator_is_told():
         as_communicator(Forgetful(), numpy)
     with pytest.raises(ValueError, match="wanted a rank from 0 to 1 among 2 processes, got 2"):
         Own(2)
+
+
+@needs("jax")
+def test_steps_of_jax_have_their_sums_from_xla():
+    with pytest.raises(ValueError, match="XLA compiles with their sums, got <Own"):
+        as_communicator(Own(), get_backend("jax"))
 
 
 def test_verbs_are_tried_once_with_each_communicator():

@@ -45,6 +45,12 @@ def as_communicator(
         found = _opened(_engine_of_name(distributed, backend), backend)
     else:
         found = distributed
+        if backend.name == "jax":
+            raise ValueError(
+                f"wanted distributed='jax' for a network on {backend.spec!r}, whose steps XLA "
+                f"compiles with their sums, got {found!r}; write distributed='jax', or move the "
+                f"network"
+            )
         check_verbs(found, backend)
     return None if found is None or found.size == 1 else found
 
