@@ -21,8 +21,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from xpnn.backends import BACKENDS, Backend, get_backend
+
+settings.register_profile("no deadline", deadline=None)  # a machine may do a lot else
+settings.load_profile("no deadline")
 
 SPECS = os.environ.get("XPNN_TEST_BACKENDS", "numpy,array-api-strict:device1").split(",")
 if any(spec.startswith(("jax:gpu", "jax:cuda")) for spec in SPECS):

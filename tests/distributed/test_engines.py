@@ -373,7 +373,9 @@ def test_what_is_no_communicator_is_told():
 
 @needs("jax")
 def test_steps_of_jax_have_their_sums_from_xla():
-    with pytest.raises(ValueError, match="XLA compiles with their sums, got <Own"):
+    with pytest.raises(
+        ValueError, match="to be XLA's, which compiles them with the step, got <Own"
+    ):
         as_communicator(Own(), get_backend("jax"))
 
 

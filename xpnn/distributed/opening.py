@@ -47,9 +47,8 @@ def as_communicator(
         found = distributed
         if backend.name == "jax":
             raise ValueError(
-                f"wanted distributed='jax' for a network on {backend.spec!r}, whose steps XLA "
-                f"compiles with their sums, got {found!r}; write distributed='jax', or move the "
-                f"network"
+                f"wanted the sums of a network on {backend.spec!r} to be XLA's, which compiles "
+                f"them with the step, got {found!r}; write distributed='auto', or move the network"
             )
         check_verbs(found, backend)
     return None if found is None or found.size == 1 else found
