@@ -141,7 +141,7 @@ def test_dictionaries_booleans_and_decimals_of_parquet(tmp_path):
             "label": pa.array(LABELS[:3]).dictionary_encode(),
             "flag": [True, False, True],
             "price": [Decimal("1.25"), Decimal("2.50"), Decimal("3.75")],
-            "half": pa.array([1.5, 2.5, 3.5], pa.float16()),
+            "half": pa.array(np.float16([1.5, 2.5, 3.5])),
         }
     )
     path = write(tmp_path, ParquetShards, table)

@@ -169,6 +169,8 @@ class Rows(NamedTuple):
     def whole(self, name: str) -> Any:
         """A column in which no value is missing."""
         column = self.table.column(name)
+        if arrow().types.is_float16(column.type):  # older releases look for NaN in wider ones only
+            column = column.cast(arrow().float32())
         missing = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         if missing.any():
             raise DataError(

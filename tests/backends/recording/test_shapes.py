@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnn.backends.recording.recording import Recording
@@ -14,6 +14,7 @@ from xpnn.trees import Structure
 LENGTHS = st.integers(0, 4)
 DTYPES = st.sampled_from(["float32", "float64", "float16", "int32", "int64", "uint32", "bool"])
 FLOATS = st.sampled_from(["float32", "float64"])
+UNTIMED = settings(deadline=None)  # as a busy machine says nothing about shapes
 NUMBERS = [2, -1.5, np.float32(3), np.float64(0.5), True]
 
 
@@ -77,6 +78,7 @@ UFUNCS = [
 ]
 
 
+@UNTIMED
 @given(st.data(), st.sampled_from(UFUNCS))
 def test_elementwise(data, ufunc):
     first = data.draw(arrays())
@@ -84,11 +86,13 @@ def test_elementwise(data, ufunc):
     agrees(ufunc, *pair, method="__call__")
 
 
+@UNTIMED
 @given(st.data(), st.sampled_from([np.exp, np.sqrt, np.negative, np.isfinite, np.modf]))
 def test_of_one_operand(data, ufunc):
     agrees(ufunc, data.draw(arrays()), method="__call__")
 
 
+@UNTIMED
 @given(st.data())
 def test_a_choice(data):
     shape = tuple(data.draw(st.lists(LENGTHS, max_size=3)))
@@ -104,6 +108,7 @@ def test_axes_of_the_same_items_say_nothing_about_the_order(function):
     agrees(function, same, *([2] if function is np.where else []), turned)
 
 
+@UNTIMED
 @given(st.data(), st.sampled_from([np.add, np.maximum, np.logical_or]), st.booleans())
 def test_reductions(data, ufunc, keepdims):
     array = data.draw(arrays())
@@ -113,6 +118,7 @@ def test_reductions(data, ufunc, keepdims):
     agrees(ufunc, array, method="reduce")
 
 
+@UNTIMED
 @given(st.data())
 def test_products(data):
     batch = tuple(data.draw(st.lists(LENGTHS, max_size=2)))
@@ -124,6 +130,7 @@ def test_products(data):
     agrees(np.matmul, one, other, method="__call__")
 
 
+@UNTIMED
 @given(st.data(), st.sampled_from([np.concatenate, np.stack]))
 def test_pieces(data, function):
     shape = data.draw(st.lists(LENGTHS, min_size=1, max_size=3))
@@ -139,6 +146,7 @@ def test_pieces(data, function):
     agrees(function, pieces, axis=axis)
 
 
+@UNTIMED
 @given(st.data())
 def test_rows_casts_and_shapes(data):
     array = data.draw(arrays())
@@ -151,6 +159,7 @@ def test_rows_casts_and_shapes(data):
         agrees(np.take, array, ids, axis=data.draw(st.integers(-array.ndim, array.ndim - 1)))
 
 
+@UNTIMED
 @given(st.data(), st.sampled_from([np.add, np.maximum, np.bitwise_xor]))
 def test_errors_of_what_is_written_in_place(data, ufunc):
     target = np.array(data.draw(arrays()))
