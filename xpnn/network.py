@@ -358,8 +358,10 @@ class Network(NamedInputs, FixedAttributes):
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: the layers by their classes, and all arrays on the host."""
         kept = {"root": unbuilt_copy(self.root), "backend": self.backend}
+        own = self._own_attributes()
+        own.pop("_is_written_here", None)  # whoever loads it may be no process of this training
         with self.at_rest():
-            return {**self._own_attributes(), **kept, "values": self.numpy_arrays()}
+            return {**own, **kept, "values": self.numpy_arrays()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         root, backend, values = (state.pop(name) for name in ("root", "backend", "values"))

@@ -1,5 +1,7 @@
 """Before the first step, processes find out in what they differ; and they stop together."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -108,8 +110,32 @@ def test_batches_that_each_process_draws_otherwise_are_found():
     def work(communicator):
         order = np.random.default_rng(communicator.rank).permutation(40)
         batches = [(X[rows], Y[rows]) for rows in np.split(order, 4)]
-        with pytest.raises(XpnnError, match=r"the first batch of an epoch.part 1 \(numbers, other"):
+        with pytest.raises(XpnnError, match=r"the first batch.part 1 \(numbers, other"):
             make(communicator).fit(lambda: iter(batches), epochs=1, progress=False)
+
+    together(2, work)
+
+
+def test_what_each_process_measures_in_an_order_of_its_own_is_found():
+    def work(communicator):
+        order = np.random.default_rng(communicator.rank).permutation(40)
+        batches = [(X[rows], Y[rows]) for rows in np.split(order, 4)]
+        trainer = make(communicator)
+        with pytest.raises(XpnnError, match=r"the first batch.part 1 \(numbers, other"):
+            trainer.evaluate(lambda: iter(batches))
+        with pytest.raises(XpnnError, match=r"the first batch.part 1 \(numbers, other"):
+            fit(trainer, validation=lambda: iter(batches))
+
+    together(2, work)
+
+
+@pytest.mark.parametrize("told", ["samples (20, 23)", "part 1 (numbers, other"])
+def test_a_step_on_a_batch_of_each_process_is_found(told):
+    def work(communicator):
+        more = 3 if "samples" in told and communicator.rank else 0
+        rows = np.arange(20 + more) + 20 * communicator.rank
+        with pytest.raises(XpnnError, match=re.escape(f"the first batch.{told}")):
+            make(communicator).step(X[rows], Y[rows])
 
     together(2, work)
 

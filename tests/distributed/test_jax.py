@@ -241,6 +241,8 @@ saves = [Checkpoint(f"{folder}/{min(rank, 0)}")]
 history = trainer.fit(x, y, **given, callbacks=saves)
 trainer.save(f"{folder}/{rank}.safetensors")  # which process 0 alone does
 found = {name: list(values) for name, values in history.items()}
+moved = trainer.to(network.backend).fit(x, y, **given)
+found["moved"] = {name: list(values) for name, values in moved.items()}
 found["bits"] = {name: one.tobytes().hex() for name, one in network.numpy_arrays().items()}
 if rank >= 0:
     assert len(next(iter(network.params.values())).devices()) == 2
@@ -274,6 +276,7 @@ def test_two_processes_have_the_curve_of_one(tmp_path):
     assert both[0] == both[1]
     for name in ("loss", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(both[0][name], alone[name], rtol=1e-6)
+        np.testing.assert_allclose(both[0]["moved"][name], alone["moved"][name], rtol=1e-6)
     assert len(list((tmp_path / "0").iterdir())) == 2
     assert (tmp_path / "0.safetensors").exists()
     assert not (tmp_path / "1.safetensors").exists()

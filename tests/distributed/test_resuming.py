@@ -1,6 +1,7 @@
 """Files of several processes: written once, and any number of processes goes on from them."""
 
 import json
+import pickle
 import signal
 from pathlib import Path
 
@@ -115,6 +116,16 @@ def test_files_are_written_by_the_first(tmp_path, monkeypatch, capsys, backgroun
         for name in ("loss", "gradient_norm", "gradient_norm/0.dense.weight"):
             if other["event"] == "steps":
                 assert one[name] == pytest.approx(other[name], rel=1e-5)
+
+
+def test_what_was_pickled_is_written_wherever_it_is_loaded(tmp_path):
+    def work(communicator):
+        network = make(communicator).network
+        path = tmp_path / f"{communicator.rank}.safetensors"
+        pickle.loads(pickle.dumps(network)).save(path)
+        return path.exists()
+
+    assert together(2, work) == [True, True]
 
 
 def test_a_file_that_cannot_be_written_is_an_error_in_all(tmp_path):

@@ -90,6 +90,24 @@ def test_slots_are_shared_out(backend):
     assert max(sizes) - min(sizes) <= 42  # the largest parameter has so many numbers
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_what_a_step_takes_is_told_by_one_process_alone(backend, sharded):
+    """It asks nothing of the others, and what is trained stays as it is."""
+
+    def told(communicator):
+        trainer = trainer_of(backend, communicator, shard_optimizer=sharded)
+        fitted(trainer, epochs=1)
+        before = values_of(trainer)
+        if communicator.is_first:
+            assert "a step" in str(trainer.summary(batch=64))
+        for name, value in values_of(trainer).items():
+            assert np.array_equal(value, before[name])
+        return fitted(trainer, epochs=1)
+
+    first, second = together(2, told)
+    assert first == second
+
+
 def test_a_checkpoint_has_all_slots(backend, tmp_path):
     """Two processes, of which each had its own, go on as one, and as three."""
     path = tmp_path / "run.safetensors"

@@ -18,6 +18,8 @@ def connect(
     Raises:
         ValueError: see ``as_communicator``; or slots cannot be shared out.
     """
+    if isinstance(distributed, Communicator) and distributed is network.backend.processes():
+        return distributed  # that of a trainer which was moved
     communicator = as_communicator(distributed, network.backend)
     if isinstance(distributed, str) and network.backend.name == "jax":
         if shard_optimizer:

@@ -7,11 +7,12 @@ from typing import Any
 from xpnn.arguments import KnownAttributes
 from xpnn.backends.advice import reword, rewording
 from xpnn.backends.recording.text import Listing
+from xpnn.data.first_batch import FirstBatch
 from xpnn.errors import CompileError
 from xpnn.layers.nodes import is_several
 from xpnn.local_rows import LocalRows, Portion
 from xpnn.training.checkpointing.agreement import what_must_agree
-from xpnn.training.checkpointing.processes import check_processes, values_of
+from xpnn.training.checkpointing.processes import check_processes, known_of, values_of
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import why_not_compiled
@@ -122,12 +123,10 @@ class StepTaker(KnownAttributes):
             ShapeError, DataError: shapes or dtypes do not fit; nothing was changed.
             DeviceError: an array is of the network's library, but on another device.
             XpnnError: a layer does not know yet what it goes by, before the first step; or the
-                processes of this training differ in their programs or seeds.
+                processes of this training differ in their programs, seeds or first batches.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
         portion = self.state.portion
-        if portion is not None:
-            self._check_processes_once()
         own = (x, y, weight, None) if portion is None else self._own_rows(portion, x, y, weight)
         value = self._take_step(*own)[0]
         return value if self._objective.is_single else self._objective.total(value)
@@ -140,6 +139,7 @@ class StepTaker(KnownAttributes):
             taken: list[Any] = [
                 one if one is None else self._taken(n, one) for n, one in given.items()
             ]
+        self._check_processes_once(taken)
         total = int(taken[0].shape[0])
         chosen = portion.chosen(total)
         if isinstance(chosen, slice):
@@ -149,12 +149,14 @@ class StepTaker(KnownAttributes):
             parts = [None if one is None else take(one, rows, axis=0) for one in taken]
         return *form.whole(parts), portion.of(total)
 
-    def _check_processes_once(self) -> None:
+    def _check_processes_once(self, batch: Sequence[Any]) -> None:
         """Before the first step: whether all processes are to take the same steps."""
         if not self._is_compared:
             state = self.state
             assert state.communicator is not None
-            agreed = what_must_agree(state, None, None, dict)
+            first = FirstBatch(state.network.backend)
+            first.note(batch)
+            agreed = what_must_agree(state, None, None, dict) | {"data": known_of(first)}
             check_processes(state.communicator, {**agreed, **values_of(state)})
             self._is_compared = True
 

@@ -277,6 +277,10 @@ class Trainer(StepTaker):
         Raises:
             BackendUnavailable: the backend does not work here, or does not have the dtype.
         """
+        return self._copied_to(backend, self.state.communicator)
+
+    def _copied_to(self, backend: str | Backend, communicator: Communicator | None) -> Self:
+        """A trainer of a copy; the optimizer begins anew where it is to keep other slots."""
         network = self.network.to(backend)
         there = type(self)(
             network,
@@ -289,12 +293,13 @@ class Trainer(StepTaker):
             compile=self.compile,
             precision=self.precision,
             accumulate=self.accumulate,
-            distributed=self.state.communicator,
+            distributed=communicator,
             shard_optimizer=self.state.shard_optimizer,
         )
         there.epoch, there.steps = self.epoch, self.steps
         there.state.training = self.state.training
-        if self.opt_state is not None:
+        has_same_slots = self.state.own_parameters == there.state.own_parameters
+        if self.opt_state is not None and has_same_slots:
             with network.backend.on_device():
                 fresh = there.state.fresh_opt_state()
                 there.opt_state = moved(self.opt_state, fresh, network.backend)
@@ -435,7 +440,8 @@ class Trainer(StepTaker):
                 loss, optimizer, precision, ``accumulate`` and ``compile`` of this trainer. Steps of
                 a copy on two batches of zeros say so, half as large, or of a few samples; on JAX
                 the step is compiled and not taken. The data set that ``fit`` holds beside it is not
-                in it.
+                in it. Where several processes train together, it is of one that is alone with so
+                many samples.
 
         Raises:
             ShapeError: no step can be taken on so few samples.
@@ -462,7 +468,7 @@ class Trainer(StepTaker):
 
     def _copy_of_step(self, accumulate: int, size: int) -> Ready:
         """A step of a copy of all that is trained, on a batch of zeros."""
-        copy = self.to(self.network.backend)
+        copy = self._copied_to(self.network.backend, None)
         copy.accumulate = accumulate
         copy._renew_steps()
         opt_state = copy.opt_state or copy.state.begin_opt_state()

@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnn.backends import Communicator
 from xpnn.data.batches import Batches
+from xpnn.data.first_batch import FirstBatch
 from xpnn.data.stream import Stream
 from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import XpnnError
@@ -93,18 +94,22 @@ def check_processes(communicator: Communicator, found: dict[str, Any]) -> None:
 
 
 def check_first_batch(communicator: Communicator, batches: Batches | Stream) -> None:
-    """Compare the first batch of an epoch, where each process has drawn its own.
+    """Compare the first batch of a pass, where each process has drawn its own.
 
     Raises:
         XpnnError: they differ, as where a loader shuffles by a generator that nobody has seeded.
     """
-    first = batches.first.state() if isinstance(batches, Stream) else None
-    if first is None:
-        return
-    parts = [one and {"row": "", **one} for one in first["figures"]]
+    if isinstance(batches, Stream) and batches.first.size is not None:
+        check_processes(communicator, {"data": known_of(batches.first)})
+
+
+def known_of(first: FirstBatch) -> dict[str, Any]:
+    """The size and the figures of a first batch that was noted."""
+    saved = first.state()
+    assert saved is not None
+    parts = [one and {"row": "", **one} for one in saved["figures"]]
     named = {f"part {k}": one for k, one in enumerate(parts, start=1)}
-    found = {"samples": first["size"], **named}
-    check_processes(communicator, {"data": {"the first batch of an epoch": found}})
+    return {"the first batch": {"samples": saved["size"], **named}}
 
 
 def _figures_of(values: Any) -> Any:
