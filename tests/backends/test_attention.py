@@ -202,7 +202,14 @@ def test_it_can_be_compiled(backend, rng, case):
 
 
 @pytest.mark.parametrize(
-    "name", ["a block and a bit, causal", "masked, over blocks", "across", "all, over blocks"]
+    "name",
+    [
+        "masked, over blocks",  # with 64 bits, too
+        *(
+            pytest.param(one, marks=pytest.mark.any_width)
+            for one in ("a block and a bit, causal", "across", "all, over blocks")
+        ),
+    ],
 )
 def test_half_precision_is_worked_out_in_float32(backend, rng, name):
     """So it is as far off as the rounding of what goes in and comes out: 11 bits."""
