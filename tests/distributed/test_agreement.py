@@ -8,7 +8,7 @@ import pytest
 from tests.distributed.threads import together
 from xpnn import SGD, Adam, Callback, Dense, Network, ReLU, Tanh, Trainer, XpnnError, cross_entropy
 from xpnn.errors import TrainingStopped
-from xpnn.training import EarlyStopping, GradualUnfreezing, StopOnNaN
+from xpnn.training import EarlyStopping, GradualUnfreezing, JSONLines, StopOnNaN
 from xpnn.training.rate_finder import find_rate
 
 RNG = np.random.default_rng(0)
@@ -140,25 +140,38 @@ def test_a_step_on_a_batch_of_each_process_is_found(told):
     together(2, work)
 
 
+def test_logs_may_be_called_by_the_time_in_each_process(tmp_path):
+    def work(communicator, gradients):
+        log = JSONLines(tmp_path / f"{communicator.rank}.jsonl", gradients=gradients)
+        return fit(make(communicator), callbacks=[log])["loss"]
+
+    first, second = together(2, lambda one: work(one, True))
+    assert first == second
+    assert [one.name for one in tmp_path.iterdir()] == ["0.jsonl"]
+    with pytest.raises(XpnnError, match=r"0 JSONLines.gradients \(True, False\)"):
+        together(2, lambda one: work(one, one.is_first))
+
+
 class StopsByItsClock(Callback):
     """Stops in one process alone, as the clocks of machines may differ."""
 
-    def __init__(self, rank):
-        self.rank = rank
+    def __init__(self, rank, reason="an hour is over"):
+        self.rank, self.reason = rank, reason
 
     def on_epoch_end(self, state, logs):
         if state.communicator.rank == self.rank and state.epoch == 2:
-            state.stop("an hour is over")
+            state.stop(self.reason)
 
 
-def test_one_that_stops_stops_all(tmp_path):
+@pytest.mark.parametrize("reason", ["an hour is over", ""])
+def test_one_that_stops_stops_all(reason):
     def work(communicator):
         trainer = make(communicator)
-        history = fit(trainer, epochs=5, callbacks=[StopsByItsClock(1)])
+        history = fit(trainer, epochs=5, callbacks=[StopsByItsClock(1, reason)])
         return len(history), trainer.stop_reason
 
     found = together(2, work)
-    assert found == [(2, "an hour is over (in process 1)"), (2, "an hour is over")]
+    assert found == [(2, f"{reason} (in process 1)"), (2, reason)]
 
 
 def test_callbacks_that_decide_are_of_one_mind():

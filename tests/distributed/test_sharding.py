@@ -77,6 +77,18 @@ def test_a_step_that_overflows_in_one_process_is_skipped_by_all(backend):
     assert together(2, train) == [(2.0**31, True)] * 2
 
 
+def test_sums_are_of_dtypes_that_every_engine_has(backend):
+    def train(communicator):
+        network = Network([Dense(7), ReLU(), Dense(3)], (6,), backend, seed=1, dtype="float16")
+        optimizer, options = Adam(1e-2), {"distributed": communicator, "shard_optimizer": True}
+        fitted(Trainer(network, cross_entropy, optimizer, **options), epochs=1)
+        return {dtype.rpartition(".")[2] for _, _, dtype in communicator.calls}
+
+    if backend.name == "array-api-strict":
+        pytest.skip("array-api-strict has no half precision")
+    assert together(2, train) == [{"float32", "float64", "int64"}] * 2
+
+
 def test_slots_are_shared_out(backend):
     def kept(communicator):
         trainer = trainer_of(backend, communicator, shard_optimizer=True)

@@ -119,9 +119,10 @@ class TrainingState:
             return
         told = self.communicator.all_sum(np.asarray([float(self.stop_reason is not None)]))
         if 0 < float(np.asarray(told)[0]) < self.communicator.size:
-            reasons = texts_of_all(self.communicator, self.stop_reason or "")
+            own = self.stop_reason
+            reasons = texts_of_all(self.communicator, "" if own is None else f"{own} ")
             rank = next(k for k, one in enumerate(reasons) if one)
-            self.stop_reason = self.stop_reason or f"{reasons[rank]} (in process {rank})"
+            self.stop_reason = f"{reasons[rank]}(in process {rank})" if own is None else own
 
     @property
     def ends(self) -> bool:

@@ -49,13 +49,16 @@ def values_in(tree: Mapping[str, Any]) -> dict[str, Any]:
 def kinds_of(callbacks: Sequence[Callback]) -> dict[str, Any]:
     """The callbacks that all processes have to have, and what xpnn's own were made with.
 
-    Others may know their rank.
+    Others may know their rank; and where a log is written to, the time at which its process began.
     """
     found: dict[str, Any] = {}
     for one in callbacks:
         if one.in_all_processes or not one.first_process_only:
             own = type(one).__module__.startswith("xpnn.")
-            found[f"{len(found)} {type(one).__name__}"] = options_of(one) if own else {}
+            options = options_of(one) if own else {}
+            if one.first_process_only:
+                options = {name: told for name, told in options.items() if isinstance(told, bool)}
+            found[f"{len(found)} {type(one).__name__}"] = options
     return found
 
 

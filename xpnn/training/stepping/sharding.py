@@ -14,6 +14,7 @@ import numpy as np
 from xpnn.backends import Communicator
 from xpnn.layers.replica import Replica
 from xpnn.network import Network
+from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
 from xpnn.typing import OptState, Params
 
@@ -34,7 +35,11 @@ def gathered(updated: Params, own: set[str], replica: Replica) -> Params:
     """All parameters as their owners have them."""
     xp = replica.backend.xp
     given = {n: one if n in own else xp.zeros_like(one) for n, one in updated.items()}
-    return dict(zip(given, replica.flat_sums([*given.values()]), strict=True))
+    sums = replica.flat_sums([widened(one, xp) for one in given.values()])
+    return {
+        name: xp.astype(total, updated[name].dtype, copy=False)
+        for name, total in zip(given, sums, strict=True)
+    }
 
 
 def whole_slots(
