@@ -218,3 +218,27 @@ def test_rates_are_found_together():
     first, second = together(2, work)
     assert first == second
     assert first == pytest.approx(work(None), rel=1e-3)
+
+
+class ChangesRate(Callback):
+    """Changes the rate in one process alone."""
+
+    def __init__(self, rank):
+        self.rank, self.epochs = rank, 0
+
+    def on_epoch_end(self, state, logs):
+        self.epochs += 1
+        if self.rank == 1:
+            state.optimizer.rate = 0.5
+
+
+def test_weights_that_drift_apart_are_found_within_an_epoch():
+    callbacks = {}
+
+    def train(communicator):
+        own = callbacks[communicator.rank] = ChangesRate(communicator.rank)
+        with pytest.raises(XpnnError, match=r"others for 0.dense.\w+ in process 1 than in process"):
+            fit(make(communicator), epochs=5, callbacks=[own])
+
+    together(3, train)
+    assert [one.epochs for one in callbacks.values()] == [1] * 3

@@ -11,7 +11,7 @@ from xpnn.metrics.base import tell_of_empty_means
 from xpnn.training.callbacks.diagnosis import first_bad_layer
 from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.callbacks.saved import Saved, take_up
-from xpnn.training.checkpointing.processes import check_first_batch
+from xpnn.training.checkpointing.processes import check_first_batch, check_weights
 from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
 from xpnn.training.state import TrainingState
@@ -110,6 +110,7 @@ class Loop:
         logs = state.mean_losses()
         if state.logged != state.epoch_steps:
             self._log(logs)
+        check_weights(state)
         hooks.steps_end()
         empty = ["loss"] if state.losses.is_empty else []
         found, more = self.measure(interrupts.check)

@@ -13,6 +13,7 @@ from xpnn.data.first_batch import FirstBatch
 from xpnn.data.stream import Stream
 from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import XpnnError
+from xpnn.numerics import widened
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.callbacks.saved import options_of
 from xpnn.training.checkpointing.agreement import MOST_NAMED, differing
@@ -113,6 +114,31 @@ def known_of(first: FirstBatch) -> dict[str, Any]:
     parts = [one and {"row": "", **one} for one in saved["figures"]]
     named = {f"part {k}": one for k, one in enumerate(parts, start=1)}
     return {"the first batch": {"samples": saved["size"], **named}}
+
+
+def check_weights(state: TrainingState) -> None:
+    """Compare the sums of all parameters, which have the same bits in all processes.
+
+    Raises:
+        XpnnError: they have drifted apart; raised in all of them.
+    """
+    communicator, backend = state.communicator, state.network.backend
+    params = state.network.params
+    if communicator is None or not params:
+        return
+    wide = [widened(one, backend.xp) for one in params.values()]
+    sums = backend.stack([backend.xp.sum(one) for one in wide])
+    first, *others = communicator.gathered(backend.to_numpy(sums).astype(np.float64))
+    for rank, other in enumerate(others, start=1):
+        unlike = [
+            name for name, a, b in zip(params, first, other, strict=True) if a != b and a == a
+        ]
+        if unlike:
+            raise XpnnError(
+                f"wanted the same weights in all processes, got others for {unlike[0]} in process "
+                f"{rank} than in process 0, since the last epoch; whatever changes the network or "
+                f"the optimizer, such as a callback, has to do the same in each"
+            )
 
 
 def _figures_of(values: Any) -> Any:
