@@ -1,6 +1,7 @@
 """MPI, by mpi4py: the engine of NumPy."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
@@ -39,7 +40,9 @@ class MPI(Communicator):
         # a thread, as MPI gets on with a sum in its own calls alone; two threads want two worlds
         self._own_world = self.world.Dup()
         self._beside = ThreadPoolExecutor(1, "xpnn-sums")
-        self.overlaps = library.Query_thread() == library.THREAD_MULTIPLE
+        beside = self.world.Split_type(library.COMM_TYPE_SHARED).Get_size()  # on this machine
+        has_a_core = (os.cpu_count() or 1) > beside
+        self.overlaps = has_a_core and library.Query_thread() == library.THREAD_MULTIPLE
         self.timeout = timeout
 
     def all_sum(self, array: Array) -> Array:
