@@ -339,25 +339,25 @@ def test_a_batch_is_a_whole_number(batch):
 
 def test_where_half_a_batch_does_not_fit_smaller_ones_do(monkeypatch):
     whole, taken = small("numpy").summary(256).peak_bytes, []
-    step = Trainer.to
+    copied = Network.to
 
-    def refusing(trainer, backend):
+    def refusing(network, backend):
         taken.append(len(taken))
         if len(taken) < 3:
             raise MemoryError
-        return step(trainer, backend)
+        return copied(network, backend)
 
-    monkeypatch.setattr(Trainer, "to", refusing)
+    monkeypatch.setattr(Network, "to", refusing)
     found = small("numpy").summary(256).peak_bytes
     assert len(taken) == 5
     assert found == pytest.approx(whole, rel=WITHIN)
 
 
 def test_where_nothing_fits_it_says_so(monkeypatch):
-    def refusing(trainer, backend):
+    def refusing(network, backend):
         raise MemoryError("Unable to allocate 3.00 GiB")
 
-    monkeypatch.setattr(Trainer, "to", refusing)
+    monkeypatch.setattr(Network, "to", refusing)
     with pytest.raises(OutOfMemory, match="no room on numpy for a copy and its steps"):
         small("numpy").summary(256)
 

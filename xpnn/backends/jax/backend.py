@@ -176,7 +176,7 @@ class JaxBackend(Backend):
     def staging(self) -> Staging:
         return Staging(self) if self.mesh is None else CutStaging(self, self.mesh)
 
-    def on_all_devices(self) -> Backend:
+    def on_all_devices(self) -> "Backend":
         import jax
 
         from xpnn.backends import get_backend

@@ -212,7 +212,7 @@ class TorchBackend(Backend):
         communicator: Communicator,
         number: int,
         behind: Array | None = None,
-    ) -> tuple[Callable[[], Array], None]:
+    ) -> tuple[Any, Array | None]:
         return start_all_sum(array, communicator), None
 
     def compile(
