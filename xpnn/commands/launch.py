@@ -288,9 +288,10 @@ class Direct(Job):
             self.outputs.append(Output(rank, screen, streams.__getitem__))
 
     def is_running(self) -> bool:
-        for rank, one in enumerate(self.started):
-            if one.poll() and rank not in self._failed:
-                self._failed.append(rank)
+        ended = [rank for rank, one in enumerate(self.started) if one.poll()]
+        new = [rank for rank in ended if rank not in self._failed]
+        # of those found at once, who was killed was first: the others lost their connection to it
+        self._failed += sorted(new, key=lambda rank: self.started[rank].returncode > 0)
         return super().is_running()
 
     def first_failed(self) -> int:
