@@ -17,7 +17,7 @@ from xpnn.backends.portable.convolution import over_parts
 from xpnn.backends.portable.launched import local_rank
 from xpnn.backends.portable.windows import Slide
 from xpnn.backends.torch import attention, convolution, pooling
-from xpnn.backends.torch.communicator import start_all_sum
+from xpnn.backends.torch.communicator import sum_in_graph
 from xpnn.backends.torch.compiling import TracedStep
 from xpnn.backends.torch.elementwise import in_float32
 from xpnn.backends.torch.memory import storages_followed
@@ -204,7 +204,8 @@ class TorchBackend(Backend):
     def all_sum(
         self, array: Array, communicator: Communicator, behind: Array | None = None
     ) -> Array:
-        return start_all_sum(array, communicator)()
+        found = sum_in_graph(array, communicator)
+        return communicator.all_sum(array) if found is None else found
 
     def start_all_sum(
         self,
@@ -213,7 +214,8 @@ class TorchBackend(Backend):
         number: int,
         behind: Array | None = None,
     ) -> tuple[Any, Array | None]:
-        return start_all_sum(array, communicator), None
+        found = sum_in_graph(array, communicator)
+        return communicator.start_all_sum(array) if found is None else lambda: found, None
 
     def compile(
         self,

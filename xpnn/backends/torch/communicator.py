@@ -105,8 +105,8 @@ def is_initialized() -> bool:
     return library is not None and library.is_available() and library.is_initialized()
 
 
-def start_all_sum(array: Array, communicator: Communicator) -> Callable[[], Array]:
-    """Begin with a sum; a graph that is being traced holds it as a whole.
+def sum_in_graph(array: Array, communicator: Communicator) -> Array | None:
+    """The sum, where a graph is being traced, which holds it; None where none is.
 
     Raises:
         NotCompilable: a graph is traced, and this communicator is not PyTorch's own.
@@ -114,14 +114,13 @@ def start_all_sum(array: Array, communicator: Communicator) -> Callable[[], Arra
     from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
     if get_proxy_mode() is None:
-        return communicator.start_all_sum(array)
+        return None
     if not isinstance(communicator, TorchDistributed):
         raise NotCompilable(
             f"{type(communicator).__name__} adds up outside of PyTorch, and a graph cannot hold "
             f"that; distributed='torch' can be compiled"
         )
-    found = communicator.traced_all_sum(array)
-    return lambda: found
+    return communicator.traced_all_sum(array)
 
 
 def _meeting_point(place: Launched) -> str:
