@@ -1,5 +1,9 @@
 """Sums of gradients that begin while backward goes on."""
 
+import gc
+import math
+import weakref
+
 import numpy as np
 import pytest
 
@@ -140,3 +144,46 @@ def test_a_step_takes_its_rows_of_lists_and_arrays(backend, accumulate):
 
     for found in together(3, steps):
         assert found == pytest.approx(steps(), rel=1e-6)
+
+
+class Weak(ThreadCommunicator):
+    """Knows which of its sums are still there."""
+
+    def __init__(self, given):
+        super().__init__(given.rank, given.size, given.meeting)
+        self.sums = []
+
+    def all_sum(self, array):
+        found = super().all_sum(array)
+        self.sums.append(weakref.ref(found))
+        return found
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_no_sum_outlives_its_step(backend, sharded):
+    """The value of a step, which a log point may read 100 steps later, holds no gradients."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 6)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
+
+    def step(communicator):
+        communicator = Weak(communicator)
+        network = Network(**chain(), input_shape=(6,), backend=backend)
+        trainer = Trainer(
+            *(network, cross_entropy, Adam(1e-2)),
+            distributed=communicator,
+            shard_optimizer=sharded,
+            compile=False,
+        )
+        x_here, y_here = network.asarray(x), backend.asarray(y)
+        trainer.step(x_here, y_here)
+        communicator.sums.clear()
+        value = trainer.step(x_here, y_here)
+        gc.collect()
+        kept = [tuple(one().shape) for one in communicator.sums if one() is not None]
+        parameters = sum(math.prod(one.shape) for one in network.params.values())
+        return float(backend.to_numpy(value)), len(communicator.sums), kept, parameters
+
+    for value, sums, kept, parameters in together(2, step):
+        assert np.isfinite(value)
+        assert sums == 1 + sharded
+        assert kept in ([], [(parameters,)] if sharded else [])  # the parameters may be its parts

@@ -39,15 +39,18 @@ class Replica:
         alone: Mapping[tuple[Any, str], str],
     ):
         self.communicator, self.backend, self.alone = communicator, backend, alone
+        self.end()
+
+    def begin(self, parts: tuple[LocalRows, ...]) -> None:
+        """A step begins, on these rows."""
+        self.parts, self.rows = parts, parts[0]
+
+    def end(self) -> None:
+        """It ends: no array of it, which a compiler may have traced, outlives it here."""
         self._last: Array | None = None
         self._taken: set[str] = set()
         self._waiting: dict[str, Array] = {}
         self._begun: list[tuple[dict[str, Shape], Any]] = []
-
-    def begin(self, parts: tuple[LocalRows, ...]) -> None:
-        """A step begins, on these rows."""
-        self.parts, self.rows, self._last = parts, parts[0], None
-        self._taken, self._waiting, self._begun = set(), {}, []
 
     def passed(self, layer: Any) -> None:
         """Backward has passed a layer: begin to add up gradients, when there are enough of them."""

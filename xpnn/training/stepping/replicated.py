@@ -9,16 +9,25 @@ and weights alone, so the first delta of each process has its share W_r / W in i
 are only added up. A process without rows adds zeros.
 """
 
+from functools import partial
 from typing import Any
 
 from xpnn.layers import Graph, Layer
 from xpnn.layers.replica import Replica
+from xpnn.local_rows import LocalRows
 from xpnn.network import Network
 from xpnn.numerics import widened
-from xpnn.training.stepping.accumulation import each_of, mean_or_nan, term
+from xpnn.training.stepping.accumulation import (
+    Gradients,
+    Sums,
+    each_of,
+    mean_or_nan,
+    term,
+    times,
+)
 from xpnn.training.stepping.objective import Objective
 from xpnn.trees import as_tuple
-from xpnn.typing import Array, Arrays, Params
+from xpnn.typing import Array, Arrays, Params, State
 
 
 def settled_by_backward(network: Network) -> dict[tuple[Layer, str], str]:
@@ -45,39 +54,66 @@ def settled_by_backward(network: Network) -> dict[tuple[Layer, str], str]:
     }
 
 
-def shares_of(
-    objective: Objective, replica: Replica, y: Arrays, weight: Array | None
-) -> tuple[Any, Any]:
-    """W_r / W, zero where W is zero, and W: of each value, where there are several.
+class Replicated:
+    """The gradients of a batch of which this process has some rows, as one would work them out.
 
-    Where each sample weighs 1 they are numbers, which all processes know; else W is added up.
+    Args:
+        one: the gradients of the rows of this process.
+        replica: what the layers see of the other processes meanwhile.
     """
-    own = objective.weights(y, weight)
-    if objective.counts_samples(weight):
-        total = float(replica.total)
-        return each_of(lambda one: one / total, own), each_of(lambda _: total, own)
-    backend = objective.network.backend
-    xp = backend.xp
-    each = backend.stack([objective.as_weight(one) for one in as_tuple(own)])
-    whole = replica.all_sum(each)
-    shares = each / xp.where(whole > 0, whole, 1.0)
-    if not isinstance(own, tuple):
-        return shares[0], whole[0]
-    return tuple(shares[k] for k in range(len(own))), tuple(whole[k] for k in range(len(own)))
 
+    def __init__(self, one: Gradients, objective: Objective, replica: Replica):
+        self.one, self.objective, self.replica = one, objective, replica
+        self.backend = replica.backend
 
-def summed(
-    value: Any, grads: Params, shares: Any, whole: Any, replica: Replica
-) -> tuple[Any, Params]:
-    """The value and the gradients of all processes: what was not begun with in one flat sum."""
-    backend = replica.backend
-    terms = each_of(lambda one, share: term(one, share, backend), value, shares)
-    early = replica.early_sums()
-    left = {name: grad for name, grad in grads.items() if name not in early}
-    wide = [widened(one, backend.xp) for one in (*as_tuple(terms), *left.values())]
-    sums = replica.flat_sums(wide)
-    count = len(as_tuple(terms))
-    found = tuple(sums[:count]) if isinstance(terms, tuple) else sums[0]
-    found = each_of(lambda one, all_of_it: mean_or_nan(one, all_of_it, backend), found, whole)
-    late = dict(zip(left, sums[count:], strict=True))
-    return found, {name: early[name] if name in early else late[name] for name in grads}
+    def __call__(
+        self,
+        params: Params,
+        state: State,
+        x: Arrays,
+        y: Arrays,
+        weight: Array | None,
+        factor: Any,
+        rows: tuple[LocalRows, ...],
+    ) -> tuple[Sums, Any]:
+        """What ``one`` would say of the whole batch, and what that weighs."""
+        self.replica.begin(rows)
+        try:
+            shares, whole = self._shares(y, weight)
+            value, grads, after = self.one(params, state, x, y, weight, times(factor, shares))
+            value, grads = self._summed(value, grads, shares, whole)
+        finally:
+            self.replica.end()
+        return (value, grads, after), whole
+
+    def _shares(self, y: Arrays, weight: Array | None) -> tuple[Any, Any]:
+        """W_r / W, zero where W is zero, and W: of each value, where there are several.
+
+        Where each sample weighs 1 they are numbers, which all processes know; else W is added up.
+        """
+        own, xp = self.objective.weights(y, weight), self.backend.xp
+        if self.objective.counts_samples(weight):
+            total = float(self.replica.total)
+            return each_of(lambda one: one / total, own), each_of(lambda _: total, own)
+        each = self.backend.stack([self.objective.as_weight(one) for one in as_tuple(own)])
+        whole = self.replica.all_sum(each)
+        shares = each / xp.where(whole > 0, whole, 1.0)
+        if not isinstance(own, tuple):
+            return shares[0], whole[0]
+        return tuple(shares[k] for k in range(len(own))), tuple(whole[k] for k in range(len(own)))
+
+    def _summed(self, value: Any, grads: Params, shares: Any, whole: Any) -> tuple[Any, Params]:
+        """The value and the gradients of all: what was not begun with in one flat sum."""
+        terms = each_of(partial(term, backend=self.backend), value, shares)
+        early = self.replica.early_sums()
+        left = {name: grad for name, grad in grads.items() if name not in early}
+        wide = [widened(one, self.backend.xp) for one in (*as_tuple(terms), *left.values())]
+        sums = self.replica.flat_sums(wide)
+        count = len(as_tuple(terms))
+        own = [one + 0.0 for one in sums[:count]]  # no view: a value would hold all gradients
+        found = tuple(own) if isinstance(terms, tuple) else own[0]
+        late = dict(zip(left, sums[count:], strict=True))
+        return (
+            each_of(partial(mean_or_nan, backend=self.backend), found, whole),
+            {name: early[name] if name in early else late[name] for name in grads},
+        )

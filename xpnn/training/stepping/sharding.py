@@ -36,6 +36,7 @@ def gathered(updated: Params, own: set[str], replica: Replica) -> Params:
     xp = replica.backend.xp
     given = {n: one if n in own else xp.zeros_like(one) for n, one in updated.items()}
     sums = replica.flat_sums([widened(one, xp) for one in given.values()])
+    replica.end()
     return {
         name: xp.astype(total, updated[name].dtype, copy=False)
         for name, total in zip(given, sums, strict=True)

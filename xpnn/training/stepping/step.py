@@ -13,7 +13,7 @@ from xpnn.local_rows import LocalRows
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.optimizers import Optimizer
-from xpnn.training.stepping.accumulation import Accumulated, Gradients, times
+from xpnn.training.stepping.accumulation import Accumulated, Gradients, Sums
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import (
     FUSED,
@@ -28,7 +28,7 @@ from xpnn.training.stepping.conversion import BatchConversion
 from xpnn.training.stepping.flat_step import FlatStep
 from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision, state_after
-from xpnn.training.stepping.replicated import settled_by_backward, shares_of, summed
+from xpnn.training.stepping.replicated import Replicated, settled_by_backward
 from xpnn.training.stepping.sharding import gathered, owned
 from xpnn.trees import as_tuple, one_or_tuple, tree_map
 from xpnn.typing import Array, Arrays, Loss, Namespace, OptState, Params, Shapes, State
@@ -130,9 +130,7 @@ def _make_step(
     rules = network.regularizers()
     penalize, constrain = make_regularization(rules, backend)
     has_penalties = any(isinstance(rule, Penalty) for own in rules.values() for rule in own)
-    gradients = _make_gradients(objective, precision, replica)
-    if accumulate > 1:
-        gradients = Accumulated(gradients, objective, accumulate, replica)
+    gradients = _make_gradients_of_step(objective, precision, accumulate, replica)
 
     def step(
         params: Params,
@@ -144,22 +142,13 @@ def _make_step(
         rows: tuple[LocalRows, ...] | None = None,
     ) -> tuple[Params, State, OptState, Weighed]:
         x, y, weight = convert(x, y, weight)
-        scale = factor = None if scaling is None else opt_state["loss_scale"]
-        whole, samples = None, None
-        if replica is not None:
-            assert rows is not None
-            replica.begin(rows)
-            shares, whole = shares_of(objective, replica, y, weight)
-            factor, samples = times(factor, shares), replica.total
+        scale = None if scaling is None else opt_state["loss_scale"]
         layered = params
         if precision is not None:
             updated = {name: params[name] for name in params if name in trainable}
             groups = optimizer.updated_together(params, updated, backend)
             layered = precision.lent(params, backend, [names for _, names in groups])
-        value, grads, after = gradients(layered, state, x, y, weight, factor)
-        learned = {name: grad for name, grad in grads.items() if name in trainable}
-        if replica is not None:
-            value, learned = summed(value, learned, shares, whole, replica)
+        (value, learned, after), whole = gradients(layered, state, x, y, weight, scale, rows)
         if objective.is_single:
             value, learned = penalize(value, params, learned, scale)
         elif has_penalties:
@@ -176,6 +165,7 @@ def _make_step(
         if scaling is not None:
             taken = scaling.taken(opt_state, new_opt_state)
             after = state_after(after, state, taken, backend)
+        samples = None if rows is None else sum(part.total for part in rows)
         weighed = objective.weighed(value, y, weight, whole, samples)
         return constrain(params), after, new_opt_state, weighed
 
@@ -267,9 +257,7 @@ def make_gradient_norms(
     trainable = network.trainable()
     names = [name for name in network.params if name in trainable]  # JAX sorts those of a trace
     penalize, _ = make_regularization(network.regularizers(), backend)
-    gradients = _make_gradients(objective, precision, replica)
-    if accumulate > 1:
-        gradients = Accumulated(gradients, objective, accumulate, replica)
+    gradients = _make_gradients_of_step(objective, precision, accumulate, replica)
 
     def norms(
         params: Params,
@@ -283,16 +271,7 @@ def make_gradient_norms(
         xp = backend.xp
         lent = params if precision is None else precision.lent(params, backend)
         x, y, weight = convert(x, y, weight)
-        factor, shares, whole = scale, None, None
-        if replica is not None:
-            assert rows is not None
-            replica.begin(rows)
-            shares, whole = shares_of(objective, replica, y, weight)
-            factor = times(factor, shares)
-        value, grads, _ = gradients(lent, state, x, y, weight, factor)
-        learned = {name: grads[name] for name in names}
-        if replica is not None:
-            value, learned = summed(value, learned, shares, whole, replica)
+        (value, learned, _), _ = gradients(lent, state, x, y, weight, scale, rows)
         nothing = xp.zeros_like(as_tuple(value)[0])
         _, learned = penalize(nothing, params, learned, scale)
         wide = [widened(learned[name], xp) for name in names]
@@ -345,6 +324,31 @@ def _compiled(
 
     on_device.__wrapped__ = compiled  # type: ignore[attr-defined]
     return on_device
+
+
+def _make_gradients_of_step(
+    objective: Objective,
+    precision: MixedPrecision | None,
+    accumulate: int,
+    replica: Replica | None,
+) -> Callable[..., tuple[Sums, Any]]:
+    """``(params, state, x, y, weight, factor, rows) -> (value, grads, state), whole``.
+
+    The gradients are those of what is trained, of the whole batch, which weighs ``whole`` in all
+    processes; None where there is one.
+    """
+    trainable = objective.network.trainable()
+    gradients = _make_gradients(objective, precision, replica)
+    if accumulate > 1:
+        gradients = Accumulated(gradients, objective, accumulate, replica)
+
+    def learned(*batch: Any) -> Sums:
+        value, grads, after = gradients(*batch)
+        return value, {name: grad for name, grad in grads.items() if name in trainable}, after
+
+    if replica is not None:
+        return Replicated(learned, objective, replica)
+    return lambda *batch: (learned(*batch[:-1]), None)
 
 
 def _make_gradients(
