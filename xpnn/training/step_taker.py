@@ -10,7 +10,7 @@ from xpnn.backends.recording.text import Listing
 from xpnn.data.first_batch import FirstBatch
 from xpnn.errors import CompileError
 from xpnn.layers.nodes import is_several
-from xpnn.local_rows import LocalRows, Portion
+from xpnn.local_rows import LocalRows
 from xpnn.training.checkpointing.agreement import what_must_agree
 from xpnn.training.checkpointing.processes import check_processes, known_of, values_of
 from xpnn.training.state import TrainingState
@@ -126,12 +126,13 @@ class StepTaker(KnownAttributes):
                 processes of this training differ in their programs, seeds or first batches.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        portion = self.state.portion
-        own = (x, y, weight, None) if portion is None else self._own_rows(portion, x, y, weight)
-        value = self._take_step(*own)[0]
+        if self.state.by_rows is None:
+            value = self._take_step(x, y, weight)[0]
+        else:
+            value = self._take_step(*self._own_rows(x, y, weight))[0]
         return value if self._objective.is_single else self._objective.total(value)
 
-    def _own_rows(self, portion: Portion, x: Any, y: Any, weight: Any) -> tuple[Any, ...]:
+    def _own_rows(self, x: Any, y: Any, weight: Any) -> tuple[Any, ...]:
         """What this process takes of a batch, and which rows these are."""
         form, backend = BatchForm(self.network), self.network.backend
         given = dict(zip(form.names, form.parts(x, y, weight), strict=True))
@@ -140,7 +141,8 @@ class StepTaker(KnownAttributes):
                 one if one is None else self._taken(n, one) for n, one in given.items()
             ]
         self._check_processes_once(taken)
-        total = int(taken[0].shape[0])
+        portion, total = self.state.portion, int(taken[0].shape[0])
+        assert portion is not None
         chosen = portion.chosen(total)
         if isinstance(chosen, slice):
             parts = [None if one is None else one[chosen, ...] for one in taken]
