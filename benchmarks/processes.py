@@ -9,14 +9,17 @@
 and prints the medians, with the bytes that each process adds up in a step. What of the sum lies
 beside other work is 1 - (step - alone) / sum. Sums of several sizes give the two constants of
 
-    t(n, bytes) = latency + 2 (n - 1) / n bytes / bandwidth
+    sum(n, bytes) = 2 (n - 1) (latency + bytes / n / bandwidth)
 
-which is what a ring takes (Patarasuk and Yuan, 2009), by least squares of relative errors. With
-``--predict`` the constants of a network that one knows give the step on more processes::
+which is what a ring takes, by 2 (n - 1) messages of an n-th each (Patarasuk and Yuan, 2009), by
+least squares of relative errors. ``--predict MICROSECONDS GIGABYTES``, in one process, gives what
+more of them are to take over a network whose two constants one knows::
 
-    t(n) = alone(batch / n) + t(n, bytes)        n = 1, 2, 4, ... processes, each with its own cores
+    step(n) = alone(batch / n) + sum(n, bytes)            the same batch, cut into n
+    efficiency(n) = alone(batch) / (alone(batch) + sum(n, bytes))      a whole batch in each
 
-where alone is measured by this process.
+where alone is measured by this process, and nothing lies beside other work. Where all processes
+share ``--cores`` that are fewer, each computes for n / cores as long.
 """
 
 import argparse
@@ -109,12 +112,16 @@ def timed(run: Callable[[], Any], calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
+def predicted(size: int, nbytes: float, latency: float, bandwidth: float) -> float:
+    """Seconds of a sum of so many bytes over a ring of so many processes."""
+    return 2 * (size - 1) * (latency + nbytes / size / bandwidth)
+
+
 def fitted(size: int, sums: dict[int, float]) -> tuple[float, float]:
     """Latency in seconds and bandwidth in bytes a second, of sums of so many bytes."""
-    moved = np.asarray([2 * (size - 1) / size * nbytes for nbytes in sums])
     taken = np.asarray([*sums.values()])
-    rows = np.stack([1 / taken, moved / taken], axis=1)
-    (latency, slope), *_ = np.linalg.lstsq(rows, np.ones(len(taken)), rcond=None)
+    moved = np.asarray([[1.0, nbytes / size] for nbytes in sums]) * 2 * (size - 1)
+    (latency, slope), *_ = np.linalg.lstsq(moved / taken[:, None], np.ones(len(taken)), rcond=None)
     return float(latency), float(1 / slope)
 
 
@@ -159,12 +166,23 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--works", nargs="*", default=CHOSEN)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="of each measurement")
-    parser.add_argument("--predict", nargs=2, type=float, metavar=("MICROSECONDS", "GIGABYTES"))
+    parser.add_argument(
+        *("--predict",),
+        nargs=2,
+        type=float,
+        metavar=("MICROSECONDS", "GIGABYTES"),
+        help="what a message takes, and how many gigabytes a second are sent",
+    )
+    parser.add_argument(
+        "--cores", type=int, help="that all processes share; otherwise each its own"
+    )
     options = parser.parse_args(given)
+    if options.predict:
+        predict(options)
+        return
     communicator = as_communicator(options.engine, get_backend(options.backend))
     if communicator is None:
-        alone(options)
-        return
+        parser.error("one process alone adds up nothing: start several, or ask to --predict")
     found, sums = measured(
         *(communicator, options.backend, options.works, options.rounds, options.seconds)
     )
@@ -179,35 +197,39 @@ def main(given: list[str] | None = None) -> None:
         beside = 1 - (row["step"] - row["alone"]) / row["sum"]
         times = " | ".join(f"{1e3 * row[key]:.2f}" for key in ("step", "alone", "sum"))
         print(f"| {name} | {times} | {beside:.2f} | {row['bytes'] / 1e6:.2f} |")
-    print(f"\nsums: {1e6 * latency:.0f} us and {bandwidth / 1e9:.2f} GB/s, as a ring counts them")
+    print(f"\na message: {1e6 * latency:.1f} us and {bandwidth / 1e9:.2f} GB/s")
     for nbytes, taken in sums.items():
-        fit = latency + 2 * (size - 1) / size * nbytes / bandwidth
+        fit = predicted(size, nbytes, latency, bandwidth)
         print(
             f"  {nbytes:>9,} bytes: {1e6 * taken:>9,.0f} us, {1e6 * fit:>9,.0f} by the two numbers"
         )
 
 
-def alone(options: argparse.Namespace) -> None:
-    """One process: the step on parts of the batch, and what it takes with others by the model."""
+def predict(options: argparse.Namespace) -> None:
+    """What a step takes on parts of the batch, and with others by the model."""
     counts = [1, 2, 4, 8, 16, 32, 64]
-    print("| work |", " | ".join(f"{n} processes" for n in counts), "|")
+    latency, bandwidth = options.predict[0] * 1e-6, options.predict[1] * 1e9
+    print("| processes |", " | ".join(map(str, counts)), "|")
     print("|---|" + "--:|" * len(counts))
     for name in options.works:
-        work, cells = WORKS[name], []
+        work, steps, efficiencies = WORKS[name], [], []
         network = Network(work.layers(), work.input_shape)
         nbytes = 4 * sum(one.size for one in network.params.values())
+        whole = 0.0
         for n in counts:
-            batch = work.batch // n
-            if not batch:
-                cells.append("")
-                continue
-            step = stepping(work, options.backend, None, batch)
-            taken = statistics.median(seconds(step, options.seconds) for _ in range(options.rounds))
-            if options.predict and n > 1:
-                microseconds, gigabytes = options.predict
-                taken += microseconds * 1e-6 + 2 * (n - 1) / n * nbytes / (gigabytes * 1e9)
-            cells.append(f"{1e3 * taken:.2f}")
-        print(f"| {name} |", " | ".join(cells), "|")
+            rows, adding = work.batch // n, predicted(n, nbytes, latency, bandwidth)
+            crowded = max(1.0, n / options.cores) if options.cores else 1.0
+            if rows:
+                run = stepping(work, options.backend, None, rows)
+                taken = [seconds(run, options.seconds) for _ in range(options.rounds)]
+                own = statistics.median(taken) * crowded
+                steps.append(f"{1e3 * (own + adding):.2f}")
+                whole = whole or own
+            else:
+                steps.append("")
+            efficiencies.append(f"{whole / (whole * crowded + adding):.0%}")
+        print(f"| {name}, ms a step |", " | ".join(steps), "|")
+        print("| a batch in each |", " | ".join(efficiencies), "|")
 
 
 if __name__ == "__main__":
