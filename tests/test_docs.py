@@ -1,22 +1,27 @@
 """Every Python block of every page runs, and prints what the page says it prints.
 
-The blocks of a page run in order, in one namespace and in an empty folder. A ``text`` block right
-behind a ``python`` block is what the latter prints, where ``...`` stands for anything. A block that
-cannot run here says so to the reader, with the reason: its first line is ``# not run: REASON``.
+The blocks of a page run in order, in one namespace and in an empty folder; so do those that are
+indented, as solutions of exercises are. A ``text`` block right behind a ``python`` block is what
+the latter prints, where ``...`` stands for anything. A block that cannot run here says so to the
+reader, with the reason: its first line is ``# not run: REASON``.
 """
 
 import contextlib
 import doctest
 import io
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
-    r"^```python[^\n]*\n(.*?)^```$(?:\n+```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+    r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```$"
+    r"(?:\n+(?P=indent)```text\n(?P<promised>.*?)^(?P=indent)```$)?",
+    re.MULTILINE | re.DOTALL,
 )
+BEGINNING = re.compile(r"^ *```python", re.MULTILINE)
 TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 NOT_RUN = re.compile(r"# not run: \w+")
 PAGES = [
@@ -30,14 +35,17 @@ def run_page(text, name):
     """Run the blocks of a page; returns how many there were."""
     namespace, count = {"__name__": "__main__"}, 0
     for block in BLOCK.finditer(text):
-        code, promised = block.groups()
+        code, promised = textwrap.dedent(block["code"]), block["promised"]
         if NOT_RUN.match(code):
             continue
-        lines_before = text.count("\n", 0, block.start(1))  # so that errors name the page's line
+        lines_before = text.count(
+            "\n", 0, block.start("code")
+        )  # so that errors name the page's line
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile("\n" * lines_before + code, name, "exec"), namespace)
         if promised is not None:
+            promised = textwrap.dedent(promised)
             check_output(promised, printed.getvalue(), f"{name}, line {lines_before + 1}")
         count += 1
     return count
@@ -61,8 +69,9 @@ def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     text = page.read_text(encoding="utf-8")
-    skipped = sum(bool(NOT_RUN.match(block[1])) for block in BLOCK.finditer(text))
-    assert run_page(text, str(page)) == text.count("\n```python") - skipped
+    codes = (block["code"].lstrip() for block in BLOCK.finditer(text))
+    skipped = sum(bool(NOT_RUN.match(code)) for code in codes)
+    assert run_page(text, str(page)) == len(BEGINNING.findall(text)) - skipped
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -79,6 +88,17 @@ def test_blocks_share_names_and_are_held_to_their_output():
     assert run_page(page, "page") == 2
     with pytest.raises(pytest.fail.Exception, match="line 8: the page promises\n3"):
         run_page(page.replace("2 ...", "3 ..."), "page")
+
+
+def test_blocks_that_are_indented_run_too():
+    page = (
+        '??? note "Solution"\n\n'
+        "    ```python\n    for k in range(2):\n        print(k)\n    ```\n\n"
+        "    ```text\n    0\n    1\n    ```\n"
+    )
+    assert run_page(page, "page") == 1
+    with pytest.raises(pytest.fail.Exception, match="line 4: the page promises\n0\n2"):
+        run_page(page.replace("    1\n", "    2\n"), "page")
 
 
 def test_a_broken_block_fails_at_its_line():
