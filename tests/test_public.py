@@ -126,7 +126,7 @@ def test_everything_public_says_what_it_takes_outputs_for(kind):
 OTHERS = {  # of no kind that has a table
     "data initializers metrics datasets get_backend split register load Network Trainer",
     "beam_search generate every_parameter matrices_only make_train_step load_weights save_weights",
-    "find_rate minimize Updater",
+    "explain find_rate minimize Updater",
     "MixedPrecision",
     "ByOutput Input Node",
 }

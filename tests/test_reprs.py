@@ -27,7 +27,7 @@ pytestmark = pytest.mark.host_only
 
 PACKAGES = (
     *("backends", "data", "errors", "guide", "initializers", "layers", "losses", "metrics"),
-    *("optimizers", "saving", "testing", "training"),
+    *("optimizers", "saving", "testing", "training", "xray"),
 )
 X, Y = np.ones((7, 3), np.float32), np.zeros(7, int)
 

@@ -9,6 +9,7 @@ from xpnn.backends.portable.staging import is_mapped
 from xpnn.errors import DataError, XpnnError
 from xpnn.incoming_batches import batches_of, gives_batches, inputs_of, is_dataset
 from xpnn.layers import Layer
+from xpnn.layers.shadowing import shadowed
 from xpnn.losses.by_output import losses_of
 from xpnn.losses.outputs import link_of, outputs_by_part
 from xpnn.named_inputs import NamedInputs
@@ -116,19 +117,14 @@ def as_probabilities(network: NamedInputs, loss: Any) -> Callable[[Arrays], Arra
 def outputs_kept(layer: Layer) -> Iterator[list[Arrays]]:
     """Inside, what a layer's ``forward`` returns is put into a list, call by call."""
     made: list[Arrays] = []
-    own = {key: value for key, value in vars(layer).items() if key == "forward"}
     forward = layer.forward
 
     def kept(*arguments: Any, **named: Any) -> Arrays:
         made.append(forward(*arguments, **named))
         return made[-1]
 
-    vars(layer)["forward"] = kept
-    try:
+    with shadowed([(layer, "forward", kept)]):
         yield made
-    finally:
-        del vars(layer)["forward"]
-        vars(layer).update(own)
 
 
 def output_of_call(calls: list[Arrays], wanted: str) -> Arrays:

@@ -12,6 +12,7 @@ from typing import Any
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers.base import Layer
 from xpnn.layers.nodes import is_several
+from xpnn.layers.shadowing import shadowed
 from xpnn.trees import as_tuple, one_or_tuple
 from xpnn.typing import Array, Arrays, Shape, Shapes
 
@@ -25,7 +26,7 @@ def outputs_watched(root: Layer) -> Iterator[None]:
         XpnnError: one is no array.
     """
     watches = [_Watch(name, layer) for name, layer in root.walk()]
-    with _shadowed(watches, "forward"):
+    with shadowed((one.layer, "forward", one.forward) for one in watches):
         yield
 
 
@@ -43,7 +44,9 @@ def promises_watched(root: Layer, trainable: Collection[str]) -> Iterator[None]:
             added parameters or state on its way, or taken some away.
     """
     watches = [_Watch(name, layer) for name, layer in root.walk()]
-    with _shadowed(watches, "forward", "backward"):
+    there = [(one.layer, "forward", one.forward) for one in watches]
+    back = [(one.layer, "backward", one.backward) for one in watches]
+    with shadowed([*there, *back]):
         yield
     for watch in watches:
         watch.check_names()
@@ -161,18 +164,3 @@ class _Watch:
                 f"there is no gradient for {missing[0]!r} of {self.title}; let its backward write "
                 f"self.grads[{missing[0]!r}], or freeze it with trainable = False"
             )
-
-
-@contextmanager
-def _shadowed(watches: list[_Watch], *methods: str) -> Iterator[None]:
-    """Inside, these methods of the layers are those of their watches."""
-    own = [{k: v for k, v in vars(watch.layer).items() if k in methods} for watch in watches]
-    try:
-        for watch in watches:
-            vars(watch.layer).update({method: getattr(watch, method) for method in methods})
-        yield
-    finally:
-        for watch, kept in zip(watches, own, strict=True):
-            for method in methods:
-                vars(watch.layer).pop(method, None)  # an alarm may come in between
-            vars(watch.layer).update(kept)

@@ -1,7 +1,7 @@
 """StopOnNaN: which layer went bad first, and in which step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -12,7 +12,9 @@ from xpnn.backends import Backend
 from xpnn.data.batches import Batches
 from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import TrainingStopped
+from xpnn.layers import Layer
 from xpnn.layers.activated import Activated
+from xpnn.layers.shadowing import shadowed
 from xpnn.network import Network
 from xpnn.numerics import widened
 from xpnn.training.callbacks.hooks import Callback, Logs
@@ -148,8 +150,8 @@ def first_bad_layer(
         if precision is not None:
             network.params = precision.lent(params, backend)
             x = tree_map(partial(precision.narrowed, backend=backend), x)
-        _watch_layers(network, spoilt)
-        with backend.on_device(), backend.overflowing():
+        watched = shadowed(_watching(network, spoilt))
+        with watched, backend.on_device(), backend.overflowing():
             predictions = network.root.forward(x, training=True)
             if precision is not None:
                 predictions = tree_map(partial(widened, xp=backend.xp), predictions)
@@ -168,16 +170,15 @@ def first_bad_layer(
                 found = (name for name, grad in grads if not _finite(grad, backend))
                 spoilt += [f"the gradient of {name}" for name in found]
     finally:
-        for _, layer in network.walk():
-            vars(layer).pop("forward", None)
-            vars(layer).pop("backward", None)
         network.root.clear()
         network.params, network.state = params, state
     return spoilt[0] if spoilt else None
 
 
-def _watch_layers(network: Network, spoilt: list[str]) -> None:
-    """Shadow the methods of the innermost layers by ones that look at what they return.
+def _watching(
+    network: Network, spoilt: list[str]
+) -> Iterator[tuple[Layer, str, Callable[..., Any]]]:
+    """In place of the methods of the innermost layers, ones that look at what these return.
 
     An activation is looked at with the layer around it, whose sums may be bad already.
     """
@@ -196,8 +197,9 @@ def _watch_layers(network: Network, spoilt: list[str]) -> None:
         outer = layers.get(name.rpartition(".")[0])
         innermost = isinstance(layer, Activated) or not layer.children()
         if innermost and not isinstance(outer, Activated):
-            vars(layer)["forward"] = watched(layer.forward, f"the output of layer {name}")
-            vars(layer)["backward"] = watched(layer.backward, f"the input gradient of layer {name}")
+            for method, what in ("forward", "output"), ("backward", "input gradient"):
+                own = getattr(layer, method)
+                yield layer, method, watched(own, f"the {what} of layer {name}")
 
 
 def _first_bad_parameter(network: Network) -> str | None:
