@@ -40,7 +40,7 @@ stamps   = $(sort $(foreach spec,$(call list,$(1)),$(addprefix $(DONE),$(call ex
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all test-versions test-oldest faults fuzz lint types docs package bench clean
+.PHONY: help train test test-all test-versions test-oldest faults fuzz lint types docs docs-serve package bench clean
 
 help:  ## Show this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -90,8 +90,13 @@ lint: $(DONE)lint  ## Check format, code and the order of imports
 types: $(DONE)lint  ## Check types
 	$(BIN)/mypy
 
+# A warning about a release of MkDocs that is not asked for.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
 docs: $(DONE)docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(DONE)docs  ## Show the documentation on 127.0.0.1:8000, anew when its files change
+	$(BIN)/mkdocs serve --watch xpnn
 
 package: $(DONE)package  ## Build the wheel and the sdist, check both, and run each as installed
 	rm -rf dist

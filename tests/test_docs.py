@@ -61,7 +61,7 @@ def test_each_page_stands_in_the_menu_once():
     menu = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     docs = ROOT / "docs"
     pages = [path.relative_to(docs).as_posix() for path in docs.glob("**/*.md")]
-    assert sorted(menu) == sorted(pages)
+    assert sorted(menu) == sorted([*pages, "api/index.md"])  # which is made with the site
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,0 +1,37 @@
+"""Every public name has its place in the pages of the API, and what stands there is public."""
+
+from importlib import import_module
+
+import pytest
+
+import xpnn
+from docs.hooks.api_tables import PARTS
+
+pytestmark = pytest.mark.host_only
+
+MODULES = {"data", "initializers", "metrics", "datasets"}
+"""Names of the package that are parts themselves."""
+
+
+def standing_there():
+    return {
+        id(getattr(import_module(part.module), name))
+        for part in PARTS.values()
+        for name in part.names()
+    }
+
+
+@pytest.mark.parametrize("folder", PARTS)
+def test_all_that_a_module_gives_away_has_its_place_once(folder):
+    part, module = PARTS[folder], import_module(PARTS[folder].module)
+    names = part.names()
+    assert len(names) == len(set(names))
+    assert all(hasattr(module, name) for name in names)
+    given_away = {*getattr(module, "__all__", names)} - MODULES
+    elsewhere = {name for name in given_away if id(getattr(module, name)) in standing_there()}
+    assert given_away - {*names} <= elsewhere
+
+
+def test_all_that_the_package_gives_away_has_its_place():
+    there = standing_there()
+    assert {one for one in xpnn.__all__ if id(getattr(xpnn, one)) not in there} == MODULES
