@@ -9,7 +9,8 @@ import re
 import numpy as np
 import pytest
 
-from tests.test_docs import BLOCK, ROOT
+from docs.hooks.running import BLOCK
+from tests.test_docs import ROOT
 from xpnn import SGD, Callback, Dense, Layer, Metric, Network, Trainer, mean_squared_error
 from xpnn.losses import check_targets
 
@@ -24,7 +25,7 @@ def made(what):
     assert section, f"CONTRIBUTING.md has no section on how to add a {what}"
     namespace = {"__name__": "contributed"}
     for block in BLOCK.finditer(section[1]):
-        exec(block[1], namespace)
+        exec(block["code"], namespace)
     return namespace
 
 

@@ -2,7 +2,8 @@
 
 import re
 
-from tests.test_docs import ROOT, run_page
+from docs.hooks.running import run_page
+from tests.test_docs import ROOT
 
 
 def test_blocks_run(tmp_path, monkeypatch):

@@ -5,14 +5,15 @@ import re
 import numpy as np
 import pytest
 
+from docs.hooks.running import BLOCK
 from tests.optimizers.table import gradients, moved, on_host, start, trained
-from tests.test_docs import BLOCK, ROOT
+from tests.test_docs import ROOT
 from xpnn import Checkpoint, Dense, Network, ReLU, Trainer, mean_squared_error
 from xpnn.errors import AssignmentError, BackendUnavailable
 from xpnn.optimizers import ClipByGlobalNorm, Cosine, Linear
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-CODE = BLOCK.search(PAGE, PAGE.index("## Add an optimizer")).group(1)
+CODE = BLOCK.search(PAGE, PAGE.index("## Add an optimizer"))["code"]
 NAMESPACE = {"__name__": "contributed"}
 exec(compile(CODE, "CONTRIBUTING.md", "exec"), NAMESPACE)
 Signum = NAMESPACE["Signum"]

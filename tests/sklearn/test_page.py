@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.hooks.running import run_page
 from tests.conftest import needs
-from tests.test_docs import run_page
 
 pytest.importorskip("sklearn", reason="needs scikit-learn")
 
