@@ -121,9 +121,9 @@ class Container(Layer):
 class Sequential(Container):
     """Layers one after another: the output of each is the input of the next.
 
-    ``S = f_n(...f_2(f_1(Z)))``; backward hands delta through them from last to first, which is the
-    chain rule read from the right. In a step each layer forgets what it kept once its backward has
-    run, so that memory falls along the way.
+    ``S = f_n(...f_2(f_1(Z)))`` and ``dL/dZ = f_1'(... f_n'(delta))``: backward hands delta through
+    them from last to first, which is the chain rule read from the right. In a step each layer
+    forgets what it kept once its backward has run, so that memory falls along the way.
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -99,7 +99,11 @@ class Maxout(Layer):
         Z[..., i] = max_j S[..., i pieces + j]          Z (..., units)
 
     Backward: all of delta[..., i] goes to the largest of its pieces, to the first of them where
-    several are equal. Behind ``Dense(units * pieces)`` it is the paper's maxout layer.
+    several are equal::
+
+        dL/dS[..., i pieces + j] = delta[..., i] where j has won, else 0
+
+    Behind ``Dense(units * pieces)`` it is the paper's maxout layer.
 
     Args:
         pieces: how many features make one.

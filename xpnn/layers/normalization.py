@@ -1,18 +1,8 @@
 """Layers that bring the signal to mean 0 and variance 1, each over its own choice of axes.
 
-All of them do the same with what they average over. With m and v the mean and variance of Z::
-
-    r = 1 / sqrt(v + epsilon)        X = (Z - m) r            S = X scale + shift
-
-Z enters S three times: by itself, through m and through v. Given delta = dL/dS and G = delta scale,
-which is dL/dX, the three together are::
-
-    dL/dZ = r (G - mean(G) - X mean(G X))
-    dL/dscale = sum of delta X       dL/dshift = sum of delta     (over all but the last axis)
-
-with means over the same axes as m and v (Ioffe and Szegedy, 2015, section 3, put together).
-Features are the last axis. In half precision, statistics are computed in float32. The squares of
-what is normalised have to fit into that: from about 1e19 on, or 1e154 in float64, outputs are NaN.
+All of them do the same with what they average over; ``Normalization`` has the equations. Features
+are the last axis. In half precision, statistics are computed in float32. The squares of what is
+normalised have to fit into that: from about 1e19 on, or 1e154 in float64, outputs are NaN.
 """
 
 import math
@@ -33,6 +23,18 @@ from xpnn.weak_methods import without_holding
 
 class Normalization(Layer):
     """Base of all normalisations: a scale and a shift for each feature, and the elementwise parts.
+
+    Forward, with m and v the mean and variance of Z::
+
+        r = 1 / sqrt(v + epsilon)        X = (Z - m) r            S = X scale + shift
+
+    Backward: Z enters S three times: by itself, through m and through v. Given delta = dL/dS, the
+    three together are, with means over the same axes as m and v (Ioffe and Szegedy, 2015, section
+    3, put together)::
+
+        G = dL/dX = delta scale
+        dL/dZ = r (G - mean(G) - X mean(G X))
+        dL/dscale = sum of delta X       dL/dshift = sum of delta     (over all but the last axis)
 
     A new normalisation says in ``means`` what it averages over: here the last axis.
 
@@ -159,11 +161,12 @@ class BatchNorm(Normalization):
 
     In training m and v are those of the batch, and running statistics follow them::
 
+        r = 1 / sqrt(v + epsilon)        X = (Z - m) r            S = X scale + shift
         running_mean     <- running_mean     + momentum (m             - running_mean)
         running_variance <- running_variance + momentum (v n / (n - 1) - running_variance)
 
     where n counts the values that m averages. They live in ``state`` and take the place of m and v
-    in prediction, where the layer is a fixed affine map and ``dL/dZ = G r``. A batch of a single
+    in prediction, where the layer is a fixed affine map and dL/dZ is G r. A batch of a single
     value (n = 1) has no spread: it comes out as ``shift`` and leaves the running statistics alone,
     as an empty batch does.
 
@@ -339,7 +342,8 @@ class RMSNorm(Normalization):
     ::
 
         r = 1 / sqrt(mean(Z^2) + epsilon)        X = Z r        S = X scale
-        dL/dZ = r (G - X mean(G X))
+        G = dL/dX = delta scale                  dL/dZ = r (G - X mean(G X))
+        dL/dscale = sum of delta X
 
     with means over the last axis.
 

@@ -12,6 +12,8 @@ from xpnn.typing import Array, Range, Shape
 class Reshape(Layer):
     """Each sample in another shape: (batch, *input_shape) to (batch, *shape).
 
+    ``S = Z`` and ``dL/dZ = delta``, number by number in row-major order.
+
     Args:
         shape: of one output sample; one entry may be -1, which is worked out.
 
@@ -56,6 +58,8 @@ class Reshape(Layer):
 class Flatten(Reshape):
     """Each sample as one row: (batch, *input_shape) to (batch, features), last axis fastest.
 
+    ``S = Z`` and ``dL/dZ = delta``, number by number.
+
     >>> Flatten().output_shape((28, 28, 1))
     (784,)
     """
@@ -70,8 +74,8 @@ class Flatten(Reshape):
 class Permute(Layer):
     """The axes of each sample in another order.
 
-    ``S = Z`` with its axes turned, and backward turns those of delta back. Axes are counted as in
-    the batch, whose own axis is 0 and stays, so those of a sample are 1, 2, ..., as in Keras.
+    ``S = Z`` with its axes turned, and ``dL/dZ = delta`` with these turned back. Axes are counted
+    as in the batch, whose own axis is 0 and stays, so those of a sample are 1, 2, ..., as in Keras.
 
     Args:
         axes: for each axis of the output, which one of the input it is.

@@ -189,7 +189,8 @@ class Calls:
         names = _numbered(calls)
         infos, views = [], {}
         for call in calls:
-            kind, name = type(call.layer), names[call]
+            kind: Any = type(call.layer)
+            name = names[call]
             outer = names.get(call.outer) if call.outer is not None else None
             sources = [one if isinstance(one, str) else names[one] for one in call.sources]
             forward, backward = equations_of(kind)

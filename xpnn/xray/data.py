@@ -3,7 +3,8 @@
 ::
 
     {"format": 1, "title": "...", "backend": "numpy", "dtype": "float32",
-     "loss_name": "...", "optimizer": "...", "inputs": ["x"],
+     "loss_name": "...", "loss_equations": [MathML], "loss_equations_text": [...],
+     "optimizer": "...", "inputs": ["x"],
      "layers": [{"name", "kind", "text", "from": [names], "inside": name or null,
                  "forward": [MathML], "backward": [MathML],
                  "forward_text": [...], "backward_text": [...]}],
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.xray.equations import as_mathml
+from xpnn.xray.mathml import as_mathml
 from xpnn.xray.views import LayerInfo, LayerView, Record, StepView
 
 FORMAT = 1
@@ -49,6 +50,8 @@ def as_data(record: Record) -> dict[str, Any]:
         "backend": record.backend,
         "dtype": record.dtype,
         "loss_name": record.loss_name,
+        "loss_equations": [as_mathml(line) for line in record.loss_equations],
+        "loss_equations_text": list(record.loss_equations),
         "optimizer": record.optimizer,
         "inputs": list(record.inputs),
         "layers": [_of_layer(one) for one in record.layers],

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from xpnn.arguments import in_order
+from xpnn.losses.by_output import losses_of
 from xpnn.losses.outputs import name_of
+from xpnn.losses.weights import unbound
 from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import SGD, Optimizer
@@ -18,6 +20,7 @@ from xpnn.training.updater import Updater
 from xpnn.trees import one_or_tuple, tree_map
 from xpnn.typing import Loss, OptState
 from xpnn.xray.calls import Calls, on_host
+from xpnn.xray.equations import equations_of
 from xpnn.xray.explanation import Explanation
 from xpnn.xray.views import LayerInfo, StepView
 
@@ -72,14 +75,18 @@ def explanation_of(
     network: Network, loss: Any, rule: Optimizer, layers: tuple[LayerInfo, ...], steps: Any
 ) -> Explanation:
     """The explanation that steps make together."""
+    losses = losses_of(loss, network.output_names)
+    functions = dict.fromkeys(unbound(one.loss)[0] for one in losses)
+    equations = [line for one in functions for lines in equations_of(one) for line in lines]
     return Explanation(
         layers,
         tuple(steps),
         inputs=tuple(name for *_, name in network.inputs),
         backend=network.backend.spec,
         dtype=network.dtype,
-        loss_name=name_of(loss),
+        loss_name=", ".join(map(name_of, functions)),
         optimizer=repr(rule),
+        loss_equations=tuple(equations),
     )
 
 

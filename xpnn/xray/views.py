@@ -89,6 +89,7 @@ class Record:
         inputs: the names of the network's inputs.
         backend, dtype: those of the network.
         loss_name, optimizer: in words.
+        loss_equations: those of its docstring, for the numbers of one output.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -98,6 +99,7 @@ class Record:
     dtype: str
     loss_name: str
     optimizer: str
+    loss_equations: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

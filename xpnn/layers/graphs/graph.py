@@ -37,11 +37,13 @@ MOST_KNOWN = 16
 class Graph(Container):
     """Layers that are called on inputs and on what other layers have made.
 
-    Forward calls them in the order in which they were written. Backward calls them in reverse: the
-    delta of a value is the sum of what comes back from all that read it, and is whole once the
-    first of its readers has been gone back through::
+    Forward calls them in the order in which they were written::
 
         v = f(u, w)                      values of nodes, f a layer
+
+    Backward calls them in reverse: the delta of a value is the sum of what comes back from all that
+    read it, and is whole once the first of its readers has been gone back through::
+
         dL/du = sum over all f that read u of the part of f'(dL/dv) for u
 
     A layer that is called several times keeps what each call needs to go back, in

@@ -46,8 +46,9 @@ class MultiHeadAttention(Container):
         dV = P^T dA                             dP = dA V^T
         dS = P (dP - sum of dP P over the keys)
         dQ = dS K / sqrt(d)                     dK = dS^T Q / sqrt(d)
-                                                dK and dV summed over the heads that they serve
         dL/dW_q = Z^T dQ, and so on             dL/dZ = dQ W_q^T, and so on
+
+    with dK and dV summed over the heads that they serve.
 
     In a training step and in ``predict``, long sequences go by ``Backend.attention``, which works P
     out block by block, and again in backward, and so keeps no array of (time, length). P is made as

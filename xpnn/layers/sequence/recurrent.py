@@ -24,6 +24,10 @@ class SimpleRNN(Recurrent):
         S_t = Z_t W + b + h_(t-1) R         h_t = f(S_t)
 
         dP_t = dU_t = D_t f'(S_t)           f' = 1 - h^2 for tanh, (h > 0) for relu
+        dL/dW = sum_t Z_t^T dP_t            dL/dR = sum_t h_(t-1)^T dU_t
+        dL/db = sum of all dP_t             dL/dZ_t = dP_t W^T
+
+    with D_t = dL/dh_t, of which dU_t R^T goes to the step before.
 
     Args:
         units: size of the memory and of the output.
@@ -67,9 +71,9 @@ class SimpleRNN(Recurrent):
 class LSTM(Recurrent):
     """Long short-term memory with a forget gate (Gers et al., 2000); equal to ``torch.nn.LSTM``.
 
-    With S_t = Z_t W + b + h_(t-1) R cut into four blocks of columns, in PyTorch's order i, f, g, o,
-    and s the sigmoid::
+    With S_t cut into four blocks of columns, in PyTorch's order i, f, g, o, and s the sigmoid::
 
+        S_t = Z_t W + b + h_(t-1) R
         i = s(S_i)     f = s(S_f)     g = tanh(S_g)     o = s(S_o)
         c_t = f c_(t-1) + i g
         h_t = o tanh(c_t)
@@ -81,7 +85,9 @@ class LSTM(Recurrent):
         dS_f = E a_f                        a_f = c_(t-1) f (1 - f)
         dS_g = E a_g                        a_g = i (1 - g^2)
         dS_o = D a_o                        a_o = tanh(c_t) o (1 - o)
-        dL/dc_(t-1) = E f
+        dL/dc_(t-1) = E f                   dL/dh_(t-1) = dS R^T
+        dL/dW = sum_t Z_t^T dS_t            dL/dR = sum_t h_(t-1)^T dS_t
+        dL/db = sum of all dS_t             dL/dZ_t = dS_t W^T
 
     The forget gate's bias starts at 1, so that a new network remembers (Jozefowicz et al., 2015).
     PyTorch has two biases, of which only the sum counts: copied weights are
@@ -149,9 +155,10 @@ class LSTM(Recurrent):
 class GRU(Recurrent):
     """Gated recurrent unit (Cho et al., 2014), equal to ``torch.nn.GRU``.
 
-    With P_t = Z_t W + b and U_t = h_(t-1) R + q cut into three blocks of columns, in PyTorch's
-    order r, z, n, and s the sigmoid::
+    With P_t and U_t cut into three blocks of columns, in PyTorch's order r, z, n, and s the
+    sigmoid::
 
+        P_t = Z_t W + b      U_t = h_(t-1) R + q
         r = s(P_r + U_r)     z = s(P_z + U_z)     n = tanh(P_n + r U_n)
         h_t = (1 - z) n + z h_(t-1)
 
@@ -163,6 +170,9 @@ class GRU(Recurrent):
         dP_r = dU_r = dU_n a_r              a_r = U_n (1 - r)
         dP_z = dU_z = D a_z                 a_z = (h_(t-1) - n) z (1 - z)
         dL/dh_(t-1) = D z + dU R^T
+        dL/dW = sum_t Z_t^T dP_t            dL/dR = sum_t h_(t-1)^T dU_t
+        dL/db = sum of all dP_t             dL/dq = sum of all dU_t
+        dL/dZ_t = dP_t W^T
 
     q is the parameter ``recurrent_bias`` (3 units,). Weights copied from PyTorch are
     ``weight_ih.T``, ``weight_hh.T``, ``bias_ih`` and ``bias_hh``.

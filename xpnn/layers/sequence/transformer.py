@@ -41,6 +41,11 @@ class TransformerBlock(Sequential):
         Z <- Z + A(N(Z))              Z <- Z + F(N(Z))            norm_first, as GPT-2 does it
         Z <- N(Z + A(Z))              Z <- N(Z + F(Z))            otherwise (Vaswani et al., 2017)
 
+    Backward adds what comes back through each of the two ways to the delta of its shortcut, or,
+    otherwise, first goes back through N::
+
+        delta <- delta + N'(F'(delta))      delta <- delta + N'(A'(delta))      norm_first
+
     It is made of the layers of this package, and so is its backward. Blocks with ``norm_first``
     train without warm-up (Xiong et al., 2020); put one more N behind the last of them.
 
@@ -133,7 +138,10 @@ class TransformerDecoderBlock(Container):
     Inside of ``Masked`` its mask is that of Z.
 
     Backward goes through the three ways in reverse, each of which adds what comes back through it
-    to the delta of its shortcut; what B gives for C is dL/dC. Returned are dL/dZ and dL/dC.
+    to the delta of its shortcut; what B gives for C is dL/dC. Returned are dL/dZ and dL/dC::
+
+        delta <- delta + N'(F'(delta))                                         norm_first
+        delta <- delta + N'(B'(delta))          delta <- delta + N'(A'(delta))
 
     Args:
         features: of every step of Z.

@@ -239,7 +239,15 @@ class Conv3D(Convolution):
         W (kernel depth, kernel height, kernel width, inputs / groups, filters)   b (filters,)
         S (batch, floor((depth + 2 p - d (kernel - 1) - 1) / s) + 1, ..., filters)
 
-    Backward is that of ``Conv2D`` with one more axis. So are the options.
+    Backward, given delta = dL/dS::
+
+        dL/dW[h, i, j] = sum_nqrc Z[n, q s + h d - p, r s + i d - p, c s + j d - p]^T
+                         delta[n, q, r, c]
+        dL/db = sum_nqrc delta[n, q, r, c]
+        dL/dZ[n, w, u, v] = sum of delta[n, q, r, c] W[h, i, j]^T over all q, r, c, h, i, j
+                            with q s + h d - p = w, r s + i d - p = u and c s + j d - p = v
+
+    The options are those of ``Conv2D``.
 
     >>> Conv3D(8, 3, stride=(1, 2, 2), padding=1).output_shape((16, 64, 64, 1))
     (16, 32, 32, 8)

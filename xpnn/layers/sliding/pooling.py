@@ -101,7 +101,9 @@ class MaxPool1D(MaxPooling):
 
         Z (batch, length, channels)   S (batch, floor((length + 2 p - size) / s) + 1, channels)
 
-    Backward: all of delta[n, t] goes to the first of the largest entries.
+    Backward: all of delta[n, t] goes to the first of the largest entries::
+
+        dL/dZ[n, u] = sum of delta[n, t] over the windows t in which u has won
 
     The options are those of ``MaxPool2D``.
 
@@ -123,7 +125,9 @@ class MaxPool2D(MaxPooling):
         S (batch, floor((height + 2 p - size) / s) + 1, ..., channels)
 
     Backward: all of delta[n, r, c] goes to the largest entry; where several are equal, to the first
-    of them, row by row. Entries under several windows get the sum.
+    of them, row by row. Entries under several windows get the sum::
+
+        dL/dZ[n, u, v] = sum of delta[n, r, c] over the windows r, c in which u, v has won
 
     Args:
         pool_size: one integer, or (height, width).
@@ -148,7 +152,9 @@ class MaxPool3D(MaxPooling):
         S (batch, floor((depth + 2 p - size) / s) + 1, ..., channels)
 
     Backward: all of delta[n, q, r, c] goes to the first of the largest entries, layer by layer and
-    row by row.
+    row by row::
+
+        dL/dZ[n, w, u, v] = sum of delta[n, q, r, c] over the windows in which w, u, v has won
 
     The options are those of ``MaxPool2D``.
 
@@ -241,7 +247,12 @@ class AveragePool3D(AveragePooling):
         Z (batch, depth, height, width, channels)
         S (batch, floor((depth + 2 p - size) / s) + 1, ..., channels)
 
-    Backward, and what ``m`` counts, are as in ``AveragePool2D``. So are the options.
+    Backward::
+
+        dL/dZ[n, w, u, v] = sum of delta[n, q, r, c] / m[q, r, c]
+                            over all windows q, r, c that cover w, u, v
+
+    What ``m`` counts is as in ``AveragePool2D``. So are the options.
 
     >>> AveragePool3D(2).output_shape((4, 9, 9, 8))
     (2, 4, 4, 8)
@@ -295,7 +306,9 @@ class GlobalMaxPool(GlobalPooling):
         S[n] = max_p Z[n, p]
 
     Backward: all of delta[n] goes to the largest entry, to the first of them in row-major order
-    where several are equal.
+    where several are equal::
+
+        dL/dZ[n, p] = delta[n] where p has won, else 0
 
     >>> GlobalMaxPool().output_shape((7, 7, 64))
     (64,)

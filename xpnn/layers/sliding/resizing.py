@@ -347,7 +347,11 @@ class PixelShuffle(Resizing):
 
         Z (batch, height, width, f^2 channels)   S (batch, height f, width f, channels)
 
-    Backward takes delta the same way back. A ``Conv2D`` with f^2 times as many filters in front of
+    Backward takes delta the same way back::
+
+        dL/dZ[n, r, c, k f^2 + i f + j] = delta[n, r f + i, c f + j, k]
+
+    A ``Conv2D`` with f^2 times as many filters in front of
     it enlarges images with weights of its own, at the cost of the small image.
 
     Args:

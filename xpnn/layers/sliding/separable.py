@@ -109,7 +109,15 @@ class SeparableConv1D(SeparableConvolution):
         V (kernel, 1, inputs m)   W (1, inputs m, filters)   b (filters,)
         S (batch, floor((length + 2 p - d (kernel - 1) - 1) / s) + 1, filters)
 
-    Backward is that of ``SeparableConv2D`` along one axis. So are the options.
+    Backward is that of two convolutions, given delta = dL/dS::
+
+        dL/dW[0] = sum_nt D[n, t]^T delta[n, t]        dL/db = sum_nt delta[n, t]
+        E = dL/dD = delta W[0]^T
+        dL/dV[i, 0, q] = sum_nt Z[n, t s + i d - p, floor(q / m)] E[n, t, q]
+        dL/dZ[n, u, c] = sum of E[n, t, q] V[i, 0, q] over all t, i, q
+                         with t s + i d - p = u, floor(q / m) = c
+
+    The options are those of ``SeparableConv2D``.
 
     >>> SeparableConv1D(8, 3, padding="same").output_shape((100, 2))
     (100, 8)

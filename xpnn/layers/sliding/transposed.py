@@ -159,7 +159,15 @@ class ConvTranspose3D(TransposedConvolution):
 
         W (kernel depth, kernel height, kernel width, inputs / groups, filters)   b (filters,)
 
-    Backward is that of ``ConvTranspose2D`` with one more axis. So are the options.
+    Backward, given delta = dL/dS::
+
+        dL/dW[h, i, j] = sum_nqrc Z[n, q, r, c]^T
+                         delta[n, q s + h d - p, r s + i d - p, c s + j d - p]
+        dL/db = sum_nwuv delta[n, w, u, v]
+        dL/dZ[n, q, r, c] = sum_hij delta[n, q s + h d - p, r s + i d - p, c s + j d - p]
+                            W[h, i, j]^T
+
+    The options are those of ``ConvTranspose2D``.
 
     >>> ConvTranspose3D(3, 4, stride=2, padding=1).output_shape((4, 7, 7, 16))
     (8, 14, 14, 3)
