@@ -217,6 +217,7 @@ def _show_end(out: Path, record: dict[str, Any], found: dict[str, Any]) -> None:
     show(found)
     peak = record["peak_memory_bytes"]
     memory = "" if peak is None else f", at most {peak / 1e6:,.0f} MB of memory"
-    print(f"{record['epochs']} epochs in {record['seconds']:.1f} s{memory}")
+    epochs = "1 epoch" if record["epochs"] == 1 else f"{record['epochs']} epochs"
+    print(f"{epochs} in {record['seconds']:.1f} s{memory}")
     folder = str(out).encode(errors="backslashreplace").decode()  # names are any bytes
     print(f"wrote {MODEL}, {HISTORY}, {REPORT}, {SETTINGS} in {folder}")
