@@ -23,12 +23,32 @@ QUARTER = constant(0.25)
 
 
 class Activation(Layer):
-    """Base of all elementwise activations: ``Z = f(S)`` and ``dL/dS = delta * f'``.
+    """Base of all elementwise activations.
+
+    Forward, for inputs S of any shape::
+
+        Z = f(S)
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta f'(S)
 
     A new activation writes ``rule`` and ``slope`` and says what ``slope`` reads.
 
     Attributes:
         reads: "output" if ``slope`` is a formula in Z, "input" if it is one in S.
+
+    >>> class Square(Activation):
+    ...     reads = "input"
+    ...
+    ...     def rule(self, xp, S):
+    ...         return S * S
+    ...
+    ...     def slope(self, xp, S, delta):
+    ...         return 2.0 * S * delta
+    >>> from xpnn.testing import check_gradients
+    >>> check_gradients(Square(), input_shape=(3,)).wrong
+    False
     """
 
     reads: ClassVar[Literal["input", "output"]]
@@ -54,7 +74,20 @@ class Activation(Layer):
 
 
 class Identity(Activation):
-    """``Z = S`` and ``dL/dS = delta``."""
+    """What comes in, as it is.
+
+    Forward, for inputs S of any shape::
+
+        Z = S
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta
+
+    >>> from xpnn import Network
+    >>> Network([Identity()], input_shape=(3,)).predict([[-1.0, 0.0, 2.0]]).tolist()
+    [[-1.0, 0.0, 2.0]]
+    """
 
     reads = "output"
 
@@ -69,7 +102,24 @@ class Identity(Activation):
 
 
 class Sigmoid(Activation):
-    """``Z = 1 / (1 + exp(-S))`` and ``dL/dS = delta Z (1 - Z)``."""
+    """The logistic function, which brings every number to between 0 and 1.
+
+    Forward, for inputs S of any shape::
+
+        Z = 1 / (1 + exp(-S))
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta Z (1 - Z)
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([Sigmoid()], input_shape=(3,))
+    >>> net.forward([[-2.0, 0.0, 2.0]]).tolist()
+    [[0.1192, 0.5, 0.8808]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.105, 0.25, 0.105]]
+    """
 
     reads = "output"
     gives = (0.0, 1.0)
@@ -82,7 +132,24 @@ class Sigmoid(Activation):
 
 
 class Tanh(Activation):
-    """``Z = tanh(S)`` and ``dL/dS = delta (1 - Z^2)``."""
+    """The hyperbolic tangent, which brings every number to between -1 and 1.
+
+    Forward, for inputs S of any shape::
+
+        Z = tanh(S)
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta (1 - Z^2)
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([Tanh()], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[-0.7616, 0.0, 0.964]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.42, 1.0, 0.07065]]
+    """
 
     reads = "output"
     gives = (-1.0, 1.0)
@@ -95,9 +162,25 @@ class Tanh(Activation):
 
 
 class ReLU(Activation):
-    """``Z = max(S, 0)`` and ``dL/dS = delta where Z > 0, else 0`` (Nair and Hinton, 2010).
+    """Rectified linear unit: what is above 0 (Nair and Hinton, 2010).
+
+    Forward, for inputs S of any shape::
+
+        Z = max(S, 0)
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta where Z > 0, else 0
 
     At the kink, S = 0, the slope is taken as 0.
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([ReLU()], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[0.0, 0.0, 2.0]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.0, 0.0, 1.0]]
     """
 
     reads = "output"
@@ -111,10 +194,26 @@ class ReLU(Activation):
 
 
 class LeakyReLU(Activation):
-    """``Z = S where S > 0, else a S`` and ``dL/dS = delta, or a delta`` (Maas et al., 2013).
+    """``ReLU`` that lets a share of what is below 0 through (Maas et al., 2013).
+
+    Forward, for inputs S of any shape::
+
+        Z = S where S > 0, else a S
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta where S > 0, else a delta
 
     Args:
         negative_slope: the ``a`` above.
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([LeakyReLU(0.1)], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[-0.1, 0.0, 2.0]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.1, 0.1, 1.0]]
     """
 
     reads = "input"
@@ -141,7 +240,7 @@ class PReLU(Layer):
 
         Z = S where S > 0, else a S             a (features,), or (1,) if it is shared
 
-    Backward::
+    Backward, given delta = dL/dZ::
 
         dL/dS = delta where S > 0, else a delta
         dL/da = sum of delta min(S, 0) over all axes but the last, or over all if a is shared
@@ -150,8 +249,17 @@ class PReLU(Layer):
         shared: whether all features have one slope, as ``torch.nn.PReLU`` unless told otherwise.
         slope_init: draws ``a``; 0.25 unless given, as in the paper.
 
-    >>> PReLU().output_shape((28, 28, 8))
-    (28, 28, 8)
+    Raises:
+        ShapeError: inputs are single numbers; from where a network is made.
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([PReLU()], input_shape=(2,))
+    >>> net.forward([[-2.0, 1.0], [-4.0, -1.0]]).tolist()
+    [[-0.5, 1.0], [-1.0, -0.25]]
+    >>> delta = net.backward(np.ones((2, 2), "float32"))
+    >>> net.grads["0.prelu.slope"].tolist()
+    [-6.0, -1.0]
     """
 
     fixed = ("shared", "slope_init")
@@ -211,13 +319,28 @@ def below_rule(xp: Namespace, S: Array, delta: Array) -> Array:
 
 
 class ELU(Activation):
-    """``Z = S where S > 0, else a (exp(S) - 1)`` (Clevert et al., 2016).
+    """Exponential linear unit: ``ReLU`` that bends towards a limit below 0 (Clevert et al., 2016).
 
-    ``dL/dS = delta where S > 0, else delta a exp(S)``. The exponent is capped at 0, so that the
-    branch that is not taken cannot overflow.
+    Forward, for inputs S of any shape::
+
+        Z = S where S > 0, else a (exp(S) - 1)
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta where S > 0, else delta a exp(S)
+
+    The exponent is capped at 0, so that the branch that is not taken cannot overflow.
 
     Args:
         alpha: the ``a`` above: minus the limit for very negative inputs, at least 0.
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([ELU()], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[-0.6321, 0.0, 2.0]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.3679, 1.0, 1.0]]
     """
 
     reads = "input"
@@ -240,11 +363,26 @@ class ELU(Activation):
 
 
 class SELU(Activation):
-    """``Z = l S where S > 0, else l a (exp(S) - 1)`` (Klambauer et al., 2017, eq. 2).
+    """``ELU`` that keeps mean 0 and variance 1 from layer to layer (Klambauer et al., 2017, eq. 2).
 
-    ``dL/dS = delta l where S > 0, else delta l a exp(S)``, with the l and a that make mean 0 and
-    variance 1 a fixed point. It wants weights from ``lecun_normal`` and, for dropout,
-    ``AlphaDropout``.
+    Forward, for inputs S of any shape, with l = 1.0507 and a = 1.6733, for which that is a fixed
+    point::
+
+        Z = l S where S > 0, else l a (exp(S) - 1)
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta l where S > 0, else delta l a exp(S)
+
+    It wants weights from ``lecun_normal`` and, for dropout, ``AlphaDropout``.
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([SELU()], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[-1.111, 0.0, 2.101]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.6468, 1.758, 1.051]]
     """
 
     reads = "input"
@@ -262,9 +400,25 @@ class SELU(Activation):
 
 
 class SiLU(Activation):
-    """``Z = S s(S)`` with s the sigmoid, also called swish (Elfwing et al., 2018).
+    """Each input as far as its sigmoid lets it through, also called swish (Elfwing et al., 2018).
 
-    ``dL/dS = delta s(S) (1 + S (1 - s(S)))``: only S can say this, as two inputs share an output.
+    Forward, for inputs S of any shape, with s the sigmoid::
+
+        Z = S s(S)
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta s(S) (1 + S (1 - s(S)))
+
+    Only S can say this, as two inputs share an output.
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([SiLU()], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[-0.2689, 0.0, 1.762]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.07233, 0.5, 1.091]]
     """
 
     reads = "input"
@@ -279,9 +433,23 @@ class SiLU(Activation):
 
 
 class HardSwish(Activation):
-    """``Z = S min(max(S + 3, 0), 6) / 6``, SiLU out of straight pieces (Howard et al., 2019, 5.2).
+    """``SiLU`` out of straight pieces (Howard et al., 2019, section 5.2).
 
-    ``dL/dS = 0 where S <= -3, delta where S >= 3, else delta (2 S + 3) / 6``.
+    Forward, for inputs S of any shape::
+
+        Z = S min(max(S + 3, 0), 6) / 6
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = 0 where S <= -3, delta where S >= 3, else delta (2 S + 3) / 6
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([HardSwish()], input_shape=(4,))
+    >>> net.forward([[-2.0, -1.0, 0.0, 4.0]]).tolist()
+    [[-0.3333, -0.3333, 0.0, 4.0]]
+    >>> net.backward(np.ones((1, 4), "float32")).tolist()
+    [[-0.1667, 0.1667, 0.5, 1.0]]
     """
 
     reads = "input"
@@ -297,14 +465,26 @@ class HardSwish(Activation):
 
 
 class Mish(Activation):
-    """``Z = S tanh(log(1 + exp(S)))`` (Misra, 2020).
+    """Each input times the tanh of its softplus (Misra, 2020).
 
-    With e = exp(S) and n = e (e + 2), tanh(log(1 + e)) is n / (n + 2), and so::
+    Forward, for inputs S of any shape, with e = exp(S) and n = e (e + 2), for which tanh(log(1 +
+    e)) is n / (n + 2)::
 
-        Z = S n / (n + 2)
+        Z = S tanh(log(1 + exp(S))) = S n / (n + 2)
+
+    Backward, given delta = dL/dZ::
+
         dL/dS = delta (n / (n + 2) + 4 S e (1 + e) / (n + 2)^2)
 
     Inside of e, S is cut to where n / (n + 2) is 0 or 1.
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([Mish()], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[-0.3034, 0.0, 1.944]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.05922, 0.6, 1.069]]
     """
 
     reads = "input"
@@ -331,7 +511,24 @@ def _mish_powers(xp: Namespace, S: Array) -> tuple[Array, Array, Array]:
 
 
 class Softplus(Activation):
-    """``Z = log(1 + exp(S))`` and ``dL/dS = delta / (1 + exp(-S))``; never overflows."""
+    """``ReLU`` without a corner (Dugas et al., 2001).
+
+    Forward, for inputs S of any shape, without overflow::
+
+        Z = log(1 + exp(S))
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS = delta / (1 + exp(-S))
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([Softplus()], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[0.3133, 0.6931, 2.127]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[0.2689, 0.5, 0.8808]]
+    """
 
     reads = "input"
     gives = (0.0, math.inf)
@@ -344,11 +541,14 @@ class Softplus(Activation):
 
 
 class GELU(Activation):
-    """``Z = S P(S)`` with P the normal distribution function (Hendrycks and Gimpel, 2016).
+    """Each input times how much of a normal distribution is below it (Hendrycks and Gimpel, 2016).
 
-    Exact::
+    Forward, for inputs S of any shape, with P the normal distribution function::
 
         Z = S P(S)              P(S) = erfc(-S / sqrt 2) / 2
+
+    Backward, given delta = dL/dZ::
+
         dL/dS = delta (P(S) + S p(S))                p(S) = exp(-S^2 / 2) / sqrt(2 pi)
 
     With ``approximate="tanh"``, with u = sqrt(2 / pi) (S + 0.044715 S^3) and s the sigmoid::
@@ -361,6 +561,14 @@ class GELU(Activation):
 
     Args:
         approximate: "none" or "tanh".
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([GELU()], input_shape=(3,))
+    >>> net.forward([[-1.0, 0.0, 2.0]]).tolist()
+    [[-0.1587, 0.0, 1.954]]
+    >>> net.backward(np.ones((1, 3), "float32")).tolist()
+    [[-0.08332, 0.5, 1.085]]
     """
 
     reads = "input"
@@ -413,10 +621,29 @@ def _gelu_power(xp: Namespace, S: Array) -> tuple[Array, Array]:
 
 
 class Softmax(Layer):
-    """``Z_i = exp(S_i) / sum_j exp(S_j)`` over the last axis.
+    """Numbers of the last axis as probabilities, which sum to 1 (Bridle, 1990).
 
-    ``dL/dS = Z (delta - sum_j delta_j Z_j)``. The largest S is subtracted first, so nothing
-    overflows. For training a classifier leave it out: ``cross_entropy`` takes S itself.
+    Forward, for inputs S of shape (batch, ..., classes)::
+
+        Z_i = exp(S_i) / sum_j exp(S_j)
+
+    Backward, given delta = dL/dZ::
+
+        dL/dS_i = Z_i (delta_i - sum_j delta_j Z_j)
+
+    The largest S is subtracted first, so nothing overflows. For training a classifier leave it out:
+    ``cross_entropy`` takes S itself.
+
+    Raises:
+        ShapeError: inputs are single numbers; from where a network is made.
+
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([Softmax()], input_shape=(3,))
+    >>> net.forward([[1.0, 2.0, 3.0]]).tolist()
+    [[0.09003, 0.2447, 0.6652]]
+    >>> net.backward(np.asarray([[1.0, 0.0, 0.0]], "float32")).tolist()
+    [[0.08193, -0.02203, -0.05989]]
     """
 
     gives = (0.0, 1.0)

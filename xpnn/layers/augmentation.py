@@ -150,15 +150,25 @@ class Displacement(Augmentation):
 class RandomFlip(Displacement):
     """Mirrors images in training.
 
-    Each by itself, along the width, so that left is right, along the height, or along both. Forward
-    and backward are one and the same: what is mirrored is mirrored back.
+    Each by itself, along the width, so that left is right, along the height, or along both.
+    Forward, for images Z (batch, height, width, channels), where one is mirrored along its width::
+
+        S[n, r, c] = Z[n, r, width - 1 - c]
+
+    Backward, given delta = dL/dS, what is mirrored is mirrored back::
+
+        dL/dZ[n, r, c] = delta[n, r, width - 1 - c]
+
+    In prediction S = Z.
 
     Args:
         horizontal: probability that left and right change places.
         vertical: probability that top and bottom do.
 
-    >>> RandomFlip().output_shape((32, 32, 3))
-    (32, 32, 3)
+    >>> from xpnn import Network
+    >>> net = Network([RandomFlip(horizontal=1.0)], input_shape=(1, 3, 1))
+    >>> net.forward([[[[1.0], [2.0], [3.0]]]], training=True).tolist()
+    [[[[3.0], [2.0], [1.0]]]]
     """
 
     def __init__(self, horizontal: float = 0.5, vertical: float = 0.0):
@@ -187,13 +197,24 @@ class RandomFlip(Displacement):
 class RandomShift(Displacement):
     """Shifts each image in training, by up to so many pixels up or down and left or right.
 
-    All whole numbers of pixels are equally likely, and what comes in at an edge is 0.
+    Forward, for images Z (batch, height, width, channels), by i rows and j columns, which are drawn
+    for each, all whole numbers of pixels equally likely::
+
+        S[n, r, c] = Z[n, r - i, c - j], 0 where that is outside
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ[n, r, c] = delta[n, r + i, c + j], 0 where that is outside
+
+    In prediction S = Z.
 
     Args:
         pixels: one integer, or (vertical, horizontal).
 
-    >>> RandomShift(4).output_shape((32, 32, 3))
-    (32, 32, 3)
+    >>> from xpnn import Network
+    >>> net = Network([RandomShift((0, 1))], input_shape=(1, 3, 1))
+    >>> net.forward([[[[1.0], [2.0], [3.0]]]], training=True).tolist()
+    [[[[0.0], [1.0], [2.0]]]]
     """
 
     fixed = ("pixels",)
@@ -220,6 +241,15 @@ class RandomShift(Displacement):
 class RandomCrop(Displacement):
     """Cuts a window out of each image, in training at a place that is drawn (He et al., 2016, 4.2).
 
+    Forward, for images Z (batch, height, width, channels), with i and j the row and the column of
+    the window's first pixel, all equally likely::
+
+        S[n, r, c] = Z[n, r + i, c + j], 0 where that is padding
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ[n, r, c] = delta[n, r - i, c - j], 0 where that is outside of the window
+
     With padding, rows and columns of 0 are put around the image first: ``RandomCrop(32,
     padding=4)`` is what networks on CIFAR-10 are trained with. In prediction it is the window in
     the middle.
@@ -227,6 +257,9 @@ class RandomCrop(Displacement):
     Args:
         size: of the window: one integer, or (height, width).
         padding: pixels around the image; one integer, or (vertical, horizontal).
+
+    Raises:
+        ShapeError: inputs are no images, or smaller than the window; from where a network is made.
 
     >>> RandomCrop(24).output_shape((32, 32, 3))
     (24, 24, 3)
@@ -276,16 +309,27 @@ class Cutout(Augmentation):
     """Covers a rectangle of images with 0 in training (DeVries and Taylor, 2017, section 3.2).
 
     Its middle is a pixel that is drawn, all of them equally likely, so that at the edges less is
-    covered. With a mask m of ones, and of zeros under the rectangle::
+    covered.
 
-        S = Z m                     dL/dZ = delta m
+    Forward, for images Z (batch, height, width, channels), with a mask m of ones, and of zeros
+    under the rectangle::
+
+        S = Z m                     m (batch, height, width, 1)
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ = delta m
+
+    In prediction S = Z.
 
     Args:
         size: of the rectangle: one integer, or (height, width).
         rate: share of images of which a part is covered.
 
-    >>> Cutout(8).output_shape((32, 32, 3))
-    (32, 32, 3)
+    >>> from xpnn import Network
+    >>> net = Network([Cutout((1, 2))], input_shape=(1, 4, 1), seed=1)
+    >>> net.forward([[[[1.0], [2.0], [3.0], [4.0]]]], training=True).tolist()
+    [[[[1.0], [0.0], [0.0], [4.0]]]]
     """
 
     fixed = ("size",)

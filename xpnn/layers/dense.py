@@ -16,7 +16,7 @@ from xpnn.typing import Array, Shape
 class Dense(Activated):
     """Affine map in which every output sees every input.
 
-    Forward, for inputs of shape (..., inputs)::
+    Forward, for inputs Z of shape (..., inputs)::
 
         S = Z W + b                 W (inputs, units)   b (units,)   S (..., units)
 
@@ -37,10 +37,19 @@ class Dense(Activated):
         weight_init: draws ``W`` on the host, so that one seed fits every backend.
         bias_init: draws ``b``.
 
-    >>> Dense(3).output_shape((2,))
-    (3,)
+    Raises:
+        ShapeError: inputs are single numbers; from where a network is made.
+
     >>> Dense(3, activation="relu")
     Dense(3, activation=ReLU())
+    >>> import numpy as np
+    >>> from xpnn import Network
+    >>> net = Network([Dense(1)], input_shape=(2,))
+    >>> net.load({"0.dense.weight": [[2.0], [3.0]], "0.dense.bias": [1.0]})
+    >>> net.forward([[1.0, 10.0]]).tolist(), net.backward(np.ones((1, 1), "float32")).tolist()
+    ([[33.0]], [[2.0, 3.0]])
+    >>> net.grads["0.dense.weight"].tolist(), net.grads["0.dense.bias"].tolist()
+    ([[1.0], [10.0]], [1.0])
     """
 
     fixed = (*Activated.fixed, "units", "use_bias", "weight_init", "bias_init")

@@ -102,15 +102,26 @@ class Masking(Disturbance):
 class Dropout(Masking):
     """Zeroes each input with probability ``rate`` in training (Srivastava et al., 2014).
 
-    In training, with a mask m of ones (kept) and zeros::
+    Forward, for inputs Z of any shape, in training, with a mask m of ones (kept) and zeros::
 
-        S = Z m / (1 - rate)        dL/dZ = delta m / (1 - rate)
+        S = Z m / (1 - rate)
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ = delta m / (1 - rate)
 
     The division keeps the expected sum, so that nothing is left to do in prediction: S = Z. One
     seed gives the same masks on every backend and device, also in a resumed run.
 
     Args:
         rate: share of inputs to drop, in [0, 1).
+
+    >>> from xpnn import Network
+    >>> net = Network([Dropout(0.5)], input_shape=(6,), seed=1)
+    >>> net.forward([[1.0, 1.0, 1.0, 1.0, 1.0, 1.0]], training=True).tolist()
+    [[0.0, 2.0, 0.0, 2.0, 0.0, 2.0]]
+    >>> net.predict([[1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]).tolist()
+    [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
     """
 
     def output_range(self, input_range: Range | None) -> Range | None:
@@ -129,11 +140,25 @@ class Dropout(Masking):
 class SpatialDropout(Dropout):
     """Dropout of whole features, at all positions of a sample at once (Tompson et al., 2015, 3.2).
 
-    For inputs Z of shape (batch, ..., features), the mask is (batch, 1, ..., 1, features): what
-    neighbouring pixels or steps know of each other cannot fill in for a dropped one.
+    Forward, for inputs Z of shape (batch, ..., features), in training, with a mask m of ones (kept)
+    and zeros::
+
+        S = Z m / (1 - rate)                m (batch, 1, ..., 1, features)
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ = delta m / (1 - rate)
+
+    What neighbouring pixels or steps know of each other cannot fill in for a feature that was
+    dropped. In prediction S = Z.
 
     Args:
         rate: share of features to drop, in [0, 1).
+
+    >>> from xpnn import Network
+    >>> net = Network([SpatialDropout(0.5)], input_shape=(2, 4), seed=2)
+    >>> net.forward([[[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]], training=True).tolist()
+    [[[2.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]]]
     """
 
     def mask_shape(self, shape: Shape) -> Shape:
@@ -144,14 +169,27 @@ class AlphaDropout(Masking):
     """Dropout that keeps mean 0 and variance 1, for self-normalising networks.
 
     A dropped input becomes a' = -1.7581, the limit of SELU for very negative inputs, and all are
-    scaled and shifted back (Klambauer et al., 2017, section "New Dropout Technique"). With q = 1 -
-    rate and a mask m of ones (kept) and zeros::
+    scaled and shifted back (Klambauer et al., 2017, section "New Dropout Technique").
 
-        S = a (Z m + a' (1 - m)) + b                       dL/dZ = delta a m
+    Forward, for inputs Z of any shape, in training, with q = 1 - rate and a mask m of ones (kept)
+    and zeros::
+
+        S = a (Z m + a' (1 - m)) + b
         a = 1 / sqrt(q + a'^2 q (1 - q))                   b = -a a' (1 - q)
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ = delta a m
+
+    In prediction S = Z.
 
     Args:
         rate: share of inputs to drop, in [0, 1).
+
+    >>> from xpnn import Network
+    >>> net = Network([AlphaDropout(0.5)], input_shape=(4,), seed=1)
+    >>> net.forward([[0.0, 0.0, 1.0, 1.0]], training=True).tolist()
+    [[0.7792, -0.7792, 1.666, 1.666]]
     """
 
     gives = ANY_NUMBER
@@ -188,16 +226,25 @@ def normal_of(xp: Namespace, u: Array, v: Array) -> Array:
 class GaussianNoise(Disturbance):
     """Adds normal noise in training (Bishop, 1995, shows how that regularises).
 
-    ::
+    Forward, for inputs Z of any shape, in training, with normal draws e of mean 0 and variance 1::
 
-        S = Z + spread N            dL/dZ = delta
+        S = Z + spread e
 
-    Each N comes from two random words u, v in (0, 1), by ``sqrt(-2 log u) cos(2 pi v)`` (Box and
+    Backward, given delta = dL/dS::
+
+        dL/dZ = delta
+
+    Each e comes from two random words u, v in (0, 1), by ``sqrt(-2 log u) cos(2 pi v)`` (Box and
     Muller, 1958). The words are the same on every backend; log and cos differ between libraries in
-    their last bits, and so does the noise.
+    their last bits, and so does the noise. In prediction S = Z.
 
     Args:
         spread: the standard deviation of the noise, at least 0.
+
+    >>> from xpnn import Network
+    >>> net = Network([GaussianNoise(0.1)], input_shape=(3,), seed=1)
+    >>> net.forward([[1.0, 2.0, 3.0]], training=True).tolist()
+    [[1.063, 1.959, 2.73]]
     """
 
     gives = ANY_NUMBER

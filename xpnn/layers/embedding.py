@@ -24,8 +24,8 @@ class Embedding(Layer):
 
         S = W[k]                    W (vocabulary, features)   S (batch, ..., features)
 
-    which is the product of one-hot rows with W. Backward, each vector gets the deltas of all
-    positions where it was looked up::
+    which is the product of one-hot rows with W. Backward, given delta = dL/dS, each vector gets the
+    deltas of all positions where it was looked up::
 
         dL/dW[i] = sum of delta over all positions with k = i
 
@@ -37,8 +37,11 @@ class Embedding(Layer):
         features: size of each vector.
         weight_init: draws ``W``; normal with spread 0.02 unless given.
 
-    >>> Embedding(65, 128).output_shape((32,))
-    (32, 128)
+    >>> from xpnn import Network
+    >>> net = Network([Embedding(3, 2)], input_shape=(4,))
+    >>> net.load({"0.embedding.weight": [[0.0, 0.5], [1.0, 1.5], [2.0, 2.5]]})
+    >>> net.predict([[2, 0, 0, 1]]).tolist()
+    [[[2.0, 2.5], [0.0, 0.5], [0.0, 0.5], [1.0, 1.5]]]
     """
 
     fixed = ("vocabulary", "features", "weight_init")

@@ -21,6 +21,19 @@ class Joint(Layer):
     What other layers are given of one input, these are given as a tuple, one for each: ``forward``
     the arrays, ``output_shape``, ``init_params`` and ``init_state`` the shapes. ``backward``
     returns a tuple of as many deltas.
+
+    >>> class Difference(Joint):
+    ...     def output_shape(self, input_shape):
+    ...         return input_shape[0]
+    ...
+    ...     def forward(self, Z, training=False):
+    ...         return Z[0] - Z[1]
+    ...
+    ...     def backward(self, delta):
+    ...         return delta, -delta
+    >>> from xpnn.testing import check_gradients
+    >>> check_gradients(Difference(), input_shape=((3,), (3,))).wrong
+    False
     """
 
     arity: ClassVar[int | None] = None
@@ -73,7 +86,16 @@ class Elementwise(Joint):
 
 
 class Add(Elementwise):
-    """The sum of its inputs: ``S = Z_1 + Z_2 + ...``, ``dL/dZ_k = delta``.
+    """The sum of its inputs, number by number.
+
+    Forward, for n inputs Z_1, Z_2, ... of shape (batch, ...), as many axes each; one that has a
+    single entry along an axis is repeated there::
+
+        S = Z_1 + Z_2 + ... + Z_n
+
+    Backward, given delta = dL/dS; where Z_k was repeated, summed over the repetitions::
+
+        dL/dZ_k = delta
 
     >>> from xpnn import Input
     >>> Add()(Input((8, 8, 3)), Input((1, 1, 3))).shape
@@ -91,7 +113,22 @@ class Add(Elementwise):
 
 
 class Average(Elementwise):
-    """The mean of its inputs: ``S = (Z_1 + ... + Z_n) / n``, ``dL/dZ_k = delta / n``."""
+    """The mean of its inputs, number by number.
+
+    Forward, for n inputs Z_1, Z_2, ... of shape (batch, ...), repeated as in ``Add``::
+
+        S = (Z_1 + Z_2 + ... + Z_n) / n
+
+    Backward, given delta = dL/dS, summed over repetitions::
+
+        dL/dZ_k = delta / n
+
+    >>> from xpnn import Input, Network
+    >>> one, other = Input((2,)), Input((2,))
+    >>> net = Network(inputs=[one, other], outputs=Average()(one, other))
+    >>> net.predict([[[1.0, 2.0]], [[3.0, 6.0]]]).tolist()
+    [[2.0, 4.0]]
+    """
 
     def output_range(self, input_range: Ranges) -> Range | None:
         return joined_range(input_range, min, max)
@@ -106,7 +143,22 @@ class Average(Elementwise):
 
 
 class Subtract(Elementwise):
-    """One input less another: ``S = Z_1 - Z_2``, ``dL/dZ_1 = delta``, ``dL/dZ_2 = -delta``."""
+    """One input less another, number by number.
+
+    Forward, for two inputs of shape (batch, ...), repeated as in ``Add``::
+
+        S = Z_1 - Z_2
+
+    Backward, given delta = dL/dS, summed over repetitions::
+
+        dL/dZ_1 = delta             dL/dZ_2 = -delta
+
+    >>> from xpnn import Input, Network
+    >>> one, other = Input((2,)), Input((2,))
+    >>> net = Network(inputs=[one, other], outputs=Subtract()(one, other))
+    >>> net.predict([[[1.0, 2.0]], [[3.0, 6.0]]]).tolist()
+    [[-2.0, -4.0]]
+    """
 
     arity = 2
 
@@ -126,9 +178,19 @@ class Subtract(Elementwise):
 class Multiply(Elementwise):
     """The product of its inputs, number by number.
 
-    ::
+    Forward, for n inputs Z_1, Z_2, ... of shape (batch, ...), repeated as in ``Add``::
 
-        S = Z_1 Z_2 ... Z_n          dL/dZ_k = delta times all Z_j but Z_k
+        S = Z_1 Z_2 ... Z_n
+
+    Backward, given delta = dL/dS, summed over repetitions::
+
+        dL/dZ_k = delta times all Z_j but Z_k
+
+    >>> from xpnn import Input, Network
+    >>> one, other = Input((2,)), Input((2,))
+    >>> net = Network(inputs=[one, other], outputs=Multiply()(one, other))
+    >>> net.predict([[[1.0, 2.0]], [[3.0, 6.0]]]).tolist()
+    [[3.0, 12.0]]
     """
 
     def output_range(self, input_range: Ranges) -> Range | None:
@@ -147,12 +209,20 @@ class Multiply(Elementwise):
 class Concatenate(Joint):
     """Its inputs behind each other along an axis; delta is cut at the same places.
 
-    ::
+    Forward, for inputs Z_1, Z_2, ... of shape (batch, ...), equal but for that axis::
 
-        S = [Z_1, Z_2, ...]          delta = [dL/dZ_1, dL/dZ_2, ...]
+        S = [Z_1, Z_2, ...]
+
+    Backward, given delta = dL/dS::
+
+        [dL/dZ_1, dL/dZ_2, ...] = delta
 
     Args:
         axis: of one sample, without the batch: 0 is the first, -1 the last.
+
+    Raises:
+        ShapeError: an input has no such axis, or they differ along another one; from where the
+            layer is called on nodes.
 
     >>> from xpnn import Input
     >>> Concatenate()(Input((5, 3)), Input((5, 4))).shape, Concatenate(0)([Input((2,))] * 3).shape
@@ -210,10 +280,14 @@ class Concatenate(Joint):
 class Dot(Joint):
     """Inner products of the vectors of two inputs.
 
-    For inputs X (batch, d) and Y (batch, d), one number a sample; for (batch, n, d) and
+    Forward, for inputs X (batch, d) and Y (batch, d), one number a sample; for (batch, n, d) and
     (batch, m, d) that of each vector with each, (batch, n, m)::
 
-        S_ij = x_i . y_j             dL/dx_i = sum_j delta_ij y_j       dL/dy_j = sum_i delta_ij x_i
+        S_ij = x_i . y_j
+
+    Backward, given delta = dL/dS::
+
+        dL/dx_i = sum_j delta_ij y_j            dL/dy_j = sum_i delta_ij x_i
 
     With ``cosine``, of the vectors of length 1, u = x / |x|, whose deltas d go back by::
 
@@ -224,9 +298,17 @@ class Dot(Joint):
     Args:
         cosine: whether it is the cosine of the angle between the vectors.
 
-    >>> from xpnn import Input
-    >>> Dot()(Input((8,)), Input((8,))).shape, Dot(cosine=True)(Input((5, 8)), Input((4, 8))).shape
+    Raises:
+        ShapeError: the inputs are not two of vectors of one length; from where the layer is called
+            on nodes.
+
+    >>> from xpnn import Input, Network
+    >>> Dot()(Input((8,)), Input((8,))).shape, Dot()(Input((5, 8)), Input((4, 8))).shape
     ((1,), (5, 4))
+    >>> one, other = Input((2,)), Input((2,))
+    >>> net = Network(inputs=[one, other], outputs=Dot(cosine=True)(one, other))
+    >>> net.predict([[[1.0, 0.0]], [[3.0, 4.0]]]).tolist()
+    [[0.6]]
     """
 
     fixed = ("cosine",)

@@ -47,9 +47,20 @@ class Penalty(KnownAttributes):
 
 
 class L1(Penalty):
-    """``strength * sum |w|``, of slope ``strength * sign(w)`` (the lasso of Tibshirani, 1996).
+    """Pulls at all weights alike (the lasso of Tibshirani, 1996).
 
     The pull does not weaken near zero, so that weights which are not needed go all the way.
+
+    Added to the loss for each weight array w, and its slope to the gradient::
+
+        strength sum |w|                            strength sign(w)
+
+    Args:
+        strength: at least 0, where it does nothing.
+
+    >>> from xpnn import Dense
+    >>> Dense(10).regularize(L1(1e-4)).regularizers
+    (L1(0.0001),)
     """
 
     def value(self, xp: Namespace, w: Array) -> Array:
@@ -60,10 +71,21 @@ class L1(Penalty):
 
 
 class L2(Penalty):
-    """``strength / 2 * sum w^2``, of slope ``strength * w`` (Krogh and Hertz, 1992, eq. 3).
+    """Pulls at weights by their size: weight decay (Krogh and Hertz, 1992, eq. 3).
+
+    Added to the loss for each weight array w, and its slope to the gradient::
+
+        strength / 2 sum w^2                        strength w
 
     With the 1/2, as in Nielsen's book, it is what ``SGD(weight_decay=strength)`` does; Keras leaves
     it out, so its ``L2(s)`` is ``L2(2 * s)`` here.
+
+    Args:
+        strength: at least 0, where it does nothing.
+
+    >>> from xpnn import Dense
+    >>> Dense(10).regularize(L2(1e-4)).regularizers
+    (L2(0.0001),)
     """
 
     def value(self, xp: Namespace, w: Array) -> Array:
@@ -84,7 +106,7 @@ class Constraint(KnownAttributes):
 class MaxNorm(Constraint):
     """The weights into each unit have a length of at most ``limit`` (Srivastava et al., 2014, 5.1).
 
-    ::
+    After each step, of a weight array w::
 
         w_j <- w_j min(1, limit / |w_j|)           for each unit j
 
@@ -92,6 +114,10 @@ class MaxNorm(Constraint):
         limit: the largest length, above 0.
         axis: the one that counts the units: the last, as for Dense and convolutions; 0 for the
             vectors of an Embedding.
+
+    >>> import numpy as np
+    >>> MaxNorm(1.0).apply(np, np.array([[3.0, 0.5], [4.0, 0.5]])).tolist()
+    [[0.6, 0.5], [0.8, 0.5]]
     """
 
     fixed = ("limit", "axis")

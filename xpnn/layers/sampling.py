@@ -15,14 +15,15 @@ LOWEST, HIGHEST = -30.0, 20.0
 class GaussianSample(Disturbance):
     """Draws from normal distributions of the means and variances that come in, kept near N(0, 1).
 
-    For inputs Z = [m, v], halves of the last axis, the means and the logarithms of variances, with
-    normal draws e in training and e = 0 in prediction (Kingma and Welling, 2014, section 2.4)::
+    Forward, for inputs Z = [m, v] of shape (batch, ..., 2 features), halves of the last axis, the
+    means and the logarithms of variances, with normal draws e in training and e = 0 in prediction
+    (Kingma and Welling, 2014, section 2.4), over a batch of n samples::
 
         S = m + exp(v / 2) e
         t = beta / (2 n) sum (m^2 + exp(v) - 1 - v)          the term "kl" of the loss
 
-    over a batch of n samples: beta times the mean of KL(N(m, exp(v)) || N(0, 1)), summed over the
-    features of a sample (their appendix B; beta is that of Higgins et al., 2017, eq. 4). Backward,
+    t is beta times the mean of KL(N(m, exp(v)) || N(0, 1)), summed over the features of a sample
+    (their appendix B; beta is that of Higgins et al., 2017, eq. 4). Backward, given delta = dL/dS,
     with c the ``term_factor``::
 
         dL/dm = delta + c beta / n m
@@ -38,8 +39,10 @@ class GaussianSample(Disturbance):
     Raises:
         ShapeError: the last axis has no two halves.
 
-    >>> GaussianSample().output_shape((16,))
-    (8,)
+    >>> from xpnn import Network
+    >>> net = Network([GaussianSample()], input_shape=(4,))
+    >>> net.predict([[1.0, 2.0, 0.0, 0.0]]).tolist()  # the means
+    [[1.0, 2.0]]
     """
 
     adds = "kl"

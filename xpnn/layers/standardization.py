@@ -18,14 +18,23 @@ ROWS = 1 << 16  # that are looked at in one go, as their copy in float64 takes m
 class Standardize(Layer):
     """Each feature of the data with mean 0 and variance 1 (LeCun et al., 1998, section 4.3).
 
-    With m and v, the mean and the variance of each feature over a data set and all positions::
+    Forward, for inputs Z of shape (batch, ..., features), with m and v, the mean and variance of
+    each feature over a data set and all positions::
 
-        S = (Z - m) / sqrt(v)               dL/dZ = delta / sqrt(v)
+        S = (Z - m) / sqrt(v)               m (features,)   v (features,)
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ = delta / sqrt(v)
 
     A feature that is constant, up to rounding, is not divided: it comes out as Z - m. ``adapt``
     finds m and v once, on the training data, in double precision. They live in ``state``, are
     saved with the network, and training leaves them as they are. In a network that has not been
     adapted they are NaN.
+
+    Raises:
+        ShapeError: inputs are single numbers, or have other features than what ``adapt`` was given;
+            from where a network is made.
 
     >>> import numpy as np
     >>> from xpnn import Network

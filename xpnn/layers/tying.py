@@ -15,9 +15,13 @@ from xpnn.typing import Array, Params, Shape
 class TiedDense(Layer):
     """A Dense whose weight is another layer's, transposed (Press and Wolf, 2017, section 2).
 
-    With the weight E (units, features) of an Embedding, or of a Dense on the way in::
+    Forward, for inputs Z of shape (..., features), with the weight E of an Embedding, or of a Dense
+    on the way in::
 
-        S = Z E^T + b
+        S = Z E^T + b               E (units, features)   b (units,)   S (..., units)
+
+    Backward, given delta = dL/dS::
+
         dL/dZ = delta E             dL/db = sum of delta over the batch
         dL/dE = delta^T Z, added to what E gets from its own layer
 
@@ -30,6 +34,15 @@ class TiedDense(Layer):
         source: the layer with E, earlier in the same network.
         use_bias: whether to add ``b``.
         bias_init: draws ``b``.
+
+    Raises:
+        ShapeError: the weight of ``source`` has another shape; from where a network is made.
+
+    >>> from xpnn import Dense, Network
+    >>> encoder = Dense(2)
+    >>> net = Network([encoder, TiedDense(5, encoder)], input_shape=(5,))
+    >>> sorted(net.params), net.output_shape
+    (['0.dense.bias', '0.dense.weight', '1.tieddense.bias'], (5,))
     """
 
     fixed = ("units", "source", "use_bias", "bias_init")

@@ -132,14 +132,25 @@ def _angles(
 class LearnedPositions(Layer):
     """Adds a learned vector for each position (Gehring et al., 2017, section 3.1).
 
-    For inputs Z of shape (batch, time, features)::
+    Forward, for inputs Z of shape (batch, time, features)::
 
-        S_t = Z_t + W_t             W (length, features)
-        dL/dW_t = sum of delta_t over the batch, 0 for t >= time         dL/dZ = delta
+        S[n, t] = Z[n, t] + W[t]             W (length, features)
+
+    Backward, given delta = dL/dS::
+
+        dL/dW[t] = sum_n delta[n, t], 0 for t >= time         dL/dZ = delta
 
     Args:
         length: the longest sequence; that of the network's inputs, unless given.
         weight_init: draws ``W``.
+
+    Raises:
+        ShapeError: inputs are no sequences, or longer ones; from where a network is made.
+
+    >>> from xpnn import Embedding, Network
+    >>> net = Network([Embedding(65, 8), LearnedPositions()], input_shape=(20,))
+    >>> net.params["1.learnedpositions.weight"].shape
+    (20, 8)
     """
 
     fixed = ("length", "weight_init")
@@ -188,13 +199,26 @@ class LearnedPositions(Layer):
 class SinusoidalPositions(Layer):
     """Adds waves of many lengths, from which a position can be told (Vaswani et al., 2017, 3.5).
 
-    For inputs Z of shape (batch, time, features), at position t::
+    Forward, for inputs Z of shape (batch, time, features)::
 
-        S_(t, 2i)   = Z_(t, 2i)   + sin(t / base^(2i / features))
-        S_(t, 2i+1) = Z_(t, 2i+1) + cos(t / base^(2i / features))         dL/dZ = delta
+        S[n, t, 2 i] = Z[n, t, 2 i] + sin(t / base^(2 i / features))
+        S[n, t, 2 i + 1] = Z[n, t, 2 i + 1] + cos(t / base^(2 i / features))
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ = delta
 
     Args:
         base: sets the longest wave, 2 pi base.
+
+    Raises:
+        ShapeError: inputs are no sequences, or of an odd number of features; from where a network
+            is made.
+
+    >>> from xpnn import Network
+    >>> net = Network([SinusoidalPositions()], input_shape=(2, 4))
+    >>> net.predict([[[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]]).tolist()
+    [[[0.0, 1.0, 0.0, 1.0], [0.8415, 0.5403, 0.01, 0.9999]]]
     """
 
     gives = ANY_NUMBER
