@@ -27,10 +27,30 @@ def hinge(
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:
-    """``l = max(0, 1 - y a)`` for classes y of -1 and 1, the loss of support vector machines.
+    """The loss of support vector machines, yes and no with a margin (Cortes and Vapnik, 1995).
 
-    ``dl/da = -y`` where ``y a < 1``, else 0. Targets of 0 count as -1, so 0/1 labels work too.
-    ``class_weight`` holds the weights of the classes -1 and 1.
+    For outputs a, and classes y of -1 and 1; targets of 0 count as -1, so 0/1 labels work too::
+
+        l = max(0, 1 - y a)                                dl/da = -y where y a < 1, else 0
+
+    Args:
+        predictions: a, of any shape, (batch, ...).
+        targets: y, of the same shape.
+        class_weight: weights of the classes -1 and 1.
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = hinge(np.array([[0.5], [2.0]]), np.array([[1], [1]]))
+    >>> float(value), delta.tolist()
+    (0.25, [[-0.5], [0.0]])
     """
     backend = backend or backend_of(predictions)
     positive = backend.asarray(targets) > 0
@@ -78,10 +98,24 @@ def binary_cross_entropy(
         l = -y log p - (1 - y) log(1 - p)                  dl/dp = (1 - y) / (1 - p) - y / p
 
     Args:
-        predictions: logits or probabilities, of any shape.
-        targets: of the same shape, from 0 to 1.
+        predictions: logits or probabilities, of any shape, (batch, ...).
+        targets: y, of the same shape, from 0 to 1.
         from_logits: which of the two the predictions are.
         class_weight: weights of targets 0 and 1; a target between them gets a weight between.
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = binary_cross_entropy(np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]]))
+    >>> float(value), delta.tolist()
+    (0.41, [[-0.25], [-0.0596]])
     """
     backend = backend or backend_of(predictions)
     predictions = backend.asarray(predictions)
@@ -138,6 +172,21 @@ def cross_entropy(
             have it weigh nothing, in means and in the metrics of a ``Trainer``, too.
         class_weight: one weight for each class; the weight of an item is that of its class. With
             label smoothing this is not what PyTorch does, which weighs each class's share of q.
+        sample_weight: weights of the rows, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the rows by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+        ValueError: a share of smoothing that is not in [0, 1).
+
+    >>> import numpy as np
+    >>> value, delta = cross_entropy(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([1, 0]))
+    >>> float(value), delta.tolist()
+    (0.41, [[0.25, -0.25], [-0.0596, 0.0596]])
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy needs label_smoothing in [0, 1), got {label_smoothing}")
@@ -187,6 +236,24 @@ def kl_divergence(
 
     where 0 log 0 = 0. It is ``cross_entropy`` less the entropy of the targets, so that a perfect
     fit has the value 0.
+
+    Args:
+        predictions: logits, (batch, ..., classes).
+        targets: q, of the same shape.
+        sample_weight: weights of the rows, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the rows by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = kl_divergence(np.array([[0.0, 0.0]]), np.array([[0.75, 0.25]]))
+    >>> float(value), delta.tolist()
+    (0.1308, [[-0.25, 0.25]])
     """
     backend = backend or backend_of(predictions)
     predictions = backend.asarray(predictions)

@@ -58,16 +58,15 @@ def ctc(
     A path gives each step a class; without repetitions, and then without blanks, it is to read as
     the labels. l' are the labels with blanks around, alpha_t(s) and beta_t(s) the likelihoods, up
     to step t and behind it, of the paths that are at l'_s then (eqs. 6 and 10; here beta has not
-    the factor y of step t)::
+    the factor y of step t). With y = softmax of the logits, all in logarithms::
 
         l = -log sum_s alpha_t(s) beta_t(s)               at any t
 
         dl/dlogit_tk = y_tk - sum over s with l'_s = k of alpha_t(s) beta_t(s) exp(l)     (eq. 16)
 
-    with y = softmax of the logits, all in logarithms. The items are the samples; the value is not
-    divided by the number of labels. Where no path gives the labels, as they are more than steps,
-    or none is likelier than exp(-1e29), l is infinite and its derivative 0; targets of more labels
-    than steps are refused before training.
+    The value is not divided by the number of labels. Where no path gives the labels, as they are
+    more than steps, or none is likelier than exp(-1e29), l is infinite and its derivative 0;
+    targets of more labels than steps are refused before training.
 
     Args:
         predictions: logits, (batch, steps, classes), of which one class is the blank.
@@ -75,7 +74,24 @@ def ctc(
         blank: the class that stands for no label.
         lengths: whether the first column of the targets is no label, but how many steps of that
             sample count; those behind do not matter. Left out, all do.
-        sample_weight: (batch,).
+        sample_weight: weights of the samples, (batch,); all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the samples by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: predictions or targets have other axes, or weights another shape.
+        ValueError: the blank is no class.
+
+    >>> import numpy as np
+    >>> logits = np.zeros((1, 2, 3))  # two steps of three classes that are equally likely
+    >>> value, delta = ctc(logits, np.array([[1]]))
+    >>> float(np.exp(-value))  # paths 1 1, 1 blank and blank 1, of nine
+    0.3333
+    >>> delta.tolist()
+    [[[0.0, -0.3333, 0.3333], [0.0, -0.3333, 0.3333]]]
     """
     backend = backend or backend_of(predictions)
     predictions, targets, xp = backend.asarray(predictions), backend.asarray(targets), backend.xp

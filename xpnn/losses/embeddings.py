@@ -51,8 +51,23 @@ def triplet(
 
     Args:
         predictions: (batch, 3, d): anchor, positive and negative.
-        targets: not looked at; one row for each sample.
-        margin: at least 0.
+        targets: not looked at; one row for each sample, (batch, ...).
+        margin: t, at least 0.
+        sample_weight: weights of the samples, (batch,); all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the samples by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: predictions are no triplets, or weights have another shape.
+        ValueError: the margin is below 0.
+
+    >>> import numpy as np
+    >>> value, delta = triplet(np.array([[[0.0], [1.0], [1.0]]]), np.zeros(1))
+    >>> float(value), delta.tolist()
+    (0.2, [[[0.0], [2.0], [-2.0]]])
     """
     if not margin >= 0:
         raise ValueError(f"triplet needs a margin of at least 0, got {margin}")
@@ -85,7 +100,7 @@ def contrastive(
     """InfoNCE: an anchor is to find its positive among those of the batch (van den Oord et al.,
     2018, eq. 4, with cosines c over a temperature T as the scores, as in Chen et al., 2020, eq. 1).
 
-    ::
+    For anchors a and positives p of samples i and j::
 
         c_ij = a_i.p_j / (|a_i| |p_j|)         q_ij = softmax over j of c_ij / T
 
@@ -97,8 +112,23 @@ def contrastive(
 
     Args:
         predictions: (batch, 2, d): anchor and positive.
-        targets: not looked at; one row for each sample.
-        temperature: above 0; the smaller, the more the closest negatives count.
+        targets: not looked at; one row for each sample, (batch, ...).
+        temperature: T, above 0; the smaller, the more the closest negatives count.
+        sample_weight: weights of the samples, (batch,); all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the samples by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: predictions are no pairs, or weights have another shape.
+        ValueError: the temperature is not above 0.
+
+    >>> import numpy as np
+    >>> pairs = np.array([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    >>> float(contrastive(pairs, np.zeros(2), temperature=1.0)[0])  # log(1 + exp(-1))
+    0.3133
     """
     if not temperature > 0:
         raise ValueError(f"contrastive needs a temperature above 0, got {temperature}")

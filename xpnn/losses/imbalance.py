@@ -44,11 +44,26 @@ def binary_focal(
     An infinite logit counts as the largest number.
 
     Args:
-        predictions: logits, of any shape.
-        targets: of the same shape, from 0 to 1.
+        predictions: logits, of any shape, (batch, ...).
+        targets: y, of the same shape, from 0 to 1.
         gamma: at least 0, which is the cross-entropy.
         class_weight: weights of targets 0 and 1, the paper's 1 - alpha and alpha; the value is the
             mean by them, while the paper adds up.
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+        ValueError: gamma is below 0.
+
+    >>> import numpy as np
+    >>> value, delta = binary_focal(np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]]))
+    >>> float(value), delta.tolist()
+    (0.08755, [[-0.1491], [-0.002435]])
     """
     _check_gamma("binary_focal", gamma)
     return elementwise(
@@ -91,9 +106,25 @@ def focal(
         dl/ds = p sum_j f_j - f,     f_j = q_j (1 - p_j)^gamma (1 - gamma p_j log p_j / (1 - p_j))
 
     Args:
-        predictions, targets: as for ``cross_entropy``.
+        predictions: logits, (batch, ..., classes).
+        targets: class numbers (batch, ...), or rows of probabilities, as for ``cross_entropy``.
         gamma: at least 0, which is the cross-entropy.
         class_weight: one weight for each class; the weight of an item is that of its class.
+        sample_weight: weights of the rows, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the rows by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+        ValueError: gamma is below 0.
+
+    >>> import numpy as np
+    >>> value, delta = focal(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([1, 0]))
+    >>> float(value), delta.tolist()
+    (0.08755, [[0.1491, -0.1491], [-0.002435, 0.002435]])
     """
     _check_gamma("focal", gamma)
     backend = backend or backend_of(predictions)
@@ -131,13 +162,28 @@ def dice(
 
         dl/dp = (1 - l - 2 y) / (sum p + sum y + e)        dl/ds = dl/dp p (1 - p)
 
-    It does not depend on how much background there is. The value is the mean over samples and
-    channels, and ``sample_weight`` is (batch,).
+    It does not depend on how much background there is.
 
     Args:
         predictions: logits, (batch, ..., channels), such as (batch, height, width, channels).
-        targets: of the same shape, from 0 to 1.
+        targets: y, of the same shape, from 0 to 1.
         smoothing: e, above 0, by which an empty mask that is predicted empty costs nothing.
+        sample_weight: weights of the masks, (batch,); all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the masks by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: predictions have no positions, or targets or weights another shape.
+        ValueError: smoothing is not above 0.
+
+    >>> import numpy as np
+    >>> mask = np.array([[[1.0], [1.0], [0.0]]])
+    >>> value, delta = dice(np.array([[[9.0], [0.0], [-9.0]]]), mask)
+    >>> float(value), delta[0, :, 0].tolist()
+    (0.1112, [-3.047e-05, -0.06173, 2.437e-05])
     """
     if not smoothing > 0:
         raise ValueError(f"dice needs smoothing above 0, got {smoothing}")

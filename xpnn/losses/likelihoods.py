@@ -33,6 +33,24 @@ def poisson(
 
     log y!, which no prediction changes, is left out. A rate is ``exp(network.predict(x))``; log
     rates above 80 count as 80, and infinite ones as the largest number.
+
+    Args:
+        predictions: s, of any shape, (batch, ...).
+        targets: y, of the same shape, at least 0.
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = poisson(np.array([[0.0, 1.0]]), np.array([[2.0, 3.0]]))
+    >>> float(value), delta.tolist()
+    (0.3591, [[-0.5, -0.1409]])
     """
     return elementwise(_poisson, predictions, targets, sample_weight, backend)
 
@@ -64,12 +82,26 @@ def gaussian(
         l = (v + (m - y)^2 exp(-v)) / 2
         dl/dm = (m - y) exp(-v)                           dl/dv = (1 - (m - y)^2 exp(-v)) / 2
 
-    log(2 pi) / 2, which no prediction changes, is left out. The items are the targets. A v below
-    -60 counts as -60: a standard deviation of 1e-13.
+    log(2 pi) / 2, which no prediction changes, is left out. A v below -60 counts as -60: a standard
+    deviation of 1e-13.
 
     Args:
         predictions: (batch, ..., 2 d), such as those of ``Dense(2 * d)``.
-        targets: (batch, ..., d).
+        targets: y, (batch, ..., d).
+        sample_weight: weights of the targets, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the targets by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = gaussian(np.array([[1.0, 0.0]]), np.array([[3.0]]))
+    >>> float(value), delta.tolist()
+    (2.0, [[-2.0, -1.5]])
     """
     backend = backend or backend_of(predictions)
     predictions = backend.asarray(predictions)

@@ -25,12 +25,28 @@ def quadratic_cost(
 ) -> tuple[Array, Array]:
     """Half the squared error, summed over the outputs, mean over the batch: the guide's cost.
 
-    ::
+    For a batch of n samples x, with outputs a and targets y (Nielsen, Neural Networks and Deep
+    Learning, 2015, eq. 6)::
 
         C = 1/(2n) sum_x |a - y|^2              delta = (a - y) / n
 
-    (Nielsen, Neural Networks and Deep Learning, eq. 6.) Targets have the predictions' shape;
-    ``sample_weight`` is (batch,).
+    Args:
+        predictions: a, of any shape, (batch, ...).
+        targets: y, of the same shape.
+        sample_weight: weights of the samples, (batch,); all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of |a - y|^2 / 2 over the samples by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = quadratic_cost(np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]]))
+    >>> float(value), delta.tolist()
+    (2.5, [[1.0, -2.0]])
     """
     backend = backend or backend_of(predictions)
     predictions = backend.asarray(predictions)
@@ -53,7 +69,30 @@ def mean_squared_error(
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:
-    """``l = (a - y)^2``, ``dl/da = 2 (a - y)``, mean over all numbers of the prediction."""
+    """The squared error of each number of the predictions, in the squared units of the targets.
+
+    ::
+
+        l = (a - y)^2                                      dl/da = 2 (a - y)
+
+    Args:
+        predictions: a, of any shape, (batch, ...).
+        targets: y, of the same shape.
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = mean_squared_error(np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]]))
+    >>> float(value), delta.tolist()
+    (2.5, [[1.0, -2.0]])
+    """
     return elementwise(_square, predictions, targets, sample_weight, backend)
 
 
@@ -70,7 +109,30 @@ def mean_absolute_error(
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:
-    """``l = |a - y|``, ``dl/da = sign(a - y)``, 0 where they are equal."""
+    """The absolute error of each number of the predictions, in the units of the targets.
+
+    ::
+
+        l = |a - y|                                        dl/da = sign(a - y), 0 where a = y
+
+    Args:
+        predictions: a, of any shape, (batch, ...).
+        targets: y, of the same shape.
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = mean_absolute_error(np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]]))
+    >>> float(value), delta.tolist()
+    (1.5, [[0.5, -0.5]])
+    """
     return elementwise(_absolute, predictions, targets, sample_weight, backend)
 
 
@@ -94,6 +156,26 @@ def huber(
     With e = a - y and t the threshold::
 
         l = e^2 / 2  where |e| <= t,  else t (|e| - t / 2)         dl/da = e cut to [-t, t]
+
+    Args:
+        predictions: a, of any shape, (batch, ...).
+        targets: y, of the same shape.
+        threshold: t, above 0, in the units of the targets.
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+        ValueError: the threshold is not above 0.
+
+    >>> import numpy as np
+    >>> value, delta = huber(np.array([[1.5, 2.0]]), np.array([[1.0, 4.0]]))
+    >>> float(value), delta.tolist()
+    (0.8125, [[0.25, -0.5]])
     """
     if not threshold > 0:
         raise ValueError(f"huber needs a threshold above 0, got {threshold}")
@@ -117,9 +199,31 @@ def log_cosh(
     sample_weight: Array | None = None,
     backend: Backend | None = None,
 ) -> tuple[Array, Array]:
-    """``l = log cosh(a - y)``, ``dl/da = tanh(a - y)``: a ``huber`` without a corner.
+    """A ``huber`` without a corner.
+
+    ::
+
+        l = log cosh(a - y)                                dl/da = tanh(a - y)
 
     Near the target it is the half of the squared error, away from it the absolute error less log 2.
+
+    Args:
+        predictions: a, of any shape, (batch, ...).
+        targets: y, of the same shape.
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = log_cosh(np.array([[1.5, 2.0]]), np.array([[1.0, 4.0]]))
+    >>> float(value), delta.tolist()
+    (0.7226, [[0.2311, -0.482]])
     """
     return elementwise(_log_cosh, predictions, targets, sample_weight, backend)
 
@@ -147,6 +251,26 @@ def pinball(
         l = (1 - t) e  where e > 0,  else -t e            dl/da = 1 - t or -t, 0 where e = 0
 
     For 0.5, the median, it is half of the ``mean_absolute_error``.
+
+    Args:
+        predictions: a, of any shape, (batch, ...).
+        targets: y, of the same shape.
+        quantile: t, in (0, 1).
+        sample_weight: weights of the numbers, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the numbers by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+        ValueError: the quantile is not in (0, 1).
+
+    >>> import numpy as np
+    >>> value, delta = pinball(np.array([[1.0, 2.0]]), np.array([[0.0, 4.0]]), quantile=0.9)
+    >>> float(value), delta.tolist()
+    (0.95, [[0.05, -0.45]])
     """
     if not 0 < quantile < 1:
         raise ValueError(f"pinball needs a quantile between 0 and 1, got {quantile}")
@@ -169,6 +293,24 @@ def cosine_distance(
 
     Of vectors of zeros, which have no direction, c and the derivative are 0. Infinite
     numbers count as the largest.
+
+    Args:
+        predictions: a, (batch, ..., d).
+        targets: y, of the same shape.
+        sample_weight: weights of the vectors, (batch,) or of more axes; all 1 unless given.
+        backend: where the arrays live; that of the predictions unless given.
+
+    Returns:
+        value: the mean of l over the vectors by their weights, a 0-d array.
+        delta: its derivative by the predictions, of their shape and dtype.
+
+    Raises:
+        ShapeError: targets or weights have another shape.
+
+    >>> import numpy as np
+    >>> value, delta = cosine_distance(np.array([[2.0, 0.0]]), np.array([[3.0, 4.0]]))
+    >>> float(value), delta.tolist()
+    (0.4, [[0.0, -0.4]])
     """
     backend = backend or backend_of(predictions)
     predictions, xp = backend.asarray(predictions), backend.xp

@@ -30,6 +30,17 @@ class Metric(KnownAttributes):
             "ranks", the larger the likelier a class; "scores", the larger the likelier yes;
             "values", numbers to compare with the targets; "probabilities", what ``predict`` makes
             of them; None for whatever they are.
+
+    >>> class Largest(Metric):
+    ...     name = "largest"
+    ...
+    ...     def statistics(self, predictions, targets, weight, xp):
+    ...         return xp.reshape(xp.max(predictions), (1,))
+    ...
+    ...     def result(self, rows):
+    ...         return float(rows.max())
+    >>> Largest()(np.array([[1.0], [3.0]]), np.array([[0.0], [0.0]]))
+    3.0
     """
 
     name: str

@@ -131,14 +131,22 @@ class Answers(Metric):
 class Accuracy(Answers, Mean):
     """Share of right answers.
 
-    Many outputs: the largest is the class; targets are class numbers or one-hot rows. One output:
-    yes where it is above ``threshold``; targets of 0 or -1 are no, of 1 yes. Several labels at once
-    (``multilabel=True``): each output is a yes or no of its own, and each counts.
+    Over all items, each by its weight w_i, of true class c_i and predicted class p_i::
+
+        sum_i w_i [p_i = c_i] / sum_i w_i
+
+    Many outputs, (batch, ..., classes): the largest is the class; targets are class numbers,
+    (batch, ...), or one-hot rows. One output: yes where it is above ``threshold``; targets of 0 or
+    -1 are no, of 1 yes. Several labels at once (``multilabel=True``): each output is a yes or no of
+    its own, and each counts.
 
     Args:
         threshold: above which an output says yes; left out, 0 where the loss of the ``Trainer``
             takes outputs for logits, 0.5 where it takes them for probabilities.
         multilabel: whether a sample may be of several classes at once, or of none.
+
+    >>> Accuracy()(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+    0.6667
     """
 
     name = "accuracy"
@@ -151,8 +159,18 @@ class Accuracy(Answers, Mean):
 class TopK(Mean):
     """Share of samples whose class is among the k largest outputs.
 
-    An output that ties with the true class counts as larger, so that constant outputs earn nothing;
+    For outputs a_j, (batch, ..., classes), and the true class c of an item::
+
+        share of items with (number of j other than c with a_j >= a_c) < k
+
+    So an output that ties with the true class counts as larger, and constant outputs earn nothing;
     NaN counts as larger, too.
+
+    Args:
+        k: how many, at least 1.
+
+    >>> TopK(2)(np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), np.array([1, 2]))
+    0.5
     """
 
     fixed = ("k",)
@@ -253,6 +271,10 @@ class Counting(Answers):
 class Precision(Counting):
     """Of what was predicted to be of a class, the share that is.
 
+    With TP, FP the weights of what was predicted to be of the class and is, or is not::
+
+        TP / (TP + FP)
+
     For two classes that of class 1, else the mean over the classes that occur or were predicted
     ("macro"); a class that was never predicted counts as 0. Of several labels at once
     (``multilabel=True``), the mean over the labels.
@@ -260,6 +282,9 @@ class Precision(Counting):
     Args:
         average: "binary", "macro", or None for whichever fits the number of classes.
         threshold, multilabel: as for ``Accuracy``.
+
+    >>> Precision(threshold=0.5)(np.array([[0.9], [0.8], [0.1]]), np.array([[1], [0], [1]]))
+    0.5
     """
 
     name = "precision"
@@ -269,7 +294,21 @@ class Precision(Counting):
 
 
 class Recall(Counting):
-    """Of what is of a class, the share that was predicted to be. Arguments as ``Precision``."""
+    """Of what is of a class, the share that was predicted to be.
+
+    With TP, FN the weights of what is of the class and was predicted to be, or was not::
+
+        TP / (TP + FN)
+
+    Of several classes the mean is as for ``Precision``.
+
+    Args:
+        average, threshold, multilabel: as for ``Precision``.
+
+    >>> outputs, targets = np.array([[0.9], [0.8], [0.1], [0.2]]), np.array([[1], [0], [1], [1]])
+    >>> Recall(threshold=0.5)(outputs, targets)
+    0.3333
+    """
 
     name = "recall"
 
@@ -278,7 +317,22 @@ class Recall(Counting):
 
 
 class F1(Counting):
-    """Harmonic mean of precision and recall, for each class. Arguments as ``Precision``."""
+    """Harmonic mean of precision and recall, for each class.
+
+    With TP the weight of what is of the class and was predicted to be, FP of what was predicted and
+    is not, FN of what is and was not predicted::
+
+        2 TP / (2 TP + FP + FN)
+
+    Of several classes the mean is as for ``Precision``.
+
+    Args:
+        average, threshold, multilabel: as for ``Precision``.
+
+    >>> outputs, targets = np.array([[0.9], [0.8], [0.1], [0.2]]), np.array([[1], [0], [1], [1]])
+    >>> F1(threshold=0.5)(outputs, targets)
+    0.4
+    """
 
     name = "f1"
 
@@ -289,9 +343,19 @@ class F1(Counting):
 class IoU(Counting):
     """Intersection over union: of what is of a class or was predicted to be, the share of both.
 
+    With TP, FP, FN as for ``F1``::
+
+        TP / (TP + FP + FN)
+
     For two classes that of class 1, else the mean over the classes that occur or were predicted.
-    For images whose positions are classified it is the overlap of masks. Arguments as
-    ``Precision``.
+    For images whose positions are classified it is the overlap of masks.
+
+    Args:
+        average, threshold, multilabel: as for ``Precision``.
+
+    >>> outputs, targets = np.array([[0.9], [0.8], [0.1], [0.2]]), np.array([[1], [0], [1], [1]])
+    >>> IoU(threshold=0.5)(outputs, targets)
+    0.25
     """
 
     name = "iou"
@@ -303,10 +367,19 @@ class IoU(Counting):
 class BalancedAccuracy(Counting):
     """The mean of the recalls of the classes that occur, so that each class counts alike.
 
+    Of k classes that occur, with n_j the weight of class j and h_j what of it was found::
+
+        1/k sum_j h_j / n_j
+
     Of two classes, to answer without looking is worth 0.5, however rare one of them is.
 
     Args:
         threshold: as for ``Accuracy``.
+
+    >>> BalancedAccuracy()(np.array([[2.0, 1.0], [2.0, 1.0], [0.0, 3.0]]), np.array([0, 0, 0]))
+    0.6667
+    >>> BalancedAccuracy()(np.array([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]]), np.array([0, 0, 1]))
+    0.5
     """
 
     name = "balanced_accuracy"

@@ -71,6 +71,10 @@ class ClassReport:
         accuracy: the share of right answers.
         macro: the mean over the classes, each counting alike.
         weighted: the mean over the classes by their support.
+
+    >>> report = ConfusionMatrix(np.array([[8, 2], [1, 4]]), ("no", "yes")).report()
+    >>> report.accuracy, report.classes[1].recall
+    (0.8, 0.8)
     """
 
     classes: tuple[ClassScores, ...]

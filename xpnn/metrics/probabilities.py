@@ -137,12 +137,19 @@ class OfProbabilities(Metric):
 class LogLoss(OfProbabilities, Mean):
     """Mean of minus the logarithm of the probability that was given to what is true.
 
+    With p_i the probability that was given to the true class of item i, and w_i its weight::
+
+        -sum_i w_i log p_i / sum_i w_i
+
     That is the cross-entropy without class weights or smoothing, and of models that were trained by
     another loss. Logits lose no digits; probabilities are kept at or above the epsilon of their
     dtype.
 
     Args:
         multilabel: whether each output is a yes or no of its own; each then counts.
+
+    >>> LogLoss()(np.array([[0.5, 0.5], [0.75, 0.25]]), np.array([0, 0]))
+    0.4904
     """
 
     name = "log_loss"
@@ -166,8 +173,18 @@ class LogLoss(OfProbabilities, Mean):
 class Perplexity(LogLoss):
     """The exponential of the ``LogLoss``: how many classes, equally likely, are as hard to tell.
 
+    With p_i and w_i as there::
+
+        exp(-sum_i w_i log p_i / sum_i w_i)
+
     Of a language model, of the next id. 1 is perfect; as many as there are classes is what knowing
     nothing is worth.
+
+    Args:
+        multilabel: whether each output is a yes or no of its own; each then counts.
+
+    >>> Perplexity()(np.array([[0.25, 0.25, 0.25, 0.25]]), np.array([3]))
+    4.0
     """
 
     name = "perplexity"
@@ -183,11 +200,15 @@ class Perplexity(LogLoss):
 class BrierScore(OfProbabilities, Mean):
     """Mean squared distance of probabilities from what is true (Brier, 1950).
 
-    ``(p - y)^2`` of a yes or no, from 0 to 1; ``sum_j (p_j - y_j)^2`` of several classes, from 0 to
-    2.
+    Mean over the items, of a yes or no y, from 0 to 1; of several classes j, from 0 to 2::
+
+        (p - y)^2               sum_j (p_j - y_j)^2
 
     Args:
         multilabel: whether each output is a yes or no of its own; each then counts.
+
+    >>> BrierScore()(np.array([[0.5, 0.5], [0.75, 0.25]]), np.array([0, 0]))
+    0.3125
     """
 
     name = "brier_score"
@@ -212,6 +233,9 @@ class CalibrationError(OfProbabilities):
     Args:
         bins: how many there are.
         multilabel: whether each output is a yes or no of its own; each then counts.
+
+    >>> CalibrationError()(np.array([[0.9], [0.9], [0.9], [0.9]]), np.array([[1], [1], [1], [0]]))
+    0.15
     """
 
     name = "calibration_error"

@@ -127,6 +127,10 @@ def _joined(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
 class ROCAUC(Order):
     """Area under the ROC curve: how often a yes has a larger output than a no, ties counting half.
 
+    For outputs a of all pairs of a yes i and a no j, each by the product of their weights::
+
+        mean of [a_i > a_j] + [a_i = a_j] / 2
+
     1 is perfect, 0.5 what outputs are worth that know nothing. Of several outputs, each against the
     others, the mean of those for which there are both yes and no; of classes, it goes by their
     probabilities. Where there is nothing but yes or nothing but no, or an output is NaN, it is NaN.
@@ -134,6 +138,9 @@ class ROCAUC(Order):
     Args:
         bins: up to so many different scores of an output the area is exact; of more, as many bins
             of about equal weight are kept, in each of which scores count as ties.
+
+    >>> ROCAUC()(np.array([[0.1], [0.4], [0.3], [0.8]]), np.array([[0], [0], [1], [1]]))
+    0.75
     """
 
     name = "roc_auc"
@@ -148,9 +155,18 @@ class ROCAUC(Order):
 class AveragePrecision(Order):
     """Area under the curve of precision over recall, as the mean of the precisions at each yes.
 
-    ``sum_k (R_k - R_{k-1}) P_k`` over the thresholds, from the largest output down. Outputs that
-    know nothing are worth the share of yes, so that it is the stricter measure where that is small.
-    Of several outputs, the mean of those for which there is a yes; bins as for ``ROCAUC``.
+    With P_k and R_k the precision and the recall at threshold k, from the largest output down::
+
+        sum_k (R_k - R_(k-1)) P_k
+
+    Outputs that know nothing are worth the share of yes, so that it is the stricter measure where
+    that is small. Of several outputs, the mean of those for which there is a yes.
+
+    Args:
+        bins: as for ``ROCAUC``.
+
+    >>> AveragePrecision()(np.array([[0.1], [0.4], [0.3], [0.8]]), np.array([[0], [0], [1], [1]]))
+    0.8333
     """
 
     name = "average_precision"

@@ -11,7 +11,15 @@ from xpnn.typing import Array, Namespace
 
 
 class MAE(Mean):
-    """Mean absolute error, in the units of the targets."""
+    """Mean absolute error, in the units of the targets.
+
+    For outputs a and targets y of one shape, over all numbers, by the weights w of their items::
+
+        sum w |a - y| / sum w
+
+    >>> MAE()(np.array([[1.0], [2.0]]), np.array([[0.0], [4.0]]))
+    1.5
+    """
 
     name = "mae"
     higher_is_better = False
@@ -23,13 +31,20 @@ class MAE(Mean):
 
 
 class R2(Metric):
-    """Coefficient of determination: ``1 - sum (y - a)^2 / sum (y - mean y)^2``.
+    """Coefficient of determination: how much of the spread of the targets is told.
+
+    For outputs a and targets y of one shape::
+
+        1 - sum (y - a)^2 / sum (y - mean y)^2
 
     1 is perfect, 0 is as good as the mean. For several outputs, the mean of theirs. An output whose
     targets are all equal counts as 1 if all its predictions are right, else as 0.
 
     The spread of the targets is put together from the batches' means and spreads (Chan et al.,
     1979), and each batch is measured from about its mean: large offsets cost no digits.
+
+    >>> R2()(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [4.0]]))
+    0.7857
     """
 
     name = "r2"
@@ -51,10 +66,17 @@ class R2(Metric):
 
 
 class ExplainedVariance(Metric):
-    """``1 - Var(y - a) / Var(y)``: as ``R2``, but that a constant error costs nothing.
+    """``R2``, but that a constant error costs nothing.
+
+    For outputs a and targets y of one shape::
+
+        1 - Var(y - a) / Var(y)
 
     For several outputs, the mean of theirs. An output whose targets are all equal counts as 1 if
     all its errors are equal, else as 0.
+
+    >>> ExplainedVariance()(np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [3.0], [4.0]]))
+    1.0
     """
 
     name = "explained_variance"

@@ -104,6 +104,13 @@ class Adam(RunningMeans):
         beta1, beta2: how much of each running mean survives a step, in [0, 1).
         epsilon: keeps the division finite where v is near zero.
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", Adam(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.1]]
     """
 
     def __init__(
@@ -121,12 +128,22 @@ class Adam(RunningMeans):
 class AdamW(RunningMeans):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2).
 
-    ``w <- w - rate weight_decay w`` before Adam's step, so that decay is not scaled by gradients.
+    With m_hat and v_hat as in Adam, so that decay is not scaled by gradients::
+
+        w <- w - rate weight_decay w
+        w <- w - rate m_hat / (sqrt(v_hat) + epsilon)
 
     Args:
         rate, beta1, beta2, epsilon: see ``Adam``.
         weight_decay: the share of a parameter that decays, times the rate.
         **shared: ``decays`` and ``clip``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", AdamW(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.099]]
     """
 
     decoupled_decay = True
@@ -159,6 +176,13 @@ class Adamax(Optimizer):
         beta2: how much of the maximum survives a step, in [0, 1).
         epsilon: keeps the division finite where all gradients have been zero.
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", Adamax(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.1]]
     """
 
     slots = ("m", "u")
@@ -224,6 +248,13 @@ class RAdam(RunningMeans):
     Args:
         rate, beta1, beta2, epsilon: see ``Adam``.
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", RAdam(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.4]]
     """
 
     carried: ClassVar[dict[str, float]] = {**RunningMeans.carried, "ages": 0.0}
@@ -291,6 +322,13 @@ class NAdam(Optimizer):
         rate, beta1, beta2, epsilon: see ``Adam``.
         momentum_decay: how fast mu rises from half of beta1 to beta1.
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", NAdam(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.106]]
     """
 
     slots = ("m", "v")

@@ -25,6 +25,13 @@ class Lion(Optimizer):
         beta1: how much of the mean is in the direction of the step, in [0, 1).
         beta2: how much of the mean survives a step, in [0, 1).
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", Lion(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.1]]
     """
 
     slots = ("m",)
@@ -62,6 +69,13 @@ class Adagrad(Optimizer):
         rate: learning rate, a number or a schedule.
         epsilon: keeps the division finite where all gradients have been zero.
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", Adagrad(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.1]]
     """
 
     slots = ("s",)
@@ -90,6 +104,13 @@ class Adadelta(Optimizer):
         rho: how much of both means survives a step, in [0, 1).
         epsilon: what the first steps come from, above 0.
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", Adadelta())
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.003]]
     """
 
     slots = ("s", "d")
@@ -134,6 +155,13 @@ class RMSprop(Optimizer):
         momentum: how much of the last step survives, in [0, 1); 0 keeps no slot for it.
         epsilon: keeps the division finite where s is near zero.
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", RMSprop(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[2.0]]
     """
 
     fractions = frozenset({"rho", "momentum"})

@@ -31,12 +31,40 @@ Update = Callable[..., tuple[Params, OptState]]
 
 
 def matrices_only(name: str, param: Array) -> bool:
-    """Decay matrices and kernels, but not biases or the scales of norms, which have one axis."""
+    """Decay matrices and kernels, but not biases or the scales of norms, which have one axis.
+
+    Args:
+        name: of a parameter, such as "0.dense.weight".
+        param: its array.
+
+    Returns:
+        Whether it has two axes or more.
+
+    >>> import numpy as np
+    >>> from xpnn import AdamW
+    >>> optimizer = AdamW(1e-3, decays=matrices_only)
+    >>> matrices_only("0.dense.weight", np.zeros((2, 3)))
+    True
+    >>> matrices_only("0.dense.bias", np.zeros(3))
+    False
+    """
     return len(param.shape) > 1
 
 
 def every_parameter(name: str, param: Array) -> bool:
-    """Decay all that is trained."""
+    """Decay all that is trained.
+
+    Args:
+        name: of a parameter, such as "0.dense.weight".
+        param: its array.
+
+    Returns:
+        True.
+
+    >>> import numpy as np
+    >>> every_parameter("0.dense.bias", np.zeros(3))
+    True
+    """
     return True
 
 

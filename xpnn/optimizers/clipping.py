@@ -11,6 +11,12 @@ class Clipping(Unchanging):
     """Base of the limits: ``scale`` looks at all gradients once, ``apply`` limits one of them.
 
     A limit stays as it was made: to change one, give the optimizer another one.
+
+    >>> class OnlySigns(Clipping):
+    ...     def apply(self, xp, grad, scale):
+    ...         return xp.sign(grad)
+    >>> from xpnn import SGD
+    >>> optimizer = SGD(0.1, clip=OnlySigns())
     """
 
     def scale(self, xp: Namespace, grads: Params) -> Number:
@@ -34,11 +40,19 @@ class Clipping(Unchanging):
 class ClipByGlobalNorm(Clipping):
     """Shortens the gradient of the whole network to a length of at most ``limit``.
 
-    ::
+    For the gradients g of all parameters, which keep their proportions (Pascanu et al., 2013,
+    algorithm 1)::
 
         n = sqrt(sum over all gradients of g^2)           g <- g min(1, limit / n)
 
-    All gradients keep their proportions (Pascanu et al., 2013, algorithm 1).
+    Args:
+        limit: above 0.
+
+    >>> import numpy as np
+    >>> clip, grads = ClipByGlobalNorm(1.0), {"weight": np.array([3.0]), "bias": np.array([4.0])}
+    >>> scale = clip.scale(np, grads)
+    >>> [clip.apply(np, grad, scale).tolist() for grad in grads.values()]
+    [[0.6], [0.8]]
     """
 
     def __init__(self, limit: float):
@@ -63,7 +77,19 @@ class ClipByGlobalNorm(Clipping):
 
 
 class ClipByValue(Clipping):
-    """Cuts every number of every gradient to [-limit, limit]."""
+    """Cuts every number of every gradient to [-limit, limit].
+
+    For each number g of a gradient::
+
+        g <- max(-limit, min(limit, g))
+
+    Args:
+        limit: above 0.
+
+    >>> import numpy as np
+    >>> ClipByValue(1.0).apply(np, np.array([-3.0, 0.5, 4.0]), 1.0).tolist()
+    [-1.0, 0.5, 1.0]
+    """
 
     def __init__(self, limit: float):
         if not limit > 0:

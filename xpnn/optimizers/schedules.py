@@ -28,9 +28,17 @@ TINY = 1e-30  # what float32 holds, far below any share of a schedule
 
 
 class Schedule(Parametrized, Unchanging):
-    """Base of all schedules.
+    """Base of all schedules: a hyperparameter as a function of the step.
 
-    A schedule stays as it was made: to change one, give the optimizer another one.
+    ``schedule(step)`` is the value for step number ``step``, counted from 1, before which step - 1
+    steps are done. A schedule stays as it was made: to change one, give the optimizer another one.
+    A new one writes ``value``.
+
+    >>> class Inverse(Schedule):
+    ...     def value(self, xp, done):
+    ...         return 0.1 / (1 + done)
+    >>> Inverse()(1), Inverse()(2)
+    (0.1, 0.05)
     """
 
     def __call__(self, step: Number, xp: Namespace = HOST) -> Number:
@@ -60,7 +68,18 @@ class Schedule(Parametrized, Unchanging):
 
 
 class Constant(Schedule):
-    """``start`` for ever."""
+    """The same number for ever.
+
+    After any number of steps::
+
+        value = start
+
+    Args:
+        start: the number.
+
+    >>> Constant(0.1)(1), Constant(0.1)(1000)
+    (0.1, 0.1)
+    """
 
     def __init__(self, start: float):
         self.start = float(start)
@@ -75,12 +94,20 @@ def as_schedule(value: Hyper) -> Schedule:
 
 
 class StepDecay(Schedule):
-    """``start * factor^k`` with k = floor(done / every): a staircase.
+    """A staircase: multiplied by ``factor`` behind each flight of ``every`` steps.
+
+    After ``done`` steps::
+
+        value = start factor^k              k = floor(done / every)
 
     Args:
         start: the first value.
         every: steps between two drops.
         factor: what each drop multiplies by.
+
+    >>> schedule = StepDecay(1.0, every=10, factor=0.5)
+    >>> schedule(10), schedule(11), schedule(21)
+    (1.0, 0.5, 0.25)
     """
 
     def __init__(self, start: float, *, every: int, factor: float = 0.1):
@@ -96,7 +123,21 @@ class StepDecay(Schedule):
 
 
 class Exponential(Schedule):
-    """``start * factor^(done / steps)``: multiplied by ``factor`` over every ``steps`` steps."""
+    """Multiplied by ``factor`` over every ``steps`` steps, smoothly.
+
+    After ``done`` steps::
+
+        value = start factor^(done / steps)
+
+    Args:
+        start: the first value.
+        factor: above 0.
+        steps: how many it takes for one factor.
+
+    >>> schedule = Exponential(1.0, factor=0.1, steps=100)
+    >>> schedule(1), schedule(51), schedule(101)
+    (1.0, 0.3162, 0.1)
+    """
 
     def __init__(self, start: float, *, factor: float, steps: int = 1):
         self.start, self.factor = float(start), _positive(factor)
@@ -109,9 +150,18 @@ class Exponential(Schedule):
 class Cosine(Schedule):
     """From ``start`` to ``end`` along half a cosine, then ``end`` (Loshchilov and Hutter, 2017).
 
-    ::
+    After ``done`` of ``steps`` steps::
 
-        end + (start - end) (1 + cos(pi done / steps)) / 2
+        value = end + (start - end) (1 + cos(pi done / steps)) / 2
+
+    Args:
+        start: the first value.
+        steps: how many steps lie between the two.
+        end: the last value.
+
+    >>> schedule = Cosine(1.0, steps=100)
+    >>> schedule(1), schedule(26), schedule(51), schedule(101)
+    (1.0, 0.8536, 0.5, 0.0)
     """
 
     def __init__(self, start: float, *, steps: int, end: float = 0.0):
@@ -127,7 +177,21 @@ class Cosine(Schedule):
 
 
 class Linear(Schedule):
-    """From ``start`` to ``end`` along a line of ``steps`` steps, then ``end``."""
+    """From ``start`` to ``end`` along a line of ``steps`` steps, then ``end``.
+
+    After ``done`` of these::
+
+        value = start + (end - start) done / steps
+
+    Args:
+        start: the first value.
+        end: the last value.
+        steps: how many steps lie between the two.
+
+    >>> schedule = Linear(1.0, end=0.0, steps=10)
+    >>> schedule(1), schedule(6), schedule(20)
+    (1.0, 0.5, 0.0)
+    """
 
     def __init__(self, start: float, *, end: float, steps: int):
         self.start, self.end, self.steps = float(start), float(end), _steps(steps, "steps")
@@ -143,12 +207,18 @@ class Linear(Schedule):
 class WarmUp(Schedule):
     """Grows linearly over the first ``steps`` steps, in proportion to what follows.
 
-    The value is ``min(1, (done + 1) / steps)`` times that of ``then``, which counts from the start
-    as well, so that the first step is not lost to a rate of zero (Goyal et al., 2017, section 2.2).
+    After ``done`` steps, where ``then`` counts from the start as well, and the first step is not
+    lost to a rate of zero (Goyal et al., 2017, section 2.2)::
+
+        value = min(1, (done + 1) / steps) then(done)
 
     Args:
         steps: length of the warm-up.
         then: a number, or the schedule that is warmed up.
+
+    >>> schedule = WarmUp(4, 0.1)
+    >>> schedule(1), schedule(2), schedule(4), schedule(100)
+    (0.025, 0.05, 0.1, 0.1)
     """
 
     def __init__(self, steps: int, then: Hyper):
@@ -170,8 +240,11 @@ class WarmUp(Schedule):
 class OneCycle(Schedule):
     """Up and down again over one training run (Smith and Topin, 2018), along half cosines.
 
-    From ``peak / start_ratio`` up to ``peak`` in the first ``rise`` of the steps, then down to
-    ``peak / (start_ratio * end_ratio)`` on the last of them.
+    After ``done`` steps, with t the last step on the way up::
+
+        first = peak / start_ratio          last = first / end_ratio            t = rise steps - 1
+        value = first + (peak - first) (1 - cos(pi done / t)) / 2                where done <= t
+        value = last + (peak - last) (1 + cos(pi (done - t) / (steps - 1 - t))) / 2     behind it
 
     Args:
         peak: the largest value.
@@ -179,6 +252,10 @@ class OneCycle(Schedule):
         rise: share of the steps that goes up, in (0, 1).
         start_ratio: peak over first value.
         end_ratio: first value over last value.
+
+    >>> schedule = OneCycle(1.0, steps=100)
+    >>> schedule(1), schedule(30), schedule(100)
+    (0.04, 1.0, 4e-06)
     """
 
     def __init__(
@@ -219,14 +296,19 @@ class OneCycle(Schedule):
 class Polynomial(Schedule):
     """From ``start`` to ``end`` along a power of what is left of ``steps`` steps, then ``end``.
 
-    ::
+    After ``done`` of these::
 
-        end + (start - end) (1 - done / steps)^power
+        value = end + (start - end) (1 - done / steps)^power
 
     Args:
-        start, end: the first value and the last.
-        steps: how many steps lie between them.
+        start: the first value.
+        steps: how many steps lie between the two.
+        end: the last value.
         power: above 0; 1 is a line, 2 a parabola that ends flat.
+
+    >>> schedule = Polynomial(1.0, steps=10, power=2.0)
+    >>> schedule(1), schedule(6), schedule(11)
+    (1.0, 0.25, 0.0)
     """
 
     def __init__(self, start: float, *, steps: int, end: float = 0.0, power: float = 1.0):
@@ -251,13 +333,18 @@ class CosineRestarts(Schedule):
     The first takes ``steps`` steps and each of the others ``growth`` times those of the one before
     it; with T_i the length of the one that runs, and T_cur the steps since it began::
 
-        end + (start - end) (1 + cos(pi T_cur / T_i)) / 2
+        value = end + (start - end) (1 + cos(pi T_cur / T_i)) / 2
 
     Args:
-        start, end: the value after each restart, and the one before which it restarts.
+        start: the value after each restart.
         steps: the length of the first.
+        end: the value before which it restarts.
         growth: a whole number of at least 1, such as 2, so that restarts fall on steps. Where steps
             are counted on the device, in float32, those that grow do so for some 300,000 steps.
+
+    >>> schedule = CosineRestarts(1.0, steps=10, growth=2)
+    >>> schedule(1), schedule(6), schedule(11), schedule(21), schedule(31)
+    (1.0, 0.5, 1.0, 0.5, 1.0)
     """
 
     def __init__(self, start: float, *, steps: int, end: float = 0.0, growth: int = 1):
@@ -289,12 +376,20 @@ class CosineRestarts(Schedule):
 class Cyclic(Schedule):
     """Up from ``start`` to ``peak`` and down again along lines, over and over (Smith, 2017).
 
+    In cycle number k, counted from 0, after i of its steps::
+
+        value = start + factor^k (peak - start) min(i / rise, (rise + fall - i) / fall)
+
     Args:
         start, peak: the values between which it goes.
         rise: steps from ``start`` up to ``peak``.
         fall: steps down again, as many as up unless given.
         factor: what the height above ``start`` is multiplied by after each cycle: 0.5 is Smith's
             "triangular2".
+
+    >>> schedule = Cyclic(0.0, peak=1.0, rise=10, factor=0.5)
+    >>> schedule(1), schedule(11), schedule(16), schedule(31)
+    (0.0, 1.0, 0.5, 0.5)
     """
 
     def __init__(
@@ -320,13 +415,17 @@ class Cyclic(Schedule):
 class Chain(Schedule):
     """Several schedules one after another, each of which counts from where it begins.
 
-    >>> schedule = Chain(Linear(0.0, end=1.0, steps=10), 1.0, Cosine(1.0, steps=50), at=[10, 100])
-    >>> schedule(6), schedule(50), schedule(126)
-    (0.5, 1.0, 0.5)
+    After ``done`` steps, with k the part that runs, which began after at[k - 1]::
+
+        value = parts[k](done - at[k - 1])
 
     Args:
         *parts: schedules, or numbers that stay for a while.
         at: after how many steps the second part begins, the third, and so on.
+
+    >>> schedule = Chain(Linear(0.0, end=1.0, steps=10), 1.0, Cosine(1.0, steps=50), at=[10, 100])
+    >>> schedule(6), schedule(50), schedule(126)
+    (0.5, 1.0, 0.5)
     """
 
     def __init__(self, *parts: Hyper, at: Sequence[int]):
@@ -351,7 +450,15 @@ class Chain(Schedule):
 
 
 class Piecewise(Schedule):
-    """``values[0]`` at first, ``values[1]`` after ``at[0]`` steps, and so on: stairs of any form.
+    """Stairs of any form.
+
+    After ``done`` steps::
+
+        value = values[k] where at[k - 1] <= done < at[k]
+
+    Args:
+        values: one after another.
+        at: after how many steps the second begins, the third, and so on.
 
     >>> schedule = Piecewise([0.1, 0.01, 0.001], at=[100, 200])
     >>> schedule(100), schedule(101), schedule(500)
@@ -376,11 +483,15 @@ class Piecewise(Schedule):
 class Product(Schedule):
     """The product of several schedules, all of which count from the first step.
 
-    >>> Product(Cosine(1.0, steps=100), Exponential(0.5, factor=0.1, steps=50))(51)
-    0.025
+    After ``done`` steps::
+
+        value = parts[0](done) parts[1](done) ...
 
     Args:
         *parts: schedules, or numbers, of at least 0; one of them may be a ``ReduceOnPlateau``.
+
+    >>> Product(Cosine(1.0, steps=100), Exponential(0.5, factor=0.1, steps=50))(51)
+    0.025
     """
 
     def __init__(self, *parts: Hyper):
@@ -409,7 +520,10 @@ class ReduceOnPlateau(Schedule):
     """Multiplied by ``factor`` whenever the watched value has stopped falling.
 
     The trainer tells it the validation loss after each epoch (the training loss where there is no
-    validation data). After more than ``patience`` epochs without a new best, the value drops.
+    validation data). After more than ``patience`` epochs without a new best, the value drops; after
+    k drops it is::
+
+        value = max(lowest, start factor^k)
 
     What it has seen is kept in the optimizer state, so that it is saved with it, and one schedule
     may serve many runs. Called by itself, it says ``start``.
@@ -420,6 +534,10 @@ class ReduceOnPlateau(Schedule):
         patience: how many epochs without a new best are borne.
         threshold: how far below the best a new best has to be, as a share of itself.
         lowest: the value never goes below this.
+
+    >>> from xpnn import SGD
+    >>> SGD(ReduceOnPlateau(0.1, patience=3)).rate
+    ReduceOnPlateau(start=0.1, factor=0.1, patience=3, threshold=0.0001, lowest=0.0)
     """
 
     watched: ClassVar[dict[str, float]] = {"best": math.inf, "waited": 0.0, "scale": 1.0}

@@ -8,20 +8,30 @@ from xpnn.typing import Array, Namespace, Number
 
 
 class SGD(Optimizer):
-    """Step against the gradient: ``w <- w - rate * g``.
+    """Step against the gradient.
 
-    With momentum the steps pile up where gradients agree::
+    ::
+
+        w <- w - rate g
+
+    With momentum the steps pile up where gradients agree (Sutskever et al., 2013, in the form in
+    which v does not contain the rate)::
 
         v <- momentum v + g          w <- w - rate v
         (nesterov)                   w <- w - rate (g + momentum v)
-
-    (Sutskever et al., 2013, in the form in which v does not contain the rate.)
 
     Args:
         rate: learning rate, a number or a schedule.
         momentum: how much of the last step survives, in [0, 1); 0 keeps no slot.
         nesterov: look one step of momentum ahead.
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", SGD(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.4]]
     """
 
     fractions = frozenset({"momentum"})

@@ -28,6 +28,13 @@ class LAMB(RunningMeans):
         rate, beta1, beta2, epsilon: see ``Adam``.
         weight_decay: the share of a parameter that is added to its step.
         **shared: ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", LAMB(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.1]]
     """
 
     own_decay = True
@@ -98,6 +105,13 @@ class Adafactor(Optimizer):
         epsilon2: what the numbers of a parameter that is nearly zero count as.
         threshold: how large steps may be, by their root mean square; above 0.
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", Adafactor(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.1]]
     """
 
     slots = ("rows", "columns", "v")
@@ -193,6 +207,13 @@ class Muon(RunningMeans):
         matrices: ``(name, parameter) -> bool``, of those with two or more axes which to take for
             matrices; Jordan leaves embeddings and the last layer to AdamW.
         **shared: ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
+
+    >>> from xpnn import Dense, Network, Trainer, initializers
+    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> trainer = Trainer(net, "mse", Muon(0.1))
+    >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
+    >>> net.params["0.dense.weight"].tolist()
+    [[1.013]]
     """
 
     fractions = frozenset({*RunningMeans.fractions, "momentum"})
