@@ -11,7 +11,8 @@
      "steps": [{"number": 1, "loss": 0.5, "targets": ARRAY,
                 "layers": {"0.dense": {"inputs": [ARRAY], "output": ARRAY, "delta": ARRAY,
                                        "passed": [ARRAY or null], "params": {name: ARRAY},
-                                       "grads": {...}, "updates": {...}, "kept": {...}}}}]}
+                                       "grads": {...}, "updates": {...}, "kept": {...},
+                                       "health": {"dead", "units", "saturated"}}}}]}
 
 An ARRAY has its shape and dtype, statistics of all its finite numbers, which are null where there
 are none, and numbers to show: all, or every so many-th along each axis::
@@ -32,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.xray.health import health
 from xpnn.xray.mathml import as_mathml
 from xpnn.xray.views import LayerInfo, LayerView, Record, StepView
 
@@ -44,6 +46,8 @@ LONGEST, FURTHER = 64, 8
 
 def as_data(record: Record) -> dict[str, Any]:
     """All of a record as dicts, lists, texts and numbers."""
+    kinds = {one.name: one.kind for one in record.layers}
+    kinds |= {str(one.inside): one.kind for one in record.layers if _ends_in(one)}
     return {
         "format": FORMAT,
         "title": record.title,
@@ -55,8 +59,13 @@ def as_data(record: Record) -> dict[str, Any]:
         "optimizer": record.optimizer,
         "inputs": list(record.inputs),
         "layers": [_of_layer(one) for one in record.layers],
-        "steps": [_of_step(one) for one in record.steps],
+        "steps": [_of_step(one, kinds) for one in record.steps],
     }
+
+
+def _ends_in(info: LayerInfo) -> bool:
+    """Whether it is the activation in which the layer around it ends."""
+    return info.inside is not None and info.name == f"{info.inside}.activation"
 
 
 def _of_layer(info: LayerInfo) -> dict[str, Any]:
@@ -73,16 +82,16 @@ def _of_layer(info: LayerInfo) -> dict[str, Any]:
     }
 
 
-def _of_step(step: StepView) -> dict[str, Any]:
+def _of_step(step: StepView, kinds: Mapping[str, str]) -> dict[str, Any]:
     return {
         "number": step.number,
         "loss": step.loss if math.isfinite(step.loss) else None,
         "targets": _of_arrays(step.targets),
-        "layers": {name: _of_view(view) for name, view in step.layers.items()},
+        "layers": {name: _of_view(view, kinds[name]) for name, view in step.layers.items()},
     }
 
 
-def _of_view(view: LayerView) -> dict[str, Any]:
+def _of_view(view: LayerView, kind: str) -> dict[str, Any]:
     return {
         "inputs": [_of_flow(one) for one in view.inputs],
         "output": _of_flow(view.output),
@@ -92,6 +101,7 @@ def _of_view(view: LayerView) -> dict[str, Any]:
         "grads": _by_name(view.grads),
         "updates": _by_name(view.updates),
         "kept": _by_name(view.kept),
+        "health": health(view.output, kind),
     }
 
 

@@ -1,8 +1,11 @@
 """Explanation: steps of a network that were looked into, and the forms in which they are shown."""
 
+from pathlib import Path
 from typing import Any
 
+from xpnn.files import replacement
 from xpnn.xray.data import as_data
+from xpnn.xray.page import frame, page
 from xpnn.xray.text import as_text
 from xpnn.xray.views import Record
 
@@ -10,6 +13,7 @@ from xpnn.xray.views import Record
 class Explanation(Record):
     """Training steps with all that was seen in them: ``print`` it, or look at its arrays.
 
+    ``to_html`` writes a page to go through it in a browser, and notebooks show that page.
     ``steps[0].layers["0.dense"].delta`` is what came back to a layer, and so on for all that a
     ``LayerView`` has; ``layers`` tells what the layers are, with their equations. All arrays are
     NumPy's, copies of what there was.
@@ -25,6 +29,33 @@ class Explanation(Record):
     def data(self) -> dict[str, Any]:
         """All of it in the form in which a page holds it; see ``xpnn.xray.data``."""
         return as_data(self)
+
+    def to_html(self, path: str | Path) -> None:
+        """Write a page to look at it in a browser: one file, which loads nothing from elsewhere.
+
+        The network is a graph; a click on a layer, or the arrow keys, show its equations and arrays
+        on the way forward and back, and a slider leads over the steps. Below are norms along the
+        depth, updates beside weights, dead units, and where NaN began. It works by keyboard, is
+        read out by screen readers, and is light or dark as the system is.
+
+        Args:
+            path: of the file, which ends in ``.html``; folders that are missing are made.
+
+        Raises:
+            ValueError: it does not end so.
+            FileError, OSError: the file cannot be written; an old one is unharmed.
+        """
+        if Path(path).suffix.lower() not in (".html", ".htm"):
+            raise ValueError(
+                f"wanted a file for a page, got {str(path)!r}; let its name end in .html"
+            )
+        text = page(self.data())
+        with replacement(path) as file:
+            file.write(text.encode())
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, for notebooks."""
+        return frame(self.data())
 
     def __str__(self) -> str:
         return as_text(self)

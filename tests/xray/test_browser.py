@@ -1,0 +1,293 @@
+"""The page in a real browser: layers, steps, keys and the slider; errors and axe-core's rules.
+
+It needs Chromium with its driver, and ``pip install selenium axe-selenium-python``.
+"""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnn import (
+    SGD,
+    Adam,
+    Conv2D,
+    Dense,
+    Flatten,
+    MaxPool2D,
+    MultiHeadAttention,
+    Network,
+    Residual,
+    Trainer,
+    explain,
+)
+from xpnn.xray.recording import explanation_of, recorded_step
+
+webdriver = pytest.importorskip("selenium.webdriver")
+keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+DRIVER = shutil.which("chromedriver")
+SWITCHES = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
+)
+WIDE, NARROW = 1280, 390
+
+pytestmark = [
+    pytest.mark.host_only,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="there is no Chromium with its driver"),
+]
+
+
+def nand():
+    """A net of 2, 2 and 1 units, at its first step."""
+    net = Network([Dense(2, activation="sigmoid"), Dense(1, activation="sigmoid")], (2,), seed=1)
+    x = np.asarray([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    return explain(net, x, np.asarray([[1], [1], [1], [0]], np.float32), "mse", SGD(0.5))
+
+
+def images():
+    """Three steps of a small network for images."""
+    rng = np.random.default_rng(0)
+    net = Network([Conv2D(6, 3), MaxPool2D(2), Flatten(), Dense(14)], (16, 16, 1), seed=0)
+    x, y = rng.standard_normal((6, 16, 16, 1), np.float32), np.arange(6)
+    trainer, steps = Trainer(net, "cross_entropy", Adam(1e-2), compile=False), []
+    for number in (1, 2, 3):
+        loss, rule, slots = trainer.loss, trainer.optimizer, trainer.opt_state
+        layers, step = recorded_step(net, loss, rule, x, y, opt_state=slots, number=number)
+        steps.append(step)
+        trainer.step(x, y)
+    return explanation_of(net, trainer.loss, trainer.optimizer, layers, steps)
+
+
+def attention():
+    """A layer of attention inside of another layer."""
+    net = Network([Residual([MultiHeadAttention(2)]), Flatten(), Dense(2)], (14, 4), seed=0)
+    x = np.random.default_rng(0).standard_normal((3, 14, 4), np.float32)
+    return explain(net, x, np.asarray([0, 1, 0]), "cross_entropy")
+
+
+def broken():
+    """A network whose second layer has an infinite weight."""
+    net = Network([Dense(4), Dense(3), Dense(2)], (3,), seed=0)
+    weights = net.numpy_arrays()
+    weights["1.dense.weight"][1, 2] = np.inf
+    net.load(weights)
+    return explain(net, np.ones((2, 3), np.float32), np.asarray([0, 1]), "cross_entropy")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    for make in (nand, images, attention, broken):
+        with np.errstate(all="ignore"):
+            make().to_html(folder / f"{make.__name__}.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for switch in SWITCHES:
+        options.add_argument(switch)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield made
+    made.quit()
+
+
+class Page:
+    """A page that is looked at; it has to end without a word on the console."""
+
+    def __init__(self, driver, path, width=WIDE, colours="light"):
+        self.driver = driver
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        scheme = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+        driver.get(Path(path).as_uri())
+
+    def press(self, *pressed):
+        for key in pressed:
+            self.driver.switch_to.active_element.send_keys(key)
+
+    def click(self, selector):
+        self.driver.execute_script("arguments[0].click()", self.one(selector))
+
+    def one(self, selector):
+        return self.driver.find_element("css selector", selector)
+
+    def all(self, selector):
+        return self.driver.find_elements("css selector", selector)
+
+    def texts(self, selector):
+        return [one.text for one in self.all(selector)]
+
+    def run(self, script):
+        return self.driver.execute_script(script)
+
+    @property
+    def moment(self):
+        return self.one("#moment").text
+
+    def check_console(self):
+        assert [one["message"] for one in self.driver.get_log("browser")] == []
+
+
+@pytest.fixture
+def opened(driver, pages):
+    made = []
+
+    def go(name, **options):
+        made.append(Page(driver, pages / f"{name}.html", **options))
+        return made[-1]
+
+    yield go
+    made[-1].check_console()
+
+
+def test_arrow_keys_go_through_a_whole_step(opened):
+    page = opened("nand")
+    seen = [page.moment]
+    for _ in range(9):
+        page.press(keys.ARROW_RIGHT)
+        seen.append(page.moment)
+    inner, outer = ["0.dense", "0.dense.activation"], ["1.dense", "1.dense.activation"]
+    forward = [f"Forward: {name}" for name in inner + outer]
+    backward = [f"Backward: {name}" for name in reversed(inner + outer)]
+    wanted = [*forward, "Loss", *backward, "Update of the parameters"]
+    assert seen == [f"{words} ({k} of 10)" for k, words in enumerate(wanted, 1)]
+    page.press(keys.ARROW_RIGHT, keys.ARROW_LEFT)
+    assert page.moment == "Backward: 0.dense (9 of 10)"
+    page.press(keys.ARROW_DOWN)
+    assert page.moment == "Backward: 0.dense.activation (8 of 10)"
+
+
+def test_a_click_on_a_layer_shows_its_arrays(opened):
+    page = opened("nand")
+    page.click('[data-layer="1.dense"]')
+    assert page.one("#detail-title").text == "1.dense"
+    shown = nand().steps[0].layers["1.dense"]
+    numbers = [float(text.replace("\u2212", "-")) for text in page.texts(".map:nth-child(2) td")]
+    np.testing.assert_allclose(numbers, shown.params["weight"].ravel(), rtol=1e-2)
+    page.click(".phases .backward")
+    assert page.moment.startswith("Backward: 1.dense (")
+    assert "dL/dW" in page.texts(".symbol")
+    page.click(".phases .update")
+    assert "\u0394W" in page.texts(".symbol")
+
+
+def test_equations_are_set_as_mathematics(opened):
+    page = opened("nand")
+    for phase in ("forward", "backward"):
+        page.click(f".phases .{phase}")
+        lines = getattr(nand().layers[0], phase)
+        assert len(lines) > 0
+        spoken = [one.get_attribute("aria-label") for one in page.all(".equations math")]
+        assert spoken == [*lines]
+        heights = [one.size["height"] for one in page.all(".equations math")]
+        assert min(heights) > 10
+
+
+def test_a_number_is_told_with_the_numbers_that_make_it(opened):
+    page = opened("nand")
+    page.click('[data-layer="1.dense"]')
+    page.run("document.querySelectorAll('.grid')[3].rows[3].cells[0].focus()")
+    view = nand().steps[0].layers["1.dense"]
+    wanted = (view.inputs[0] @ view.params["weight"] + view.params["bias"])[3, 0]
+    told = page.one(".sum").text.replace("\u2212", "-")
+    assert told.startswith("S[3, 0] = ")
+    assert float(told.rpartition("= ")[2]) == pytest.approx(wanted, rel=1e-3)
+    assert len(page.all(".marked")) == 5  # a row of Z, a column of W, a number of b
+
+
+def test_keys_lead_from_cell_to_cell(opened):
+    page = opened("nand")
+    page.run("document.querySelector('.grid td').focus()")
+    page.press(keys.ARROW_DOWN, keys.ARROW_RIGHT)
+    assert page.texts(".readout")[0] == "[1, 1] = 1"
+    assert page.moment.startswith("Forward: 0.dense (1 of")  # the step stays where it is
+    page = opened("attention")
+    page.run("document.querySelector('.stage').focus()")
+    page.press(keys.ARROW_DOWN)
+    array = attention().steps[0].layers["0.residual"].inputs[0]
+    told = page.texts(".readout")[0].replace("\u2212", "-")
+    assert told.startswith("[0, 1, 0] = ")
+    assert float(told.partition("= ")[2]) == pytest.approx(array[0, 1, 0], rel=1e-6)
+
+
+def test_a_layer_opens_and_shows_what_is_inside(opened):
+    page = opened("attention")
+    inner = '[data-layer="0.residual.body.0.multiheadattention"]'
+    for name in ("0.residual", "0.residual.body"):
+        if page.one(f'[data-toggle="{name}"]').get_attribute("aria-expanded") == "false":
+            page.click(f'[data-toggle="{name}"]')
+    page.click(inner)
+    axes = page.texts(".axes")
+    assert any("query" in one and "key" in one and "head" in one for one in axes)
+    page.click('[data-toggle="0.residual"]')
+    assert page.all(inner) == []
+
+
+def test_images_are_maps_of_channels_that_grow(opened):
+    page = opened("images")
+    assert "a map for each channel" in page.texts(".axes")[0]
+    before = page.one("canvas:not(.strip)").size["width"]
+    page.click('.map [aria-label="Larger"]')
+    assert page.one("canvas:not(.strip)").size["width"] > before
+    page.click("details summary")
+    assert len(page.all("details[open] td")) == 16 * 16
+
+
+def test_the_slider_leads_over_the_steps(opened):
+    page = opened("images")
+    steps = images().steps
+    page.one("#step").send_keys(keys.ARROW_RIGHT)
+    assert f"Step 2, loss {steps[1].loss:.4g}" in page.one(".now-step").text
+    page.one("#step").send_keys(keys.ARROW_RIGHT)
+    assert page.one(".now-step").text.endswith("(3 of 3 that were looked into)")
+
+
+def test_it_says_where_nan_began(opened):
+    page = opened("broken")
+    assert "1.dense, weight, on the way forward" in page.one("#banner").text
+    assert page.texts(".origin .name") == ["1.dense"]
+    page.click("#banner button")
+    assert page.moment.startswith("Forward: 1.dense (")
+
+
+def test_play_runs_to_the_end_and_pauses(opened):
+    page = opened("nand")
+    page.click("#play")
+    assert page.one("#play").text == "Pause"
+    page.click("#play")
+    assert page.one("#play").text == "Play"
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("name", ["nand", "images", "attention", "broken"])
+def test_nothing_is_cut_off(opened, name, width):
+    page = opened(name, width=width)
+    for _ in range(3):
+        assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+        page.press(keys.ARROW_RIGHT)
+
+
+@pytest.mark.skipif(not find_spec("axe_selenium_python"), reason="needs axe-selenium-python")
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("name", ["nand", "images", "attention", "broken"])
+def test_axe_finds_nothing(opened, name, colours):
+    from axe_selenium_python import Axe
+
+    page = opened(name, colours=colours)
+    axe = Axe(page.driver)
+    axe.inject()
+    for moved in (0, 6, 20):  # forward, the loss or backward, the update
+        page.press(*[keys.ARROW_RIGHT] * moved)
+        found = axe.run()["violations"]
+        assert not found, axe.report(found)
