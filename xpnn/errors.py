@@ -34,6 +34,10 @@ class Change(NamedTuple):
         name: what the array is called where it was given, such as "y"; "" where that is not known.
         form: the line, such as "{array}[..., None]"; or with ``{values}`` where lists serve, too.
         dtype: the dtype to convert it to, in place of a form.
+
+    >>> raise ShapeError("wanted one column", change=Change("y", "{array}[..., None]"))
+    Traceback (most recent call last):
+    xpnn.errors.ShapeError: ...
     """
 
     name: str

@@ -53,6 +53,10 @@ class InputLayer:
     Attributes:
         units: the number of features.
         next_layer: the layer below, None where there is none yet.
+
+    >>> i = InputLayer([[0.0, 1.0], [1.0, 0.0]])
+    >>> i.units, i.z.shape
+    (2, (2, 2))
     """
 
     number = 0
@@ -110,6 +114,12 @@ class LinkedLayer:
         delta: dC/dS of each sample, (batch, units); None before ``backprop``.
         dense, activation: the framework's layers that do the math.
         next_layer: the layer nearer the output, None where there is none yet.
+
+    >>> i = InputLayer([[0.0, 1.0]])
+    >>> h = HiddenLayer(4, upper_layer=i)
+    >>> h.feedforward()
+    >>> h.z.shape, h.upper_layer is i
+    ((1, 4), True)
     """
 
     S: Array = None
@@ -238,11 +248,30 @@ class LinkedLayer:
 
 
 class HiddenLayer(LinkedLayer):
-    """A layer between the input and the output; arguments and attributes are ``LinkedLayer``'s."""
+    """A layer between the input and the output; its attributes are ``LinkedLayer``'s.
+
+    Args:
+        units, upper_layer, activation, learning_rate, seed: as for ``LinkedLayer``.
+
+    >>> h = HiddenLayer(4, upper_layer=InputLayer([[0.0, 1.0]]))
+    >>> o = OutputLayer(1, upper_layer=h, learning_rate=1.0)
+    >>> h.feedforward(); o.feedforward(); o.backprop([[1.0]])
+    >>> h.delta.shape
+    (1, 4)
+    """
 
 
 class OutputLayer(LinkedLayer):
-    """The last layer, whose z is the prediction; arguments and attributes are ``LinkedLayer``'s."""
+    """The last layer, whose z is the prediction; its attributes are ``LinkedLayer``'s.
+
+    Args:
+        units, upper_layer, activation, learning_rate, seed: as for ``LinkedLayer``.
+
+    >>> o = OutputLayer(1, upper_layer=InputLayer([[0.0, 1.0], [1.0, 0.0]]))
+    >>> o.feedforward()
+    >>> o.z.shape
+    (2, 1)
+    """
 
     def backprop(self, y: Any) -> None:
         """Send the error up through all layers, then update all of them.

@@ -55,12 +55,12 @@ class Network(NamedInputs, FixedAttributes):
         input_shape: of one sample, without the batch axis: (64,) or (28, 28, 1). A graph knows it.
         backend: "numpy", "cupy", "torch", "jax", ... with an optional device after a colon, or a
             Backend; see ``get_backend``.
-        seed: of the starting weights and of dropout's masks; one seed means the same of both on
-            every backend.
-        dtype: of parameters and of all that is computed from them.
         inputs, outputs: of a graph, in place of layers: nodes, of which those of ``Input`` are the
             inputs. One node, or a list or dict of several; then arrays come and go as tuples, or as
             dicts by name.
+        seed: of the starting weights and of dropout's masks; one seed means the same of both on
+            every backend.
+        dtype: of parameters and of all that is computed from them.
 
     Raises:
         ShapeError: the layers do not fit each other; the message names the layer.
@@ -579,6 +579,9 @@ def load(
         backend: as for ``Network``.
         dtype: in place of the one that was saved, to which the values are rounded; for a network in
             bfloat16, say, on a backend that lacks it.
+
+    Returns:
+        The network, built, with its parameters, its state and its attachments.
 
     Raises:
         FileError: the file is torn, damaged, of another format or a newer version, holds a layer

@@ -45,6 +45,11 @@ class Row:
         reads: in a graph, the names of the inputs and layers that feed it, as its rows have them.
         call: which call of the layer it is, from 1, where a graph calls it several times.
         is_input: whether it is an input of a graph, and no layer.
+
+    >>> from xpnn import Dense, Network, ReLU
+    >>> row = Network([Dense(64), ReLU()], input_shape=(64,)).summary().rows[0]
+    >>> row.name, row.output_shape, row.params
+    ('0.dense', (64,), 4160)
     """
 
     name: str
@@ -77,6 +82,11 @@ class Summary:
         peak_of: "forward and backward", or "a step" of ``Trainer.summary``.
         missing: what would make it faster and is not there or not used, and what to do, if any.
         outputs: of a graph, (name, the input or layer that feeds it) for each output.
+
+    >>> from xpnn import Dense, Network, ReLU
+    >>> summary = Network([Dense(64), ReLU(), Dense(10)], input_shape=(64,)).summary()
+    >>> summary.params, summary.multiply_adds
+    (4810, 4736)
     """
 
     rows: tuple[Row, ...]
@@ -137,6 +147,14 @@ def summarize(
         network: any network.
         optimizer: the one that will train it, for the memory that its slots take.
         batch: samples, to tell what ``forward`` and ``backward`` take at their highest moment.
+
+    Returns:
+        What ``network.summary()`` shows; ``print`` it.
+
+    >>> from xpnn import Adam, Dense, Network, ReLU
+    >>> summary = summarize(Network([Dense(64), ReLU(), Dense(10)], input_shape=(64,)), Adam())
+    >>> summary.params, summary.optimizer_bytes
+    (4810, 38480)
     """
     if optimizer is not None and not hasattr(optimizer, "init"):
         raise TypeError(

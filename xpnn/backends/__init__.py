@@ -34,6 +34,9 @@ def get_backend(
         tf32: whether a GPU may round the factors of float32 matrix products to TF32 (10 bits of
             mantissa), which is several times as fast. None leaves it to the library's own switch.
 
+    Returns:
+        The backend, one object for each spec.
+
     Raises:
         BackendUnavailable: the library is unknown, not installed, or the device does not work. The
             message says what is wrong and the line to type.
@@ -57,7 +60,18 @@ def get_backend(
 
 
 def backend_of(array: Any) -> Backend:
-    """The backend whose library and device hold ``array``; NumPy's for what no backend knows."""
+    """The backend whose library and device hold ``array``; NumPy's for what no backend knows.
+
+    Args:
+        array: of any library.
+
+    Returns:
+        The backend, one object for each library and device.
+
+    >>> import numpy as np
+    >>> backend_of(np.zeros(3))
+    <backend numpy>
+    """
     kind = class_recognizing(array)
     return _open("numpy" if kind is None else kind.spec_of(array))
 

@@ -31,6 +31,14 @@ class Batches:
 
     Attributes:
         portion: which rows of each batch are taken, where other processes take the others.
+
+    >>> from xpnn import get_backend
+    >>> x, y = np.arange(5), np.arange(5) ** 2
+    >>> for rows, squares in Batches((x, y), 2, get_backend("numpy")):
+    ...     print(rows, squares)
+    [0 1] [0 1]
+    [2 3] [4 9]
+    [4] [16]
     """
 
     portion: Portion | None = None

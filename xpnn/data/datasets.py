@@ -112,6 +112,13 @@ def read_idx(path: str | Path) -> NDArray[Any]:
     Raises:
         DataError: if the file is missing, is no IDX file, or is shorter or longer than its header
             says.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "small-idx1-ubyte"
+    ...     size = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 5, 0, 4]))  # uint8, an axis of 3
+    ...     read_idx(path)
+    array([5, 0, 4], dtype=uint8)
     """
     path = Path(path).expanduser()
     try:
@@ -147,6 +154,13 @@ def text(path: str | Path, *, encoding: str = "utf-8") -> str:
 
     Raises:
         DataError: the file is missing, is damaged, is empty, or is no text in that encoding.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "play.txt"
+    ...     size = path.write_text("to be")
+    ...     text(path)
+    'to be'
     """
     path = Path(path).expanduser()
     try:

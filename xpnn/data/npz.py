@@ -37,12 +37,22 @@ class NpzShards(Shards):
     which finds out whether it is damaged before one of its samples is used.
 
     Args:
-        paths, batch_size, window, seed: see ``Shards``.
+        paths: the files, see ``Shards``.
         x, y: the names of the arrays in the files.
         sample_weight: the name of the weights, where there are such.
+        batch_size, window, seed: see ``Shards``.
 
     Raises:
         FileError: a file is not there.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for k in range(2):
+    ...         np.savez(f"{folder}/{k}.npz", x=np.full((3, 1), k), y=np.arange(3))
+    ...     for x, y in NpzShards(f"{folder}/*.npz", batch_size=4):
+    ...         print(x[:, 0].tolist(), y.tolist())
+    [0, 0, 0, 1] [0, 1, 2, 0]
+    [1, 1] [1, 2]
     """
 
     def __init__(

@@ -49,6 +49,14 @@ class Shards(ABC):
 
     Raises:
         FileError: a file is not there, or a pattern fits none.
+
+    >>> class Ranges(Shards):
+    ...     def read(self, shard):
+    ...         yield np.arange(3), np.arange(3)
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".numbers") as file:
+    ...     print([x.tolist() for x, y in Ranges(file.name, batch_size=2)])
+    [[0, 1], [2]]
     """
 
     def __init__(

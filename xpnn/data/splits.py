@@ -27,6 +27,9 @@ def split(*arrays: Any, share: float = 0.2, seed: int = 0, stratify: Any = None)
         seed: of the draw.
         stratify: labels of shape (rows,) whose classes keep their proportions in both parts.
 
+    Returns:
+        The two parts of each array, one array after another.
+
     >>> x1, x2 = split(np.arange(10), share=0.3)
     >>> len(x1), len(x2)
     (7, 3)

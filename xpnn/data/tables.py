@@ -35,7 +35,7 @@ class TableShards(Shards):
     """Samples in the rows of tables, the features in columns.
 
     Args:
-        paths, batch_size, window, seed: see ``Shards``.
+        paths: the files, see ``Shards``.
         x: the columns of the features, whose numbers make a sample of shape (columns,).
         y: the column of the targets, one number a sample, of shape (rows,); a list of columns
             gives (rows, columns).
@@ -44,6 +44,7 @@ class TableShards(Shards):
             ``["cat", "dog"]``: class numbers, int64, the indices of the labels in the list. A
             number n: class numbers from 0 to n - 1 already.
         dtype: of x: "float32", or "int64" for ids that an embedding looks up.
+        batch_size, window, seed: see ``Shards``.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed; the message says how to.

@@ -8,8 +8,19 @@ from xpnn.numerics import log_softmax
 class Beams:
     """The texts that a beam search keeps, and for each prompt the best that has ended.
 
+    Args:
+        prompts: ids, (prompts, length).
+        beams: how many texts are kept for each.
+        length_penalty: as for ``beam_search``.
+        ends: the ids that end a text.
+
     Attributes:
         texts: (prompts * beams, time), those of a prompt behind each other.
+
+    >>> beams = Beams(np.array([[1]]), 2, 0.0, np.array([0]))
+    >>> rows = beams.brought_on(np.log([[0.2, 0.5, 0.3]] * 2))  # 0 ends a text
+    >>> beams.texts.tolist()
+    [[1, 1], [1, 2]]
     """
 
     def __init__(self, prompts: np.ndarray, beams: int, length_penalty: float, ends: np.ndarray):

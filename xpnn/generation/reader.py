@@ -25,6 +25,12 @@ class Reader:
         batch: how many texts are read side by side.
         others: arrays for the inputs that are not that of the text. Where they have fewer rows than
             there are texts, each is for as many texts behind each other.
+
+    >>> from xpnn import GRU, Dense, Embedding
+    >>> net = Network([Embedding(5, 8), GRU(16, return_sequences=True), Dense(5)], input_shape=(4,))
+    >>> reader = Reader(net, batch=1)
+    >>> reader.scores_after(np.array([[1, 2]])).shape
+    (1, 5)
     """
 
     start: int  # where in the text the memory begins

@@ -50,6 +50,11 @@ def generate(
 
     Returns:
         The prompt with ``count`` more ids, or fewer where all texts have ended, on the host.
+
+    >>> from xpnn import GRU, Dense, Embedding, Network
+    >>> net = Network([Embedding(5, 8), GRU(16, return_sequences=True), Dense(5)], input_shape=(4,))
+    >>> generate(net, [1, 2], count=3, temperature=0.0).shape
+    (5,)
     """
     ids, others = text_and_others(network, prompt, context)
     ends = _stop_ids(network, stop)
@@ -99,6 +104,12 @@ def beam_search(
     Returns:
         The prompt with at most ``count`` more ids, as ``generate`` returns it, and the scores,
         (batch,) or (), on the host.
+
+    >>> from xpnn import GRU, Dense, Embedding, Network
+    >>> net = Network([Embedding(5, 8), GRU(16, return_sequences=True), Dense(5)], input_shape=(4,))
+    >>> ids, score = beam_search(net, [1, 2], count=3, beams=2)
+    >>> ids.shape, bool(score < 0)
+    ((5,), True)
     """
     ids, others = text_and_others(network, prompt, context)
     ends = _stop_ids(network, stop)

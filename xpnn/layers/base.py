@@ -93,6 +93,16 @@ class Layer(KnownAttributes):
             keep, so what ``backward`` has read is forgotten right behind it.
         replica: in a step that several processes take together, each on its rows of a batch, what
             this layer sees of the others; None where there are none.
+
+    >>> class Double(Layer):
+    ...     def forward(self, Z, training=False):
+    ...         return 2.0 * Z
+    ...
+    ...     def backward(self, delta):
+    ...         return 2.0 * delta
+    >>> from xpnn.testing import check_gradients
+    >>> check_gradients(Double(), input_shape=(3,)).wrong
+    False
     """
 
     takes: Kind | tuple[Kind, ...] = "floats"

@@ -52,6 +52,10 @@ class Container(Layer):
 
     Args:
         layers: what is inside; each layer has one place in one network.
+
+    >>> from xpnn import Dense, ReLU, Residual
+    >>> [name for name, layer in Residual([Dense(3), ReLU()]).walk()]
+    ['', 'body', 'body.0.dense', 'body.1.relu']
     """
 
     fixed: ClassVar[tuple[str, ...]] = ("layers",)

@@ -28,6 +28,11 @@ class Node:
         takes: whether it holds floats or, as only inputs may, integers such as ids.
         call: what makes it; None for an input.
         part: which of the outputs of the call it is, from 0.
+
+    >>> from xpnn import Dense, Input
+    >>> node = Dense(4)(Input((3,)))
+    >>> node.shape, node.call.layer
+    ((4,), Dense(4))
     """
 
     def __init__(

@@ -29,6 +29,9 @@ def register(name: str) -> Callable[[Kind], Kind]:
         name: stands for the class in files and so must never change: the name of your package, a
             dot, and one of your choice.
 
+    Returns:
+        A decorator, which gives the class back as it is.
+
     Raises:
         ValueError: ``name`` has no dot, or stands for another class.
         TypeError: what is decorated is no class.

@@ -17,6 +17,12 @@ def balanced_weights(counts: Sequence[float] | np.ndarray) -> tuple[float, ...]:
     ``n / (k n_j)`` for n items, of which n_j are of class j, and k classes that occur: the formula
     of scikit-learn (King and Zeng, 2001). A class that does not occur weighs 1.
 
+    Args:
+        counts: n_j, a number for each class.
+
+    Returns:
+        The weights of the classes, for ``class_weight`` of a loss.
+
     >>> balanced_weights([30, 10])
     (0.6666666666666666, 2.0)
     """

@@ -18,10 +18,20 @@ def check_targets(
     """Look at ``targets`` once, before training, while errors are still cheap.
 
     Args:
+        loss: a loss, or a ``functools.partial`` of one.
+        targets: of a whole data set, on any backend.
+        output_shape: of one output of the network.
+        backend: of the targets.
         values: whether to look at the numbers, and not only at shape and dtype; waits for a device.
 
     Raises:
         ShapeError, DataError: ``loss`` cannot use these targets for outputs of that shape.
+
+    >>> import numpy as np
+    >>> from xpnn import cross_entropy, get_backend
+    >>> check_targets(cross_entropy, np.array([0, 9]), (3,), get_backend("numpy"))
+    Traceback (most recent call last):
+    xpnn.errors.DataError: ...
     """
     function, bound = unbound(loss)
     check = getattr(function, "check_targets", None)

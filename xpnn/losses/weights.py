@@ -37,7 +37,11 @@ def total_weight(
     backend: Backend,
     dtype: str = "float32",
 ) -> Number:
-    """W_p, in samples of weight 1: a number, or a 0-d array.
+    """By how much the mean over a batch counts in the mean over several, W_p.
+
+    ::
+
+        value = sum_p W_p value_p / sum_p W_p
 
     Weights of the steps of a sequence, or of single outputs, count by their mean over a sample.
 
@@ -46,7 +50,21 @@ def total_weight(
     of this library are known to do so for ``class_weight``.
 
     Args:
+        loss: a loss, or a ``functools.partial`` of one.
+        targets: of the batch.
+        sample_weight: of the batch, or None.
+        output_shape: of one output of the network.
+        backend: of the targets.
         dtype: of class weights, "float32" or "float64".
+
+    Returns:
+        W_p, in samples of weight 1: a number, or a 0-d array.
+
+    >>> import numpy as np
+    >>> from xpnn import cross_entropy, get_backend
+    >>> weighted = functools.partial(cross_entropy, class_weight=[1.0, 3.0])
+    >>> float(total_weight(weighted, np.array([0, 1]), None, (2,), get_backend("numpy")))
+    4.0
     """
     function, options = unbound(loss)
     own = getattr(loss, "total_weight", getattr(function, "total_weight", None))

@@ -107,6 +107,12 @@ class Optimizer(Parametrized, KnownAttributes):
         decoupled_decay: which kind of weight decay it is.
         own_decay: whether it is neither, but the business of the rule, which then is given
             ``weight_decay``: 0 for parameters that do not decay.
+
+    >>> from xpnn import Adam, ClipByGlobalNorm, Cosine, matrices_only
+    >>> rate, clip = Cosine(1e-3, steps=1000), ClipByGlobalNorm(1.0)
+    >>> optimizer = Adam(rate, weight_decay=1e-4, decays=matrices_only, clip=clip)
+    >>> optimizer.hyper_at(501)["rate"]
+    0.0005
     """
 
     slots: tuple[str, ...] = ()

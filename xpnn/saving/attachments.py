@@ -26,6 +26,20 @@ class Attachment(ABC):
 
     A class says by what name files know it: ``class Columns(Attachment, kind="Columns")``. That
     name never changes; one of your own has your package in front, such as "yourlib.Names".
+
+    >>> class Names(Attachment, kind="yourlib.Names"):
+    ...     def __init__(self, names):
+    ...         self.names = names
+    ...
+    ...     def as_plain(self):
+    ...         return self.names
+    ...
+    ...     @classmethod
+    ...     def from_plain(cls, plain):
+    ...         return cls(plain)
+    >>> from xpnn import Dense, Network
+    >>> net = Network([Dense(2)], input_shape=(3,))
+    >>> net.attachments["names"] = Names(["no", "yes"])
     """
 
     kinds: ClassVar[dict[str, type["Attachment"]]] = {}

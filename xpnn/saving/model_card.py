@@ -45,6 +45,13 @@ def save_folder(
     Raises:
         XpnnError: a layer cannot be put into a file; nothing was written.
         FileError, OSError: the folder cannot be written to.
+
+    >>> import tempfile
+    >>> from xpnn import Dense, Network
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_folder(Network([Dense(2)], input_shape=(3,)), folder, title="Small")
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['README.md', 'config.json', 'model.safetensors']
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():

@@ -19,6 +19,11 @@ class LoadedWeights:
         unknown: what was there, and no array of the network takes.
         other_shapes: what was there in another shape than is wanted, and so left: that shape and
             the one that is wanted.
+
+    >>> found = LoadedWeights(taken=("0.dense.weight",), missing=("1.dense.weight",))
+    >>> print(found)
+    taken: 0.dense.weight
+    missing: 1.dense.weight
     """
 
     taken: tuple[str, ...]

@@ -45,7 +45,13 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an array lies in the data of a file."""
+    """Where an array lies in the data of a file.
+
+    Attributes:
+        dtype: its name, such as "float32".
+        shape: of the array.
+        start, stop: of its bytes, counted from where the header ends.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -66,6 +72,14 @@ class TensorFile:
     Raises:
         OSError: the file is not there, or cannot be read.
         FileError: it is not a whole safetensors file, or no file at all.
+
+    >>> import tempfile
+    >>> from xpnn import Dense, Network
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Network([Dense(2)], input_shape=(3,)).save(f"{folder}/small.safetensors")
+    ...     with TensorFile(f"{folder}/small.safetensors") as file:
+    ...         sorted(file.entries), file.read("0.dense.bias").tolist()
+    (['0.dense.bias', '0.dense.weight'], [0.0, 0.0])
     """
 
     def __init__(self, path: str | Path):

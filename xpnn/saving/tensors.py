@@ -52,6 +52,9 @@ class Tensor:
     Attributes:
         dtype: its name, such as "float32" or "bfloat16".
         values: on the host; bfloat16, which NumPy lacks, as float32, which holds it exactly.
+
+    >>> Tensor("float32", np.zeros(2, np.float32)).dtype
+    'float32'
     """
 
     dtype: str
@@ -59,7 +62,19 @@ class Tensor:
 
 
 def tensor(value: Any, backend: Backend) -> Tensor:
-    """An array of ``backend``, or a Python number, as a file holds it."""
+    """An array of ``backend``, or a Python number, as a file holds it.
+
+    Args:
+        value: an array, or a number.
+        backend: of the array.
+
+    Returns:
+        Its values on the host, with the name of its dtype.
+
+    >>> from xpnn import get_backend
+    >>> tensor(np.ones(2, np.float32), get_backend("numpy"))
+    Tensor(dtype='float32', values=array([1., 1.], dtype=float32))
+    """
     if isinstance(value, int | float):
         value = np.asarray(value)
         return Tensor(value.dtype.name, value)
@@ -92,6 +107,16 @@ def write_tensors(
         OSError: the folder cannot be written to, or the disk is full; an old file is unharmed.
         FileError: a dtype that a file cannot hold, or more arrays and texts than fit into a
             header; or something else than a file lies there.
+
+    >>> import tempfile
+    >>> from xpnn.saving import TensorFile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/numbers.safetensors"
+    ...     x = Tensor("float32", np.ones(2, np.float32))
+    ...     write_tensors(path, {"x": x}, {"made by": "hand"})
+    ...     with TensorFile(path) as file:
+    ...         file.read("x").tolist(), file.metadata["made by"]
+    ([1.0, 1.0], 'hand')
     """
     path = Path(path)
     if METADATA in tensors:

@@ -24,9 +24,22 @@ def save_weights(network: NamedValues, path: str | Path) -> None:
     The file is written beside its place and then moved there, so that whoever reads it finds the
     old file or the new one, whole. ``network.save`` writes the layers, too.
 
+    Args:
+        network: whose arrays are written.
+        path: of the file.
+
     Raises:
         OSError: the folder cannot be written to, or the disk is full; an old file is unharmed.
         XpnnError: another thread trains the network.
+
+    >>> import tempfile
+    >>> from xpnn import Dense, Network
+    >>> net, other = (Network([Dense(2)], input_shape=(3,), seed=seed) for seed in (0, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(net, f"{folder}/small.safetensors")
+    ...     taken = load_weights(other, f"{folder}/small.safetensors")
+    >>> bool((net.params["0.dense.weight"] == other.params["0.dense.weight"]).all())
+    True
     """
     write_values(network, path, {"format": WEIGHTS, "version": str(WEIGHTS_VERSION)})
 
@@ -50,6 +63,15 @@ def load_weights(network: NamedValues, path: str | Path, *, partial: bool = Fals
         FileError: the file is not a whole safetensors file, or was damaged. It is a DataError.
         ShapeError: its arrays do not fit the network, or none does. Either way the network is
             unchanged.
+
+    >>> import tempfile
+    >>> from xpnn import Dense, Network
+    >>> net, other = Network([Dense(2)], (3,)), Network([Dense(2), Dense(4)], (3,))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(net, f"{folder}/small.safetensors")
+    ...     taken = load_weights(other, f"{folder}/small.safetensors", partial=True)
+    >>> taken.taken, taken.missing
+    (('0.dense.weight', '0.dense.bias'), ('1.dense.weight', '1.dense.bias'))
     """
     room = network.backend.room_for(f"the arrays of {path}", f"nothing was loaded; {FREE_SOME}")
     with room, TensorFile(path) as file:

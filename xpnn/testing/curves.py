@@ -41,6 +41,9 @@ def training_curve(
         seed: of everything random.
         compile: whether steps are made one unit (see ``Trainer``).
 
+    Returns:
+        (steps,).
+
     >>> from xpnn.layers import Dense, Tanh
     >>> curve = training_curve(lambda: [Dense(3), Tanh(), Dense(2)], (4,), steps=5)
     >>> bool(curve[-1] < curve[0])

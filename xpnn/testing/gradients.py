@@ -68,6 +68,9 @@ def check_gradients(
         tolerance: the largest error that passes.
         seed: of all draws; equal on every backend.
 
+    Returns:
+        The largest error of each gradient; ``print`` it.
+
     Raises:
         GradientError: a gradient is wrong; the message is the report and names the likely mistake.
         ShapeError: the output of a layer is not of the shape that its ``output_shape`` says.

@@ -20,6 +20,11 @@ class GradientRow:
         given: the derivative there, by ``backward``.
         mistake: what is likely wrong, in words; empty where nothing is.
         left_out: how many elements could not be judged, as they lie on a kink.
+
+    >>> from xpnn.layers import Dense
+    >>> from xpnn.testing import check_gradients
+    >>> [row.name for row in check_gradients(Dense(2), (4,)).rows]
+    ['(input)', 'weight', 'bias']
     """
 
     name: str
@@ -47,6 +52,12 @@ class GradientReport:
         faults: what is wrong besides the gradients, such as an input that was written to.
         culprits: the layers inside that are wrong when they are checked by themselves.
         notes: what to know about the check itself.
+
+    >>> from xpnn.layers import Tanh
+    >>> from xpnn.testing import check_gradients
+    >>> report = check_gradients(Tanh(), (4,))
+    >>> report.wrong, [row.name for row in report.rows]
+    (False, ['(input)'])
     """
 
     title: str

@@ -29,6 +29,11 @@ class RateCurve:
         smoothed: means of up to seven losses, the one in the middle.
         suggestion: the rate at which the smoothed loss falls fastest over the logarithm of the
             rate.
+
+    >>> rates = [10.0 ** (k / 10) for k in range(-40, 0)]
+    >>> losses = [4.0] * 10 + [4.0 - 0.2 * k for k in range(20)] + [0.2] * 10
+    >>> RateCurve(rates, losses).suggestion
+    0.00631
     """
 
     def __init__(self, rates: Sequence[float], losses: Sequence[float]):
@@ -84,9 +89,13 @@ def find_rate(
 
     Args:
         trainer: whose network, loss, optimizer and precision it is.
-        x, y, sample_weight, batch_size: as for ``Trainer.fit``; gone through as often as it takes.
+        x, y: as for ``Trainer.fit``; gone through as often as it takes.
         low, high: the first rate and the last.
         steps: how many, at least 10.
+        batch_size, sample_weight: as for ``Trainer.fit``.
+
+    Returns:
+        The rates and their losses, with the rate to begin at.
 
     Raises:
         ValueError: the loss falls at none of the rates, or the range is none.

@@ -68,6 +68,17 @@ class TrainingState:
         shard_optimizer: whether each of them keeps some of the optimizer's slots.
         train_step: takes one step on arrays of the network's backend; returns the loss, and what
             the batch weighs.
+
+    >>> from xpnn import SGD, Callback, Dense, Network, Trainer, mean_squared_error
+    >>> class Counter(Callback):
+    ...     def on_epoch_end(self, state, logs):
+    ...         print(state.epoch, state.steps)
+    >>> net = Network([Dense(1)], input_shape=(1,))
+    >>> trainer = Trainer(net, mean_squared_error, SGD(0.1), callbacks=[Counter()])
+    >>> data = [[1.0], [2.0]], [[1.0], [0.0]]
+    >>> history = trainer.fit(*data, epochs=2, batch_size=1, progress=False)
+    1 2
+    2 4
     """
 
     network: Network

@@ -96,6 +96,15 @@ class Trainer(StepTaker):
         state: what is trained and where it stands; callbacks are given it. Its network, loss,
             optimizer, metrics, precision, accumulate, seed, compile, opt_state, epoch, steps,
             epoch_steps and stop_reason are the trainer's own under the same names.
+
+    >>> import xpnn
+    >>> x, y = xpnn.datasets.digits()
+    >>> layers = [xpnn.Dense(32), xpnn.ReLU(), xpnn.Dense(10)]
+    >>> network = xpnn.Network(layers, input_shape=(64,), seed=0)
+    >>> trainer = Trainer(network, xpnn.cross_entropy, xpnn.Adam(1e-2), metrics=["accuracy"])
+    >>> history = trainer.fit(x, y, epochs=5, validation=0.2, progress=False)
+    >>> history["val_accuracy"][-1] > 0.9
+    True
     """
 
     fixed = ("network", "precision", "state", "loss_weights", "distributed", "shard_optimizer")

@@ -18,6 +18,14 @@ class Explanation(Record):
     ``LayerView`` has; ``layers`` tells what the layers are, with their equations. All arrays are
     NumPy's, copies of what there was.
 
+    Attributes:
+        layers: in the order in which they are called.
+        steps: in their order.
+        inputs: the names of the network's inputs.
+        backend, dtype: those of the network.
+        loss_name, optimizer: in words.
+        loss_equations: those of its docstring, for the numbers of one output.
+
     >>> import xpnn
     >>> net = xpnn.Network([xpnn.Dense(1, use_bias=False)], input_shape=(1,))
     >>> net.load({"0.dense.weight": [[2.0]]})

@@ -24,6 +24,12 @@ class LayerInfo:
             that a layer around it has made of others are not known.
         inside: the name of the layer that called it; None for those of the network itself.
         forward, backward: the equations of its docstring, a line each.
+
+    >>> import xpnn
+    >>> net = xpnn.Network([xpnn.Dense(1)], input_shape=(1,))
+    >>> info = xpnn.explain(net, [[1.0]], [[3.0]], "mse").layers[0]
+    >>> info.name, info.kind, info.text
+    ('0.dense', 'Dense', 'Dense(1)')
     """
 
     name: str
@@ -49,6 +55,13 @@ class LayerView:
         grads: dL/dparam as ``backward`` left them, of this call: before penalties and clipping.
         updates: the parameters after the step less those before, of all calls together.
         kept: what else ``forward`` keeps: attention maps, gates, masks, statistics.
+
+    >>> import xpnn
+    >>> net = xpnn.Network([xpnn.Dense(1, use_bias=False)], input_shape=(1,))
+    >>> net.load({"0.dense.weight": [[2.0]]})
+    >>> step = xpnn.explain(net, [[1.0], [2.0]], [[3.0], [6.0]], "mse").steps[0]
+    >>> step.layers["0.dense"].output.tolist(), step.layers["0.dense"].delta.tolist()
+    ([[2.0], [4.0]], [[-1.0], [-2.0]])
     """
 
     name: str
@@ -71,6 +84,13 @@ class StepView:
         loss: of the batch before the update, with penalties.
         layers: by name, in the order in which they are called.
         targets: what the loss compared outputs with; a tuple where there are several outputs.
+
+    >>> import xpnn
+    >>> net = xpnn.Network([xpnn.Dense(1, use_bias=False)], input_shape=(1,))
+    >>> net.load({"0.dense.weight": [[2.0]]})
+    >>> step = xpnn.explain(net, [[1.0], [2.0]], [[3.0], [6.0]], "mse").steps[0]
+    >>> step.number, step.loss, list(step.layers)
+    (1, 2.5, ['0.dense'])
     """
 
     number: int

@@ -61,6 +61,11 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         devices: over how many devices a step cuts its batch.
         compiles: which functions ``compiled`` compiles if nothing else is said: "all", those that
             are "known" to be pure, or "none".
+
+    >>> from xpnn import get_backend
+    >>> backend = get_backend("numpy")
+    >>> backend.asarray([1, 2], "float32"), backend.name, backend.library
+    (array([1., 2.], dtype=float32), 'numpy', 'numpy')
     """
 
     library: ClassVar[str]

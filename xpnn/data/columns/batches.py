@@ -22,6 +22,12 @@ class EncodedBatches:
     Args:
         columns: which have learned.
         tables, batch_size, window, seed: see ``Columns.batches``.
+
+    >>> from xpnn.data import Columns
+    >>> table = {"size": [1.0, 3.0], "sold": ["no", "yes"]}
+    >>> columns = Columns(target="sold").fit(table)
+    >>> [(x.tolist(), y.tolist()) for x, y in columns.batches(table, batch_size=1)]
+    [([[-1.0]], [0]), ([[1.0]], [1])]
     """
 
     def __init__(

@@ -24,7 +24,13 @@ MISSING, OTHERS, FIRST = 0, 1, 2  # ids: no value, a label that is unknown, the 
 
 @dataclass(frozen=True)
 class Encoding(ABC):
-    """Base of what makes numbers or ids of a column."""
+    """Base of what makes numbers or ids of a column.
+
+    >>> from xpnn.data import Columns
+    >>> columns = Columns({"size": "numbers", "age": None}).fit({"size": [1.0, 2.0], "age": [3, 4]})
+    >>> columns.encodings
+    {'size': Numbers(marks_missing=False), 'age': None}
+    """
 
     kind: ClassVar[str]
 
@@ -94,6 +100,11 @@ class Standardized(Encoding):
     Attributes:
         mean, deviation: of the training rows (population, not sample, deviation); None before.
         marks_missing: whether there is the second feature.
+
+    >>> from xpnn.data import Columns
+    >>> table = {"size": [1.0, 3.0, None]}
+    >>> Columns({"size": Standardized()}).fit(table).transform(table).tolist()
+    [[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
     """
 
     kind = "standardized"
@@ -143,6 +154,11 @@ class Numbers(Encoding):
 
     Attributes:
         marks_missing: whether there is the second feature; None before it has learned.
+
+    >>> from xpnn.data import Columns
+    >>> table = {"size": [1.0, 3.0, None]}
+    >>> Columns({"size": Numbers()}).fit(table).transform(table).tolist()
+    [[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]]
     """
 
     kind = "numbers"
@@ -233,6 +249,15 @@ class OneHot(OfLabels):
 
     Args:
         limit: how many labels have a feature of their own.
+
+    Attributes:
+        labels: those that have, in order; None before it has learned.
+        marks_others, marks_missing: whether there is a feature for other labels, and for no value.
+
+    >>> from xpnn.data import Columns
+    >>> columns = Columns({"color": OneHot()}).fit({"color": ["red", "blue", "red"]})
+    >>> columns.feature_names, columns.transform({"color": ["red", "green"]}).tolist()
+    (['color=blue', 'color=red'], [[0.0, 1.0], [0.0, 0.0]])
     """
 
     kind = "one-hot"
@@ -287,6 +312,14 @@ class Embedded(OfLabels):
     Args:
         features: of each vector; min(50, round(1.6 labels^0.56)) unless given, as fastai has it.
         limit: how many labels have an id of their own, the most frequent ones.
+
+    Attributes:
+        labels: those that have, in the order of their ids; None before it has learned.
+
+    >>> from xpnn.data import Columns
+    >>> columns = Columns({"color": Embedded(8)}).fit({"color": ["red", "blue", "red"]})
+    >>> {name: ids.tolist() for name, ids in columns.transform({"color": ["red", "green"]}).items()}
+    {'color': [[3], [1]]}
     """
 
     kind = "embedded"
@@ -335,6 +368,14 @@ class Bucketed(Encoding):
         features: of the vector that an ``Embedding`` learns for each bucket; None makes one feature
             for each bucket, 1 where a row falls into it. A value that is missing has a place of its
             own: id 0, or all features 0.
+
+    Attributes:
+        bounds: between the buckets; None before it has learned.
+
+    >>> from xpnn.data import Columns
+    >>> columns = Columns({"size": Bucketed(2)}).fit({"size": [1.0, 2.0, 3.0, 4.0]})
+    >>> columns.encodings["size"].bounds, columns.transform({"size": [1.5, 9.0]}).tolist()
+    ((2.5,), [[1.0, 0.0], [0.0, 1.0]])
     """
 
     kind = "bucketed"
@@ -409,6 +450,11 @@ class Dates(Encoding):
         mean, deviation: of the days of the training rows; None before it has learned.
         has_times: whether there are features for the time of day.
         marks_missing: whether there is the last feature.
+
+    >>> from xpnn.data import Columns
+    >>> days = np.array(["2024-01-01", "2024-01-02"], dtype="datetime64[D]")
+    >>> Columns({"day": Dates()}).fit({"day": days}).feature_names
+    ['day', 'day, sin of year', 'day, cos of year', 'day, sin of week', 'day, cos of week']
     """
 
     kind = "dates"

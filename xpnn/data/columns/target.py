@@ -37,6 +37,12 @@ class Target:
     Attributes:
         labels: of the classes, sorted; None where the targets are numbers.
         encodings: of the columns, where they are numbers.
+
+    >>> from xpnn.data import Columns
+    >>> table = {"size": [1.0, 2.0], "sold": ["no", "yes"]}
+    >>> columns = Columns(target="sold").fit(table)
+    >>> columns.target.labels, columns.targets(table).tolist()
+    (('no', 'yes'), [0, 1])
     """
 
     def __init__(self, names: Sequence[str], task: Task | None = None):

@@ -18,6 +18,11 @@ class TextIds(Attachment):
     Attributes:
         padding, unknown, begin, end: the ids that fill up short texts, stand for what is unknown,
             and stand before and behind a text; None where there is no such id.
+
+    >>> from xpnn.data import Vocabulary
+    >>> vocabulary = Vocabulary.of(["to be"], specials=("padding",))
+    >>> isinstance(vocabulary, TextIds), vocabulary.padding, len(vocabulary)
+    (True, 0, 6)
     """
 
     padding: int | None = None
@@ -156,6 +161,9 @@ def next_ids(ids: Any, length: int, start: int = 0) -> tuple[np.ndarray, np.ndar
         ids: of the whole text, (time,).
         length: of a stretch; what is left at the end is left out.
         start: where the first one begins. Another one in each epoch cuts the text elsewhere.
+
+    Returns:
+        x and y, (stretches, length) each.
 
     Raises:
         DataError: the text is too short for one.

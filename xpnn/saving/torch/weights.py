@@ -62,6 +62,15 @@ def load_torch_weights(
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
         FileError: the file is not a whole safetensors file.
         TypeError: ``source`` is neither; a module, for one.
+
+    >>> import numpy as np
+    >>> from xpnn import Dense, Network
+    >>> net = Network([Dense(1)], input_shape=(2,))
+    >>> theirs = {"0.weight": np.array([[2.0, 3.0]]), "0.bias": np.array([1.0])}
+    >>> load_torch_weights(net, theirs).taken
+    ('0.dense.weight', '0.dense.bias')
+    >>> net.params["0.dense.weight"].tolist()  # with axes turned
+    [[2.0], [3.0]]
     """
     advice = f"nothing was loaded; {FREE_SOME}"
     with network.backend.room_for("the weights that are read", advice):
@@ -145,6 +154,15 @@ def save_torch_weights(
         TypeError: ``like`` is no state_dict.
         XpnnError: a layer has no counterpart, or the order of its features cannot be told.
         OSError: the file cannot be written.
+
+    >>> import tempfile
+    >>> from xpnn import Dense, Network
+    >>> from xpnn.saving import TensorFile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_torch_weights(Network([Dense(2)], input_shape=(3,)), f"{folder}/small.safetensors")
+    ...     with TensorFile(f"{folder}/small.safetensors") as file:
+    ...         {name: entry.shape for name, entry in file.entries.items()}
+    {'0.bias': (2,), '0.weight': (2, 3)}
     """
     if like is not None and not isinstance(like, Mapping):
         raise TypeError(

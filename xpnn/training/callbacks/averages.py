@@ -169,8 +169,8 @@ class EMA(WeightAverage):
 
         a <- decay a + (1 - decay) w
 
-    (Polyak and Juditsky, 1992, with weights that fade.) See ``WeightAverage`` for what has the
-    average: validation, the best weights, the network in the end.
+    (Polyak and Juditsky, 1992, with weights that fade.) Validation, the best weights and the
+    network that ``fit`` leaves behind have the average; training itself goes on from its own.
 
     Args:
         decay: how much of the average survives a step, in [0, 1); it goes back over about
@@ -201,10 +201,17 @@ class SWA(WeightAverage):
         a <- (n a + w) / (n + 1)        after each epoch from ``start`` on, n being averaged so far
 
     The rate is best constant or cyclic over these epochs, and not small. Before ``start`` all is as
-    without it. See ``WeightAverage`` for what has the average.
+    without it. What has the average is as for ``EMA``.
 
     Args:
         start: the first epoch whose end is averaged, counted from 1 over all calls of ``fit``.
+
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> net = Network([Dense(1)], input_shape=(1,), seed=1)
+    >>> trainer = Trainer(net, mean_squared_error, SGD(0.1), callbacks=[SWA(start=3)])
+    >>> history = trainer.fit([[1.0], [2.0]], [[1.0], [0.0]], epochs=5, progress=False)
+    >>> trainer.callbacks[0].count
+    3
     """
 
     @checked

@@ -36,6 +36,17 @@ class CSVLogger(KnownAttributes, Callback):
         OSError: from ``fit``: the file cannot be written.
         FileError: from ``fit``: the file to append to is no CSV file, or something else than a file
             lies there.
+
+    >>> import tempfile
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> net = Network([Dense(1, use_bias=False)], input_shape=(1,))
+    >>> net.load({"0.dense.weight": [[2.0]]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     logger = CSVLogger(f"{folder}/run.csv")
+    ...     trainer = Trainer(net, mean_squared_error, SGD(0.1), callbacks=[logger])
+    ...     history = trainer.fit([[1.0], [2.0]], [[3.0], [6.0]], epochs=2, progress=False)
+    ...     print(Path(f"{folder}/run.csv").read_text().splitlines()[0])
+    epoch,seconds,loss,rate
     """
 
     fixed = ("path",)

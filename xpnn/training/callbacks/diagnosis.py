@@ -37,6 +37,14 @@ class StopOnNaN(KnownAttributes, Callback):
 
     Raises:
         TrainingStopped: from ``fit``. The network has the weights from before the bad step.
+
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> net = Network([Dense(1)], input_shape=(1,))
+    >>> net.load({"0.dense.weight": [[float("nan")]], "0.dense.bias": [0.0]})
+    >>> trainer = Trainer(net, mean_squared_error, SGD(0.1), callbacks=[StopOnNaN()])
+    >>> trainer.fit([[1.0], [2.0]], [[1.0], [0.0]], epochs=5, progress=False)
+    Traceback (most recent call last):
+    xpnn.errors.TrainingStopped: training went bad in epoch 1, step 1: the output of layer ...
     """
 
     steers: ClassVar[bool] = False

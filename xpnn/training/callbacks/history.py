@@ -18,7 +18,13 @@ class History(KnownAttributes, Callback):
     """Keeps the numbers of every epoch: ``history["val_loss"]`` is a list, one entry an epoch.
 
     It is gone through by names, as a dictionary is, and ``dict(history)`` has all of its lists;
-    ``len(history)`` counts the epochs, and ``history.epochs`` is a list of these.
+    ``len(history)`` counts the epochs, and ``history.epochs`` has a dictionary for each.
+
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> trainer = Trainer(Network([Dense(1)], input_shape=(1,)), mean_squared_error, SGD(0.1))
+    >>> history = trainer.fit([[1.0], [2.0]], [[3.0], [6.0]], epochs=3, progress=False)
+    >>> history["loss"][-1] < history["loss"][0], len(history), sorted(history.epochs[0])
+    (True, 3, ['epoch', 'loss', 'rate'])
     """
 
     steers: ClassVar[bool] = False

@@ -36,6 +36,16 @@ class Callback:
             together: for what writes files and shows how far it is. All others are called in every
             process, with the same numbers, and have to do the same in each.
         in_all_processes: the hooks that are called in every process all the same.
+
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> class Printer(Callback):
+    ...     def on_epoch_end(self, state, logs):
+    ...         print(f"epoch {state.epoch}, loss {logs['loss']:.1f}")
+    >>> net = Network([Dense(1, use_bias=False)], input_shape=(1,))
+    >>> net.load({"0.dense.weight": [[2.0]]})
+    >>> trainer = Trainer(net, mean_squared_error, SGD(0.1), callbacks=[Printer()])
+    >>> history = trainer.fit([[1.0], [2.0]], [[3.0], [6.0]], epochs=1, progress=False)
+    epoch 1, loss 2.5
     """
 
     runs_first: ClassVar[bool] = False

@@ -17,6 +17,15 @@ from xpnn.training.state import TrainingState
 class JSONLines(RunLog):
     """Writes a run into a file, a line of JSON at a time, so that a crash loses nothing.
 
+    At each log point, under the number of steps done over all calls of ``fit``, there are::
+
+        loss                the mean since the log point before, of each output too
+        rate                of the last step
+        steps_per_second    since the log point before
+        gradient_norm       with ``gradients``: of all gradients of that step together
+        gradient_norm/NAME  and of each parameter that is trained
+        accuracy, ...       with ``batch_metrics``: the metrics of the trainer, of that step's batch
+
     The first line is ``{"event": "begin", ...}`` with the hyperparameters, one with ``"event":
     "steps"`` comes at each log point, and one with ``"event": "epoch"`` behind each epoch, with all
     that the history lists. All have ``step``, the steps done, ``epoch``, counted from 1, and
@@ -26,11 +35,25 @@ class JSONLines(RunLog):
     Args:
         path: of the file; folders are made. An existing file is replaced unless ``append``.
         append: go on behind the lines of an existing file.
-        gradients, batch_metrics, hyperparameters: see ``RunLog``.
+        gradients: whether to write the norms of gradients, before any limit.
+        batch_metrics: whether to write the metrics of training batches. Either costs a forward and
+            a backward pass at each log point, and leaves the step as it is.
+        hyperparameters: what to write beside those of the trainer, such as {"layers": 3}.
 
     Raises:
         OSError: from ``fit``: the file cannot be written.
         FileError: from ``fit``: something else than a file lies there.
+
+    >>> import tempfile
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> net = Network([Dense(1)], input_shape=(1,))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     logger = JSONLines(f"{folder}/run.jsonl")
+    ...     trainer = Trainer(net, mean_squared_error, SGD(0.1), callbacks=[logger])
+    ...     history = trainer.fit([[1.0], [2.0]], [[3.0], [6.0]], epochs=2, progress=False)
+    ...     lines = Path(f"{folder}/run.jsonl").read_text().splitlines()
+    >>> [json.loads(line)["event"] for line in lines]
+    ['begin', 'steps', 'epoch', 'steps', 'epoch']
     """
 
     fixed = (*RunLog.fixed, "path", "append")

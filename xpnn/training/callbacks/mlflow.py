@@ -17,15 +17,16 @@ class MLflow(RunLog):
     """Writes a run to MLflow by its client; needs the extra mlflow.
 
     Numbers of the history have their own names, those of log points are ``steps/loss`` and so on,
-    see ``RunLog``; hyperparameters are MLflow's parameters. Where a run of ``mlflow.start_run`` is
-    active it is that one, which stays active; otherwise one is made, whose status says how ``fit``
-    has ended. A run that is resumed goes on in the same one, and writes nothing that is there.
+    see ``JSONLines``; hyperparameters are MLflow's parameters. Where a run of ``mlflow.start_run``
+    is active it is that one, which stays active; otherwise one is made, whose status says how
+    ``fit`` has ended. A run that is resumed goes on in the same one, and writes nothing that is
+    there.
 
     Args:
         experiment: its name; made where there is none.
         run: the name of the run; MLflow finds one unless given.
         tracking_uri: where to write; what ``mlflow.get_tracking_uri`` says unless given.
-        gradients, batch_metrics, hyperparameters: see ``RunLog``.
+        gradients, batch_metrics, hyperparameters: as for ``JSONLines``.
 
     Attributes:
         run_id: of the run that is written, or was last.

@@ -23,6 +23,9 @@ class ProgressBar(KnownAttributes, Callback):
     Args:
         style: "auto" for a bar in terminals and notebooks, while a file or a pipe gets the lines
             alone; "bar" for one everywhere; "lines" for none anywhere.
+
+    >>> ProgressBar("lines")
+    ProgressBar(style='lines')
     """
 
     steers: ClassVar[bool] = False

@@ -111,9 +111,20 @@ class EarlyStopping(Watching):
     An epoch in which it is a mean of nothing, as all weights are 0, does not count.
 
     Args:
-        monitor, higher_is_better: see ``Watching``.
+        monitor: a name in the history, such as "val_loss" or "val_accuracy".
         patience: epochs without a new best that are borne.
         min_gain: how much better a new best has to be.
+        higher_is_better: None works it out: losses and errors fall, and metrics know it of
+            themselves. Of any other number it has to be said.
+
+    Raises:
+        ValueError: from ``fit``: nobody knows which way that number goes, or it is not measured.
+
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> net = Network([Dense(1)], input_shape=(1,))
+    >>> trainer = Trainer(net, mean_squared_error, SGD(0.0), callbacks=[EarlyStopping("loss")])
+    >>> len(trainer.fit([[1.0], [2.0]], [[3.0], [6.0]], epochs=100, progress=False))
+    6
     """
 
     @checked
@@ -170,6 +181,19 @@ class BestWeights(Watching):
     """Puts the weights of the best epoch back when training ends, however it ends.
 
     It keeps a copy of them on the host, for a second ``fit``, too; ``forget`` gives that up.
+
+    Args:
+        monitor, higher_is_better: as for ``EarlyStopping``.
+
+    Raises:
+        ValueError: from ``fit``: nobody knows which way that number goes, or it is not measured.
+
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+    >>> net = Network([Dense(1)], input_shape=(1,))
+    >>> trainer = Trainer(net, mean_squared_error, SGD(0.1), callbacks=[BestWeights("loss")])
+    >>> history = trainer.fit([[1.0], [2.0]], [[3.0], [6.0]], epochs=3, progress=False)
+    >>> trainer.callbacks[0].best == min(history["loss"])
+    True
     """
 
     replaces_weights: ClassVar[bool] = True

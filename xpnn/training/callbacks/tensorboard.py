@@ -18,7 +18,7 @@ class TensorBoard(RunLog):
 
     There are two runs in it, "train" and "validation", so that one chart has both: under "epoch"
     the numbers of the history, ``val_loss`` as ``epoch/loss`` of "validation", under "steps" those
-    of the log points, see ``RunLog``. All stand over the steps done. Beside them are the
+    of the log points, see ``JSONLines``. All stand over the steps done. Beside them are the
     hyperparameters, the network as a graph, in which a container is one box, and histograms of the
     weights behind each epoch, where they are asked for. A run that begins at step 0 takes the place
     of one that lies in the same folder; a run that is resumed takes that of what came behind its
@@ -26,9 +26,10 @@ class TensorBoard(RunLog):
 
     Args:
         folder: of this run; folders are made.
-        gradients, batch_metrics, hyperparameters: see ``RunLog``.
+        gradients, batch_metrics: as for ``JSONLines``.
         weights: whether to write histograms of the parameters, which copies them to the host.
         graph: whether to write the network.
+        hyperparameters: what to write beside those of the trainer, such as {"layers": 3}.
 
     Raises:
         ModuleNotFoundError: the package tensorboard is missing.

@@ -14,16 +14,17 @@ class WandB(RunLog):
     """Writes a run to Weights & Biases; needs the extra wandb.
 
     Numbers of the history have their own names, those of log points are ``steps/loss`` and so on,
-    see ``RunLog``, hyperparameters are the run's config. Where a run of ``wandb.init`` is active it
-    is that one, which stays open; otherwise one is made, and finished with ``fit``. A run that is
-    resumed goes on under the same id, and writes nothing that the server has.
+    see ``JSONLines``, hyperparameters are the run's config. Where a run of ``wandb.init`` is active
+    it is that one, which stays open; otherwise one is made, and finished with ``fit``. A run that
+    is resumed goes on under the same id, and writes nothing that the server has.
 
     Args:
         project: the name of the project.
         name: of the run; W&B finds one unless given.
-        gradients, batch_metrics, hyperparameters: see ``RunLog``.
+        gradients, batch_metrics: as for ``JSONLines``.
         weights: whether to write histograms of the parameters behind each epoch, which copies them
             to the host.
+        hyperparameters: what to write beside those of the trainer, such as {"layers": 3}.
         options: more arguments of ``wandb.init``, such as {"mode": "offline", "dir": "runs"}.
 
     Raises:

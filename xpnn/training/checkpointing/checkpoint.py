@@ -55,7 +55,7 @@ class Checkpoint(Watching):
         keep: how many of the newest stay; None for all of them.
         best: a number in the history, such as "val_loss" or "val_accuracy"; the checkpoint of the
             epoch with the best one stays in ``best.safetensors`` besides.
-        higher_is_better: see ``Watching``.
+        higher_is_better: as for ``EarlyStopping``.
         background: write in a thread, while training goes on. Values are copied before, and a
             second writing waits for the first. What goes wrong is raised at the next step.
 

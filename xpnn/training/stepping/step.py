@@ -45,18 +45,34 @@ def make_train_step(
     accumulate: int = 1,
     compile: bool | None = None,
 ) -> Step:
-    """Return ``step(params, state, opt_state, x, y, weight=None)``.
+    """A training step as a pure function of arrays, for loops of one's own.
 
-    It gives back ``(params, state, opt_state, value)`` after one step: forward, loss, backward,
-    penalties, update, constraints. Inside, the network lends its layers the arrays it was given.
-    Parameters, state and optimizer state are donated: keep what is returned and do not read what
-    was passed.
+    One step is forward, loss, backward, penalties, update, constraints. Inside, the network lends
+    its layers the arrays it was given. Parameters, state and optimizer state are donated: keep what
+    is returned and do not read what was passed.
 
     Args:
+        network: whose layers run.
+        loss: of its outputs, as for ``Trainer``.
+        optimizer: whose ``init`` made the optimizer state.
         precision: computes in half precision; the optimizer state then comes from
             ``optimizer.init(params, backend, precision.scaling)``.
         accumulate: in how many parts the batch is gone through (see ``Trainer``).
         compile: whether the step is made one unit (see ``Trainer``).
+
+    Returns:
+        ``step(params, state, opt_state, x, y, weight=None)``, which returns ``(params, state,
+        opt_state, value)`` after one step.
+
+    >>> from xpnn import SGD, Dense, mean_squared_error
+    >>> net, optimizer = Network([Dense(1, use_bias=False)], input_shape=(1,)), SGD(0.1)
+    >>> net.load({"0.dense.weight": [[2.0]]})
+    >>> step = make_train_step(net, mean_squared_error, optimizer)
+    >>> x, y = net.backend.asarray([[1.0], [2.0]]), net.backend.asarray([[3.0], [6.0]])
+    >>> opt_state = optimizer.init(net.params, net.backend)
+    >>> params, state, opt_state, value = step(net.params, net.state, opt_state, x, y)
+    >>> params["0.dense.weight"].tolist(), float(value)
+    ([[2.5]], 2.5)
     """
     objective = Objective(network, loss)
     weighing = _make_step(network, loss, optimizer, precision, accumulate)
@@ -430,7 +446,27 @@ def _make_first_delta(
 def make_eval_step(
     network: Network, loss: Loss, metrics: tuple[Any, ...], *, compile: bool | None = None
 ) -> Callable[..., Any]:
-    """Return ``step(params, state, x, y, weight=None) -> (value, [statistics of each metric])``."""
+    """A step that measures and changes nothing, as a pure function of arrays.
+
+    Args:
+        network: whose layers run, in prediction mode.
+        loss: of its outputs, as for ``Trainer``.
+        metrics: whose statistics are worked out.
+        compile: whether the step is made one unit (see ``Trainer``).
+
+    Returns:
+        ``step(params, state, x, y, weight=None)``, which returns the loss, and a list of the
+        statistics of each metric.
+
+    >>> from xpnn import MAE, Dense, mean_squared_error
+    >>> net = Network([Dense(1, use_bias=False)], input_shape=(1,))
+    >>> net.load({"0.dense.weight": [[2.0]]})
+    >>> step = make_eval_step(net, mean_squared_error, (MAE(),))
+    >>> x, y = net.backend.asarray([[1.0], [2.0]]), net.backend.asarray([[3.0], [6.0]])
+    >>> value, statistics = step(net.params, net.state, x, y)
+    >>> float(value), statistics[0].tolist()  # the sum of errors, and of weights
+    (2.5, [3.0, 2.0])
+    """
     objective = Objective(network, loss)
     weighing = _make_eval_step(network, loss, metrics)
 
