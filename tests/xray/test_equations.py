@@ -53,7 +53,8 @@ def test_no_equation_is_lost(made):
     """All that is indented in front of the sections, or inline code with a sign, is in a line."""
     lines = [one.text for one in statements_in(made.__doc__ or "")]
     kept = ["".join(line.split()) for line in lines]
-    head = re.split(r"^(?:Args|Attributes):|^>>>", inspect.cleandoc(made.__doc__ or ""), flags=re.M)
+    sections = re.compile(r"^(?:Args|Attributes|Raises):|^>>>", re.M)
+    head = sections.split(inspect.cleandoc(made.__doc__ or ""))
     code = [one for one in re.findall(r"``([^`]+)``", head[0]) if re.search(r" (=|<-) ", one)]
     blocks = [line for line in head[0].splitlines() if line.startswith("    ")]
     parts = [part for line in blocks for part in re.split(r" {4,}", line.replace("``", ""))]

@@ -125,9 +125,24 @@ class Container(Layer):
 class Sequential(Container):
     """Layers one after another: the output of each is the input of the next.
 
-    ``S = f_n(...f_2(f_1(Z)))`` and ``dL/dZ = f_1'(... f_n'(delta))``: backward hands delta through
-    them from last to first, which is the chain rule read from the right. In a step each layer
-    forgets what it kept once its backward has run, so that memory falls along the way.
+    Forward, for layers f_1 to f_n and inputs Z (batch, ...) of the shape that the first one takes::
+
+        S = f_n(...f_2(f_1(Z)))
+
+    Backward, given delta = dL/dS, hands it through them from last to first, which is the chain rule
+    read from the right, with f' what a layer makes of it::
+
+        dL/dZ = f_1'(... f_n'(delta))
+
+    In a step each layer forgets what it kept once its backward has run, so that memory falls along
+    the way.
+
+    Args:
+        layers: in the order in which data flows.
+
+    >>> from xpnn import Dense, ReLU
+    >>> Sequential([Dense(64), ReLU(), Dense(3)]).output_shape((2,))
+    (3,)
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -178,16 +193,27 @@ class Sequential(Container):
 
 
 class Residual(Container):
-    """Layers around which the input takes a shortcut: ``S = f(Z) + g(Z)`` (He et al., 2016).
+    """Layers around which the input takes a shortcut (He et al., 2016).
 
-    f is ``layers`` one after another; g is ``shortcut``, the identity unless given. Backward, by
-    the sum rule, adds what comes back on the two ways::
+    Forward, for inputs Z (batch, ...), with f the ``layers`` one after another, and g the
+    ``shortcut``, the identity unless given::
+
+        S = f(Z) + g(Z)
+
+    Backward, given delta = dL/dS, adds what comes back on the two ways, by the sum rule::
 
         dL/dZ = f'(delta) + g'(delta)
 
     Args:
         layers: the long way.
         shortcut: one layer for the short way, needed where the long way changes the shape.
+
+    Raises:
+        ShapeError: the two ways end in different shapes; from where a network is made.
+
+    >>> from xpnn import Dense, ReLU
+    >>> Residual([Dense(64), ReLU(), Dense(32)], shortcut=Dense(32)).output_shape((16,))
+    (32,)
     """
 
     fixed: ClassVar[tuple[str, ...]] = ("layers", "body", "shortcut")
@@ -230,16 +256,26 @@ class Residual(Container):
 class Parallel(Container):
     """Layers side by side on the same input, their outputs joined.
 
-    With ``merge="concatenate"``, along the last axis::
+    Forward, for inputs Z (batch, ...) and branches f_1, f_2, ..., joined along the last axis with
+    ``merge="concatenate"``, or added up with ``merge="sum"``::
 
-        S = [f_1(Z), f_2(Z), ...]     delta is cut at the same places: delta = [d_1, d_2, ...]
+        S = [f_1(Z), f_2(Z), ...]           S = f_1(Z) + f_2(Z) + ...
 
-    With ``merge="sum"``, ``S = f_1(Z) + f_2(Z) + ...`` and every branch gets all of delta. Either
-    way ``dL/dZ = f_1'(d_1) + f_2'(d_2) + ...``.
+    Backward, given delta = dL/dS, which is cut at the same places, [d_1, d_2, ...] = delta, or goes
+    to every branch as a whole, with f' what a branch makes of it::
+
+        dL/dZ = f_1'(d_1) + f_2'(d_2) + ...
 
     Args:
         branches: the layers side by side; a ``Sequential`` for a branch of several.
         merge: "concatenate" or "sum".
+
+    Raises:
+        ShapeError: the branches end in shapes that do not fit; from where a network is made.
+
+    >>> from xpnn import Conv2D
+    >>> Parallel([Conv2D(8, 1), Conv2D(4, 3, padding="same")]).output_shape((28, 28, 3))
+    (28, 28, 12)
     """
 
     fixed: ClassVar[tuple[str, ...]] = ("layers", "branches", "merge")

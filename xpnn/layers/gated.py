@@ -49,14 +49,18 @@ class Gated(Layer):
 class GLU(Gated):
     """Gated linear unit: one half of the features, each as far as the other one lets it through.
 
-    For inputs S = [A, B], halves of the last axis, and the sigmoid s (Dauphin et al., 2017, eq. 1;
-    ``torch.nn.GLU``)::
+    Forward, for inputs S = [A, B] of shape (..., 2 features), halves of the last axis, and the
+    sigmoid s (Dauphin et al., 2017, eq. 1; ``torch.nn.GLU``)::
 
         Z = A s(B)
+
+    Backward, given delta = dL/dZ::
+
         dL/dA = delta s(B)              dL/dB = delta A s(B) (1 - s(B))
 
-    >>> GLU().output_shape((20, 8))
-    (20, 4)
+    >>> from xpnn import Network
+    >>> Network([GLU()], input_shape=(4,)).predict([[1.0, 2.0, 0.0, 9.0]]).tolist()
+    [[0.5, 2.0]]
     """
 
     def rule(self, xp: Namespace, A: Array, B: Array) -> Array:
@@ -71,16 +75,21 @@ class GLU(Gated):
 class SwiGLU(Gated):
     """``GLU`` with SiLU for a gate, in the first half (Shazeer, 2020, eq. 6; LLaMA's).
 
-    For inputs S = [A, B], halves of the last axis, and the sigmoid s::
+    Forward, for inputs S = [A, B] of shape (..., 2 features), halves of the last axis, and the
+    sigmoid s::
 
         Z = A s(A) B
+
+    Backward, given delta = dL/dZ::
+
         dL/dA = delta B s(A) (1 + A (1 - s(A)))             dL/dB = delta A s(A)
 
     The paper's FFN_SwiGLU, of weights W, V and W_2, is ``Dense(2 * hidden, use_bias=False)``, whose
     weight is W and V side by side, ``SwiGLU()``, and ``Dense(features, use_bias=False)``.
 
-    >>> SwiGLU().output_shape((20, 8))
-    (20, 4)
+    >>> from xpnn import Network
+    >>> Network([SwiGLU()], input_shape=(4,)).predict([[0.0, 2.0, 3.0, 3.0]]).tolist()
+    [[0.0, 5.285]]
     """
 
     def rule(self, xp: Namespace, A: Array, B: Array) -> Array:
@@ -94,12 +103,12 @@ class SwiGLU(Gated):
 class Maxout(Layer):
     """The largest of each few neighbouring features (Goodfellow et al., 2013, section 3).
 
-    For inputs S of shape (..., units * pieces)::
+    Forward, for inputs S of shape (..., units * pieces)::
 
         Z[..., i] = max_j S[..., i pieces + j]          Z (..., units)
 
-    Backward: all of delta[..., i] goes to the largest of its pieces, to the first of them where
-    several are equal::
+    Backward, given delta = dL/dZ, all of delta[..., i] goes to the largest of its pieces, to the
+    first of them where several are equal::
 
         dL/dS[..., i pieces + j] = delta[..., i] where j has won, else 0
 
@@ -108,8 +117,12 @@ class Maxout(Layer):
     Args:
         pieces: how many features make one.
 
-    >>> Maxout(3).output_shape((20, 12))
-    (20, 4)
+    Raises:
+        ShapeError: they do not divide the features; from where a network is made.
+
+    >>> from xpnn import Network
+    >>> Network([Maxout(2)], input_shape=(4,)).predict([[1.0, 3.0, -2.0, -5.0]]).tolist()
+    [[3.0, -2.0]]
     """
 
     fixed = ("pieces",)

@@ -19,10 +19,13 @@ TOLERANCE = 1e-3  # of a slope's length: a wrong formula is off by more, a kink 
 class Lambda(Layer):
     """What a function makes of a batch, with its derivative as a second function.
 
-    Forward and backward, for a rule f of inputs Z of shape (batch, ...)::
+    Forward, for a rule f of inputs Z of shape (batch, ...)::
 
-        S = f(Z)                        ``rule(xp, Z)``
-        dL/dZ = f'(Z) delta             ``slope(xp, Z, delta)``, of the shape of Z
+        S = f(Z)                        by ``rule(xp, Z)``
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ = f'(Z) delta             by ``slope(xp, Z, delta)``, of the shape of Z
 
     Both are written over ``xp``, the functions of the array API standard, and so run on every
     backend. When the layer is built, slope is held against differences of rule, on NumPy, in

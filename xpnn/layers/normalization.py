@@ -159,16 +159,26 @@ def like(xp: Namespace, x: Array, other: Array) -> Array:
 class BatchNorm(Normalization):
     """Each feature over the batch and all positions (Ioffe and Szegedy, 2015, algorithms 1 and 2).
 
-    In training m and v are those of the batch, and running statistics follow them::
+    Forward, for inputs Z of shape (batch, *positions, features), in training with m and v the mean
+    and variance over batch and positions, which running statistics follow::
 
         r = 1 / sqrt(v + epsilon)        X = (Z - m) r            S = X scale + shift
         running_mean     <- running_mean     + momentum (m             - running_mean)
         running_variance <- running_variance + momentum (v n / (n - 1) - running_variance)
 
-    where n counts the values that m averages. They live in ``state`` and take the place of m and v
-    in prediction, where the layer is a fixed affine map and dL/dZ is G r. A batch of a single
-    value (n = 1) has no spread: it comes out as ``shift`` and leaves the running statistics alone,
-    as an empty batch does.
+    where n counts the values that m averages.
+
+    Backward, given delta = dL/dS, as Z enters S by itself, through m and through v, with means over
+    what m is a mean over::
+
+        G = dL/dX = delta scale
+        dL/dZ = r (G - mean(G) - X mean(G X))
+        dL/dscale = sum of delta X       dL/dshift = sum of delta     (over all but the last axis)
+
+    Running statistics live in ``state`` and take the place of m and v in prediction, where the
+    layer is a fixed affine map and dL/dZ is G r. A batch of a single value (n = 1) has no
+    spread: it comes out as ``shift`` and leaves the running statistics alone, as an empty batch
+    does.
 
     Where several processes train together, each on some rows of a batch, the batch is that of all:
     m, v, and on the way back the two sums, are added up between them, three sums for each layer and
@@ -326,10 +336,24 @@ def batch_back_rule(
 class LayerNorm(Normalization):
     """Each position of each sample over its features (Ba et al., 2016, eq. 3 and 4).
 
-    m and v are means over the last axis, in training and in prediction alike.
+    Forward, for inputs Z of shape (batch, ..., features), with m and v the mean and variance over
+    the last axis, in training and in prediction alike::
+
+        r = 1 / sqrt(v + epsilon)        X = (Z - m) r            S = X scale + shift
+
+    Backward, given delta = dL/dS, as Z enters S by itself, through m and through v, with means over
+    what m is a mean over::
+
+        G = dL/dX = delta scale
+        dL/dZ = r (G - mean(G) - X mean(G X))
+        dL/dscale = sum of delta X       dL/dshift = sum of delta     (over all but the last axis)
 
     Args:
         epsilon: keeps the division finite where the variance is near zero.
+
+    >>> from xpnn import Network
+    >>> Network([LayerNorm()], input_shape=(4,)).predict([[1.0, 3.0, 1.0, 3.0]]).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
     """
 
     def __init__(self, *, epsilon: float = 1e-5):
@@ -339,16 +363,21 @@ class LayerNorm(Normalization):
 class RMSNorm(Normalization):
     """``LayerNorm`` without the mean and the shift (Zhang and Sennrich, 2019, eq. 4).
 
-    ::
+    Forward, for inputs Z of shape (batch, ..., features), with means over the last axis::
 
         r = 1 / sqrt(mean(Z^2) + epsilon)        X = Z r        S = X scale
-        G = dL/dX = delta scale                  dL/dZ = r (G - X mean(G X))
-        dL/dscale = sum of delta X
 
-    with means over the last axis.
+    Backward, given delta = dL/dS::
+
+        G = dL/dX = delta scale                  dL/dZ = r (G - X mean(G X))
+        dL/dscale = sum of delta X               (over all but the last axis)
 
     Args:
         epsilon: keeps the division finite for inputs near zero.
+
+    >>> from xpnn import Network
+    >>> Network([RMSNorm()], input_shape=(4,)).predict([[1.0, 7.0, 1.0, 7.0]]).tolist()
+    [[0.2, 1.4, 0.2, 1.4]]
     """
 
     def __init__(self, *, epsilon: float = 1e-6):
@@ -371,12 +400,30 @@ class RMSNorm(Normalization):
 class GroupNorm(Normalization):
     """Each group of neighbouring features of a sample, over all positions (Wu and He, 2018).
 
-    m and v are means over the positions (time, height, width) and over the features of a group.
+    Forward, for inputs Z of shape (batch, *positions, features), with m and v the mean and variance
+    over the positions (time, height, width) and over the features of a group::
+
+        r = 1 / sqrt(v + epsilon)        X = (Z - m) r            S = X scale + shift
+
+    Backward, given delta = dL/dS, as Z enters S by itself, through m and through v, with means over
+    what m is a mean over::
+
+        G = dL/dX = delta scale
+        dL/dZ = r (G - mean(G) - X mean(G X))
+        dL/dscale = sum of delta X       dL/dshift = sum of delta     (over all but the last axis)
+
     With one group that is all of the sample; with one group a feature it is ``InstanceNorm``.
 
     Args:
         groups: how many groups the features are cut into, all of one size.
         epsilon: keeps the division finite where the variance is near zero.
+
+    Raises:
+        ShapeError: the groups do not divide the features; from where a network is made.
+
+    >>> from xpnn import Network
+    >>> Network([GroupNorm(2)], input_shape=(4,)).predict([[1.0, 3.0, 5.0, 9.0]]).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
     """
 
     fixed = ("groups",)
@@ -421,12 +468,26 @@ class GroupNorm(Normalization):
 class InstanceNorm(Normalization):
     """Each feature of each sample over its positions (Ulyanov et al., 2016, eq. 4).
 
-    For inputs of shape (*positions, features), m and v are means over the positions (time, height,
-    width), in training and in prediction alike: what is left of an image is free of its contrast.
-    With its scale and shift it is ``torch.nn.InstanceNorm2d(features, affine=True)``.
+    Forward, for inputs Z of shape (batch, *positions, features), with m and v the mean and variance
+    over the positions (time, height, width), in training and in prediction alike::
+
+        r = 1 / sqrt(v + epsilon)        X = (Z - m) r            S = X scale + shift
+
+    Backward, given delta = dL/dS, as Z enters S by itself, through m and through v, with means over
+    what m is a mean over::
+
+        G = dL/dX = delta scale
+        dL/dZ = r (G - mean(G) - X mean(G X))
+        dL/dscale = sum of delta X       dL/dshift = sum of delta     (over all but the last axis)
+
+    What is left of an image is free of its contrast. With its scale and shift it is
+    ``torch.nn.InstanceNorm2d(features, affine=True)``.
 
     Args:
         epsilon: keeps the division finite where the variance is near zero.
+
+    Raises:
+        ShapeError: inputs have no positions; from where a network is made.
 
     >>> InstanceNorm().output_shape((28, 28, 8))
     (28, 28, 8)

@@ -10,12 +10,15 @@ from xpnn.typing import Array
 class Recompute(Sequential):
     """``Sequential`` that trades time for memory (Chen et al., 2016, sections 4.1 and 4.3).
 
-    In training, forward keeps the input Z and forgets what the layers inside have kept. Backward,
-    given delta, runs forward from Z again, as it was the first time, and then hands delta back::
+    Forward, for inputs Z (batch, ...), in training keeps Z and forgets what the layers f_1 to f_n
+    inside have kept::
 
-        S = f_n(...f_2(f_1(Z)))            kept: Z
-        again f_1(Z), f_2(f_1(Z)), ...     kept: all that the backward of f_1 ... f_n reads
-        dL/dZ = f_1'(... f_n'(delta))      forgotten again: all but Z
+        S = f_n(...f_2(f_1(Z)))
+
+    Backward, given delta = dL/dS, runs forward from Z again, as it was the first time, keeping what
+    the layers read on their way back, and then hands delta back, with f' what a layer makes of it::
+
+        dL/dZ = f_1'(... f_n'(delta))
 
     So a network of n layers in k such blocks holds k inputs and the activations of one block at a
     time, which for k near the square root of n is least, and takes one more forward pass: about a

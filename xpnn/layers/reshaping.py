@@ -12,10 +12,19 @@ from xpnn.typing import Array, Range, Shape
 class Reshape(Layer):
     """Each sample in another shape: (batch, *input_shape) to (batch, *shape).
 
-    ``S = Z`` and ``dL/dZ = delta``, number by number in row-major order.
+    Forward, number by number in row-major order::
+
+        S = Z                       Z (batch, *input_shape)   S (batch, *shape)
+
+    Backward, given delta = dL/dS, in the shape of Z::
+
+        dL/dZ = delta
 
     Args:
         shape: of one output sample; one entry may be -1, which is worked out.
+
+    Raises:
+        ShapeError: it holds another count of numbers; from where a network is made.
 
     >>> Reshape((4, -1)).output_shape((8, 3))
     (4, 6)
@@ -58,7 +67,13 @@ class Reshape(Layer):
 class Flatten(Reshape):
     """Each sample as one row: (batch, *input_shape) to (batch, features), last axis fastest.
 
-    ``S = Z`` and ``dL/dZ = delta``, number by number.
+    Forward, number by number::
+
+        S = Z                       Z (batch, *input_shape)   S (batch, features)
+
+    Backward, given delta = dL/dS, in the shape of Z::
+
+        dL/dZ = delta
 
     >>> Flatten().output_shape((28, 28, 1))
     (784,)
@@ -74,11 +89,22 @@ class Flatten(Reshape):
 class Permute(Layer):
     """The axes of each sample in another order.
 
-    ``S = Z`` with its axes turned, and ``dL/dZ = delta`` with these turned back. Axes are counted
-    as in the batch, whose own axis is 0 and stays, so those of a sample are 1, 2, ..., as in Keras.
+    Forward, for inputs Z of shape (batch, ...)::
+
+        S = Z with its axes turned
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ = delta with its axes turned back
+
+    Axes are counted as in the batch, whose own axis is 0 and stays, so those of a sample are 1, 2,
+    ..., as in Keras.
 
     Args:
         axes: for each axis of the output, which one of the input it is.
+
+    Raises:
+        ShapeError: inputs have another number of axes; from where a network is made.
 
     >>> Permute((2, 1)).output_shape((20, 8))
     (8, 20)
@@ -127,7 +153,11 @@ class Repeat(Layer):
 
         S[n, t] = Z[n]              S (batch, times, ...)
 
-    Backward: ``dL/dZ[n] = sum_t delta[n, t]``. So the code of an encoder becomes the input of each
+    Backward, given delta = dL/dS::
+
+        dL/dZ[n] = sum_t delta[n, t]
+
+    So the code of an encoder becomes the input of each
     step of a decoder.
 
     Args:

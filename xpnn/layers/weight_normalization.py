@@ -37,6 +37,9 @@ class WeightNorm(Container):
     Args:
         layer: what has a weight, such as a Dense or a convolution.
 
+    Raises:
+        XpnnError: it has none; from where a network is made.
+
     >>> from xpnn import Dense, Network
     >>> sorted(Network([WeightNorm(Dense(3))], input_shape=(4,)).params)
     ['0.weightnorm.layer.bias', '0.weightnorm.layer.weight', '0.weightnorm.length']

@@ -24,8 +24,8 @@ from xpnn.typing import Array, Namespace, Shape, State
 class MultiHeadAttention(Container):
     """Scaled dot-product attention of several heads (Vaswani et al., 2017, section 3.2).
 
-    For queries from Z (batch, time, features), and keys and values from a context C (batch, length,
-    features), which in self-attention is Z itself::
+    Forward, for queries from Z (batch, time, features), and keys and values from a context C
+    (batch, length, features), which in self-attention is Z itself::
 
         Q = Z W_q + b_q     K = C W_k + b_k     V = C W_v + b_v       cut into heads of d features
         S = Q K^T / sqrt(d)                     far below 0 where a key must not be seen
@@ -72,6 +72,10 @@ class MultiHeadAttention(Container):
         alibi: whether scores fall with the distance (self-attention only).
         use_bias: whether to add the four ``b``.
         weight_init: draws [W_q W_k W_v] and W_o.
+
+    Raises:
+        ShapeError: inputs are no sequences, or heads do not divide their features; from where a
+            network is made.
 
     Parameters: ``weight`` (features, 3 features) and ``bias`` (3 features,) for Q, K and V side by
     side, one product in self-attention; ``output_weight`` (features, features), ``output_bias``.

@@ -13,15 +13,19 @@ from xpnn.typing import Array, Shape, Shapes, State
 class CrossAttention(MultiHeadAttention):
     """The steps of one sequence look at those of another (Vaswani et al., 2017, section 3.2.3).
 
-    It is called on the queries' side Z (batch, time, features) and on the context C (batch, length,
-    context features), such as what an encoder makes::
+    Forward, called on the queries' side Z (batch, time, features) and on the context C (batch,
+    length, context features), such as what an encoder makes; all else is as in
+    ``MultiHeadAttention``::
 
         Q = Z W_q + b_q          K = C W_k + b_k          V = C W_v + b_v
 
-    and all else is as in ``MultiHeadAttention``; backward returns dL/dZ and dL/dC. A third input
-    (batch, length) says which steps of the context are seen: those where it is not 0, such as
-    ``PaddingMask`` makes it of ids. It has no gradient. Steps of Z that are padding are treated
-    like any other, inside of ``Masked``, too: they belong out of the loss.
+    Backward, with dQ, dK and dV as there::
+
+        dL/dZ = dQ W_q^T         dL/dC = dK W_k^T + dV W_v^T
+
+    A third input (batch, length) says which steps of the context are seen: those where it is not 0,
+    such as ``PaddingMask`` makes it of ids. It has no gradient. Steps of Z that are padding are
+    treated like any other, inside of ``Masked``, too: they belong out of the loss.
 
     While a text is written, K and V are worked out at its first position and kept.
 
@@ -35,6 +39,10 @@ class CrossAttention(MultiHeadAttention):
         dropout: share of P to drop in training.
         use_bias: whether to add the four ``b``.
         weight_init: draws [W_q W_k W_v], or W_q and [W_k W_v], and W_o.
+
+    Raises:
+        ShapeError: the inputs are no sequences, or a mask has another length; from where the layer
+            is called on nodes.
 
     >>> from xpnn import Input
     >>> decoded, encoded, seen = Input((5, 8)), Input((9, 8)), Input((9,))
@@ -136,16 +144,21 @@ class CrossAttention(MultiHeadAttention):
 
 
 class PaddingMask(Layer):
-    """1 at the real steps of ids, 0 where they are filled up: ``S = (ids != padding)``.
+    """1 at the real steps of ids, 0 where they are filled up.
 
-    For the third input of ``CrossAttention``; ids (batch, time), as an ``Embedding`` reads them.
+    Forward, for ids Z (batch, time), as an ``Embedding`` reads them::
+
+        S = 1 where Z != padding, else 0              S (batch, time)
+
+    Ids have no gradient. It is for the third input of ``CrossAttention``.
 
     Args:
         padding: the id that fills up short sequences.
 
-    >>> from xpnn import Input
-    >>> PaddingMask()(Input((9,), takes="integers")).shape
-    (9,)
+    >>> from xpnn import Input, Network
+    >>> ids = Input((4,), takes="integers")
+    >>> Network(inputs=ids, outputs=PaddingMask()(ids)).predict([[5, 2, 0, 0]]).tolist()
+    [[1.0, 1.0, 0.0, 0.0]]
     """
 
     takes = "integers"

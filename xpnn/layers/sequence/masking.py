@@ -14,21 +14,30 @@ from xpnn.typing import Array, Shape
 class Masked(Sequential):
     """Layers one after another, told which steps of their input are padding.
 
-    The mask (batch, time) is True at the real steps. It is found in the input of this container,
-    where the padding is still seen::
+    Forward, for layers f_1 to f_n, with a mask (batch, time) that is True at the real steps. It is
+    found in the input Z of this container, where the padding is still seen::
 
         mask = (Z != padding)                          for ids, (batch, time)
         mask = (any feature of Z != padding)           for vectors, (batch, time, features)
+        S = f_n(...f_2(f_1(Z)))
 
-    and put into ``cache["mask"]`` of every layer inside, at every depth. Recurrent layers skip the
-    steps where it is False, attention does not look at them, and all other layers treat them like
-    any step: what comes out there means nothing and belongs out of the loss, by a
+    Backward, given delta = dL/dS, with f' what a layer makes of it::
+
+        dL/dZ = f_1'(... f_n'(delta))
+
+    The mask is put into ``cache["mask"]`` of every layer inside, at every depth. Recurrent layers
+    skip the steps where it is False, attention does not look at them, and all other layers treat
+    them like any step: what comes out there means nothing and belongs out of the loss, by a
     ``sample_weight`` of shape (batch, time).
 
     Args:
         layers: in the order in which data flows. The time axis must come unchanged to the last of
             those that read the mask.
         padding: the value that fills up short sequences.
+
+    Raises:
+        ShapeError: a layer that reads the mask is given another number of steps; from where a
+            network is made.
 
     >>> from xpnn.layers import LSTM, Dense
     >>> Masked([LSTM(8), Dense(2)], padding=0.0).output_shape((20, 3))

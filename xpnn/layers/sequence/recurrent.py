@@ -19,20 +19,23 @@ from xpnn.typing import Array, Namespace, Range, Shape
 class SimpleRNN(Recurrent):
     """The plain recurrent layer (Elman, 1990); equal to ``torch.nn.RNN``.
 
-    ::
+    Forward, for inputs Z of shape (batch, time, features)::
 
         S_t = Z_t W + b + h_(t-1) R         h_t = f(S_t)
+
+        W (features, units)   R (units, units)   b (units,)   h_t (batch, units)
+
+    Backward, from the last step to the first, with D_t = dL/dh_t, of which dU_t R^T goes to the
+    step before::
 
         dP_t = dU_t = D_t f'(S_t)           f' = 1 - h^2 for tanh, (h > 0) for relu
         dL/dW = sum_t Z_t^T dP_t            dL/dR = sum_t h_(t-1)^T dU_t
         dL/db = sum of all dP_t             dL/dZ_t = dP_t W^T
 
-    with D_t = dL/dh_t, of which dU_t R^T goes to the step before.
-
     Args:
         units: size of the memory and of the output.
         activation: f, "tanh" or "relu".
-        options: see ``Recurrent``.
+        options: all others of ``LSTM``.
 
     >>> SimpleRNN(8).output_shape((20, 3))
     (8,)
@@ -71,12 +74,15 @@ class SimpleRNN(Recurrent):
 class LSTM(Recurrent):
     """Long short-term memory with a forget gate (Gers et al., 2000); equal to ``torch.nn.LSTM``.
 
-    With S_t cut into four blocks of columns, in PyTorch's order i, f, g, o, and s the sigmoid::
+    Forward, for inputs Z of shape (batch, time, features), with S_t cut into four blocks of
+    columns, in PyTorch's order i, f, g, o, and s the sigmoid::
 
         S_t = Z_t W + b + h_(t-1) R
         i = s(S_i)     f = s(S_f)     g = tanh(S_g)     o = s(S_o)
         c_t = f c_(t-1) + i g
         h_t = o tanh(c_t)
+
+        W (features, 4 units)   R (units, 4 units)   b (4 units,)   c_t, h_t (batch, units)
 
     Backward, with D = dL/dh_t, C = dL/dc_t from step t+1, and E all that reaches c_t::
 
@@ -92,6 +98,11 @@ class LSTM(Recurrent):
     The forget gate's bias starts at 1, so that a new network remembers (Jozefowicz et al., 2015).
     PyTorch has two biases, of which only the sum counts: copied weights are
     ``weight_ih.T``, ``weight_hh.T`` and ``bias_ih + bias_hh``.
+
+    Args:
+        units: size of the memory and of the output.
+        return_sequences, reverse, truncate, stateful: as for ``Recurrent``.
+        use_bias, weight_init, recurrent_init: as there.
 
     >>> LSTM(8, return_sequences=True).output_shape((20, 3))
     (20, 8)
@@ -155,12 +166,14 @@ class LSTM(Recurrent):
 class GRU(Recurrent):
     """Gated recurrent unit (Cho et al., 2014), equal to ``torch.nn.GRU``.
 
-    With P_t and U_t cut into three blocks of columns, in PyTorch's order r, z, n, and s the
-    sigmoid::
+    Forward, for inputs Z of shape (batch, time, features), with P_t and U_t cut into three blocks
+    of columns, in PyTorch's order r, z, n, and s the sigmoid::
 
         P_t = Z_t W + b      U_t = h_(t-1) R + q
         r = s(P_r + U_r)     z = s(P_z + U_z)     n = tanh(P_n + r U_n)
         h_t = (1 - z) n + z h_(t-1)
+
+        W (features, 3 units)   R (units, 3 units)   b, q (3 units,)   h_t (batch, units)
 
     This is the variant of PyTorch and cuDNN, in which r resets the product U_n, after it was made;
     the paper's r resets the h_(t-1) that goes into it. Backward, with D = dL/dh_t::
@@ -174,8 +187,13 @@ class GRU(Recurrent):
         dL/db = sum of all dP_t             dL/dq = sum of all dU_t
         dL/dZ_t = dP_t W^T
 
-    q is the parameter ``recurrent_bias`` (3 units,). Weights copied from PyTorch are
+    q is the parameter ``recurrent_bias``. Weights copied from PyTorch are
     ``weight_ih.T``, ``weight_hh.T``, ``bias_ih`` and ``bias_hh``.
+
+    Args:
+        units: size of the memory and of the output.
+        return_sequences, reverse, truncate, stateful: as for ``Recurrent``.
+        use_bias, weight_init, recurrent_init: as there.
 
     >>> GRU(8).output_shape((20, 3))
     (8,)
@@ -237,9 +255,18 @@ class GRU(Recurrent):
 class Bidirectional(Parallel):
     """A recurrent layer beside a second one of its kind that reads from the end (Schuster, 1997).
 
-    Their outputs are joined along the last axis, that of the reverse layer second: equal to
-    PyTorch's ``bidirectional=True``. Without ``return_sequences`` each gives its own last output:
-    that of the reverse layer belongs to step 0.
+    Forward, for inputs Z of shape (batch, time, features), with f the layer and g the reverse one,
+    joined along the last axis, or added up::
+
+        S = [f(Z), g(Z)]                    S = f(Z) + g(Z)
+
+    Backward, given delta = dL/dS, which is cut at the same place into d_1 and d_2, or goes to both
+    as a whole, with f' and g' what these layers make of it::
+
+        dL/dZ = f'(d_1) + g'(d_2)
+
+    It is equal to PyTorch's ``bidirectional=True``. Without ``return_sequences`` each gives its own
+    last output: that of the reverse layer belongs to step 0.
 
     Args:
         layer: describes both; it becomes the one that reads forward.

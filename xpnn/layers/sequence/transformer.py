@@ -36,7 +36,8 @@ def _thought(
 class TransformerBlock(Sequential):
     """Steps look at each other, then each thinks by itself; one block of a transformer.
 
-    With N the normalisation, F(Z) = f(Z W_1 + b_1) W_2 + b_2, and dropout on A and F::
+    Forward, for inputs Z of shape (batch, time, features), with N the normalisation, A the
+    attention, F(Z) = f(Z W_1 + b_1) W_2 + b_2, and dropout on A and F::
 
         Z <- Z + A(N(Z))              Z <- Z + F(N(Z))            norm_first, as GPT-2 does it
         Z <- N(Z + A(Z))              Z <- N(Z + F(Z))            otherwise (Vaswani et al., 2017)
@@ -123,11 +124,12 @@ class TransformerBlock(Sequential):
 class TransformerDecoderBlock(Container):
     """Steps look at those before them, then at another sequence, and then each thinks by itself.
 
-    One block of the decoder of Vaswani et al. (2017, section 3.1). It is called on its sequence Z
-    (batch, time, features) and on the context C (batch, length, context features) that an encoder
-    has made. With A the causal attention of Z to itself, B the attention of Z to C
-    (``CrossAttention``), N the normalisation, F(Z) = f(Z W_1 + b_1) W_2 + b_2, and dropout on A, B
-    and F::
+    One block of the decoder of Vaswani et al. (2017, section 3.1).
+
+    Forward, called on its sequence Z (batch, time, features) and on the context C (batch, length,
+    context features) that an encoder has made, with A the causal attention of Z to itself, B the
+    attention of Z to C (``CrossAttention``), N the normalisation, F(Z) = f(Z W_1 + b_1) W_2 + b_2,
+    and dropout on A, B and F::
 
         Z <- Z + A(N(Z))      Z <- Z + B(N(Z), C)      Z <- Z + F(N(Z))        norm_first
         Z <- N(Z + A(Z))      Z <- N(Z + B(Z, C))      Z <- N(Z + F(Z))        otherwise
@@ -155,6 +157,10 @@ class TransformerDecoderBlock(Container):
         alibi: whether A does so by scores that fall with the distance.
         norm: makes N; ``RMSNorm``, for one.
         activation: makes f, ``GELU("tanh")`` unless given.
+
+    Raises:
+        ShapeError: the inputs are no sequences, or have other features; from where the layer is
+            called on nodes.
 
     >>> from xpnn import Input
     >>> TransformerDecoderBlock(64, 4)(Input((20, 64)), Input((30, 64))).shape

@@ -180,7 +180,9 @@ class Conv1D(Convolution):
         dL/db = sum_nt delta[n, t]
         dL/dZ[n, u] = sum of delta[n, t] W[i]^T over all t, i with t s + i d - p = u
 
-    The options are those of ``Conv2D``.
+    Args:
+        filters, kernel_size, stride, padding, dilation, groups: as for ``Conv2D``, along one axis.
+        activation, use_bias, weight_init, bias_init: as for ``Dense``.
 
     >>> Conv1D(8, 3, padding="same").output_shape((100, 2))
     (100, 8)
@@ -247,7 +249,10 @@ class Conv3D(Convolution):
         dL/dZ[n, w, u, v] = sum of delta[n, q, r, c] W[h, i, j]^T over all q, r, c, h, i, j
                             with q s + h d - p = w, r s + i d - p = u and c s + j d - p = v
 
-    The options are those of ``Conv2D``.
+    Args:
+        filters, kernel_size, stride, padding, dilation, groups: as for ``Conv2D``, along three
+            axes.
+        activation, use_bias, weight_init, bias_init: as for ``Dense``.
 
     >>> Conv3D(8, 3, stride=(1, 2, 2), padding=1).output_shape((16, 64, 64, 1))
     (16, 32, 32, 8)

@@ -105,7 +105,8 @@ class MaxPool1D(MaxPooling):
 
         dL/dZ[n, u] = sum of delta[n, t] over the windows t in which u has won
 
-    The options are those of ``MaxPool2D``.
+    Args:
+        pool_size, stride, padding: as for ``MaxPool2D``, along one axis.
 
     >>> MaxPool1D(2).output_shape((9, 4))
     (4, 4)
@@ -156,7 +157,8 @@ class MaxPool3D(MaxPooling):
 
         dL/dZ[n, w, u, v] = sum of delta[n, q, r, c] over the windows in which w, u, v has won
 
-    The options are those of ``MaxPool2D``.
+    Args:
+        pool_size, stride, padding: as for ``MaxPool2D``, along three axes.
 
     >>> MaxPool3D((1, 2, 2)).output_shape((8, 28, 28, 4))
     (8, 14, 14, 4)
@@ -193,12 +195,19 @@ class AveragePool1D(AveragePooling):
 
     Forward, with stride s and p zeros before and behind::
 
-        S[n, t] = 1/m[t] sum_i Z[n, t s + i - p]            dL/dZ[n, u] = sum_t delta[n, t] / m[t]
+        S[n, t] = 1/m[t] sum_i Z[n, t s + i - p]
 
-    where the sum for dL/dZ goes over the windows that cover u. ``m[t]`` is the number of entries of
-    Z under the window, or the window's size with ``count_padding``.
+        Z (batch, length, channels)   S (batch, floor((length + 2 p - size) / s) + 1, channels)
 
-    The options are those of ``AveragePool2D``.
+    Backward, given delta = dL/dS::
+
+        dL/dZ[n, u] = sum of delta[n, t] / m[t] over all windows t that cover u
+
+    ``m[t]`` is the number of entries of Z under the window, or the window's size with
+    ``count_padding``.
+
+    Args:
+        pool_size, stride, padding, count_padding: as for ``AveragePool2D``, along one axis.
 
     >>> AveragePool1D(2).output_shape((9, 4))
     (4, 4)
@@ -252,7 +261,10 @@ class AveragePool3D(AveragePooling):
         dL/dZ[n, w, u, v] = sum of delta[n, q, r, c] / m[q, r, c]
                             over all windows q, r, c that cover w, u, v
 
-    What ``m`` counts is as in ``AveragePool2D``. So are the options.
+    What ``m`` counts is as in ``AveragePool2D``.
+
+    Args:
+        pool_size, stride, padding, count_padding: as for ``AveragePool2D``, along three axes.
 
     >>> AveragePool3D(2).output_shape((4, 9, 9, 8))
     (2, 4, 4, 8)
@@ -279,12 +291,18 @@ class GlobalPooling(Layer):
 class GlobalAveragePool(GlobalPooling):
     """The mean of each channel over all positions (Lin et al., Network in network, 2014, 3.2).
 
-    For P positions, over any number of axes::
+    Forward, for inputs Z of shape (batch, *positions, channels), p counting all P positions::
 
-        S[n] = 1/P sum_p Z[n, p]            dL/dZ[n, p] = delta[n] / P
+        S[n] = 1/P sum_p Z[n, p]
 
-    >>> GlobalAveragePool().output_shape((7, 7, 64))
-    (64,)
+    Backward, given delta = dL/dS::
+
+        dL/dZ[n, p] = delta[n] / P
+
+    >>> from xpnn import Network
+    >>> net = Network([GlobalAveragePool()], input_shape=(3, 2))
+    >>> net.predict([[[1, 5], [3, 4], [2, 6]]]).tolist()
+    [[2.0, 5.0]]
     """
 
     def forward(self, Z: Array, training: bool = False) -> Array:
@@ -301,17 +319,18 @@ class GlobalAveragePool(GlobalPooling):
 class GlobalMaxPool(GlobalPooling):
     """The largest entry of each channel over all positions.
 
-    Over any number of axes of positions p::
+    Forward, for inputs Z of shape (batch, *positions, channels), p counting all positions::
 
         S[n] = max_p Z[n, p]
 
-    Backward: all of delta[n] goes to the largest entry, to the first of them in row-major order
-    where several are equal::
+    Backward, given delta = dL/dS, all of delta[n] goes to the largest entry, to the first of them
+    in row-major order where several are equal::
 
         dL/dZ[n, p] = delta[n] where p has won, else 0
 
-    >>> GlobalMaxPool().output_shape((7, 7, 64))
-    (64,)
+    >>> from xpnn import Network
+    >>> Network([GlobalMaxPool()], input_shape=(3, 2)).predict([[[1, 5], [3, 4], [2, 6]]]).tolist()
+    [[3.0, 6.0]]
     """
 
     def forward(self, Z: Array, training: bool = False) -> Array:

@@ -122,9 +122,14 @@ def _pair(side: int | tuple[int, int]) -> tuple[int, int]:
 class ZeroPadding(Framing):
     """Zeros around images.
 
-    With p positions before an axis, which is of the length N::
+    Forward, for inputs Z of shape (batch, *positions, channels), with p positions before an axis,
+    which is of the length N::
 
-        S[n, u] = Z[n, u - p] where 0 <= u - p < N, else 0            dL/dZ[n, t] = delta[n, t + p]
+        S[n, u] = Z[n, u - p] where 0 <= u - p < N, else 0
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ[n, t] = delta[n, t + p]
 
     Args:
         sides: how many positions at both ends of each axis: one integer for all axes, or a tuple
@@ -145,9 +150,14 @@ class ZeroPadding(Framing):
 class Cropping(Framing):
     """The inside of images, without what lies at their edges.
 
-    With p positions cut off before an axis, which is of the length M afterwards::
+    Forward, for inputs Z of shape (batch, *positions, channels), with p positions cut off before an
+    axis, which is of the length M afterwards::
 
-        S[n, t] = Z[n, t + p]            dL/dZ[n, u] = delta[n, u - p] where 0 <= u - p < M, else 0
+        S[n, t] = Z[n, t + p]
+
+    Backward, given delta = dL/dS::
+
+        dL/dZ[n, u] = delta[n, u - p] where 0 <= u - p < M, else 0
 
     Args:
         sides: how many positions at both ends of each axis: one integer for all axes, or a tuple
@@ -223,13 +233,16 @@ class Resampling(Resizing):
 class UpSampling(Resampling):
     """Images with ``factor`` times as many positions, which copy their neighbours or lie between.
 
-    Along each axis of N positions, with factor f::
+    Forward, for inputs Z of shape (batch, *positions, channels), along each axis of N positions,
+    with factor f, and with t + a = (u + 1/2) / f - 1/2, 0 <= a < 1, kept between 0 and N - 1::
 
         S[n, u] = Z[n, floor(u / f)]                                  "nearest"
-        dL/dZ[n, t] = sum of delta[n, u] over t f <= u < (t + 1) f
-
         S[n, u] = (1 - a) Z[n, t] + a Z[n, t + 1]                     "linear"
-        with t + a = (u + 1/2) / f - 1/2, 0 <= a < 1, kept between 0 and N - 1
+
+    Backward, given delta = dL/dS, each delta goes back to where its value came from::
+
+        dL/dZ[n, t] = sum of delta[n, u] over t f <= u < (t + 1) f    "nearest"
+        dL/dZ[n, t] = sum over u of delta[n, u] times the share of Z[n, t] in S[n, u]     "linear"
 
     Both are those of ``torch.nn.Upsample``, which calls the second "linear", "bilinear" or
     "trilinear" after the number of axes. It is meant for images: an axis of N positions takes
@@ -305,9 +318,13 @@ class UpSampling(Resampling):
 class AdaptiveAveragePool(Resampling):
     """Means over as many equal parts of an image as are asked for, however large it is.
 
-    Along each axis of N positions, in K parts that overlap where K does not divide N::
+    Forward, for inputs Z of shape (batch, *positions, channels), along each axis of N positions, in
+    K parts that overlap where K does not divide N::
 
         S[n, k] = 1/m[k] sum of Z[n, t] over floor(k N / K) <= t < ceil((k + 1) N / K)
+
+    Backward, given delta = dL/dS::
+
         dL/dZ[n, t] = sum of delta[n, k] / m[k] over the parts k that hold t
 
     with m[k] the number of positions in part k: ``torch.nn.AdaptiveAvgPool2d``.
@@ -341,21 +358,24 @@ class AdaptiveAveragePool(Resampling):
 class PixelShuffle(Resizing):
     """Channels laid out as positions, ``factor`` times as many along each axis (Shi et al., 2016).
 
-    On images, with factor f::
+    Forward, on images, with factor f::
 
         S[n, r f + i, c f + j, k] = Z[n, r, c, k f^2 + i f + j]
 
         Z (batch, height, width, f^2 channels)   S (batch, height f, width f, channels)
 
-    Backward takes delta the same way back::
+    Backward, given delta = dL/dS::
 
         dL/dZ[n, r, c, k f^2 + i f + j] = delta[n, r f + i, c f + j, k]
 
-    A ``Conv2D`` with f^2 times as many filters in front of
-    it enlarges images with weights of its own, at the cost of the small image.
+    A ``Conv2D`` with f^2 times as many filters in front of it enlarges images with weights of its
+    own, at the cost of the small image.
 
     Args:
         factor: one integer for all axes, or a tuple with one for each.
+
+    Raises:
+        ShapeError: the channels cannot be laid out so; from where a network is made.
 
     >>> PixelShuffle(2).output_shape((7, 7, 16))
     (14, 14, 4)

@@ -117,7 +117,9 @@ class SeparableConv1D(SeparableConvolution):
         dL/dZ[n, u, c] = sum of E[n, t, q] V[i, 0, q] over all t, i, q
                          with t s + i d - p = u, floor(q / m) = c
 
-    The options are those of ``SeparableConv2D``.
+    Args:
+        filters, kernel_size, stride, padding, dilation, multiplier: as for ``SeparableConv2D``.
+        activation, use_bias, weight_init, bias_init: as there.
 
     >>> SeparableConv1D(8, 3, padding="same").output_shape((100, 2))
     (100, 8)

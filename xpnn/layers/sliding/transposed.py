@@ -107,7 +107,8 @@ class ConvTranspose1D(TransposedConvolution):
         dL/db = sum_nu delta[n, u]
         dL/dZ[n, t] = sum_i delta[n, t s + i d - p] W[i]^T
 
-    The options are those of ``ConvTranspose2D``.
+    Args:
+        filters, kernel_size, output_padding, options: as for ``ConvTranspose2D``, along one axis.
 
     >>> ConvTranspose1D(3, 4, stride=2, padding=1).output_shape((50, 16))
     (100, 3)
@@ -137,10 +138,11 @@ class ConvTranspose2D(TransposedConvolution):
     With ``padding="same"`` the output is s times as high and wide as the input.
 
     Args:
+        filters, kernel_size: as for ``Conv2D``.
         output_padding: rows and columns added at the far edges, less than the stride or the
             dilation: several inputs of a strided convolution give outputs of one size, and this
             tells them apart.
-        filters, kernel_size: and all other options, as for ``Conv2D``.
+        options: all others of ``Conv2D``.
 
     >>> ConvTranspose2D(3, 4, stride=2, padding=1).output_shape((7, 7, 16))
     (14, 14, 3)
@@ -167,7 +169,8 @@ class ConvTranspose3D(TransposedConvolution):
         dL/dZ[n, q, r, c] = sum_hij delta[n, q s + h d - p, r s + i d - p, c s + j d - p]
                             W[h, i, j]^T
 
-    The options are those of ``ConvTranspose2D``.
+    Args:
+        filters, kernel_size, output_padding, options: as for ``ConvTranspose2D``, along three axes.
 
     >>> ConvTranspose3D(3, 4, stride=2, padding=1).output_shape((4, 7, 7, 16))
     (8, 14, 14, 3)
