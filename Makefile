@@ -92,6 +92,8 @@ types: $(DONE)lint  ## Check types
 
 # A warning about a release of MkDocs that is not asked for.
 docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+# Pages train small networks, where more threads only get in each other's way.
+docs docs-serve: export OMP_NUM_THREADS = 1
 docs: $(DONE)docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 

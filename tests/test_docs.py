@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.hooks.running import BLOCK, OutputError, run_page, runs_here
+from docs.hooks.running import BLOCK, OutputError, run_page, runs_here, with_output
 
 ROOT = Path(__file__).parent.parent
 BEGINNING = re.compile(r"^ *```python", re.MULTILINE)
@@ -35,7 +35,7 @@ def test_blocks_run(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
     codes = (textwrap.dedent(block["code"]) for block in BLOCK.finditer(text))
     skipped = sum(not runs_here(code) for code in codes)
-    assert run_page(text, str(page)) == len(BEGINNING.findall(text)) - skipped
+    assert len(run_page(text, str(page))) == len(BEGINNING.findall(text)) - skipped
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -49,7 +49,7 @@ def test_blocks_share_names_and_are_held_to_their_output():
         "```python\nx = 2\n```\n\nwords\n\n"
         "```python\nprint(x, 'and more')\n```\n\n```text\n2 ...\n```\n"
     )
-    assert run_page(page, "page") == 2
+    assert len(run_page(page, "page")) == 2
     with pytest.raises(OutputError, match="line 8: the page promises\n3"):
         run_page(page.replace("2 ...", "3 ..."), "page")
 
@@ -60,9 +60,19 @@ def test_blocks_that_are_indented_run_too():
         "    ```python\n    for k in range(2):\n        print(k)\n    ```\n\n"
         "    ```text\n    0\n    1\n    ```\n"
     )
-    assert run_page(page, "page") == 1
+    assert len(run_page(page, "page")) == 1
     with pytest.raises(OutputError, match="line 4: the page promises\n0\n2"):
         run_page(page.replace("    1\n", "    2\n"), "page")
+
+
+def test_what_was_printed_takes_the_place_of_what_was_promised():
+    page = "```python\nprint(0.25)\n```\n\n```text\n0.2...\n```\n\nwords\n"
+    assert with_output(page, run_page(page, "page")) == page.replace("0.2...", "0.25")
+    indented = '??? note "More"\n\n' + textwrap.indent(page, "    ")
+    shown = with_output(indented, run_page(indented, "page"))
+    assert shown == indented.replace("0.2...", "0.25")
+    unrun = page.replace("print", "# not run: no\nprint")
+    assert with_output(unrun, run_page(unrun, "page")) == unrun
 
 
 def test_a_broken_block_fails_at_its_line():
@@ -72,13 +82,13 @@ def test_a_broken_block_fails_at_its_line():
 
 
 def test_only_a_reason_keeps_a_block_from_running():
-    assert run_page("```python\n# not run: needs a GPU\n1 / 0\n```\n", "page") == 0
+    assert len(run_page("```python\n# not run: needs a GPU\n1 / 0\n```\n", "page")) == 0
     with pytest.raises(ZeroDivisionError):
         run_page("```python\n# not run:\n1 / 0\n```\n", "page")
 
 
 def test_a_block_runs_where_what_it_needs_is_installed():
-    assert run_page("```python\n# needs: numpy, json\n```\n", "page") == 1
-    assert run_page("```python\n# needs: numpy, no_such_library\n1 / 0\n```\n", "page") == 0
+    assert len(run_page("```python\n# needs: numpy, json\n```\n", "page")) == 1
+    assert len(run_page("```python\n# needs: numpy, no_such_library\n1 / 0\n```\n", "page")) == 0
     with pytest.raises(ZeroDivisionError):
         run_page("```python\n# needs: a word from the reader\n1 / 0\n```\n", "page")

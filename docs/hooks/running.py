@@ -34,22 +34,34 @@ def runs_here(code: str) -> bool:
     return not NOT_RUN.match(code) and all(find_spec(one) for one in wanted)
 
 
-def run_page(text: str, name: str) -> int:
-    """Run the blocks of a page; returns how many did."""
-    namespace, count = {"__name__": "__main__"}, 0
-    for block in BLOCK.finditer(text):
+def run_page(text: str, name: str) -> dict[int, str]:
+    """Run the blocks of a page; what each that ran has printed, by its number among all blocks."""
+    namespace, printed = {"__name__": "__main__"}, {}
+    for number, block in enumerate(BLOCK.finditer(text)):
         code, promised = textwrap.dedent(block["code"]), block["promised"]
         if not runs_here(code):
             continue
         lines_before = text.count("\n", 0, block.start("code"))  # errors name the page's line
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(compile("\n" * lines_before + code, name, "exec"), namespace)
+        printed[number] = output.getvalue()
         if promised is not None:
             place = f"{name}, line {lines_before + 1}"
-            check_output(textwrap.dedent(promised), printed.getvalue(), place)
-        count += 1
-    return count
+            check_output(textwrap.dedent(promised), printed[number], place)
+    return printed
+
+
+def with_output(text: str, printed: dict[int, str]) -> str:
+    """The page with what its blocks have printed in place of what they are to print."""
+    parts, last = [], 0
+    for number, block in enumerate(BLOCK.finditer(text)):
+        if block["promised"] is not None and number in printed:
+            parts += [
+                text[last : block.start("promised")],
+                textwrap.indent(printed[number], block["indent"]),
+            ]
+            last = block.end("promised")
+    return "".join([*parts, text[last:]])
 
 
 def check_output(promised: str, printed: str, place: str) -> None:

@@ -9,4 +9,4 @@ from tests.test_docs import ROOT
 def test_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
-    assert run_page(re.sub(r"(?m)^# not run: .*\n", "", text), "docs/onnx.md") == 4
+    assert len(run_page(re.sub(r"(?m)^# not run: .*\n", "", text), "docs/onnx.md")) == 4

@@ -1,0 +1,49 @@
+"""Runs the first page and the tutorials while the site is built, which then show what came of it.
+
+What a block has printed takes the place of what the page promises, where ``...`` may stand for
+digits that differ between machines. A page may show a picture that one of its blocks writes into
+the folder where it runs: ``![a curve](curve.svg)``.
+"""
+
+import contextlib
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from running import run_page, with_output
+
+RUN = ("index.md", "tutorials/")
+"""What the paths of such pages begin with."""
+PICTURES = (".svg", ".png")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pictures that the pages draw."""
+    for page in [*files.documentation_pages()]:
+        if page.src_uri.startswith(RUN):
+            folder = Path(page.src_uri).parent
+            for name, content in run(page.content_string, page.src_uri)[1].items():
+                path = (folder / name).as_posix()
+                files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put what was printed where it was promised."""
+    if not page.file.src_uri.startswith(RUN):
+        return text
+    return with_output(text, run(page.file.content_string, page.file.src_uri)[0])
+
+
+@cache
+def run(text: str, name: str) -> tuple[dict[int, str], dict[str, bytes]]:
+    """What the blocks of a page print, by their numbers, and what they draw, by file names."""
+    os.environ["MPLBACKEND"] = "agg"
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        printed = run_page(text, name)
+        drawn = [path for path in Path(folder).iterdir() if path.suffix in PICTURES]
+        return printed, {path.name: path.read_bytes() for path in drawn}
