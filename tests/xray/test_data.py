@@ -1,6 +1,7 @@
 """The plain data of a record hold its arrays, thinned where they are large, and what they are."""
 
 import base64
+import dataclasses
 import json
 
 import numpy as np
@@ -31,20 +32,22 @@ def test_what_is_small_is_shown_whole(dtype):
 
 
 @pytest.mark.parametrize(
-    ("shape", "channels_last", "shown", "stride"),
+    ("shape", "samples", "shown", "stride"),
     [
-        ((64, 64), False, [64, 64], [1, 1]),
-        ((65, 64), False, [33, 64], [2, 1]),
-        ((10_000,), False, [3334], [3]),
-        ((20, 9, 130), False, [7, 9, 44], [3, 1, 3]),
-        ((4, 9, 28, 28), False, [4, 5, 28, 28], [1, 2, 1, 1]),
-        ((32, 28, 28, 16), True, [8, 28, 28, 8], [4, 1, 1, 2]),
-        ((32, 28, 28, 16), False, [8, 7, 28, 16], [4, 4, 1, 1]),
+        ((64, 64), 64, [64, 64], [1, 1]),
+        ((65, 64), 65, [33, 64], [2, 1]),
+        ((10_000,), None, [3334], [3]),
+        ((20, 90, 130), 20, [1, 90, 130], [20, 1, 1]),
+        ((90, 20, 130), 20, [90, 1, 130], [1, 20, 1]),  # time first
+        ((32, 28, 28, 16), 32, [1, 28, 28, 16], [32, 1, 1, 1]),
+        ((32, 28, 28, 4), 32, [5, 28, 28, 4], [7, 1, 1, 1]),
+        ((2, 64, 64, 64), 2, [1, 32, 22, 22], [2, 2, 3, 3]),
+        ((3, 3, 64, 128), None, [3, 3, 32, 43], [1, 1, 2, 3]),
     ],
 )
-def test_what_is_large_is_shown_at_even_strides(shape, channels_last, shown, stride):
+def test_what_is_large_is_shown_at_even_strides(shape, samples, shown, stride):
     array = np.random.default_rng(0).standard_normal(shape)
-    data = array_data(array, channels_last)
+    data = array_data(array, samples=samples)
     assert (data["shown"], data["stride"]) == (shown, stride)
     thinned = array[tuple(slice(None, None, step) for step in stride)]
     np.testing.assert_array_equal(numbers(data), thinned.astype(np.float32))
@@ -93,3 +96,13 @@ def test_a_record_is_json_and_has_all_of_its_arrays():
             assert there[part].keys() == getattr(view, part).keys()
             for key, array in getattr(view, part).items():
                 np.testing.assert_array_equal(numbers(there[part][key]), array)
+
+
+def test_of_many_arrays_fewer_numbers_are_shown_of_each():
+    net = Network([Dense(64)], (64,), seed=0)
+    x = np.random.default_rng(0).standard_normal((64, 64), np.float32)
+    one = explain(net, x, x, "mse")
+    many = dataclasses.replace(one, steps=one.steps * 400)
+    held = [record.data()["steps"][0]["layers"]["0.dense"]["output"] for record in (one, many)]
+    assert [array["shown"] for array in held] == [[64, 64], [22, 22]]
+    assert held[0]["norm"] == held[1]["norm"]

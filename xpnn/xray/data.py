@@ -28,26 +28,28 @@ Where a layer has several outputs, there is a list of arrays in place of one, of
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from xpnn.trees import as_tuple
 from xpnn.xray.health import health
 from xpnn.xray.mathml import as_mathml
 from xpnn.xray.views import LayerInfo, LayerView, Record, StepView
 
 FORMAT = 1
-WHOLE = 4096
-"""Arrays of up to so many numbers are shown whole."""
-LONGEST, FURTHER = 64, 8
-"""Positions that are shown of a larger one, along the two axes that are looked at, and others."""
+WHOLE, LEAST, IN_ALL = 4096, 256, 2_000_000
+"""How many numbers of an array are shown: up to ``WHOLE`` of it, of arrays of images and of others
+with more than two axes four times as many. Where there are so many arrays that these would be more
+than ``IN_ALL`` numbers, it is fewer of each, down to ``LEAST``."""
 
 
 def as_data(record: Record) -> dict[str, Any]:
     """All of a record as dicts, lists, texts and numbers."""
     kinds = {one.name: one.kind for one in record.layers}
     kinds |= {str(one.inside): one.kind for one in record.layers if _ends_in(one)}
+    most = _most_of_each(record.steps)
     return {
         "format": FORMAT,
         "title": record.title,
@@ -59,7 +61,7 @@ def as_data(record: Record) -> dict[str, Any]:
         "optimizer": record.optimizer,
         "inputs": list(record.inputs),
         "layers": [_of_layer(one) for one in record.layers],
-        "steps": [_of_step(one, kinds) for one in record.steps],
+        "steps": [_of_step(one, kinds, most) for one in record.steps],
     }
 
 
@@ -82,57 +84,69 @@ def _of_layer(info: LayerInfo) -> dict[str, Any]:
     }
 
 
-def _of_step(step: StepView, kinds: Mapping[str, str]) -> dict[str, Any]:
+def _most_of_each(steps: Sequence[StepView]) -> int:
+    """How many numbers of each array are shown, by how many arrays there are."""
+    arrays = sum(len(_arrays_of(view)) for step in steps for view in step.layers.values())
+    return min(WHOLE, max(LEAST, IN_ALL // max(arrays, 1)))
+
+
+def _arrays_of(view: LayerView) -> list[np.ndarray]:
+    """Those that are shown of a layer, but for its inputs, which others have made mostly."""
+    by_name = (view.params, view.grads, view.updates, view.kept)
+    named = [one for arrays in by_name for one in arrays.values()]
+    return [*as_tuple(view.output), *as_tuple(view.delta), *named]
+
+
+def _of_step(step: StepView, kinds: Mapping[str, str], most: int) -> dict[str, Any]:
     return {
         "number": step.number,
         "loss": step.loss if math.isfinite(step.loss) else None,
-        "targets": _of_arrays(step.targets),
-        "layers": {name: _of_view(view, kinds[name]) for name, view in step.layers.items()},
+        "targets": _of_arrays(step.targets, most, None),
+        "layers": {name: _of_view(view, kinds[name], most) for name, view in step.layers.items()},
     }
 
 
-def _of_view(view: LayerView, kind: str) -> dict[str, Any]:
+def _of_view(view: LayerView, kind: str, most: int) -> dict[str, Any]:
+    samples = next((len(one) for one in view.inputs if one.ndim), None)
     return {
-        "inputs": [_of_flow(one) for one in view.inputs],
-        "output": _of_flow(view.output),
-        "delta": _of_flow(view.delta),
-        "passed": [_of_flow(one) for one in view.passed],
-        "params": _by_name(view.params),
-        "grads": _by_name(view.grads),
-        "updates": _by_name(view.updates),
-        "kept": _by_name(view.kept),
+        "inputs": [_of_arrays(one, most, samples) for one in view.inputs],
+        "output": _of_arrays(view.output, most, samples),
+        "delta": _of_arrays(view.delta, most, samples),
+        "passed": [_of_arrays(one, most, samples) for one in view.passed],
+        "params": _by_name(view.params, most),
+        "grads": _by_name(view.grads, most),
+        "updates": _by_name(view.updates, most),
+        "kept": _by_name(view.kept, most, samples),
         "health": health(view.output, kind),
     }
 
 
-def _by_name(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {name: array_data(one) for name, one in arrays.items()}
+def _by_name(
+    arrays: Mapping[str, np.ndarray], most: int, samples: int | None = None
+) -> dict[str, Any]:
+    return {name: array_data(one, most, samples) for name, one in arrays.items()}
 
 
-def _of_flow(arrays: Any) -> Any:
-    """What flows between layers, whose last axis is that of channels."""
-    return _of_arrays(arrays, channels_last=True)
-
-
-def _of_arrays(arrays: Any, channels_last: bool = False) -> Any:
+def _of_arrays(arrays: Any, most: int, samples: int | None) -> Any:
     if isinstance(arrays, tuple):
-        return [_of_arrays(one, channels_last) for one in arrays]
-    return None if arrays is None else array_data(arrays, channels_last)
+        return [_of_arrays(one, most, samples) for one in arrays]
+    return None if arrays is None else array_data(arrays, most, samples)
 
 
-def array_data(array: np.ndarray, channels_last: bool = False) -> dict[str, Any]:
+def array_data(array: np.ndarray, most: int = WHOLE, samples: int | None = None) -> dict[str, Any]:
     """An array as its statistics, and the numbers of it that are shown.
 
     Args:
         array: of numbers or booleans, of any shape.
-        channels_last: whether it may be of images: of four axes or more the last is then one of
-            those along which few positions are shown.
+        most: numbers that are shown of vectors and matrices; four times as many of other arrays.
+        samples: how many there are in the batch. The first axis of so many positions is theirs, if
+            there are more than two axes: of samples some are left out before places of images are.
 
     >>> found = array_data(np.asarray([[3.0, -4.0], [0.0, np.inf]]))
     >>> found["norm"], found["zeros"], found["first_nonfinite"]
     (5.0, 0.25, [1, 1])
     """
-    stride = _strides(array.shape, channels_last)
+    stride = _strides(array.shape, most, samples)
     shown = array[tuple(slice(None, None, step) for step in stride)]
     with np.errstate(over="ignore"):
         numbers = np.ascontiguousarray(shown, dtype="<f4")
@@ -146,15 +160,21 @@ def array_data(array: np.ndarray, channels_last: bool = False) -> dict[str, Any]
     }
 
 
-def _strides(shape: tuple[int, ...], channels_last: bool) -> list[int]:
-    if math.prod(shape) <= WHOLE:
-        return [1] * len(shape)
-    behind = int(channels_last and len(shape) >= 4)
-    looked_at = range(len(shape) - 2 - behind, len(shape) - behind)
-    most = [LONGEST if axis in looked_at else FURTHER for axis in range(len(shape))]
-    if len(shape) == 1:
-        most = [WHOLE]
-    return [-(-length // limit) for length, limit in zip(shape, most, strict=True)]
+def _strides(shape: tuple[int, ...], most: int, samples: int | None) -> list[int]:
+    """Every how many-th position along each axis is shown: of samples, then of the longest axis."""
+    stride = [1] * len(shape)
+    several = len(shape) > 2
+    most = 4 * most if several else most
+    of_samples = shape.index(samples) if several and samples in shape else None
+
+    def left(axis: int) -> int:
+        return -(-shape[axis] // stride[axis])
+
+    while math.prod(map(left, range(len(shape)))) > most:
+        longest = max(range(len(shape)), key=lambda axis: (left(axis), axis))
+        axis = of_samples if of_samples is not None and left(of_samples) > 1 else longest
+        stride[axis] += 1
+    return stride
 
 
 def _statistics(array: np.ndarray) -> dict[str, Any]:
