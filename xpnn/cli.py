@@ -31,7 +31,9 @@ from xpnn.commands.options import (
 from xpnn.commands.parity import parity
 from xpnn.commands.predict import predict
 from xpnn.commands.train import train
+from xpnn.commands.xray import xray
 from xpnn.errors import XpnnError
+from xpnn.training.names import LOSSES, OPTIMIZERS
 
 HELP = {
     "train": "train on a table, CSV, Parquet, npz or npy; without one, on the 8x8 digits",
@@ -39,6 +41,7 @@ HELP = {
     "predict": "tell a trained network's answer for each row of a table",
     "export": "write a network as ONNX",
     "inspect": "what a file of a network, of weights or a checkpoint holds",
+    "xray": "a page that looks into one training step, or that follows a run",
     "launch": "run a program in several processes of this machine, which train together",
     "bench": "time training steps on the backends of this machine",
     "parity": "train one network on each backend of this machine, and compare",
@@ -108,6 +111,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     one.add_argument("file", type=path, metavar="FILE", help="a file, or a folder of a network")
     one.add_argument("--all", action="store_true", help="list all arrays")
     add_json(one)
+    _add_xray(command("xray", xray))
     _add_launch(command("launch", launch))
     _add_machine(command)
     one = command("completion", lambda given: _completion(given, commands))
@@ -142,6 +146,27 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
     add("--keep", type=names, default=[], metavar="COLUMNS", help="to write besides: a,b, or all")
     add("--probabilities", action="store_true", help="of all classes besides")
+
+
+def _add_xray(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", nargs="?", type=path, metavar="MODEL", help="a file of a network")
+    add("data", nargs="?", metavar="DATA", help=".npz of x and y; or a table, for xpnn train's")
+    add("--watch", type=path, metavar="FOLDER", help="serve a page that follows a run, here alone")
+    add("--port", type=counting(0), default=0, metavar="N", help="of it; any that is free")
+    add("-o", "--out", type=path, default=Path("xray.html"), metavar="FILE", help="xray.html")
+    add("--rows", type=counting(1), default=32, metavar="N", help="of the batch; 32")
+    add(
+        "--loss",
+        choices=sorted(LOSSES),
+        metavar="NAME",
+        help="cross_entropy for classes, mse for numbers, unless given",
+    )
+    add("--optimizer", choices=sorted(OPTIMIZERS), default="adam", help="what takes the step")
+    add("--rate", type=above_zero, default=1e-3, metavar="RATE", help="the learning rate")
+    add_backend(parser)
+    add_reading(parser)
+    add_json(parser)
 
 
 def _add_launch(parser: argparse.ArgumentParser) -> None:

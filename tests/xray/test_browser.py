@@ -3,9 +3,10 @@
 It needs Chromium with its driver, and ``pip install selenium axe-selenium-python``.
 """
 
+import dataclasses
 import shutil
+import threading
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +24,13 @@ from xpnn import (
     Trainer,
     explain,
 )
+from xpnn.xray.page import as_json
 from xpnn.xray.recording import explanation_of, recorded_step
+from xpnn.xray.serving import Server
 
 webdriver = pytest.importorskip("selenium.webdriver")
 keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
@@ -104,13 +108,13 @@ def driver(tmp_path_factory):
 class Page:
     """A page that is looked at; it has to end without a word on the console."""
 
-    def __init__(self, driver, path, width=WIDE, colours="light"):
+    def __init__(self, driver, address, width=WIDE, colours="light"):
         self.driver = driver
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         scheme = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
-        driver.get(Path(path).as_uri())
+        driver.get(address)
 
     def press(self, *pressed):
         for key in pressed:
@@ -144,7 +148,7 @@ def opened(driver, pages):
     made = []
 
     def go(name, **options):
-        made.append(Page(driver, pages / f"{name}.html", **options))
+        made.append(Page(driver, (pages / f"{name}.html").as_uri(), **options))
         return made[-1]
 
     yield go
@@ -291,3 +295,22 @@ def test_axe_finds_nothing(opened, name, colours):
         page.press(*[keys.ARROW_RIGHT] * moved)
         found = axe.run()["violations"]
         assert not found, axe.report(found)
+
+
+def test_a_page_follows_a_run(driver, pages, tmp_path):
+    with Server(tmp_path) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        page = Page(driver, server.url)
+        waiting = WebDriverWait(driver, 20)
+        waiting.until(lambda _: "waits for the first step" in page.one("#following").text)
+        page.press(keys.ARROW_RIGHT)  # there is nothing to go through
+        whole = images()
+        for steps in (whole.steps[:2], whole.steps):
+            seen = dataclasses.replace(whole, steps=steps)
+            (tmp_path / "xray.json").write_text(as_json(seen.data()))
+            words = f"{len(steps)} of {len(steps)} that were looked into"
+            waiting.until(lambda _, words=words: words in page.one(".now-step").text)
+        server.shutdown()
+        thread.join()
+    page.check_console()

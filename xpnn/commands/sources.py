@@ -44,17 +44,9 @@ class ArrayTables:
     """
 
     def __init__(self, path: Path):
-        file_status(path)
         self.path = path
         self._part: tuple[float, int, bool] | None = None
-        try:
-            arrays = _arrays(path)
-        except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            raise FileError(
-                f"wanted arrays of numbers in {path} ({str(error)[:200]}); write it by "
-                f"numpy.savez or numpy.save"
-            ) from None
-        self._columns = dict(_columns(path, arrays))
+        self._columns = dict(_columns(path, read_arrays(path)))
         lengths = {name: len(one) for name, one in self._columns.items()}
         if len({*lengths.values()}) != 1 or not min(lengths.values()):
             listed = ", ".join(f"{name} {length}" for name, length in [*lengths.items()][:8])
@@ -88,6 +80,22 @@ class ArrayTables:
             if len(numbers):
                 table = {name: one[rows][numbers] for name, one in self._columns.items()}
                 yield Table(table, path=self.path, numbers=numbers + start)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a ``.npz`` or ``.npy`` file by name; one that stands alone is called "".
+
+    Raises:
+        FileError, OSError: it is not there, or holds something else.
+    """
+    file_status(path)
+    try:
+        return _arrays(path)
+    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise FileError(
+            f"wanted arrays of numbers in {path} ({str(error)[:200]}); write it by "
+            f"numpy.savez or numpy.save"
+        ) from None
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

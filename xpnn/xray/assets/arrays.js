@@ -49,7 +49,7 @@ function sameNumbers(one, other) {
   return one.data === other.data && String(one.shape) === String(other.shape);
 }
 
-// Words -------------------------------------------------------------------------------------------
+// Words
 
 function shapeInWords(shape) {
   return shape.length ? shape.join(' \u00d7 ') : 'one number';

@@ -71,6 +71,7 @@ function remake() {
 }
 
 function move(by) {
+  if (!state.steps) return;
   const to = state.moments.indexOf(state.moment) + by;
   if (to < 0 || to >= state.moments.length) return;
   const { phase, name } = state.moments[to];
@@ -83,9 +84,10 @@ function moveLayer(by) {
   if (to >= 0 && to < seen.length) acts.choose(seen[to]);
 }
 
-// Drawing ----------------------------------------------------------------------------------------
+// Drawing
 
 function draw() {
+  if (!state.steps) return; // of a run that is followed, none was looked into so far
   const focused = document.activeElement;
   const kept = focused && focused !== document.body ? selectorOf(focused) : null;
   drawGraph(byId('graph'), state, acts, reachedBy(state.step, state.moments, state.moment));
@@ -145,7 +147,7 @@ function showBox() {
   graph.scrollLeft = left - graph.clientWidth / 2 + Math.min(box.offsetWidth, graph.clientWidth) / 2;
 }
 
-// Keys and buttons -------------------------------------------------------------------------------
+// Keys and buttons
 
 let playing = null;
 
@@ -169,7 +171,7 @@ const KEYS = {
 };
 
 function onKey(event) {
-  const isTaken = event.altKey || event.ctrlKey || event.metaKey || event.shiftKey ||
+  const isTaken = !state.steps || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey ||
     event.target.closest('input, select, textarea, .scroller');
   if (isTaken || !KEYS[event.key]) return;
   event.preventDefault();
@@ -188,12 +190,13 @@ function follow(address) {
   let known = null;
   const ask = async () => {
     try {
-      const answer = await fetch(address, known ? { headers: { 'If-None-Match': known } } : {});
+      const answer = await fetch(address, { headers: known ? { 'If-None-Match': known } : {} });
       if (answer.status === 200) {
         known = answer.headers.get('ETag');
         show(await answer.json());
       }
-      byId('following').textContent = 'follows the training';
+      byId('following').textContent = state.steps ? 'follows the training'
+        : 'waits for the first step that is looked into';
     } catch {
       byId('following').textContent = 'the server does not answer; what was seen last stays';
     }
@@ -203,12 +206,12 @@ function follow(address) {
   ask();
 }
 
-/** Show other data; who looks at the newest step goes on to the newest. */
+/** Show data; who follows a training and looks at the newest step goes on to the newest. */
 function show(data) {
-  const wasLast = !state.steps || state.at === state.steps.length - 1;
   const isFirst = !state.steps;
+  const wasLast = isFirst || state.at === state.steps.length - 1;
   take(data);
-  if (wasLast && !isFirst) state.at = state.steps.length - 1;
+  if (wasLast && document.documentElement.dataset.source) state.at = state.steps.length - 1;
   if (isFirst && state.layers.length <= 8) {
     for (const layer of state.layers) if (layer.inside !== null) state.open.add(layer.inside);
   }
@@ -219,7 +222,7 @@ function show(data) {
 function begin() {
   byId('back').addEventListener('click', () => move(-1));
   byId('next').addEventListener('click', () => move(1));
-  byId('play').addEventListener('click', play);
+  byId('play').addEventListener('click', () => state.steps && play());
   byId('theme').addEventListener('change', onTheme);
   document.addEventListener('keydown', onKey);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);

@@ -33,7 +33,7 @@ function reachedBy(step, moments, now) {
   };
 }
 
-// Where NaN began --------------------------------------------------------------------------------
+// Where NaN began
 
 /** The arrays of a layer that hold NaN or infinity, in the order of computation. */
 function badArrays(record) {

@@ -1,0 +1,116 @@
+"""``xpnn xray MODEL DATA``: a page that looks into a training step, or one that follows a run."""
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnn.commands.options import UsageError
+from xpnn.commands.reports import COLUMNS, tell
+from xpnn.commands.sources import opened, read_arrays
+from xpnn.data.columns import Columns
+from xpnn.network import Network, load
+from xpnn.training.names import OPTIMIZERS
+from xpnn.xray import explain
+from xpnn.xray.serving import Server
+
+LAST_PORT = 65535
+
+Batch = tuple[Any, Any, Any]
+"""Inputs, targets, and the name of the loss, or a dict of such for several outputs."""
+
+
+def xray(options: argparse.Namespace) -> int:
+    """Look into one step on the first rows, and write the page; or serve that of a run."""
+    if options.watch is not None:
+        return _watch(options)
+    if options.model is None or options.data is None:
+        raise UsageError("name a model and data to look into a step, or a run by --watch FOLDER")
+    if options.out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"wanted a file for a page, that ends in .html, got {options.out}")
+    network = load(options.model, options.backend)
+    columns = network.attachments.get(COLUMNS)
+    if isinstance(columns, Columns):
+        x, y, loss = _of_table(options, columns)
+    else:
+        x, y, loss = _of_arrays(options, network)
+    optimizer: Any = OPTIMIZERS[options.optimizer]
+    seen = explain(network, x, y, loss, optimizer(options.rate))
+    seen.to_html(options.out)
+    record = {
+        "page": str(options.out),
+        "layers": len(seen.layers),
+        "rows": len(next(iter(x.values())) if isinstance(x, dict) else x),
+        "loss": seen.steps[0].loss,
+        "loss_name": seen.loss_name,
+        "bytes": options.out.stat().st_size,
+    }
+
+    def words() -> None:
+        print(
+            f"one step on {record['rows']} rows: {record['loss_name']} {record['loss']:.6g}, "
+            f"{record['layers']} layers"
+        )
+        print(f"wrote {options.out}, {record['bytes']:,} bytes; open it in a browser")
+
+    tell(options, record, words)
+    return 0
+
+
+def _of_table(options: argparse.Namespace, columns: Columns) -> Batch:
+    """The first rows of a table, for a network that knows its columns."""
+    with opened(options, columns.texts) as tables:
+        table = next(iter(tables))
+        x, y = columns.transform(table), columns.targets(table)
+    rows = options.rows
+    cut = {name: one[:rows] for name, one in x.items()} if isinstance(x, dict) else x[:rows]
+    fitting = "cross_entropy" if columns.classes is not None else "mse"
+    return cut, y[:rows], options.loss or fitting
+
+
+def _of_arrays(options: argparse.Namespace, network: Network) -> Batch:
+    """The first samples of arrays, which are called as inputs and outputs of the network are."""
+    if not options.data.lower().endswith(".npz"):
+        raise UsageError(
+            f"wanted a file that ends in .npz, got {options.data}; tables are for networks of "
+            f"xpnn train, which know their columns"
+        )
+    arrays = read_arrays(Path(options.data))
+    inputs = [name for *_, name in network.inputs]
+    outputs = list(network.output_names) if len(network.output_names) > 1 else ["y"]
+    for name in itertools.chain(inputs, outputs):
+        if name not in arrays:
+            raise UsageError(
+                f"wanted arrays {', '.join([*inputs, *outputs])} in {options.data}, got "
+                f"{', '.join(arrays) or 'none'}; name them so by numpy.savez"
+            )
+        if not arrays[name].ndim:
+            raise UsageError(
+                f"wanted a row for each sample in {options.data}, got one number, {name}; save a "
+                f"batch of it"
+            )
+    x, y = ({name: arrays[name][: options.rows] for name in names} for names in (inputs, outputs))
+    losses = {name: options.loss or _fitting(one) for name, one in y.items()}
+    return _one_or_all(x), _one_or_all(y), _one_or_all(losses)
+
+
+def _one_or_all(by_name: dict[str, Any]) -> Any:
+    return by_name if len(by_name) > 1 else next(iter(by_name.values()))
+
+
+def _fitting(targets: np.ndarray) -> str:
+    return "cross_entropy" if targets.dtype.kind in "iub" else "mse"
+
+
+def _watch(options: argparse.Namespace) -> int:
+    if options.port > LAST_PORT:
+        raise UsageError(f"wanted a port of at most {LAST_PORT}, got {options.port}")
+    with Server(options.watch, options.port) as server:
+        print(f"{server.url} follows {options.watch}; Ctrl-C ends it", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+    return 0
