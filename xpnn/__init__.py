@@ -232,7 +232,7 @@ from xpnn.training import (
     make_train_step,
     minimize,
 )
-from xpnn.xray import explain
+from xpnn.xray import XRay, explain
 from xpnn.saving import load_weights, save_weights
 from xpnn.version import VERSION
 
@@ -452,6 +452,7 @@ __all__ = [
     "find_rate",
     "make_train_step",
     "minimize",
+    "XRay",
     "explain",
     "load_weights",
     "save_weights",

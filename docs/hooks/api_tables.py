@@ -158,7 +158,7 @@ PARTS = {
     "xray": Part(
         "The x-ray",
         "xpnn.xray",
-        {"The x-ray": "explain Explanation StepView LayerView LayerInfo"},
+        {"The x-ray": "explain XRay Explanation StepView LayerView LayerInfo"},
     ),
     "summary": Part("Summaries", "xpnn.summary", {"Summaries": "Summary Row summarize"}),
     "guide": Part(

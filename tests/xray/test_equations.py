@@ -53,7 +53,7 @@ def test_no_equation_is_lost(made):
     """All that is indented in front of the sections, or inline code with a sign, is in a line."""
     lines = [one.text for one in statements_in(made.__doc__ or "")]
     kept = ["".join(line.split()) for line in lines]
-    sections = re.compile(r"^(?:Args|Attributes|Raises):|^>>>", re.M)
+    sections = re.compile(r"^(?:Args|Attributes|Parameters|Raises|Returns):|^>>>", re.M)
     head = sections.split(inspect.cleandoc(made.__doc__ or ""))
     code = [one for one in re.findall(r"``([^`]+)``", head[0]) if re.search(r" (=|<-) ", one)]
     blocks = [line for line in head[0].splitlines() if line.startswith("    ")]
@@ -88,6 +88,25 @@ def test_equations_of_a_dense_layer():
             "dL/dZ = delta W^T   (returned: the delta of the layer before)",
         ),
     )
+
+
+def test_a_line_goes_on_below():
+    assert equations_of(xpnn.Conv2D)[1][-1] == (
+        "dL/dZ[n, u, v] = sum of delta[n, r, c] W[i, j]^T "
+        "over all r, c, i, j with r s + i d - p = u and c s + j d - p = v"
+    )
+
+
+def test_what_stands_side_by_side_is_told_apart():
+    forward, backward = equations_of(xpnn.BatchNorm)
+    assert forward == (
+        "r = 1 / sqrt(v + epsilon)",
+        "X = (Z - m) r",
+        "S = X scale + shift",
+        "running_mean <- running_mean + momentum (m - running_mean)",
+        "running_variance <- running_variance + momentum (v n / (n - 1) - running_variance)",
+    )
+    assert backward[-1] == "dL/dshift = sum of delta   (over all but the last axis)"  # of its base
 
 
 class Scale(xpnn.Layer):

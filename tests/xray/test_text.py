@@ -109,7 +109,7 @@ def test_the_net_of_the_book_to_the_last_digit():
     assert text.startswith(f"step 1: loss {cost:.4g}\n")
     assert "      = [1 1; 1 0] [0.5 -1; -0.5 2] + [0 0]\n" in text
     assert "      = 1 / (1 + exp(-[-0.4621; 0.5846]))\n" in text
-    assert "          = [1 1; 1 0] [0.01146 -0.01802; -0.009664 0.01617]\n" in text  # Z^T
+    assert "          = [0.5 0.6225; 0.7311 0.2689] [0.04582; -0.04112]\n" in text  # Z^T delta
     assert "  C = 1/(2n) sum_x |a - y|^2\n" in text
 
 

@@ -64,6 +64,7 @@ class Layer(KnownAttributes):
         grads: dL/dparam under the same names, written by ``backward``.
         state: what is carried but not trained: dropout's draw counter, running means.
         cache: what ``forward`` kept for ``backward``; also what a curious reader looks into.
+        parts_kept: of entries of ``cache`` that are lists, what their parts are, for readers.
         gives: between which numbers all outputs lie, such as (0.0, 1.0), so that a loss which takes
             them for something else is refused; None where that is not known.
         takes: whether the inputs are floats, cast to the network's dtype, or integers such as ids;
@@ -110,6 +111,7 @@ class Layer(KnownAttributes):
     contexts: ClassVar[tuple[int, ...]] = ()
     gives: ClassVar[Range | None] = None
     adds: ClassVar[str | None] = None
+    parts_kept: ClassVar[dict[str, tuple[str, ...]]] = {}
     term_factor: Any = 1.0
     _of_network = False  # whether it stands for a network that was called on nodes
     in_step = False

@@ -1,7 +1,7 @@
 """Layers that make one feature of several: products with a gate, and the largest of a group."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn.errors import ShapeError
 from xpnn.layers.base import ANY_NUMBER, Layer
@@ -16,6 +16,7 @@ class Gated(Layer):
     """
 
     gives = ANY_NUMBER
+    parts_kept: ClassVar[dict[str, tuple[str, ...]]] = {"halves": ("A", "B")}
 
     def rule(self, xp: Namespace, A: Array, B: Array) -> Array:
         """``Z``, as a pure elementwise function of the halves."""

@@ -101,6 +101,7 @@ class Loop:
                 if state.communicator is not None and not state.epoch_steps:
                     check_first_batch(state.communicator, batches)
                 state.local_rows = batches.local_rows(state.epoch_steps)
+                hooks.step_begin(batch)
                 if self._is_log_point(state.epoch_steps + 1, batches.steps):
                     hooks.log_begin(batch)
                 state.advance(*batch, state.local_rows)

@@ -31,7 +31,6 @@ class Call:
         outer: the call in which this one was made, None for that of the root.
         sources: the names, without numbers of calls, or the calls, that have made what it reads.
         cached: what the layer and all inside of it keep for the way back of this call.
-        is_open: whether it was not gone back through yet.
     """
 
     def __init__(self, name: str, layer: Layer, outer: "Call | None"):
@@ -45,7 +44,6 @@ class Call:
         self.delta: AllSeen = None
         self.passed: tuple[np.ndarray | None, ...] = ()
         self.grads: dict[str, np.ndarray] = {}
-        self.is_open = True
 
 
 class Calls:
@@ -60,6 +58,7 @@ class Calls:
         self.network, self.scale = network, scale
         self.calls: list[Call] = []  # in the order in which they began
         self._running: list[Call] = []
+        self._open: dict[Layer, list[Call]] = {}  # those that are still to be gone back through
         self._makers: dict[int, list[tuple[Call | None, Call | str]]] = {}
         self._arrays: list[Any] = []  # so that no other one gets the identity of one that is gone
         self._goes_back = False
@@ -106,6 +105,7 @@ class Calls:
         call.inputs = tuple(on_host(one, self._backend) for one in given)
         call.params = {key: on_host(one, self._backend) for key, one in layer.params.items()}
         self.calls.append(call)
+        self._open.setdefault(layer, []).append(call)
         self._running.append(call)
         try:
             made = run(inputs, *rest, **named)
@@ -125,13 +125,12 @@ class Calls:
         found = self._seen(back, self.scale)
         call.passed = found if isinstance(found, tuple) else (found,) * len(call.inputs)
         call.grads = {k: self._unscaled(one) for k, one in layer.grads.items()}
-        call.is_open = False
+        self._open[layer].remove(call)
         return back
 
     def _call_of(self, layer: Layer) -> Call:
         """The call that a layer goes back through: the last, of those of which it has the cache."""
-        still_open = [one for one in self.calls if one.layer is layer and one.is_open]
-        cached = _cached(layer)
+        still_open, cached = self._open[layer], _cached(layer)
         same = [one for one in still_open if _are_same(one.cached, cached)]
         return (same or still_open)[-1]
 
@@ -152,11 +151,10 @@ class Calls:
         """The arrays of a layer's cache, but for those that went in or came out."""
         seen = {id(one) for one in known}
         kept: dict[str, np.ndarray] = {}
-        for name, value in layer.cache.items():
-            several = isinstance(value, tuple | list)
-            for k, one in enumerate(value if several else [value]):
-                if self._backend.owns(one) and id(one) not in seen:
-                    kept[f"{name}.{k}" if several else name] = on_host(one, self._backend)
+        for name, one in _named_entries(layer):
+            if self._backend.owns(one) and id(one) not in seen:
+                kept[name] = on_host(one, self._backend)
+                seen.add(id(one))
         return kept
 
     # Who feeds whom -----------------------------------------------------------------------------
@@ -204,6 +202,18 @@ class Calls:
                 *(call.params, call.grads, updates, call.kept),
             )
         return tuple(infos), views
+
+
+def _named_entries(layer: Layer) -> Iterator[tuple[str, Any]]:
+    """What is in a layer's cache, entries of lists by names of their own."""
+    for name, value in layer.cache.items():
+        if isinstance(value, tuple | list):
+            names = layer.parts_kept.get(name, ())
+            if len(names) != len(value):
+                names = tuple(f"{name}.{k}" for k in range(len(value)))
+            yield from zip(names, value, strict=True)
+        else:
+            yield name, value
 
 
 def _cached(layer: Layer) -> list[Any]:

@@ -1,9 +1,11 @@
 """One training step, call by call on a copy of the network, and all that is seen in it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpnn.arguments import in_order
+from xpnn.guide import OutputLayer
+from xpnn.losses import quadratic_cost
 from xpnn.losses.by_output import losses_of
 from xpnn.losses.outputs import name_of
 from xpnn.losses.weights import unbound
@@ -15,23 +17,24 @@ from xpnn.training.stepping.checks import check_samples
 from xpnn.training.stepping.conversion import as_batch
 from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision
-from xpnn.training.trainer_arguments import as_loss
+from xpnn.training.trainer_arguments import as_loss, check_parts
 from xpnn.training.updater import Updater
 from xpnn.trees import one_or_tuple, tree_map
 from xpnn.typing import Loss, OptState
 from xpnn.xray.calls import Calls, on_host
 from xpnn.xray.equations import equations_of
 from xpnn.xray.explanation import Explanation
+from xpnn.xray.linked import descent_of, network_of
 from xpnn.xray.views import LayerInfo, StepView
 
 Step = tuple[tuple[LayerInfo, ...], StepView]
 
 
 def explain(
-    network: Network,
+    network: Network | OutputLayer,
     x: Any,
     y: Any,
-    loss: Loss | str | Mapping[str, Loss | str],
+    loss: Loss | str | Mapping[str, Loss | str] | Sequence[Loss | str] | None = None,
     optimizer: Optimizer | str | None = None,
     *,
     sample_weight: Any = None,
@@ -44,17 +47,19 @@ def explain(
     values that the network has now. The network, its state and the optimizer stay as they are.
 
     Args:
-        network: on any backend.
+        network: on any backend; or the last of the guide's linked layers.
         x, y: a batch, as ``Trainer.step`` takes it.
-        loss: a function or its name; a dict of such for several outputs.
-        optimizer: whose first step it is; plain ``SGD(1.0)`` unless given, by which each update is
-            the gradient with its sign turned.
+        loss: a function or its name; a dict or a list of such for several outputs. Linked layers
+            have their quadratic cost unless there is another.
+        optimizer: whose first step it is, an object or a name. Unless given, plain ``SGD(1.0)``, by
+            which each update is the gradient with its sign turned; of linked layers by their rates.
         sample_weight: (samples,).
 
     Returns:
         What was seen: ``print`` it, or look at its arrays.
 
     Raises:
+        TypeError: there is no network, loss or optimizer where one is wanted.
         ShapeError, DataError: the batch does not fit the network or the loss.
         OutOfMemory: there is no room for a copy of the network and all that a step makes.
 
@@ -65,8 +70,15 @@ def explain(
     >>> seen.steps[0].layers["0.dense"].updates["weight"].tolist()
     [[5.0]]
     """
-    objective = as_loss(losses_of_names(loss), None)
+    if isinstance(network, OutputLayer):
+        loss = quadratic_cost if loss is None else loss
+        optimizer = descent_of(network) if optimizer is None else optimizer
+        network = network_of(network)
     rule = SGD(1.0) if optimizer is None else optimizer_of_name(optimizer)
+    check_parts(network, rule, (), ())
+    if loss is None:
+        raise TypeError("explain wants the loss of a network, such as 'cross_entropy', got none")
+    objective = as_loss(losses_of_names(loss), None)
     layers, step = recorded_step(network, objective, rule, x, y, sample_weight)
     return explanation_of(network, objective, rule, layers, [step])
 

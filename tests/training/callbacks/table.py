@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+from xpnn import SGD, Dense, Network, Trainer, XRay, mean_squared_error
 from xpnn.errors import TrainingStopped
 from xpnn.training import (
     EMA,
@@ -286,6 +286,18 @@ def trained_from_epoch_3_on(fit: Fit) -> None:
     assert weights[2:] == pytest.approx([free[2], free[5]], abs=1e-6)
 
 
+def looked_into_each_fourth_step(fit: Fit) -> None:
+    """What it saw of a step is what became of the weight in it."""
+    weights = weights_by_hand()
+    steps = fit.callback.explanation.steps
+    assert [step.number for step in steps] == [1, 5, 9]
+    for step in steps:
+        view = step.layers["0.dense"]
+        after = view.params["weight"] + view.updates["weight"]
+        assert float(after[0, 0]) == pytest.approx(weights[step.number - 1], abs=1e-6)
+    assert fit.script.weights == pytest.approx(weights[2::3], abs=1e-6)  # the run is as without
+
+
 CALLBACKS = {  # a new callback joins by adding one line
     "history": Case(History, lambda folder: History(), kept_the_numbers),
     "progress-bar": Case(ProgressBar, lambda folder: ProgressBar(), showed_a_line_for_each_epoch),
@@ -330,6 +342,7 @@ CALLBACKS = {  # a new callback joins by adding one line
         of_package("wandb", lambda folder: WandB(options={"mode": "offline", "dir": str(folder)})),
         wrote_a_run_of_wandb,
     ),
+    "xray": Case(XRay, lambda folder: XRay(4), looked_into_each_fourth_step),
     "stop-on-nan": Case(StopOnNaN, lambda folder: StopOnNaN(), named_the_bad_step, huge=6),
     "checkpoint": Case(
         Checkpoint,

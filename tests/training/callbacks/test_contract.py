@@ -13,6 +13,7 @@ CALLS = {  # how often a fit that goes to its end calls a hook
     "on_fit_begin": 1,
     "on_resume": 0,
     "on_epoch_begin": EPOCHS,
+    "on_step_begin": EPOCHS * STEPS,
     "on_log_begin": EPOCHS * 2,  # at steps 2 and 3
     "on_step_end": EPOCHS * STEPS,
     "on_steps_end": EPOCHS,

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -110,6 +110,9 @@ class LSTM(Recurrent):
 
     gates = 4
     memory = ("h", "c")
+    parts_kept: ClassVar[dict[str, tuple[str, ...]]] = {
+        "kept": ("c before", "i", "g", "o", "tanh c", "f")
+    }
 
     def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
         params = super().init_params(input_shape, rng)
@@ -200,6 +203,7 @@ class GRU(Recurrent):
     """
 
     gates = 3
+    parts_kept: ClassVar[dict[str, tuple[str, ...]]] = {"kept": ("h before", "n", "U_n", "r", "z")}
 
     def init_params(self, input_shape: Shape, rng: Generator) -> dict[str, np.ndarray]:
         params = super().init_params(input_shape, rng)

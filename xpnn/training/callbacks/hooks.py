@@ -84,10 +84,16 @@ class Callback:
         ``state.epoch`` is its number, counted from 0.
         """
 
+    def on_step_begin(self, state: TrainingState, batch: tuple[Any, ...]) -> None:
+        """The next step is taken on ``batch``, behind ``state.steps`` others.
+
+        It is (x, y, sample_weight) of the backend, the last may be None.
+        """
+
     def on_log_begin(self, state: TrainingState, batch: tuple[Any, ...]) -> None:
         """The next step is taken on ``batch``, and a log point comes behind it.
 
-        ``batch`` is (x, y, sample_weight) of the backend, the last may be None. Behind the last
+        ``batch`` is as in ``on_step_begin``, whose call comes before this one. Behind the last
         step of an iterable that does not say how many there are a log point comes unannounced.
         """
 
@@ -176,6 +182,9 @@ class CallbackList:
 
     def epoch_begin(self, steps: int | None) -> None:
         self._call("on_epoch_begin", steps)
+
+    def step_begin(self, batch: tuple[Any, ...]) -> None:
+        self._call("on_step_begin", batch)
 
     def log_begin(self, batch: tuple[Any, ...]) -> None:
         self._call("on_log_begin", batch)

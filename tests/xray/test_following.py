@@ -1,0 +1,151 @@
+"""XRay: the steps of a run that are looked into are those that the run takes."""
+
+import numpy as np
+import pytest
+
+from xpnn import (
+    Adam,
+    BatchNorm,
+    Cosine,
+    Dense,
+    Dropout,
+    GaussianSample,
+    MixedPrecision,
+    Network,
+    Trainer,
+    XRay,
+)
+from xpnn.errors import XpnnError
+from xpnn.training import Callback
+
+X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+Y = np.random.default_rng(1).standard_normal((20, 2)).astype(np.float32)
+
+
+SCALED = MixedPrecision("float16", initial_scale=2.0**10)
+
+
+class Weights(Callback):
+    """The parameters before each step, and the losses."""
+
+    def __init__(self):
+        self.before, self.losses = [], []
+
+    def on_step_begin(self, state, batch):
+        self.before.append({k: np.array(v) for k, v in state.network.numpy_arrays().items()})
+
+    def on_log(self, state, step, logs):
+        self.losses.append(
+            logs["loss"] * step - sum(self.losses[-(step - 1) :] if step > 1 else [])
+        )
+
+
+def fitted(*callbacks, backend="numpy", epochs=3, **options):
+    layers = [Dense(4, use_bias=False), BatchNorm(), Dropout(0.4), Dense(2)]
+    network = Network(layers, (3,), backend, seed=1)
+    trainer = Trainer(network, "mse", Adam(Cosine(0.1, steps=15)), log_every=1, **options)
+    trainer.fit(X, Y, epochs=epochs, batch_size=4, callbacks=callbacks, progress=False)
+    return trainer
+
+
+@pytest.mark.slow_on_jax  # where each call is compiled by itself
+def test_steps_are_those_of_the_run(backend):
+    weights, xray = Weights(), XRay(every=4)
+    trainer = fitted(weights, xray, backend=backend)
+    seen = xray.explanation
+    assert [step.number for step in seen.steps] == [1, 5, 9, 13]
+    after = [*weights.before[1:], trainer.network.numpy_arrays()]
+    for step in seen.steps:
+        assert step.loss == pytest.approx(weights.losses[step.number - 1], rel=1e-4)
+        for name, view in step.layers.items():
+            for key, update in view.updates.items():
+                own = [when[step.number - 1][f"{name}.{key}"] for when in (weights.before, after)]
+                np.testing.assert_array_equal(view.params[key], own[0])
+                np.testing.assert_allclose(update, own[1] - own[0], rtol=1e-3, atol=1e-6)
+    assert seen.optimizer.startswith("Adam(rate=Cosine(")
+    assert (seen.backend, seen.loss_name) == (trainer.network.backend.spec, "mean_squared_error")
+
+
+def test_a_run_is_as_without(backend):
+    plain, followed = fitted(backend=backend), fitted(XRay(every=3), backend=backend)
+    for name, value in plain.network.numpy_arrays().items():
+        np.testing.assert_array_equal(followed.network.numpy_arrays()[name], value)
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(
+    ("every", "most", "numbers"),
+    [
+        (1, 15, [*range(1, 16)]),
+        (1, 14, [1, 3, 5, 7, 9, 11, 13, 15]),
+        (1, 4, [1, 5, 9, 13]),
+        (2, 3, [1, 9]),
+        (20, 50, [1]),
+    ],
+)
+def test_at_most_so_many_are_kept_evenly(every, most, numbers):
+    xray = XRay(every, most=most)
+    fitted(xray)
+    assert [step.number for step in xray.explanation.steps] == numbers
+
+
+@pytest.mark.host_only
+def test_a_second_fit_goes_on_and_another_training_begins_anew():
+    xray = XRay(every=10)
+    network = Network([Dense(2)], (3,))
+    trainer = Trainer(network, "mse", "sgd", callbacks=[xray])
+    trainer.fit(X, Y, epochs=2, batch_size=4, progress=False)
+    trainer.fit(X, Y, epochs=3, batch_size=4, progress=False)
+    assert [step.number for step in xray.explanation.steps] == [1, 11, 21]
+    fitted(xray, epochs=1)
+    assert [step.number for step in xray.explanation.steps] == [1]
+
+
+@pytest.mark.host_only
+def test_batches_of_an_iterable_and_weights_of_samples():
+    batches = [(X[:5], Y[:5], np.ones(5)), (X[5:9], Y[5:9], np.zeros(4))]
+    xray = XRay(every=1)
+    Trainer(Network([Dense(2)], (3,)), "mse", "sgd").fit(batches, callbacks=[xray], progress=False)
+    first, second = xray.explanation.steps
+    np.testing.assert_array_equal(first.layers["0.dense"].inputs[0], X[:5])
+    assert np.isnan(second.loss)
+    assert not np.any(second.layers["0.dense"].grads["weight"])
+
+
+@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.parametrize(
+    "precision", [MixedPrecision("float16", initial_scale=2.0**10), "bfloat16"]
+)
+def test_in_mixed_precision_the_scale_is_taken_out(backend, precision):
+    layers = [Dense(4, activation="tanh"), GaussianSample(0.3), Dense(2)]
+    network = Network(layers, (3,), backend, seed=2)
+    try:
+        trainer = Trainer(network, "mse", Adam(0.1), precision=precision)
+    except XpnnError as error:
+        pytest.skip(str(error))
+    before, xray = {k: np.array(v) for k, v in network.numpy_arrays().items()}, XRay(every=2)
+    trainer.fit(X[:8], Y[:8], batch_size=4, callbacks=[xray], shuffle=False, progress=False)
+    (step,) = xray.explanation.steps
+    last = step.layers["2.dense"]
+    error = 2 * (last.output.astype(np.float32) - Y[:4]) / 8
+    np.testing.assert_allclose(last.delta, error, rtol=0.02, atol=1e-3)
+    found = last.inputs[0].astype(np.float32).T @ error
+    np.testing.assert_allclose(last.grads["weight"], found, rtol=0.05, atol=5e-3)
+    for name in ("0.dense", "2.dense"):
+        own = step.layers[name].params["weight"].astype(np.float32)
+        np.testing.assert_allclose(own, before[f"{name}.weight"], rtol=0.01)
+        assert np.abs(step.layers[name].updates["weight"]).max() == pytest.approx(0.1, rel=0.01)
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(("arguments", "what"), [({"every": 0}, "every"), ({"most": 1}, "most")])
+def test_what_is_wrong_is_told(arguments, what):
+    with pytest.raises(ValueError, match=f"XRay wants {what} to be at least"):
+        XRay(**arguments)
+
+
+@pytest.mark.host_only
+def test_without_a_fit_there_is_nothing():
+    with pytest.raises(XpnnError, match="wanted steps that were looked into, got none; pass this"):
+        _ = XRay().explanation
+    assert repr(XRay(5, most=20)) == "XRay(every=5, most=20)"

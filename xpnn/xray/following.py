@@ -1,0 +1,98 @@
+"""XRay: some of the steps of a run looked into, evenly over all of it."""
+
+from typing import Any, ClassVar
+
+from xpnn.arguments import KnownAttributes, checked
+from xpnn.errors import XpnnError
+from xpnn.training.callbacks.hooks import Callback
+from xpnn.training.state import TrainingState
+from xpnn.xray.explanation import Explanation
+from xpnn.xray.recording import explanation_of, recorded_step
+from xpnn.xray.views import StepView
+
+
+class XRay(KnownAttributes, Callback):
+    """Keeps all that is seen in every so many-th step of a run, as ``xpnn.explain`` does in one.
+
+    Such a step is taken twice: call by call on a copy of the network, and by the run itself, which
+    goes on as it would without. Where more steps come together than are kept, every second one is
+    dropped, and from then on twice as many lie between two: those that are left are spread evenly
+    over the run.
+
+    With ``accumulate`` a step is looked into as one of the whole batch. A checkpoint holds nothing
+    of this: after ``resume`` it begins with the step that comes next.
+
+    Args:
+        every: steps from one that is looked into to the next, the first of the run being one.
+        most: how many are kept, at least 2. Each takes the memory of the arrays of a step, on the
+            host.
+
+    Raises:
+        ValueError: less than that; or, from ``fit``, several processes train together.
+
+    >>> import xpnn
+    >>> net = xpnn.Network([xpnn.Dense(1)], input_shape=(1,))
+    >>> xray = XRay(every=2)
+    >>> trainer = xpnn.Trainer(net, "mse", "sgd", callbacks=[xray])
+    >>> x = [[0.0], [1.0], [2.0], [3.0]]
+    >>> history = trainer.fit(x, x, epochs=3, batch_size=2, progress=False)
+    >>> [step.number for step in xray.explanation.steps]
+    [1, 3, 5]
+    """
+
+    steers: ClassVar[bool] = False
+    fixed: ClassVar[tuple[str, ...]] = ("every", "most")
+
+    @checked
+    def __init__(self, every: int = 10, *, most: int = 50):
+        if every < 1:
+            raise ValueError(f"XRay wants every to be at least 1 step, got {every}")
+        if most < 2:
+            raise ValueError(f"XRay wants most to be at least 2 steps, got {most}")
+        self.every, self.most = int(every), int(most)
+        self._training: object = None
+        self._between = self.every
+        self._steps: list[StepView] = []
+        self._explanation: Explanation | None = None
+
+    def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
+        if state.by_rows is not None:
+            raise ValueError(
+                f"XRay: wanted a training in one process, got {state.by_rows.size} that each have "
+                f"some rows of a batch; look into a step by itself, xpnn.explain(network, x, y, "
+                f"loss)"
+            )
+        if self._training is not state.training:
+            self._training, self._explanation = state.training, None
+            self._steps, self._between = [], self.every
+
+    def on_step_begin(self, state: TrainingState, batch: tuple[Any, ...]) -> None:
+        number = state.steps + 1
+        first = self._steps[0].number if self._steps else number
+        if (number - first) % self._between:
+            return
+        about = state.network, state.loss, state.optimizer
+        layers, step = recorded_step(
+            *(*about, *batch),
+            opt_state=state.opt_state,
+            precision=state.precision,
+            number=number,
+        )
+        self._steps.append(step)
+        if len(self._steps) > self.most:
+            self._steps, self._between = self._steps[::2], 2 * self._between
+        self._explanation = explanation_of(*about, layers, self._steps)
+
+    @property
+    def explanation(self) -> Explanation:
+        """The steps that were looked into so far.
+
+        Raises:
+            XpnnError: there are none.
+        """
+        if self._explanation is None:
+            raise XpnnError(
+                "wanted steps that were looked into, got none; pass this XRay to fit, as in "
+                "trainer.fit(x, y, callbacks=[xray]), and look afterwards"
+            )
+        return self._explanation
