@@ -154,7 +154,14 @@ def _add_xray(parser: argparse.ArgumentParser) -> None:
     add("data", nargs="?", metavar="DATA", help=".npz of x and y; or a table, for xpnn train's")
     add("--watch", type=path, metavar="FOLDER", help="serve a page that follows a run, here alone")
     add("--port", type=counting(0), default=0, metavar="N", help="of it; any that is free")
-    add("-o", "--out", type=path, default=Path("xray.html"), metavar="FILE", help="xray.html")
+    add(
+        "-o",
+        "--out",
+        type=path,
+        default=Path("xray.html"),
+        metavar="FILE",
+        help="xray.html; or .svg",
+    )
     add("--rows", type=counting(1), default=32, metavar="N", help="of the batch; 32")
     add(
         "--loss",

@@ -241,8 +241,15 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 # As text ------------------------------------------------------------------------------------------
 
 
-def svg(boxes: Sequence[Box]) -> str:
-    """The picture of these boxes."""
+def svg(
+    boxes: Sequence[Box], style: str = STYLE, inner: Callable[[Box], str] = lambda box: ""
+) -> str:
+    """The picture of these boxes.
+
+    Args:
+        style: in CSS, of all classes that are in the picture.
+        inner: what else is drawn in a box, in SVG; (0, 0) is the middle of its upper edge.
+    """
     lines = lay_out(boxes)
     drawn = [*boxes, *(passage for line in lines for passage in line.passages)]
     width = max(box.x + box.width / 2 for box in drawn) + MARGIN
@@ -251,9 +258,9 @@ def svg(boxes: Sequence[Box]) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
             f'viewBox="0 0 {width:.1f} {height:.1f}">',
-            f"<style>{STYLE}</style>",
+            f"<style>{style}</style>",
             *map(_line_as_text, lines),
-            *map(_box_as_text, boxes),
+            *(_box_as_text(box, inner(box)) for box in boxes),
             "</svg>\n",
         ]
     )
@@ -268,23 +275,25 @@ def _line_as_text(line: Line) -> str:
         way += f" C{x:.1f},{middle:.1f} {box.x:.1f},{middle:.1f} {box.x:.1f},{box.y:.1f}"
         x, y = box.x, box.y + box.height
         way += f" V{y:.1f}" if box is not line.box else " m-4,-8 l4,8 l4,-8"
-    said = _text(f"{line.source.lines[0]} to {line.box.lines[0]}")
+    said = escaped(f"{line.source.lines[0]} to {line.box.lines[0]}")
     return f'<path d="{way}"><title>{said}</title></path>'
 
 
-def _box_as_text(box: Box) -> str:
+def _box_as_text(box: Box, inner: str) -> str:
     corner = 4.0 if box.kind == "layer" else box.height / 2
     lines = "".join(
-        f'<text x="{box.x:.1f}" y="{box.y + 18 + LINE * k:.1f}">{_text(line)}</text>'
+        f'<text x="{box.x:.1f}" y="{box.y + 18 + LINE * k:.1f}">{escaped(line)}</text>'
         for k, line in enumerate(box.lines)
     )
     return (
-        f'<g class="{box.kind}"><title>{_text(box.whole)}</title>'
+        f'<g class="{box.kind}"><title>{escaped(box.whole)}</title>'
         f'<rect x="{box.x - box.width / 2:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" '
-        f'height="{box.height:.1f}" rx="{corner:.1f}"/>{lines}</g>'
+        f'height="{box.height:.1f}" rx="{corner:.1f}"/>{lines}'
+        + (f'<g transform="translate({box.x:.1f} {box.y:.1f})">{inner}</g>' if inner else "")
+        + "</g>"
     )
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Text as XML has it, which knows no control characters."""
     return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))

@@ -46,9 +46,14 @@ def test_what_is_asked_for_is_done(folder, capsys):
     np.savez("numbers.npz", x=np.ones((5, 4)), y=np.zeros((5, 3)))
     assert main([*command, "--optimizer", "sgd", "--rate", "0.5"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert (record["page"], record["rows"], record["loss_name"]) == ("xray.html", 5, "huber")
+    assert (record["file"], record["rows"], record["loss_name"]) == ("xray.html", 5, "huber")
     assert record["bytes"] == (folder / "xray.html").stat().st_size
     assert held_in(folder / "xray.html")["optimizer"].startswith("SGD(rate=0.5")
+
+
+def test_a_picture_is_drawn_where_a_file_is_called_so(folder):
+    assert main(["xray", "net.safetensors", "data.npz", "-o", "step.svg"]) == 0
+    assert "<title>0.dense: Dense(3)</title>" in (folder / "step.svg").read_text("utf8")
 
 
 def test_of_several_inputs_and_outputs_arrays_go_by_name(folder):
@@ -78,7 +83,10 @@ def test_a_model_of_xpnn_train_takes_a_table(folder, capsys):
         ([], "name a model and data to look into a step, or a run by --watch FOLDER"),
         (["net.safetensors"], "name a model and data"),
         (["net.safetensors", "data.csv"], "wanted a file that ends in .npz, got data.csv"),
-        (["net.safetensors", "data.npz", "-o", "a.png"], "that ends in .html, got a.png"),
+        (
+            ["net.safetensors", "data.npz", "-o", "a.png"],
+            "or a picture, that ends in .svg, got a.png",
+        ),
         (["net.safetensors", "z.npz"], "wanted arrays x, y in z.npz, got z; name them so"),
         (["net.safetensors", "one.npz"], "wanted a row for each sample in one.npz, got one number"),
         (["--watch", ".", "--port", "70000"], "wanted a port of at most 65535, got 70000"),

@@ -23,13 +23,16 @@ Batch = tuple[Any, Any, Any]
 
 
 def xray(options: argparse.Namespace) -> int:
-    """Look into one step on the first rows, and write the page; or serve that of a run."""
+    """Look into one step on the first rows, and write a page or picture; or serve that of a run."""
     if options.watch is not None:
         return _watch(options)
     if options.model is None or options.data is None:
         raise UsageError("name a model and data to look into a step, or a run by --watch FOLDER")
-    if options.out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"wanted a file for a page, that ends in .html, got {options.out}")
+    ending = options.out.suffix.lower()
+    if ending not in (".html", ".svg"):
+        raise UsageError(
+            f"wanted a page, that ends in .html, or a picture, that ends in .svg, got {options.out}"
+        )
     network = load(options.model, options.backend)
     columns = network.attachments.get(COLUMNS)
     if isinstance(columns, Columns):
@@ -38,9 +41,9 @@ def xray(options: argparse.Namespace) -> int:
         x, y, loss = _of_arrays(options, network)
     optimizer: Any = OPTIMIZERS[options.optimizer]
     seen = explain(network, x, y, loss, optimizer(options.rate))
-    seen.to_html(options.out)
+    (seen.to_html if ending == ".html" else seen.to_svg)(options.out)
     record = {
-        "page": str(options.out),
+        "file": str(options.out),
         "layers": len(seen.layers),
         "rows": len(next(iter(x.values())) if isinstance(x, dict) else x),
         "loss": seen.steps[0].loss,

@@ -6,6 +6,7 @@ from typing import Any
 from xpnn.files import replacement
 from xpnn.xray.data import as_data
 from xpnn.xray.page import frame, page
+from xpnn.xray.picture import picture
 from xpnn.xray.text import as_text
 from xpnn.xray.views import Record
 
@@ -53,13 +54,25 @@ class Explanation(Record):
             ValueError: it does not end so.
             FileError, OSError: the file cannot be written; an old one is unharmed.
         """
-        if Path(path).suffix.lower() not in (".html", ".htm"):
-            raise ValueError(
-                f"wanted a file for a page, got {str(path)!r}; let its name end in .html"
-            )
-        text = page(self.data())
-        with replacement(path) as file:
-            file.write(text.encode())
+        _write(path, (".html", ".htm"), "a page", page(self.data()))
+
+    def to_svg(self, path: str | Path, *, step: int = -1, inside: str | None = None) -> None:
+        """Draw one step, for slides: the layers as boxes, with maps of their outputs and deltas.
+
+        Blue is below 0, orange above. Beside them stand the norms of gradients, and how large an
+        update is beside its weights. Of large arrays the first rows and channels are drawn.
+
+        Args:
+            path: of the file, which ends in ``.svg``; folders that are missing are made.
+            step: which one of ``steps``; the last unless given.
+            inside: the name of a layer, whose inner layers are drawn in place of the network's.
+
+        Raises:
+            ValueError: the path does not end so; there is no such step, or no layer that holds
+                others of that name.
+            FileError, OSError: the file cannot be written; an old one is unharmed.
+        """
+        _write(path, (".svg",), "a picture", picture(self, step, inside))
 
     def _repr_html_(self) -> str:
         """The page in a frame, for notebooks."""
@@ -71,3 +84,12 @@ class Explanation(Record):
     def __repr__(self) -> str:
         steps = f"{len(self.steps)} step{'s' * (len(self.steps) != 1)}"
         return f"<{steps} of {len(self.layers)} layers on {self.backend}: {self.title}>"
+
+
+def _write(path: str | Path, endings: tuple[str, ...], what: str, text: str) -> None:
+    if Path(path).suffix.lower() not in endings:
+        raise ValueError(
+            f"wanted a file for {what}, got {str(path)!r}; let its name end in {endings[0]}"
+        )
+    with replacement(path) as file:
+        file.write(text.encode())
