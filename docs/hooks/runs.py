@@ -1,8 +1,8 @@
-"""Runs the first page and the tutorials while the site is built, which then show what came of it.
+"""Runs the first page, the tutorials and the book while the site is built, and shows what came out.
 
 What a block has printed takes the place of what the page promises, where ``...`` may stand for
 digits that differ between machines. A page may show a picture that one of its blocks writes into
-the folder where it runs: ``![a curve](curve.svg)``.
+the folder where it runs, ``![a curve](curve.svg)``, or lead to a page, ``[a step](step.html)``.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from running import run_page, with_output
 
-RUN = ("index.md", "tutorials/")
+RUN = ("index.md", "tutorials/", "book/")
 """What the paths of such pages begin with."""
-PICTURES = (".svg", ".png")
+SHOWN = (".svg", ".png", ".html")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pictures that the pages draw."""
+    """Add the pictures and the pages that the pages make."""
     for page in [*files.documentation_pages()]:
         if page.src_uri.startswith(RUN):
             folder = Path(page.src_uri).parent
@@ -45,5 +45,5 @@ def run(text: str, name: str) -> tuple[dict[int, str], dict[str, bytes]]:
     os.environ["MPLBACKEND"] = "agg"
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         printed = run_page(text, name)
-        drawn = [path for path in Path(folder).iterdir() if path.suffix in PICTURES]
+        drawn = [path for path in Path(folder).iterdir() if path.suffix in SHOWN]
         return printed, {path.name: path.read_bytes() for path in drawn}
