@@ -50,7 +50,7 @@ def frame(data: Mapping[str, Any], height: int = 760) -> str:
     """
     return (
         f'<iframe srcdoc="{escape(page(data))}" title="x-ray" '
-        f'style="width:100%;height:{height}px;border:1px solid rgba(128,128,128,0.4);'
+        f'style="box-sizing:border-box;width:100%;height:{height}px;border:1px solid rgba(128,128,128,0.4);'
         f'border-radius:8px"></iframe>'
     )
 
