@@ -50,8 +50,8 @@ def frame(data: Mapping[str, Any], height: int = 760) -> str:
     """
     return (
         f'<iframe srcdoc="{escape(page(data))}" title="x-ray" '
-        f'style="box-sizing:border-box;width:100%;height:{height}px;border:1px solid rgba(128,128,128,0.4);'
-        f'border-radius:8px"></iframe>'
+        f'style="box-sizing:border-box;width:100%;height:{height}px;'
+        f'border:1px solid rgba(128,128,128,0.4);border-radius:8px"></iframe>'
     )
 
 
