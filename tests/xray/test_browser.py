@@ -184,6 +184,9 @@ def test_a_click_on_a_layer_shows_its_arrays(opened):
     assert "dL/dW" in page.texts(".symbol")
     page.click(".phases .update")
     assert "\u0394W" in page.texts(".symbol")
+    page.click('[data-layer="1.dense.activation"]')
+    page.click(".phases .forward")
+    assert page.texts(".symbol") == ["S", "Z"]  # as in the equations of a sigmoid
 
 
 def test_equations_are_set_as_mathematics(opened):

@@ -12,14 +12,17 @@ function figuresOf(layer, phase, state) {
   const record = state.step.layers[layer.name];
   const activation = state.step.layers[`${layer.name}.activation`];
   if (phase === 'update') return updateFigures(record);
-  return phase === 'backward' ? backwardFigures(record, activation)
-    : forwardFigures(record, activation, activation ? 'f(S)' : outputSymbol(layer));
+  const [input, output] = namesOf(layer);
+  return phase === 'backward' ? backwardFigures(record, activation, input)
+    : forwardFigures(record, activation, input, activation ? 'f(S)' : output);
 }
 
-/** What the equations of a layer call its output. */
-function outputSymbol(layer) {
-  const isMade = (name) => layer.forward_text.some((line) => line.trim().startsWith(`${name} = `));
-  return { Y: 'Y', h_t: 'h' }[['Y', 'h_t'].find(isMade)] || 'S';
+/** What the equations of a layer call its input and its output: those of activations S and Z. */
+function namesOf(layer) {
+  const isMade = (name) => layer.forward_text.some((line) => name.test(line));
+  if (isMade(/^Z(_i|\[.*?\])? = /)) return ['S', 'Z'];
+  if (isMade(/^Y = /)) return ['Z', 'Y'];
+  return isMade(/^h_t = /) ? ['Z', 'h'] : ['Z', 'S'];
 }
 
 function several(arrays, symbol, words, role) {
@@ -28,25 +31,25 @@ function several(arrays, symbol, words, role) {
 }
 
 /** activation: what was seen of the one that the layer ends in, if it has one. */
-function forwardFigures(record, activation, symbol) {
+function forwardFigures(record, activation, input, output) {
   const flow = [...listed(record.inputs), ...listed(record.output)];
   const kept = Object.entries(record.kept).filter(([, array], k, all) =>
     ![...flow, ...all.slice(0, k).map(([, one]) => one)].some((one) => sameNumbers(one, array)));
   return [
-    ...several(record.inputs, 'Z', 'comes in', 'input'),
+    ...several(record.inputs, input, 'comes in', 'input'),
     ...Object.entries(record.params).map(([name, array]) =>
       [array, { symbol: symbolOf(name), words: wordsFor(name), role: 'param' }]),
     ...(activation ? several(activation.inputs[0], 'S', 'before the activation', 'output') : []),
-    ...several(record.output, symbol, 'goes out', 'output'),
+    ...several(record.output, output, 'goes out', 'output'),
     ...kept.map(([name, array]) =>
       [array, { symbol: name, words: 'kept for the way back', role: 'kept' }]),
   ];
 }
 
 /** Small layers show besides what they read again of the way forward. */
-function backwardFigures(record, activation) {
+function backwardFigures(record, activation, input) {
   const read = [
-    ...several(record.inputs, 'Z', 'came in', 'input'),
+    ...several(record.inputs, input, 'came in', 'input'),
     ...Object.entries(record.params).map(([name, array]) =>
       [array, { symbol: symbolOf(name), words: wordsFor(name), role: 'param' }]),
   ];
@@ -56,7 +59,7 @@ function backwardFigures(record, activation) {
     ...(activation ? several(activation.passed[0], '\u03b4\u209b', 'behind the activation, dL/dS', 'delta') : []),
     ...Object.entries(record.grads).map(([name, array]) =>
       [array, { symbol: `dL/d${symbolOf(name)}`, words: `gradient of ${name}`, role: 'param' }]),
-    ...several(record.passed, 'dL/dZ', 'is handed on', 'delta'),
+    ...several(record.passed, `dL/d${input}`, 'is handed on', 'delta'),
     ...(isSmall ? read : []),
   ];
 }
