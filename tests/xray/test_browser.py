@@ -39,6 +39,7 @@ SWITCHES = (
     *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
 )
 WIDE, NARROW = 1280, 390
+SIDES, EDGES = ("offsetWidth", "offsetHeight"), ("top", "left")
 
 pytestmark = [
     pytest.mark.host_only,
@@ -132,8 +133,8 @@ class Page:
     def texts(self, selector):
         return [one.text for one in self.all(selector)]
 
-    def run(self, script):
-        return self.driver.execute_script(script)
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
 
     @property
     def moment(self):
@@ -268,12 +269,15 @@ def test_it_says_where_nan_began(opened):
     assert page.moment.startswith("Forward: 1.dense (")
 
 
-def test_play_runs_to_the_end_and_pauses(opened):
-    page = opened("nand")
-    page.click("#play")
-    assert page.one("#play").text == "Pause"
-    page.click("#play")
-    assert page.one("#play").text == "Play"
+def test_the_window_is_shown_that_a_number_is_made_of(opened):
+    page = opened("images")
+    page.run("document.querySelectorAll('.stage')[2].focus()")  # the output of Conv2D(6, 3)
+    page.press(keys.ARROW_RIGHT, keys.ARROW_DOWN, keys.ARROW_DOWN)
+    assert page.texts(".readout")[-1].startswith("[0, 2, 1, 0] = ")
+    (band,) = page.all(".band")
+    (pixels,) = {page.run(f"return arguments[0].{side} / 3", band) for side in SIDES}
+    place = [page.run(f"return parseFloat(arguments[0].style.{side})", band) for side in EDGES]
+    assert place == [2 * pixels, 1 * pixels]
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])

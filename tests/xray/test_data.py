@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from xpnn import Conv2D, Dense, Flatten, Network, Sigmoid, explain
+from xpnn import Conv2D, ConvTranspose2D, Dense, Flatten, Network, Sigmoid, explain
 from xpnn.xray.data import array_data
 
 pytestmark = pytest.mark.host_only
@@ -106,3 +106,22 @@ def test_of_many_arrays_fewer_numbers_are_shown_of_each():
     held = [record.data()["steps"][0]["layers"]["0.dense"]["output"] for record in (one, many)]
     assert [array["shown"] for array in held] == [[64, 64], [22, 22]]
     assert held[0]["norm"] == held[1]["norm"]
+
+
+def test_windows_are_told_of_layers_whose_output_has_their_places():
+    net = Network(
+        [
+            Conv2D(2, (3, 2), stride=(2, 1), padding="same"),
+            ConvTranspose2D(1, 2, stride=2),
+            Flatten(),
+            Dense(1),
+        ],
+        (6, 5, 1),
+    )
+    seen = explain(net, np.ones((2, 6, 5, 1)), np.ones((2, 1)), "mse")
+    layers = seen.data()["steps"][0]["layers"]
+    high, wide = layers["0.conv2d"]["windows"]
+    assert high == {"size": 3, "stride": 2, "dilation": 1, "low": 0}
+    assert wide == {"size": 2, "stride": 1, "dilation": 1, "low": 0}
+    others = [name for name in layers if name != "0.conv2d"]
+    assert [layers[name]["windows"] for name in others] == [[]] * len(others)

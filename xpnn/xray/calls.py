@@ -1,7 +1,7 @@
 """The calls of all layers in a step, listened to: what each is given, makes, and is handed back."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from xpnn.backends import Backend
+from xpnn.backends.portable.windows import Slide
 from xpnn.layers import Layer
 from xpnn.layers.shadowing import shadowed
 from xpnn.network import Network
 from xpnn.trees import as_tuple
-from xpnn.typing import Array, Arrays
+from xpnn.typing import Array, Arrays, Shape
 from xpnn.xray.equations import equations_of
 from xpnn.xray.views import AllSeen, LayerInfo, LayerView
 
@@ -199,9 +200,19 @@ class Calls:
             updates = {key: changes[full] for key, full in own.items() if full in changes}
             views[name] = LayerView(
                 *(name, call.inputs, call.output, call.delta, passed),
-                *(call.params, call.grads, updates, call.kept),
+                *(call.params, call.grads, updates, call.kept, _windows(call)),
             )
         return tuple(infos), views
+
+
+def _windows(call: Call) -> tuple[Slide, ...]:
+    """How the layer's window slides over its input, if its output has the places of the window."""
+    slides: Callable[[Shape], Sequence[Slide]] | None = getattr(call.layer, "slides", None)
+    if slides is None or len(call.inputs) != 1 or not isinstance(call.output, np.ndarray):
+        return ()
+    found = tuple(slides(call.inputs[0].shape[1:-1]))
+    places = tuple(one.positions for one in found)
+    return found if places == call.output.shape[1:-1] else ()
 
 
 def _named_entries(layer: Layer) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,8 @@
                 "layers": {"0.dense": {"inputs": [ARRAY], "output": ARRAY, "delta": ARRAY,
                                        "passed": [ARRAY or null], "params": {name: ARRAY},
                                        "grads": {...}, "updates": {...}, "kept": {...},
-                                       "health": {"dead", "units", "saturated"}}}}]}
+                                       "health": {"dead", "units", "saturated"},
+                                       "windows": [{"size", "stride", "dilation", "low"}]}}}]}
 
 An ARRAY has its shape and dtype, statistics of all its finite numbers, which are null where there
 are none, and numbers to show: all, or every so many-th along each axis::
@@ -118,6 +119,10 @@ def _of_view(view: LayerView, kind: str, most: int) -> dict[str, Any]:
         "updates": _by_name(view.updates, most),
         "kept": _by_name(view.kept, most, samples),
         "health": health(view.output, kind),
+        "windows": [
+            {"size": one.size, "stride": one.stride, "dilation": one.dilation, "low": one.low}
+            for one in view.windows
+        ],
     }
 
 

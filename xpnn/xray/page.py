@@ -107,6 +107,6 @@ def _shared(value: Any, texts: dict[str, int]) -> Any:
         return [_shared(one, texts) for one in value]
     if not isinstance(value, dict):
         return value
-    if "stride" in value:  # an array
+    if "shown" in value:  # an array
         return {**value, "data": texts.setdefault(value["data"], len(texts))}
     return {key: _shared(one, texts) for key, one in value.items()}

@@ -5,6 +5,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from xpnn.backends.portable.windows import Slide
+
 Seen: TypeAlias = np.ndarray | None
 """An array, or None where nothing was handed on."""
 AllSeen: TypeAlias = Seen | tuple[Seen, ...]
@@ -73,6 +75,7 @@ class LayerView:
     grads: dict[str, np.ndarray]
     updates: dict[str, np.ndarray]
     kept: dict[str, np.ndarray]
+    windows: tuple[Slide, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -81,18 +81,20 @@ function canvasMaps(maps, colour, label, tell, zoom, width) {
   const place = placing(maps, pixels, width);
   const canvas = make('canvas', { 'aria-hidden': 'true' });
   const cursor = make('div', { class: 'cursor', hidden: true });
-  const band = make('div', { class: 'band', hidden: true });
+  const bands = make('div');
   const stage = make('div', {
     class: 'stage', tabindex: 0, role: 'application', 'aria-label': `${label}; arrow keys move`,
-  }, canvas, band, cursor);
+  }, canvas, bands, cursor);
   paint(canvas, maps, place, colour);
   let at = [0, 0, 0];
   const show = (tile, row, col) => {
     at = [tile, row, col];
     cursor.hidden = false;
-    cursor.style.width = cursor.style.height = `${Math.max(place.pixels, 4)}px`;
-    cursor.style.left = `${place.left(tile) + col * place.pixels}px`;
-    cursor.style.top = `${place.top(tile) + row * place.pixels}px`;
+    const side = Math.max(place.pixels, 4);
+    putAt(cursor, {
+      left: place.left(tile) + col * place.pixels, top: place.top(tile) + row * place.pixels,
+      width: side, height: side,
+    });
     tell(tile, row, col);
   };
   const hide = () => {
@@ -115,17 +117,19 @@ function canvasMaps(maps, colour, label, tell, zoom, width) {
     show(...to);
     cursor.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   });
-  stage.mark = (part) => {
-    band.hidden = !part;
-    if (!part) return;
-    const isRow = part.row !== null;
-    const from = pixels * (isRow ? part.row : part.col);
-    band.style.left = `${isRow ? 0 : from}px`;
-    band.style.top = `${isRow ? from : 0}px`;
-    band.style.width = `${isRow ? place.wide : pixels}px`;
-    band.style.height = `${isRow ? pixels : place.high}px`;
-  };
+  stage.mark = (part) => bands.replaceChildren(...(part ? [...Array(maps.tiles).keys()] : [])
+    .map((tile) => bandOf(part, tile, maps, place)));
   return stage;
+}
+
+/** A frame around rows and columns of one map. */
+function bandOf({ rows, cols }, tile, maps, place) {
+  const [top, bottom] = rows.map((row) => place.pixels * Math.min(row, maps.rows));
+  const [left, right] = cols.map((col) => place.pixels * Math.min(col, maps.cols));
+  return putAt(make('div', { class: 'band' }), {
+    left: place.left(tile) + left, top: place.top(tile) + top,
+    width: right - left, height: bottom - top,
+  });
 }
 
 function tooLarge(place) {

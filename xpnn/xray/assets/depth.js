@@ -12,15 +12,12 @@ function healthOf(layer, record) {
   const params = Object.keys(record.updates).map((name) => record.params[name]);
   const weights = norm(params);
   const change = norm(Object.values(record.updates));
-  const health = record.health || {};
   return {
     name: layer.name,
     delta: norm(listed(record.delta)),
     grad: norm(Object.values(record.grads)),
     ratio: weights && change !== null ? change / weights : null,
-    dead: health.dead ?? null,
-    units: health.units ?? null,
-    saturated: health.saturated ?? null,
+    ...record.health,
     bad: badArrays(record).reduce((sum, [, array]) => sum + array.nonfinite, 0),
   };
 }
@@ -56,23 +53,16 @@ function ratioInWords(ratio) {
   return '';
 }
 
-function deadMark({ dead, units }) {
-  if (dead === null) return '\u2013';
-  const words = `${dead} of ${units}`;
-  return dead > 0 ? make('span', { class: 'caution' }, words) : words;
-}
-
-function saturatedMark({ saturated }) {
-  if (saturated === null) return '\u2013';
-  return saturated > 0.5 ? make('span', { class: 'caution' }, percent(saturated)) : percent(saturated);
+function caution(words, isNeeded) {
+  return isNeeded ? make('span', { class: 'caution' }, words) : words;
 }
 
 const COLUMNS = [
   ['\u2016\u03b4\u2016, the delta that reaches it', (row, rows) => logBar(row.delta, rows.map((one) => one.delta))],
   ['\u2016dL/dW\u2016, its gradients', (row, rows) => logBar(row.grad, rows.map((one) => one.grad))],
   ['update / weight', (row) => ratioMark(row.ratio)],
-  ['dead units', deadMark],
-  ['saturated', saturatedMark],
+  ['dead units', ({ dead, units }) => (dead === null ? '\u2013' : caution(`${dead} of ${units}`, dead > 0))],
+  ['saturated', ({ saturated: share }) => (share === null ? '\u2013' : caution(percent(share), share > 0.5))],
   ['NaN or \u221e', (row) => (row.bad ? make('span', { class: 'bad' }, row.bad.toLocaleString('en')) : '0')],
 ];
 

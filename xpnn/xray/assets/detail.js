@@ -1,10 +1,9 @@
 // What one layer does at a moment: its equations, and the arrays that they are about.
 
 const PHASES = [['forward', 'Forward'], ['backward', 'Backward'], ['update', 'Update']];
-const SUBSCRIPTS = '\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089';
 
 function numbered(symbol, k, count) {
-  return count > 1 ? symbol + [...String(k + 1)].map((digit) => SUBSCRIPTS[digit]).join('') : symbol;
+  return count > 1 ? symbol + String.fromCharCode(0x2081 + k) : symbol;
 }
 
 /** Figures to show: [array, { symbol, words, role }] of a layer in one phase. */
@@ -125,7 +124,7 @@ function figuresIn(place, figures, layer, phase, record) {
   for (const [array, about] of present) {
     const key = `${layer.name} ${phase} ${about.symbol} ${about.words}`;
     const drawn = figure(array, { ...about, kind: layer.kind, batch, key }, width,
-      (...pointed) => relating(layer, phase, about.symbol, shown, line)?.(...pointed));
+      (...pointed) => relating(layer, phase, about.symbol, shown, record, line)(...pointed));
     shown.push({ symbol: about.symbol, array, drawn });
   }
   const words = {
@@ -153,7 +152,7 @@ function drawLoss(place, state) {
   place.replaceChildren(
     make('div', { class: 'title' }, make('h2', { id: 'detail-title' }, `loss ${short(state.step.loss, 6)}`)),
     make('p', { class: 'text' }, make('code', {}, state.lossName), ' compares outputs and targets'),
-    ...figuresIn(place, [...figures, ...targets], { name: 'loss', kind: '' }, 'forward',
+    ...figuresIn(place, [...figures, ...targets], { name: 'loss', kind: '', forward_text: [] }, 'forward',
       { inputs: [] }),
   );
 }

@@ -20,6 +20,12 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** Put an element in its place: left, top, width, height in pixels. */
+function putAt(element, sides) {
+  for (const [side, pixels] of Object.entries(sides)) element.style[side] = `${pixels}px`;
+  return element;
+}
+
 function byId(id) {
   return document.getElementById(id);
 }

@@ -48,7 +48,7 @@ function figure(array, about, width, onpoint = () => {}) {
     body.replaceChildren(...controls, make('div', { class: 'scroller' }, drawn),
       legend(array, chosen.grey), ...(small ? [] : [numbersBelow(maps, label)]));
     body.querySelectorAll('button, input')[focused]?.focus();
-    made.mark = isThinned(array) || maps.tiles > 1 ? () => {} : drawn.mark;
+    made.mark = (ranges) => drawn.mark(ranges && spanOf(array, view, chosen.fixed, ranges));
   };
   draw();
   return made;

@@ -9,9 +9,7 @@
  */
 function drawGraph(place, state, acts, reached) {
   const laid = layOut(state.layers, state.open, null, state.inputs);
-  const board = make('div', { class: 'board' });
-  board.style.width = `${laid.width}px`;
-  board.style.height = `${laid.height}px`;
+  const board = putAt(make('div', { class: 'board' }), { width: laid.width, height: laid.height });
   drawPart(board, laid, 0, 0, state, acts, reached);
   place.replaceChildren(board);
 }
@@ -20,23 +18,17 @@ function drawPart(board, laid, left, top, state, acts, reached) {
   const svg = makeSvg('svg', {
     class: 'lines', 'aria-hidden': 'true', width: laid.width, height: laid.height,
   });
-  svg.style.left = `${left}px`;
-  svg.style.top = `${top}px`;
   for (const line of laid.lines) {
     const isNow = state.moment.name !== null && (state.moment.phase === 'forward'
       ? line.at(-1).id === state.moment.name : line[0].id === state.moment.name);
     svg.append(makeSvg('path', { d: pathOf(line), class: isNow ? state.moment.phase : '' }));
   }
-  board.append(svg);
+  board.append(putAt(svg, { left, top }));
   for (const box of laid.boxes) {
     const x = left + box.x - box.width / 2;
     const y = top + box.y;
     const drawn = box.layer ? layerBox(box, state, acts, reached) : endBox(box, state, acts);
-    drawn.style.left = `${x}px`;
-    drawn.style.top = `${y}px`;
-    drawn.style.width = `${box.width}px`;
-    drawn.style.height = `${box.height}px`;
-    board.append(drawn);
+    board.append(putAt(drawn, { left: x, top: y, width: box.width, height: box.height }));
     if (box.inner) {
       const inset = (box.width - box.inner.width) / 2;
       drawPart(board, box.inner, x + inset, y + BOX.head, state, acts, reached);

@@ -37,10 +37,13 @@ function grid(maps, colour, label, tell) {
   });
   table.mark = (part) => cells.forEach((one) => {
     const [row, col] = placeOf(one);
-    one.classList.toggle('marked', Boolean(part) && [row, null].includes(part.row ?? null) &&
-      [col, null].includes(part.col ?? null));
+    one.classList.toggle('marked', Boolean(part) && isWithin(row, part.rows) && isWithin(col, part.cols));
   });
   return table;
+}
+
+function isWithin(place, [from, to]) {
+  return from <= place && place < to;
 }
 
 function cell(maps, row, col, colour) {

@@ -149,22 +149,6 @@ function showBox() {
 
 // Keys and buttons
 
-let playing = null;
-
-function play() {
-  if (playing) {
-    clearInterval(playing);
-    playing = null;
-  } else {
-    if (state.moment === state.moments.at(-1)) goTo('forward', state.moments[0].name);
-    playing = setInterval(() => {
-      if (state.moment === state.moments.at(-1)) play();
-      else move(1);
-    }, 1200);
-  }
-  byId('play').textContent = playing ? 'Pause' : 'Play';
-}
-
 const KEYS = {
   ArrowRight: () => move(1), ArrowLeft: () => move(-1),
   ArrowDown: () => moveLayer(1), ArrowUp: () => moveLayer(-1),
@@ -222,7 +206,6 @@ function show(data) {
 function begin() {
   byId('back').addEventListener('click', () => move(-1));
   byId('next').addEventListener('click', () => move(1));
-  byId('play').addEventListener('click', () => state.steps && play());
   byId('theme').addEventListener('change', onTheme);
   document.addEventListener('keydown', onKey);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);

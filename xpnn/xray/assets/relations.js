@@ -1,5 +1,5 @@
-// Where a number of a Dense layer comes from: the rows and columns that it is made of, lit up, and
-// the sum with its numbers put in.
+// Where a number comes from: the rows and columns, or the window, that it is made of, lit up; of a
+// Dense layer the sum with its numbers put in.
 
 const MOST_TERMS = 12;
 
@@ -15,23 +15,38 @@ const DENSE = {
 };
 
 /** A listener for figures: lights up in all of them what a number is made of, and says the sum. */
-function relating(layer, phase, symbol, figures, line) {
+function relating(layer, phase, symbol, figures, record, line) {
   const rule = layer.kind === 'Dense' && DENSE[`${symbol}, ${phase}`];
-  if (!rule) return undefined;
-  const find = (name) => figures.find((one) => one.symbol === `${name}\u209b`) ||
-    figures.find((one) => one.symbol === name);
+  const isOutput = phase === 'forward' && symbol === namesOf(layer)[1];
+  const windows = (isOutput && record.windows) || [];
   return (index, value) => {
     for (const one of figures) one.drawn.mark(null);
     line.textContent = '\u00a0';
-    const made = index && rule(index);
-    if (!made) return;
-    const parts = [made.left, made.right, made.plus].map((part) => part && find(part[0]));
-    if (!parts[0] || (made.right && !parts[1])) return;
-    [made.left, made.right, made.plus].forEach((part, k) => {
-      if (part && parts[k]) parts[k].drawn.mark({ row: part[1], col: part[2] });
-    });
-    line.textContent = sumInWords(symbol, index, value, made, parts);
+    if (index && windows.length) figures[0].drawn.mark(windowAt(index, windows));
+    if (index && rule) line.textContent = lightUp(rule(index), symbol, index, value, figures);
   };
+}
+
+/** The ranges of an input, along its axes, that a place of the output is made of. */
+function windowAt([sample, ...place], windows) {
+  const ranges = windows.map(({ size, stride, dilation, low }, axis) => {
+    const from = place[axis] * stride - low;
+    return [Math.max(0, from), from + (size - 1) * dilation + 1];
+  });
+  return [[sample, sample + 1], ...ranges, null];
+}
+
+function lightUp(made, symbol, index, value, figures) {
+  const find = (name) => figures.find((one) => one.symbol === `${name}\u209b`) ||
+    figures.find((one) => one.symbol === name);
+  const parts = [made.left, made.right, made.plus].map((part) => part && find(part[0]));
+  if (!parts[0] || (made.right && !parts[1])) return '';
+  [made.left, made.right, made.plus].forEach((part, k) => {
+    if (!part || !parts[k]) return;
+    const [row, col] = part.slice(1).map((one) => (one === null ? null : [one, one + 1]));
+    parts[k].drawn.mark(parts[k].array.shown.length < 2 ? [col] : [row, col]);
+  });
+  return sumInWords(symbol, index, value, made, parts);
 }
 
 function sumInWords(symbol, index, value, made, [left, right, plus]) {

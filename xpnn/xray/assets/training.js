@@ -8,8 +8,7 @@ function drawTraining(place, state, acts) {
   if (place.hidden) return;
   const width = Math.max(260, place.clientWidth - 32);
   const numbers = steps.map((step) => step.number);
-  const losses = steps.map((step) => step.loss);
-  const finite = losses.filter((loss) => loss !== null);
+  const finite = steps.map((step) => step.loss).filter((loss) => loss !== null);
   const [low, high] = [Math.min(...finite), Math.max(...finite)];
   const x = (number) => CURVE.left + (width - CURVE.left - CURVE.right) *
     (number - numbers[0]) / (numbers.at(-1) - numbers[0] || 1);
@@ -19,7 +18,7 @@ function drawTraining(place, state, acts) {
     .map((step) => `${x(step.number).toFixed(1)},${y(step.loss).toFixed(1)}`);
   const svg = makeSvg('svg', {
     viewBox: `0 0 ${width} ${CURVE.height}`, role: 'img', class: 'curve',
-    'aria-label': `loss over ${steps.length} steps, from ${short(losses[0])} to ${short(losses.at(-1))}`,
+    'aria-label': `loss over ${steps.length} steps, from ${short(steps[0].loss)} to ${short(steps.at(-1).loss)}`,
   },
   makeSvg('text', { x: CURVE.left - 8, y: y(high) + 4, class: 'right' }, finite.length ? short(high) : ''),
   high > low && makeSvg('text', { x: CURVE.left - 8, y: y(low) + 4, class: 'right' }, short(low)),

@@ -88,3 +88,13 @@ function cut(array, view, chosen) {
     rows: array.shown[view.rows], cols: array.shown[view.cols], value, place, length: Infinity,
   };
 }
+
+/** Rows and columns of a view that lie in ranges of the array's indices; null where none is seen. */
+function spanOf(array, view, chosen, ranges) {
+  const along = (axis) => {
+    if (axis === null || !ranges[axis]) return [0, axis === null ? 1 : array.shown[axis]];
+    return ranges[axis].map((end) => Math.ceil(end / array.stride[axis]));
+  };
+  const isSeen = view.fixed.every((axis, k) => isWithin(chosen[k] || 0, along(axis)));
+  return isSeen ? { rows: along(view.rows), cols: along(view.cols) } : null;
+}
