@@ -17,7 +17,7 @@ const DENSE = {
 /** A listener for figures: lights up in all of them what a number is made of, and says the sum. */
 function relating(layer, phase, symbol, figures, record, line) {
   const rule = layer.kind === 'Dense' && DENSE[`${symbol}, ${phase}`];
-  const isOutput = phase === 'forward' && symbol === namesOf(layer)[1];
+  const isOutput = phase === 'forward' && [namesOf(layer)[1], 'f(S)'].includes(symbol);
   const windows = (isOutput && record.windows) || [];
   return (index, value) => {
     for (const one of figures) one.drawn.mark(null);
