@@ -1,5 +1,7 @@
 """XRay: the steps of a run that are looked into are those that the run takes."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -135,6 +137,20 @@ def test_in_mixed_precision_the_scale_is_taken_out(backend, precision):
         own = step.layers[name].params["weight"].astype(np.float32)
         np.testing.assert_allclose(own, before[f"{name}.weight"], rtol=0.01)
         assert np.abs(step.layers[name].updates["weight"]).max() == pytest.approx(0.1, rel=0.01)
+
+
+@pytest.mark.host_only
+def test_a_page_may_follow_the_run(tmp_path):
+    """The file is there, whole, behind each step that was looked into."""
+    xray, seen = XRay(every=5, folder=tmp_path / "runs" / "a"), []
+
+    class Reads(Callback):
+        def on_step_end(self, state, step):
+            data = json.loads((tmp_path / "runs" / "a" / "xray.json").read_text())
+            seen.append([one["number"] for one in data["steps"]])
+
+    fitted(xray, Reads())
+    assert seen == [[1]] * 5 + [[1, 6]] * 5 + [[1, 6, 11]] * 5
 
 
 @pytest.mark.host_only

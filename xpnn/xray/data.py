@@ -40,6 +40,8 @@ from xpnn.xray.mathml import as_mathml
 from xpnn.xray.views import LayerInfo, LayerView, Record, StepView
 
 FORMAT = 1
+FILE = "xray.json"
+"""What the data of a run that is followed are called in its folder."""
 WHOLE, LEAST, IN_ALL = 4096, 256, 2_000_000
 """How many numbers of an array are shown: up to ``WHOLE`` of it, of arrays of images and of others
 with more than two axes four times as many. Where there are so many arrays that these would be more

@@ -1,12 +1,16 @@
 """XRay: some of the steps of a run looked into, evenly over all of it."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from xpnn.arguments import KnownAttributes, checked
 from xpnn.errors import XpnnError
+from xpnn.files import replacement
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.state import TrainingState
+from xpnn.xray.data import FILE
 from xpnn.xray.explanation import Explanation
+from xpnn.xray.page import as_json
 from xpnn.xray.recording import explanation_of, recorded_step
 from xpnn.xray.views import StepView
 
@@ -26,9 +30,12 @@ class XRay(KnownAttributes, Callback):
         every: steps from one that is looked into to the next, the first of the run being one.
         most: how many are kept, at least 2. Each takes the memory of the arrays of a step, on the
             host.
+        folder: into which ``xray.json`` is written after each step that was looked into, for
+            ``xpnn xray --watch folder``, whose page follows the run; made where it is missing.
 
     Raises:
         ValueError: less than that; or, from ``fit``, several processes train together.
+        FileError, OSError: from ``fit``: the file cannot be written.
 
     >>> import xpnn
     >>> net = xpnn.Network([xpnn.Dense(1)], input_shape=(1,))
@@ -41,15 +48,16 @@ class XRay(KnownAttributes, Callback):
     """
 
     steers: ClassVar[bool] = False
-    fixed: ClassVar[tuple[str, ...]] = ("every", "most")
+    fixed: ClassVar[tuple[str, ...]] = ("every", "most", "folder")
 
     @checked
-    def __init__(self, every: int = 10, *, most: int = 50):
+    def __init__(self, every: int = 10, *, most: int = 50, folder: str | Path | None = None):
         if every < 1:
             raise ValueError(f"XRay wants every to be at least 1 step, got {every}")
         if most < 2:
             raise ValueError(f"XRay wants most to be at least 2 steps, got {most}")
         self.every, self.most = int(every), int(most)
+        self.folder = None if folder is None else Path(folder)
         self._training: object = None
         self._between = self.every
         self._steps: list[StepView] = []
@@ -82,6 +90,9 @@ class XRay(KnownAttributes, Callback):
         if len(self._steps) > self.most:
             self._steps, self._between = self._steps[::2], 2 * self._between
         self._explanation = explanation_of(*about, layers, self._steps)
+        if self.folder is not None:
+            with replacement(self.folder / FILE) as file:
+                file.write(as_json(self._explanation.data()).encode())
 
     @property
     def explanation(self) -> Explanation:

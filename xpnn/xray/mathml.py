@@ -8,8 +8,8 @@ English words stay text, and so does a line as a whole that cannot be read.
 
 import re
 from collections.abc import Callable
+from html import escape
 from typing import NamedTuple
-from xml.sax.saxutils import escape
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 TOKEN = re.compile(

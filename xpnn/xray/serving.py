@@ -5,10 +5,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from xpnn.errors import FileError
+from xpnn.xray.data import FILE
 from xpnn.xray.page import page
 
-FILE = "xray.json"
-"""What the data of a run that is followed are called in its folder."""
 ADDRESS = "127.0.0.1"
 HOSTS = (ADDRESS, "localhost")
 
