@@ -49,8 +49,8 @@ class XpnnError(Exception):
     """Base of all errors that xpnn defines.
 
     Args:
-        change: ends the message with the line to write: of NumPy's arrays, until
-            ``backends.advice.reword`` says what else was given.
+        change: ends the message with the line to write: of NumPy's arrays, until it is known what
+            else was given.
     """
 
     def __init__(self, *arguments: Any, change: Change | None = None):

@@ -269,7 +269,8 @@ def lecun_normal(shape: Shape, rng: Generator) -> np.ndarray:
 def orthogonal(shape: Shape, rng: Generator) -> np.ndarray:
     """Columns (or rows, whichever are fewer) that are orthonormal (Saxe et al., 2014).
 
-    Of normal draws N of mean 0 and variance 1, with as many rows as columns or more::
+    Of normal draws N of mean 0 and variance 1, with as many rows as columns or more, Q having
+    orthonormal columns and R being triangular::
 
         N = Q R                 W = Q, or Q^T, with the signs that make the diagonal of R positive
 

@@ -67,7 +67,12 @@ def pages() -> dict[str, str]:
 
 def first_page() -> str:
     """What the parts are, with all their names."""
-    lines = ["# API", ""]
+    lines = [
+        "# API",
+        "",
+        "Signs and words are explained on [a page of their own](../notation.md).",
+        "",
+    ]
     for folder, part in PARTS.items():
         named = " ".join(
             f"[`{name}`]({folder}/{name}.md)" if not part.whole else f"`{name}`"

@@ -57,7 +57,7 @@ class Layer(KnownAttributes):
     where it learns, ``init_params``; where it carries something from batch to batch,
     ``init_state``; where it has elementwise rules, ``fuse``. It does its math on ``self.xp`` and
     keeps nothing but what it puts into these dictionaries. Other attributes are made in
-    ``__init__``, or named in the class; see ``KnownAttributes``.
+    ``__init__``, or named in the class.
 
     Attributes:
         params: what is trained, such as ``{"weight": W, "bias": b}``.

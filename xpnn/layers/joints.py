@@ -145,7 +145,7 @@ class Average(Elementwise):
 class Subtract(Elementwise):
     """One input less another, number by number.
 
-    Forward, for two inputs of shape (batch, ...), repeated as in ``Add``::
+    Forward, for two inputs Z_1 and Z_2 of shape (batch, ...), repeated as in ``Add``::
 
         S = Z_1 - Z_2
 
@@ -281,7 +281,7 @@ class Dot(Joint):
     """Inner products of the vectors of two inputs.
 
     Forward, for inputs X (batch, d) and Y (batch, d), one number a sample; for (batch, n, d) and
-    (batch, m, d) that of each vector with each, (batch, n, m)::
+    (batch, m, d) that of each vector x_i with each vector y_j, (batch, n, m)::
 
         S_ij = x_i . y_j
 

@@ -53,7 +53,7 @@ class L1(Penalty):
 
     Added to the loss for each weight array w, and its slope to the gradient::
 
-        strength sum |w|                            strength sign(w)
+        penalty = strength sum |w|              slope = strength sign(w)
 
     Args:
         strength: at least 0, where it does nothing.
@@ -75,7 +75,7 @@ class L2(Penalty):
 
     Added to the loss for each weight array w, and its slope to the gradient::
 
-        strength / 2 sum w^2                        strength w
+        penalty = strength / 2 sum w^2          slope = strength w
 
     With the 1/2, as in Nielsen's book, it is what ``SGD(weight_decay=strength)`` does; Keras leaves
     it out, so its ``L2(s)`` is ``L2(2 * s)`` here.

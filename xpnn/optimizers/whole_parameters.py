@@ -189,11 +189,11 @@ class Muon(RunningMeans):
         O = orthogonal((1 - momentum) g + momentum m)          orthogonal(U S V^T) is about U V^T
         w <- w - rate 0.2 sqrt(max(n, k)) O
 
-    O comes from five steps of a Newton-Schulz iteration, which takes products alone and brings
-    singular values that are not tiny to between 0.7 and 1.2::
+    O comes from five steps of a Newton-Schulz iteration of X, which takes products alone and brings
+    singular values that are not tiny to between 0.7 and 1.2, with a = 3.4445, b = -4.7750 and c =
+    2.0315::
 
         X <- X / ||X||        X <- a X + (b X X^T + c (X X^T)^2) X
-        a, b, c = 3.4445, -4.7750, 2.0315
 
     The factor makes steps as large as those of AdamW mostly are (Liu et al., 2025, section 2.2),
     so that one rate and one decay serve all parameters. Of a convolution's kernel all axes but the

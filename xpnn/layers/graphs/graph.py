@@ -37,7 +37,7 @@ MOST_KNOWN = 16
 class Graph(Container):
     """Layers that are called on inputs and on what other layers have made.
 
-    Forward calls them in the order in which they were written::
+    Forward calls them in the order in which they were written, on values u, w, ... of nodes::
 
         v = f(u, w)                      values of nodes, f a layer
 

@@ -36,9 +36,11 @@ class MultiHeadAttention(Container):
     With ``kv_heads`` (Ainslie et al., 2023; one of them is Shazeer's multi-query attention, 2019) K
     and V have fewer heads, each of which serves as many heads of Q, which lie behind each other.
     With ``alibi`` (Press et al., 2022, section 3) the scores fall with the distance of a step i and
-    a key j, for each head by a slope of its own, see ``alibi_slopes``::
+    a key j, for each head h, counted from 1, by a slope of its own, here for counts of heads that
+    are powers of two, between which the authors' code puts others::
 
         S = Q K^T / sqrt(d) - slope |i - j|
+        slope = 2^(-8 h / heads)
 
     Backward, given delta = dL/dY::
 
@@ -68,7 +70,8 @@ class MultiHeadAttention(Container):
         window: of a causal one, how many steps a step sees at most, itself among them (Beltagy et
             al., 2020, section 3.1).
         dropout: share of P to drop in training.
-        rotate: whether to turn Q and K by their positions, see ``Rotary`` (self-attention only).
+        rotate: whether to turn pairs of features of Q and K by angles that grow with the position
+            (Su et al., 2021, section 3.2; self-attention only).
         alibi: whether scores fall with the distance (self-attention only).
         use_bias: whether to add the four ``b``.
         weight_init: draws [W_q W_k W_v] and W_o.

@@ -57,8 +57,15 @@ class Recurrent(Layer):
         weight_init: draws ``W`` gate by gate.
         recurrent_init: draws ``R`` gate by gate.
 
+    Raises:
+        ShapeError: inputs are no sequences; from where a network is made.
+
     Parameters: ``weight`` (features, gates * units), ``recurrent_weight`` (units, gates * units),
     ``bias`` (gates * units,).
+
+    >>> from xpnn import LSTM
+    >>> LSTM(8, return_sequences=True, reverse=True, truncate=10).output_shape((20, 3))
+    (20, 8)
     """
 
     fixed = ("units", "return_sequences", "stateful", "use_bias", "weight_init", "recurrent_init")

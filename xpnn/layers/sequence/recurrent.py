@@ -25,12 +25,12 @@ class SimpleRNN(Recurrent):
 
         W (features, units)   R (units, units)   b (units,)   h_t (batch, units)
 
-    Backward, from the last step to the first, with D_t = dL/dh_t, of which dU_t R^T goes to the
+    Backward, from the last step to the first, with D_t = dL/dh_t, of which dS_t R^T goes to the
     step before::
 
-        dP_t = dU_t = D_t f'(S_t)           f' = 1 - h^2 for tanh, (h > 0) for relu
-        dL/dW = sum_t Z_t^T dP_t            dL/dR = sum_t h_(t-1)^T dU_t
-        dL/db = sum of all dP_t             dL/dZ_t = dP_t W^T
+        dS_t = D_t f'(S_t)                  f' = 1 - h^2 for tanh, (h > 0) for relu
+        dL/dW = sum_t Z_t^T dS_t            dL/dR = sum_t h_(t-1)^T dS_t
+        dL/db = sum of all dS_t             dL/dZ_t = dS_t W^T
 
     Args:
         units: size of the memory and of the output.

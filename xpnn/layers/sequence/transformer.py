@@ -59,7 +59,8 @@ class TransformerBlock(Sequential):
         window: how many of these it sees at most.
         norm_first: where N stands.
         dropout: share to drop in training: of the attention's weights, of A and of F.
-        rotate: whether attention tells positions apart by turning, see ``Rotary``.
+        rotate: whether attention tells positions apart by turning, as in
+            ``MultiHeadAttention``.
         alibi: whether it does so by scores that fall with the distance.
         norm: makes N; ``RMSNorm``, for one.
         activation: makes f, ``GELU("tanh")`` unless given.
@@ -153,7 +154,7 @@ class TransformerDecoderBlock(Container):
         window: how many steps of Z a step sees at most, itself among them.
         norm_first: where N stands; put one more N behind the last block with it.
         dropout: share to drop in training: of the weights of both attentions, of A, of B and of F.
-        rotate: whether A tells positions apart by turning, see ``Rotary``.
+        rotate: whether A tells positions apart by turning, as in ``MultiHeadAttention``.
         alibi: whether A does so by scores that fall with the distance.
         norm: makes N; ``RMSNorm``, for one.
         activation: makes f, ``GELU("tanh")`` unless given.

@@ -100,7 +100,8 @@ def _one_by_one(D: Array) -> list[Slide]:
 class SeparableConv1D(SeparableConvolution):
     """Separable convolution along one axis, such as time.
 
-    Forward, with stride s, dilation d, p zeros before Z, and multiplier m::
+    Forward, with stride s, dilation d, p zeros before Z, multiplier m, and j counting the kernels
+    of each channel c::
 
         D[n, t, c m + j] = sum_i Z[n, t s + i d - p, c] V[i, 0, c m + j]
         S[n, t] = D[n, t] W[0] + b
@@ -109,7 +110,7 @@ class SeparableConv1D(SeparableConvolution):
         V (kernel, 1, inputs m)   W (1, inputs m, filters)   b (filters,)
         S (batch, floor((length + 2 p - d (kernel - 1) - 1) / s) + 1, filters)
 
-    Backward is that of two convolutions, given delta = dL/dS::
+    Backward is that of two convolutions, given delta = dL/dS, with q counting the channels of D::
 
         dL/dW[0] = sum_nt D[n, t]^T delta[n, t]        dL/db = sum_nt delta[n, t]
         E = dL/dD = delta W[0]^T
@@ -132,7 +133,8 @@ class SeparableConv2D(SeparableConvolution):
     """A kernel for each channel by itself, then a mixture at each position (Chollet, 2017).
 
     With few filters to each channel that takes about 1 / kernel^2 of the products of a ``Conv2D``.
-    Forward, with stride s, dilation d, p zeros above and to the left of Z, and multiplier m::
+    Forward, with stride s, dilation d, p zeros above and to the left of Z, multiplier m, and l
+    counting the kernels of each channel k::
 
         D[n, r, c, k m + l] = sum_ij Z[n, r s + i d - p, c s + j d - p, k] V[i, j, 0, k m + l]
         S[n, r, c] = D[n, r, c] W[0, 0] + b
@@ -141,7 +143,7 @@ class SeparableConv2D(SeparableConvolution):
         V (kernel height, kernel width, 1, inputs m)   W (1, 1, inputs m, filters)   b (filters,)
         S (batch, floor((height + 2 p - d (kernel - 1) - 1) / s) + 1, ..., filters)
 
-    Backward is that of two convolutions, given delta = dL/dS::
+    Backward is that of two convolutions, given delta = dL/dS, with q counting the channels of D::
 
         dL/dW[0, 0] = sum_nrc D[n, r, c]^T delta[n, r, c]        dL/db = sum_nrc delta[n, r, c]
         E = dL/dD = delta W[0, 0]^T

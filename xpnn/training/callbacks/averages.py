@@ -196,9 +196,9 @@ class EMA(WeightAverage):
 class SWA(WeightAverage):
     """The mean of the weights at the end of epochs, from one on (Izmailov et al., 2018).
 
-    ::
+    After each epoch from ``start`` on, with a the average of n weights so far, and w those of now::
 
-        a <- (n a + w) / (n + 1)        after each epoch from ``start`` on, n being averaged so far
+        a <- (n a + w) / (n + 1)
 
     The rate is best constant or cyclic over these epochs, and not small. Before ``start`` all is as
     without it. What has the average is as for ``EMA``.
