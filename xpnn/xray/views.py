@@ -57,6 +57,8 @@ class LayerView:
         grads: dL/dparam as ``backward`` left them, of this call: before penalties and clipping.
         updates: the parameters after the step less those before, of all calls together.
         kept: what else ``forward`` keeps: attention maps, gates, masks, statistics.
+        windows: of a convolution or a pooling, how its window slides along each axis: ``size``,
+            ``stride``, ``dilation``, and ``low``, the padding in front.
 
     >>> import xpnn
     >>> net = xpnn.Network([xpnn.Dense(1, use_bias=False)], input_shape=(1,))
