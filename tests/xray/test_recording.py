@@ -295,6 +295,31 @@ def test_layers_inside_of_layers_say_who_calls_and_who_feeds_them():
     assert seen.layers[8].forward[0] == "S = Z W + b"
 
 
+class Twice(xpnn.Container):
+    """A layer that goes through the one inside twice, there and back."""
+
+    def __init__(self):
+        super().__init__([Tanh()])
+
+    def child_shapes(self, input_shape):
+        return [input_shape]
+
+    def forward(self, inputs, training=False):
+        return self.layers[0].forward(inputs, training)
+
+    def backward(self, delta):
+        self.layers[0].backward(2 * delta)
+        return self.layers[0].backward(delta)
+
+
+def test_of_a_layer_that_is_gone_back_through_again_the_first_time_counts():
+    network = Network([Dense(2), Twice()], (3,))
+    views = explain(network, draw((3,)), draw((2,)), "mse").steps[0].layers
+    inner = views["1.twice.0.tanh"]
+    np.testing.assert_array_equal(inner.delta, 2 * views["1.twice"].delta)
+    np.testing.assert_array_equal(inner.passed[0], 2 * views["0.dense"].delta)
+
+
 # What layers keep -------------------------------------------------------------------------------
 
 

@@ -96,7 +96,8 @@ class Calls:
     ) -> Arrays:
         if self._goes_back:  # what was forgotten is worked out again
             made = run(inputs, *rest, **named)
-            self._call_of(layer).cached = _cached(layer)
+            if (again := self._call_of(layer)) is not None:
+                again.cached = _cached(layer)
             return made
         call = Call(name, layer, self._running[-1] if self._running else None)
         given = as_tuple(inputs)
@@ -121,31 +122,35 @@ class Calls:
         self, layer: Layer, run: Callable[..., Any], delta: Arrays, *rest: Any, **named: Any
     ) -> Arrays | None:
         self._goes_back, call = True, self._call_of(layer)
+        if call is None:
+            return run(delta, *rest, **named)
         call.delta = self._seen(delta, self.scale)
         back = run(delta, *rest, **named)
         found = self._seen(back, self.scale)
         call.passed = found if isinstance(found, tuple) else (found,) * len(call.inputs)
-        call.grads = {k: self._unscaled(one) for k, one in layer.grads.items()}
+        call.grads = {key: self._seen(one, self.scale) for key, one in layer.grads.items()}
         self._open[layer].remove(call)
         return back
 
-    def _call_of(self, layer: Layer) -> Call:
-        """The call that a layer goes back through: the last, of those of which it has the cache."""
-        still_open, cached = self._open[layer], _cached(layer)
+    def _call_of(self, layer: Layer) -> Call | None:
+        """The call that a layer goes back through: the last, of those of which it has the cache.
+
+        None where it was gone back through each of its calls before: a layer around it may do that
+        several times.
+        """
+        still_open, cached = self._open.get(layer, []), _cached(layer)
         same = [one for one in still_open if _are_same(one.cached, cached)]
-        return (same or still_open)[-1]
+        return next(reversed(same or still_open), None)
 
     # What is seen -------------------------------------------------------------------------------
 
     def _seen(self, arrays: Any, scale: float = 1.0) -> Any:
+        """Copies on the host, without the factor that all that comes back has."""
         if isinstance(arrays, tuple):
             return tuple(self._seen(one, scale) for one in arrays)
-        return None if arrays is None else self._unscaled(arrays, scale)
-
-    def _unscaled(self, array: Array, scale: float | None = None) -> np.ndarray:
-        """A copy on the host, without the factor that all that comes back has."""
-        scale = self.scale if scale is None else scale
-        found = on_host(array, self._backend)
+        if arrays is None:
+            return None
+        found = on_host(arrays, self._backend)
         return found if scale == 1.0 else found.astype(np.float32) / np.float32(scale)
 
     def _kept(self, layer: Layer, known: list[Any]) -> dict[str, np.ndarray]:
