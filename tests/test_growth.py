@@ -103,6 +103,7 @@ def steps(blocks, spec):
             "evaluate": lambda: trainer.evaluate(x, y),
             "predict": lambda: network.predict(x),
             "diagnosis": lambda: first_bad_layer(network, xpnn.cross_entropy, *own),
+            "explain": lambda: xpnn.explain(network, x, y, xpnn.cross_entropy),
         }
     )
 
@@ -113,7 +114,9 @@ def deeds(blocks, folder):
     network, pytorch = Network(layers, (WIDTH,)), Network(plain(blocks), (WIDTH,))
     optimizer = Adam(1e-3)
     trainer = Trainer(network, xpnn.cross_entropy, optimizer)
-    trainer.step(np.ones((BATCH, WIDTH), "float32"), np.zeros(BATCH, int))
+    x, y = np.ones((BATCH, WIDTH), "float32"), np.zeros(BATCH, int)
+    trainer.step(x, y)
+    seen = xpnn.explain(network, x, y, xpnn.cross_entropy)
     return counted(
         {
             "layers": lambda: mixed(blocks),
@@ -122,6 +125,8 @@ def deeds(blocks, folder):
             "summary": lambda: str(network.summary(optimizer)),
             "picture": lambda: network.draw(folder / "network.svg"),
             "repr": lambda: repr(network),
+            "x-ray as text": lambda: str(seen),
+            "x-ray as data": lambda: seen.data(),
             "save": lambda: network.save(folder / "model"),
             "load": lambda: xpnn.load(folder / "model"),
             "save weights": lambda: save_weights(network, folder / "weights"),

@@ -68,6 +68,7 @@ def test_steps_are_those_of_the_run(backend):
     assert (seen.backend, seen.loss_name) == (trainer.network.backend.spec, "mean_squared_error")
 
 
+@pytest.mark.slow_on_jax  # where each call is compiled by itself
 def test_a_run_is_as_without(backend):
     plain, followed = fitted(backend=backend), fitted(XRay(every=3), backend=backend)
     for name, value in plain.network.numpy_arrays().items():
