@@ -1,6 +1,7 @@
 """What a docstring is made of: sections such as ``Args:``, blocks behind ``::``, examples."""
 
 import ast
+import builtins
 import doctest
 import inspect
 import re
@@ -85,6 +86,22 @@ def arguments_of(thing: object) -> list[str]:
         return []
     names = list(inspect.signature(made).parameters)  # type: ignore[arg-type]
     return names[1:] if isinstance(thing, type) else names
+
+
+def not_imported(examples: list[str], known: set[str]) -> list[str]:
+    """The names that examples read and neither import nor make, but for those that are known."""
+    made, read = {*known, *vars(builtins)}, set()
+    for node in ast.walk(ast.parse("".join(examples))):
+        match node:
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                made |= {(one.asname or one.name).partition(".")[0] for one in names}
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+                made.add(name)
+            case ast.Name(id=name, ctx=ast.Load()):
+                read.add(name)
+            case ast.Name(id=name):
+                made.add(name)
+    return sorted(read - made)
 
 
 def raised_in(function: object) -> set[str]:

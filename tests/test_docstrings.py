@@ -18,7 +18,14 @@ import pytest
 
 import xpnn
 from docs.hooks.api_tables import PARTS
-from tests.docstring_parts import arguments_of, parts_of, raised_in, says_what_it_is, signs_in
+from tests.docstring_parts import (
+    arguments_of,
+    not_imported,
+    parts_of,
+    raised_in,
+    says_what_it_is,
+    signs_in,
+)
 from xpnn import errors
 from xpnn.layers import BASES as LAYER_BASES
 from xpnn.layers.regularization import Constraint, Penalty
@@ -96,6 +103,8 @@ def lacks_of(thing):
         found.append("the paper that it is from, with its year")
     if not parts.examples and kind != "error" and name not in named(WITHOUT_EXAMPLE):
         found.append("an example")
+    if missing := not_imported(parts.examples, {name}):
+        found.append(f"imports of {missing} in its example")
     if kind != "error":
         found += wrong_arguments(thing, parts)
     return [*found, *untold_errors(thing, parts)]
@@ -304,6 +313,9 @@ def halved(x, y):
     Args:
         y: the second.
         x: the first.
+
+    >>> PAGE[0]
+    '#'
     """
     if x is None:
         raise errors.DataError("wanted x, got None; give one")
@@ -319,7 +331,7 @@ def test_what_a_docstring_lacks_is_told():
     ]
     assert lacks_of(halved) == [
         "Returns",
-        "an example",
+        "imports of ['PAGE'] in its example",
         "Args in the order of the signature, ['x', 'y']",
         "['DataError'] in Raises",
     ]

@@ -35,6 +35,7 @@ class Change(NamedTuple):
         form: the line, such as "{array}[..., None]"; or with ``{values}`` where lists serve, too.
         dtype: the dtype to convert it to, in place of a form.
 
+    >>> from xpnn import ShapeError
     >>> raise ShapeError("wanted one column", change=Change("y", "{array}[..., None]"))
     Traceback (most recent call last):
     xpnn.errors.ShapeError: ...

@@ -115,6 +115,7 @@ class LinkedLayer:
         dense, activation: the framework's layers that do the math.
         next_layer: the layer nearer the output, None where there is none yet.
 
+    >>> from xpnn.guide import HiddenLayer, InputLayer
     >>> i = InputLayer([[0.0, 1.0]])
     >>> h = HiddenLayer(4, upper_layer=i)
     >>> h.feedforward()
@@ -253,6 +254,7 @@ class HiddenLayer(LinkedLayer):
     Args:
         units, upper_layer, activation, learning_rate, seed: as for ``LinkedLayer``.
 
+    >>> from xpnn.guide import InputLayer, OutputLayer
     >>> h = HiddenLayer(4, upper_layer=InputLayer([[0.0, 1.0]]))
     >>> o = OutputLayer(1, upper_layer=h, learning_rate=1.0)
     >>> h.feedforward(); o.feedforward(); o.backprop([[1.0]])
@@ -267,6 +269,7 @@ class OutputLayer(LinkedLayer):
     Args:
         units, upper_layer, activation, learning_rate, seed: as for ``LinkedLayer``.
 
+    >>> from xpnn.guide import InputLayer
     >>> o = OutputLayer(1, upper_layer=InputLayer([[0.0, 1.0], [1.0, 0.0]]))
     >>> o.feedforward()
     >>> o.z.shape

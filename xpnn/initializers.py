@@ -130,6 +130,7 @@ def fans(shape: Shape) -> tuple[int, int]:
 def zeros(shape: Shape, rng: Generator) -> np.ndarray:
     """All zero, as biases start: ``W = 0``.
 
+    >>> import numpy as np
     >>> zeros((2,), np.random.default_rng(0)).tolist()
     [0.0, 0.0]
     """
@@ -140,6 +141,7 @@ def zeros(shape: Shape, rng: Generator) -> np.ndarray:
 def ones(shape: Shape, rng: Generator) -> np.ndarray:
     """All one, as the scales of normalisations start: ``W = 1``.
 
+    >>> import numpy as np
     >>> ones((2,), np.random.default_rng(0)).tolist()
     [1.0, 1.0]
     """
@@ -152,6 +154,7 @@ def constant(value: float) -> Initializer:
     Args:
         value: the number.
 
+    >>> import numpy as np
     >>> constant(0.5)((2,), np.random.default_rng(0)).tolist()
     [0.5, 0.5]
     """
@@ -170,6 +173,7 @@ def normal(spread: float = 1.0) -> Initializer:
     Args:
         spread: at least 0.
 
+    >>> import numpy as np
     >>> float(normal(0.1)((400, 400), np.random.default_rng(0)).std())
     0.1002
     """
@@ -186,6 +190,7 @@ def uniform(limit: float = 0.05) -> Initializer:
     Args:
         limit: at least 0.
 
+    >>> import numpy as np
     >>> draw = uniform(0.5)((400, 400), np.random.default_rng(0))
     >>> float(draw.min()), float(draw.max())
     (-0.5, 0.5)
@@ -201,6 +206,7 @@ def glorot_uniform(shape: Shape, rng: Generator) -> np.ndarray:
 
         W = sqrt(6 / (fan_in + fan_out)) U
 
+    >>> import numpy as np
     >>> float(glorot_uniform((400, 200), np.random.default_rng(0)).var()), 2 / 600
     (0.00332, 0.003333)
     """
@@ -216,6 +222,7 @@ def glorot_normal(shape: Shape, rng: Generator) -> np.ndarray:
 
         W = sqrt(2 / (fan_in + fan_out)) N
 
+    >>> import numpy as np
     >>> float(glorot_normal((400, 200), np.random.default_rng(0)).var()), 2 / 600
     (0.003331, 0.003333)
     """
@@ -230,6 +237,7 @@ def he_uniform(shape: Shape, rng: Generator) -> np.ndarray:
 
         W = sqrt(6 / fan_in) U
 
+    >>> import numpy as np
     >>> float(he_uniform((400, 200), np.random.default_rng(0)).var()), 2 / 400
     (0.00498, 0.005)
     """
@@ -245,6 +253,7 @@ def he_normal(shape: Shape, rng: Generator) -> np.ndarray:
 
         W = sqrt(2 / fan_in) N
 
+    >>> import numpy as np
     >>> float(he_normal((400, 200), np.random.default_rng(0)).var()), 2 / 400
     (0.004997, 0.005)
     """
@@ -259,6 +268,7 @@ def lecun_normal(shape: Shape, rng: Generator) -> np.ndarray:
 
         W = sqrt(1 / fan_in) N
 
+    >>> import numpy as np
     >>> float(lecun_normal((400, 200), np.random.default_rng(0)).var()), 1 / 400
     (0.002498, 0.0025)
     """
@@ -274,6 +284,7 @@ def orthogonal(shape: Shape, rng: Generator) -> np.ndarray:
 
         N = Q R                 W = Q, or Q^T, with the signs that make the diagonal of R positive
 
+    >>> import numpy as np
     >>> W = orthogonal((4, 2), np.random.default_rng(0))
     >>> np.allclose(W.T @ W, np.eye(2))
     True

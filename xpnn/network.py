@@ -591,7 +591,7 @@ def load(
         OSError: there is no such file, or it cannot be read.
 
     >>> import tempfile
-    >>> from xpnn import Dense
+    >>> from xpnn import Dense, Network
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Network([Dense(2)], input_shape=(3,)).save(f"{folder}/small.safetensors")
     ...     load(f"{folder}/small.safetensors", "array-api-strict")

@@ -32,6 +32,7 @@ class Batches:
     Attributes:
         portion: which rows of each batch are taken, where other processes take the others.
 
+    >>> import numpy as np
     >>> from xpnn import get_backend
     >>> x, y = np.arange(5), np.arange(5) ** 2
     >>> for rows, squares in Batches((x, y), 2, get_backend("numpy")):

@@ -113,6 +113,7 @@ def read_idx(path: str | Path) -> NDArray[Any]:
         DataError: if the file is missing, is no IDX file, or is shorter or longer than its header
             says.
 
+    >>> from pathlib import Path
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "small-idx1-ubyte"
@@ -155,6 +156,7 @@ def text(path: str | Path, *, encoding: str = "utf-8") -> str:
     Raises:
         DataError: the file is missing, is damaged, is empty, or is no text in that encoding.
 
+    >>> from pathlib import Path
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "play.txt"

@@ -46,6 +46,7 @@ class NpzShards(Shards):
         FileError: a file is not there.
 
     >>> import tempfile
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for k in range(2):
     ...         np.savez(f"{folder}/{k}.npz", x=np.full((3, 1), k), y=np.arange(3))

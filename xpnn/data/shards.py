@@ -50,6 +50,7 @@ class Shards(ABC):
     Raises:
         FileError: a file is not there, or a pattern fits none.
 
+    >>> import numpy as np
     >>> class Ranges(Shards):
     ...     def read(self, shard):
     ...         yield np.arange(3), np.arange(3)

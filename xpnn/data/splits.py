@@ -30,6 +30,7 @@ def split(*arrays: Any, share: float = 0.2, seed: int = 0, stratify: Any = None)
     Returns:
         The two parts of each array, one array after another.
 
+    >>> import numpy as np
     >>> x1, x2 = split(np.arange(10), share=0.3)
     >>> len(x1), len(x2)
     (7, 3)

@@ -17,6 +17,7 @@ class Beams:
     Attributes:
         texts: (prompts * beams, time), those of a prompt behind each other.
 
+    >>> import numpy as np
     >>> beams = Beams(np.array([[1]]), 2, 0.0, np.array([0]))
     >>> rows = beams.brought_on(np.log([[0.2, 0.5, 0.3]] * 2))  # 0 ends a text
     >>> beams.texts.tolist()

@@ -26,7 +26,8 @@ class Reader:
         others: arrays for the inputs that are not that of the text. Where they have fewer rows than
             there are texts, each is for as many texts behind each other.
 
-    >>> from xpnn import GRU, Dense, Embedding
+    >>> import numpy as np
+    >>> from xpnn import GRU, Dense, Embedding, Network
     >>> net = Network([Embedding(5, 8), GRU(16, return_sequences=True), Dense(5)], input_shape=(4,))
     >>> reader = Reader(net, batch=1)
     >>> reader.scores_after(np.array([[1, 2]])).shape

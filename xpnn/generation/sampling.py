@@ -24,6 +24,7 @@ def sample(
     Returns:
         Ids, (batch,).
 
+    >>> import numpy as np
     >>> sample(np.array([[0.0, 2.0, 1.0]]), np.random.default_rng(0), temperature=0)
     array([1])
     """

@@ -60,6 +60,7 @@ def total_weight(
     Returns:
         W_p, in samples of weight 1: a number, or a 0-d array.
 
+    >>> import functools
     >>> import numpy as np
     >>> from xpnn import cross_entropy, get_backend
     >>> weighted = functools.partial(cross_entropy, class_weight=[1.0, 3.0])

@@ -31,6 +31,7 @@ class Metric(KnownAttributes):
             "values", numbers to compare with the targets; "probabilities", what ``predict`` makes
             of them; None for whatever they are.
 
+    >>> import numpy as np
     >>> class Largest(Metric):
     ...     name = "largest"
     ...

@@ -145,6 +145,7 @@ class Accuracy(Answers, Mean):
             takes outputs for logits, 0.5 where it takes them for probabilities.
         multilabel: whether a sample may be of several classes at once, or of none.
 
+    >>> import numpy as np
     >>> Accuracy()(np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
     0.6667
     """
@@ -169,6 +170,7 @@ class TopK(Mean):
     Args:
         k: how many, at least 1.
 
+    >>> import numpy as np
     >>> TopK(2)(np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), np.array([1, 2]))
     0.5
     """
@@ -283,6 +285,7 @@ class Precision(Counting):
         average: "binary", "macro", or None for whichever fits the number of classes.
         threshold, multilabel: as for ``Accuracy``.
 
+    >>> import numpy as np
     >>> Precision(threshold=0.5)(np.array([[0.9], [0.8], [0.1]]), np.array([[1], [0], [1]]))
     0.5
     """
@@ -305,7 +308,9 @@ class Recall(Counting):
     Args:
         average, threshold, multilabel: as for ``Precision``.
 
-    >>> outputs, targets = np.array([[0.9], [0.8], [0.1], [0.2]]), np.array([[1], [0], [1], [1]])
+    >>> import numpy as np
+    >>> outputs = np.array([[0.9], [0.8], [0.1], [0.2]])
+    >>> targets = np.array([[1], [0], [1], [1]])
     >>> Recall(threshold=0.5)(outputs, targets)
     0.3333
     """
@@ -329,7 +334,9 @@ class F1(Counting):
     Args:
         average, threshold, multilabel: as for ``Precision``.
 
-    >>> outputs, targets = np.array([[0.9], [0.8], [0.1], [0.2]]), np.array([[1], [0], [1], [1]])
+    >>> import numpy as np
+    >>> outputs = np.array([[0.9], [0.8], [0.1], [0.2]])
+    >>> targets = np.array([[1], [0], [1], [1]])
     >>> F1(threshold=0.5)(outputs, targets)
     0.4
     """
@@ -353,7 +360,9 @@ class IoU(Counting):
     Args:
         average, threshold, multilabel: as for ``Precision``.
 
-    >>> outputs, targets = np.array([[0.9], [0.8], [0.1], [0.2]]), np.array([[1], [0], [1], [1]])
+    >>> import numpy as np
+    >>> outputs = np.array([[0.9], [0.8], [0.1], [0.2]])
+    >>> targets = np.array([[1], [0], [1], [1]])
     >>> IoU(threshold=0.5)(outputs, targets)
     0.25
     """
@@ -376,6 +385,7 @@ class BalancedAccuracy(Counting):
     Args:
         threshold: as for ``Accuracy``.
 
+    >>> import numpy as np
     >>> BalancedAccuracy()(np.array([[2.0, 1.0], [2.0, 1.0], [0.0, 3.0]]), np.array([0, 0, 0]))
     0.6667
     >>> BalancedAccuracy()(np.array([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]]), np.array([0, 0, 1]))

@@ -72,6 +72,8 @@ class ClassReport:
         macro: the mean over the classes, each counting alike.
         weighted: the mean over the classes by their support.
 
+    >>> import numpy as np
+    >>> from xpnn.metrics import ConfusionMatrix
     >>> report = ConfusionMatrix(np.array([[8, 2], [1, 4]]), ("no", "yes")).report()
     >>> report.accuracy, report.classes[1].recall
     (0.8, 0.8)
@@ -99,6 +101,7 @@ class ConfusionMatrix:
             numbers of samples, or sums of their weights.
         names: of the classes.
 
+    >>> import numpy as np
     >>> matrix = ConfusionMatrix(np.array([[8, 2], [1, 4]]), ("no", "yes"))
     >>> print(matrix)
     true, predicted  no  yes

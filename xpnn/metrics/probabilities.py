@@ -148,6 +148,7 @@ class LogLoss(OfProbabilities, Mean):
     Args:
         multilabel: whether each output is a yes or no of its own; each then counts.
 
+    >>> import numpy as np
     >>> LogLoss()(np.array([[0.5, 0.5], [0.75, 0.25]]), np.array([0, 0]))
     0.4904
     """
@@ -183,6 +184,7 @@ class Perplexity(LogLoss):
     Args:
         multilabel: whether each output is a yes or no of its own; each then counts.
 
+    >>> import numpy as np
     >>> Perplexity()(np.array([[0.25, 0.25, 0.25, 0.25]]), np.array([3]))
     4.0
     """
@@ -207,6 +209,7 @@ class BrierScore(OfProbabilities, Mean):
     Args:
         multilabel: whether each output is a yes or no of its own; each then counts.
 
+    >>> import numpy as np
     >>> BrierScore()(np.array([[0.5, 0.5], [0.75, 0.25]]), np.array([0, 0]))
     0.3125
     """
@@ -234,6 +237,7 @@ class CalibrationError(OfProbabilities):
         bins: how many there are.
         multilabel: whether each output is a yes or no of its own; each then counts.
 
+    >>> import numpy as np
     >>> CalibrationError()(np.array([[0.9], [0.9], [0.9], [0.9]]), np.array([[1], [1], [1], [0]]))
     0.15
     """

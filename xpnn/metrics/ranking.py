@@ -139,6 +139,7 @@ class ROCAUC(Order):
         bins: up to so many different scores of an output the area is exact; of more, as many bins
             of about equal weight are kept, in each of which scores count as ties.
 
+    >>> import numpy as np
     >>> ROCAUC()(np.array([[0.1], [0.4], [0.3], [0.8]]), np.array([[0], [0], [1], [1]]))
     0.75
     """
@@ -165,6 +166,7 @@ class AveragePrecision(Order):
     Args:
         bins: as for ``ROCAUC``.
 
+    >>> import numpy as np
     >>> AveragePrecision()(np.array([[0.1], [0.4], [0.3], [0.8]]), np.array([[0], [0], [1], [1]]))
     0.8333
     """

@@ -17,6 +17,7 @@ class MAE(Mean):
 
         sum w |a - y| / sum w
 
+    >>> import numpy as np
     >>> MAE()(np.array([[1.0], [2.0]]), np.array([[0.0], [4.0]]))
     1.5
     """
@@ -43,6 +44,7 @@ class R2(Metric):
     The spread of the targets is put together from the batches' means and spreads (Chan et al.,
     1979), and each batch is measured from about its mean: large offsets cost no digits.
 
+    >>> import numpy as np
     >>> R2()(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [4.0]]))
     0.7857
     """
@@ -75,6 +77,7 @@ class ExplainedVariance(Metric):
     For several outputs, the mean of theirs. An output whose targets are all equal counts as 1 if
     all its errors are equal, else as 0.
 
+    >>> import numpy as np
     >>> ExplainedVariance()(np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [3.0], [4.0]]))
     1.0
     """

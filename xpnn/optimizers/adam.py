@@ -106,7 +106,8 @@ class Adam(RunningMeans):
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", Adam(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -139,7 +140,8 @@ class AdamW(RunningMeans):
         **shared: ``decays`` and ``clip``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", AdamW(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -178,7 +180,8 @@ class Adamax(Optimizer):
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", Adamax(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -250,7 +253,8 @@ class RAdam(RunningMeans):
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", RAdam(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -324,7 +328,8 @@ class NAdam(Optimizer):
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", NAdam(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()

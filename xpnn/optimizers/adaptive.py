@@ -27,7 +27,8 @@ class Lion(Optimizer):
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", Lion(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -71,7 +72,8 @@ class Adagrad(Optimizer):
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", Adagrad(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -106,7 +108,8 @@ class Adadelta(Optimizer):
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", Adadelta())
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -157,7 +160,8 @@ class RMSprop(Optimizer):
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", RMSprop(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()

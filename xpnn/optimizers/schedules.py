@@ -423,6 +423,7 @@ class Chain(Schedule):
         *parts: schedules, or numbers that stay for a while.
         at: after how many steps the second part begins, the third, and so on.
 
+    >>> from xpnn import Cosine, Linear
     >>> schedule = Chain(Linear(0.0, end=1.0, steps=10), 1.0, Cosine(1.0, steps=50), at=[10, 100])
     >>> schedule(6), schedule(50), schedule(126)
     (0.5, 1.0, 0.5)
@@ -490,6 +491,7 @@ class Product(Schedule):
     Args:
         *parts: schedules, or numbers, of at least 0; one of them may be a ``ReduceOnPlateau``.
 
+    >>> from xpnn import Cosine, Exponential
     >>> Product(Cosine(1.0, steps=100), Exponential(0.5, factor=0.1, steps=50))(51)
     0.025
     """

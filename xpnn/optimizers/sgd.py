@@ -27,7 +27,8 @@ class SGD(Optimizer):
         **shared: ``weight_decay``, ``decays`` and ``clip``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", SGD(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()

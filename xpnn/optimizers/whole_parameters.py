@@ -30,7 +30,8 @@ class LAMB(RunningMeans):
         **shared: ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", LAMB(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -107,7 +108,8 @@ class Adafactor(Optimizer):
         **shared: ``weight_decay``, ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", Adafactor(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()
@@ -209,7 +211,8 @@ class Muon(RunningMeans):
         **shared: ``decays``, ``clip`` and ``factors``, see ``Optimizer``.
 
     >>> from xpnn import Dense, Network, Trainer, initializers
-    >>> net = Network([Dense(1, use_bias=False, weight_init=initializers.ones)], input_shape=(1,))
+    >>> layer = Dense(1, use_bias=False, weight_init=initializers.ones)
+    >>> net = Network([layer], input_shape=(1,))
     >>> trainer = Trainer(net, "mse", Muon(0.1))
     >>> loss = trainer.step([[1.0]], [[3.0]])  # where w = 1 and g = -4
     >>> net.params["0.dense.weight"].tolist()

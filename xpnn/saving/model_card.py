@@ -46,6 +46,7 @@ def save_folder(
         XpnnError: a layer cannot be put into a file; nothing was written.
         FileError, OSError: the folder cannot be written to.
 
+    >>> from pathlib import Path
     >>> import tempfile
     >>> from xpnn import Dense, Network
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -53,6 +53,7 @@ class Tensor:
         dtype: its name, such as "float32" or "bfloat16".
         values: on the host; bfloat16, which NumPy lacks, as float32, which holds it exactly.
 
+    >>> import numpy as np
     >>> Tensor("float32", np.zeros(2, np.float32)).dtype
     'float32'
     """
@@ -71,6 +72,7 @@ def tensor(value: Any, backend: Backend) -> Tensor:
     Returns:
         Its values on the host, with the name of its dtype.
 
+    >>> import numpy as np
     >>> from xpnn import get_backend
     >>> tensor(np.ones(2, np.float32), get_backend("numpy"))
     Tensor(dtype='float32', values=array([1., 1.], dtype=float32))
@@ -109,7 +111,8 @@ def write_tensors(
             header; or something else than a file lies there.
 
     >>> import tempfile
-    >>> from xpnn.saving import TensorFile
+    >>> import numpy as np
+    >>> from xpnn.saving import Tensor, TensorFile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = f"{folder}/numbers.safetensors"
     ...     x = Tensor("float32", np.ones(2, np.float32))

@@ -33,7 +33,7 @@ def save_weights(network: NamedValues, path: str | Path) -> None:
         XpnnError: another thread trains the network.
 
     >>> import tempfile
-    >>> from xpnn import Dense, Network
+    >>> from xpnn import Dense, Network, load_weights
     >>> net, other = (Network([Dense(2)], input_shape=(3,), seed=seed) for seed in (0, 1))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_weights(net, f"{folder}/small.safetensors")
@@ -65,7 +65,7 @@ def load_weights(network: NamedValues, path: str | Path, *, partial: bool = Fals
             unchanged.
 
     >>> import tempfile
-    >>> from xpnn import Dense, Network
+    >>> from xpnn import Dense, Network, save_weights
     >>> net, other = Network([Dense(2)], (3,)), Network([Dense(2), Dense(4)], (3,))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_weights(net, f"{folder}/small.safetensors")

@@ -32,7 +32,7 @@ class Minimum:
         evaluations: how often loss and gradients were worked out.
         reason: why it ended.
 
-    >>> from xpnn import Dense, mean_squared_error
+    >>> from xpnn import Dense, Network, mean_squared_error, minimize
     >>> net = Network([Dense(1)], input_shape=(1,), seed=1)
     >>> found = minimize(net, mean_squared_error, [[0.0], [1.0], [2.0]], [[1.0], [3.0], [5.0]])
     >>> found.losses[0] > found.losses[-1] == found.loss
@@ -87,7 +87,7 @@ def minimize(
         ShapeError, DataError: the data do not fit the network or the loss.
         ValueError: the network carries a state, has constraints, or nothing that is trained.
 
-    >>> from xpnn import Dense, mean_squared_error
+    >>> from xpnn import Dense, Network, mean_squared_error
     >>> net = Network([Dense(1)], input_shape=(1,), seed=1)
     >>> found = minimize(net, mean_squared_error, [[0.0], [1.0], [2.0]], [[1.0], [3.0], [5.0]])
     >>> found.loss < 1e-6

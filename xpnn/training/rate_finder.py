@@ -100,7 +100,7 @@ def find_rate(
     Raises:
         ValueError: the loss falls at none of the rates, or the range is none.
 
-    >>> from xpnn import SGD, Dense, Network, mean_squared_error
+    >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
     >>> net = Network([Dense(1)], input_shape=(1,), seed=1)
     >>> trainer = Trainer(net, mean_squared_error, SGD(0.1))
     >>> curve = find_rate(trainer, [[1.0], [2.0], [3.0]], [[1.0], [2.0], [3.0]])

@@ -451,6 +451,7 @@ class Dates(Encoding):
         has_times: whether there are features for the time of day.
         marks_missing: whether there is the last feature.
 
+    >>> import numpy as np
     >>> from xpnn.data import Columns
     >>> days = np.array(["2024-01-01", "2024-01-02"], dtype="datetime64[D]")
     >>> Columns({"day": Dates()}).fit({"day": days}).feature_names

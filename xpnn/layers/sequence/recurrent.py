@@ -276,6 +276,7 @@ class Bidirectional(Parallel):
         layer: describes both; it becomes the one that reads forward.
         merge: "concatenate" or "sum".
 
+    >>> from xpnn import LSTM
     >>> Bidirectional(LSTM(8)).output_shape((20, 3))
     (16,)
     """

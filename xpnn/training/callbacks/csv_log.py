@@ -37,6 +37,7 @@ class CSVLogger(KnownAttributes, Callback):
         FileError: from ``fit``: the file to append to is no CSV file, or something else than a file
             lies there.
 
+    >>> from pathlib import Path
     >>> import tempfile
     >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
     >>> net = Network([Dense(1, use_bias=False)], input_shape=(1,))

@@ -44,6 +44,8 @@ class JSONLines(RunLog):
         OSError: from ``fit``: the file cannot be written.
         FileError: from ``fit``: something else than a file lies there.
 
+    >>> import json
+    >>> from pathlib import Path
     >>> import tempfile
     >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
     >>> net = Network([Dense(1)], input_shape=(1,))

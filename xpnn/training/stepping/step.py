@@ -64,7 +64,7 @@ def make_train_step(
         ``step(params, state, opt_state, x, y, weight=None)``, which returns ``(params, state,
         opt_state, value)`` after one step.
 
-    >>> from xpnn import SGD, Dense, mean_squared_error
+    >>> from xpnn import SGD, Dense, Network, mean_squared_error
     >>> net, optimizer = Network([Dense(1, use_bias=False)], input_shape=(1,)), SGD(0.1)
     >>> net.load({"0.dense.weight": [[2.0]]})
     >>> step = make_train_step(net, mean_squared_error, optimizer)
@@ -458,7 +458,7 @@ def make_eval_step(
         ``step(params, state, x, y, weight=None)``, which returns the loss, and a list of the
         statistics of each metric.
 
-    >>> from xpnn import MAE, Dense, mean_squared_error
+    >>> from xpnn import MAE, Dense, Network, mean_squared_error
     >>> net = Network([Dense(1, use_bias=False)], input_shape=(1,))
     >>> net.load({"0.dense.weight": [[2.0]]})
     >>> step = make_eval_step(net, mean_squared_error, (MAE(),))
