@@ -196,7 +196,7 @@ def test_equations_are_set_as_mathematics(opened):
         page.click(f".phases .{phase}")
         lines = getattr(nand().layers[0], phase)
         assert len(lines) > 0
-        spoken = [one.get_attribute("aria-label") for one in page.all(".equations math")]
+        spoken = [one.get_attribute("aria-label") for one in page.all(".equations [role=math]")]
         assert spoken == [*lines]
         heights = [one.size["height"] for one in page.all(".equations math")]
         assert min(heights) > 10
@@ -290,12 +290,12 @@ def test_nothing_is_cut_off(opened, name, width):
 
 
 @pytest.mark.skipif(not find_spec("axe_selenium_python"), reason="needs axe-selenium-python")
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("width", "colours"), [(WIDE, "light"), (WIDE, "dark"), (NARROW, "dark")])
 @pytest.mark.parametrize("name", ["nand", "images", "attention", "broken"])
-def test_axe_finds_nothing(opened, name, colours):
+def test_axe_finds_nothing(opened, name, width, colours):
     from axe_selenium_python import Axe
 
-    page = opened(name, colours=colours)
+    page = opened(name, width=width, colours=colours)
     axe = Axe(page.driver)
     axe.inject()
     for moved in (0, 6, 20):  # forward, the loss or backward, the update

@@ -53,7 +53,8 @@ function mapOf(maps, tile, colour) {
     for (let col = 0; col < maps.cols; col++) {
       const k = row * maps.cols + col;
       if (k >= maps.length) continue;
-      image.data.set([...colour(maps.value(tile, row, col)), 255], 4 * k);
+      image.data.set(colour(maps.value(tile, row, col)), 4 * k);
+      image.data[4 * k + 3] = 255;
     }
   }
   context.putImageData(image, 0, 0);

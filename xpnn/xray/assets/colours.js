@@ -10,21 +10,26 @@ function isDark() {
   return chosen ? chosen === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
 }
 
+const LEVELS = 255; // of a colour, from 0 to the largest number
+
 /** A function from numbers to [red, green, blue]. */
 function colouring(array, grey = false) {
   const scheme = SCHEMES[isDark() ? 'dark' : 'light'];
+  if (grey) {
+    const span = array.max - array.min || 1;
+    const levels = [...Array(LEVELS + 1).keys()].map((level) => [level, level, level]);
+    return (value) => levels[levelOf((value - array.min) / span)] || scheme.bad;
+  }
   const end = largest(array) || 1;
-  const span = array.max - array.min || 1;
-  return (value) => {
-    if (!Number.isFinite(value)) return scheme.bad;
-    if (grey) {
-      const level = Math.round(255 * Math.min(1, Math.max(0, (value - array.min) / span)));
-      return [level, level, level];
-    }
-    const share = Math.min(1, Math.abs(value) / end);
-    const goal = value < 0 ? scheme.negative : scheme.positive;
-    return scheme.zero.map((from, k) => Math.round(from + share * (goal[k] - from)));
-  };
+  const towards = (goal) => [...Array(LEVELS + 1).keys()].map((level) =>
+    scheme.zero.map((from, k) => Math.round(from + level / LEVELS * (goal[k] - from))));
+  const [negative, positive] = [towards(scheme.negative), towards(scheme.positive)];
+  return (value) => (value < 0 ? negative : positive)[levelOf(Math.abs(value) / end)] || scheme.bad;
+}
+
+/** NaN for what is not finite, which is no level. */
+function levelOf(share) {
+  return Number.isFinite(share) ? Math.round(LEVELS * Math.min(1, Math.max(0, share))) : NaN;
 }
 
 function css(colour) {

@@ -112,7 +112,7 @@ function equationsOf(layer, phase, state) {
   const texts = layer[`${phase}_text`];
   if (!texts.length) return [];
   const lines = texts.map((text, k) => make('li', {}, equation(layer[phase][k], text)));
-  return [make('ul', { class: `equations ${phase}` }, lines)];
+  return [make('ul', { class: `equations ${phase}`, tabindex: 0 }, lines)];
 }
 
 function figuresIn(place, figures, layer, phase, record) {

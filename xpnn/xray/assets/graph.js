@@ -1,12 +1,7 @@
 // The network as a graph: a button for each layer, lines between them, and in each box a strip of
 // what has reached it so far.
 
-/**
- * Draw the graph into a place.
- *
- * state: { layers, step, open, chosen, moment }; acts: { choose(name), toggle(name) };
- * reached(name) says which array a box shows by now, or null.
- */
+/** Draw the graph into a place; reached(name) is the array that a box shows by now, or null. */
 function drawGraph(place, state, acts, reached) {
   const laid = layOut(state.layers, state.open, null, state.inputs);
   const board = putAt(make('div', { class: 'board' }), { width: laid.width, height: laid.height });

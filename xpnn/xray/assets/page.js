@@ -182,7 +182,7 @@ function follow(address) {
       byId('following').textContent = state.steps ? 'follows the training'
         : 'waits for the first step that is looked into';
     } catch {
-      byId('following').textContent = 'the server does not answer; what was seen last stays';
+      byId('following').textContent = 'the server does not answer';
     }
     setTimeout(ask, 2000);
   };
