@@ -81,10 +81,10 @@ def _paragraphs(text: str) -> list[tuple[str, list[str]]]:
 
 def arguments_of(thing: object) -> list[str]:
     """The names of what a function or constructor takes, without ``self``."""
-    made = inspect.unwrap(thing.__init__) if isinstance(thing, type) else thing  # type: ignore[misc]
+    made = inspect.unwrap(thing.__init__) if isinstance(thing, type) else thing
     if made is object.__init__:
         return []
-    names = list(inspect.signature(made).parameters)  # type: ignore[arg-type]
+    names = list(inspect.signature(made).parameters)
     return names[1:] if isinstance(thing, type) else names
 
 
@@ -106,11 +106,11 @@ def not_imported(examples: list[str], known: set[str]) -> list[str]:
 
 def raised_in(function: object) -> set[str]:
     """The names of what is raised in the body of a function, not in those that it calls."""
-    function = inspect.unwrap(function)  # type: ignore[arg-type]
+    function = inspect.unwrap(function)
     if function.__code__.co_filename == "<string>":  # that of a dataclass
         return set()
     source = textwrap.dedent(inspect.getsource(function))
-    found, left = set(), [*ast.parse(source).body[0].body]  # type: ignore[attr-defined]
+    found, left = set(), [*ast.parse(source).body[0].body]
     while left:
         node = left.pop()
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda):
