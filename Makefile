@@ -40,7 +40,7 @@ stamps   = $(sort $(foreach spec,$(call list,$(1)),$(addprefix $(DONE),$(call ex
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all test-versions test-oldest faults fuzz lint types docs docs-serve package bench clean
+.PHONY: help train test test-all test-versions test-oldest faults fuzz lint types docs docs-check docs-serve package bench clean
 
 help:  ## Show this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -82,10 +82,11 @@ faults: $(DONE)test  ## Try to break it, and print how many faults were survived
 fuzz: $(DONE)test $(call stamps,$(FUZZED))  ## Compare N random networks, from SEED on, with PyTorch's autograd
 	XPNN_TEST_BACKENDS=$(FUZZED) $(BIN)/pytest tests/fuzz --networks $(N) --networks-seed $(SEED) $(ARGS)
 
-lint: $(DONE)lint  ## Check format, code and the order of imports
+lint: $(DONE)lint  ## Check format, code, the order of imports, and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/codespell *.md benchmarks docs examples xpnn
 
 types: $(DONE)lint  ## Check types
 	$(BIN)/mypy
@@ -96,6 +97,9 @@ docs docs-serve: export NO_MKDOCS_2_WARNING = 1
 docs docs-serve: export OMP_NUM_THREADS = 1
 docs: $(DONE)docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
+
+docs-check: $(DONE)browser,docs,test docs  ## Build the documentation, and look at it in Chromium
+	$(BIN)/pytest tests/documentation
 
 docs-serve: $(DONE)docs  ## Show the documentation on 127.0.0.1:8000, anew when its files change
 	$(BIN)/mkdocs serve --watch xpnn

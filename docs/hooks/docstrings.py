@@ -8,11 +8,12 @@ equations; ``>>>`` opens an example; and an argument may share its line with ano
 """
 
 import re
-from html import escape
 from textwrap import dedent
 from typing import Any
 
 from griffe import Extension, Object
+
+from xpnn.xray.mathml import as_mathml
 
 EXAMPLE = re.compile(r"^([ ]*)>>> .*(?:\n\1\S.*)*", re.MULTILINE)
 SECTION = re.compile(r"^(?:Args|Attributes|Raises):\n(?:[ ]+.*\n?|\n)*", re.MULTILINE)
@@ -44,13 +45,15 @@ def _block(block: re.Match[str]) -> str:
 def equations(lines: str) -> str:
     """Lines of equations, in which three blanks or more stand between what may be apart."""
     rows = "".join(
-        "<p>"
-        + "".join(f"<span>{escape(part)}</span>" for part in re.split(r" {3,}", line))
-        + "</p>"
+        "<p>" + "".join(map(_set_in_type, re.split(r" {3,}", line))) + "</p>"
         for line in lines.split("\n")
         if line
     )
     return f'<div class="equations">{rows}</div>'
+
+
+def _set_in_type(equation: str) -> str:
+    return f"<span>{as_mathml(equation.strip())}</span>"
 
 
 def _line_for_each(shared: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import matplotlib
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -19,6 +20,7 @@ from running import run_page, with_output
 RUN = ("index.md", "tutorials/", "book/")
 """What the paths of such pages begin with."""
 SHOWN = (".svg", ".png", ".html")
+"""What blocks write to be shown."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -43,6 +45,7 @@ def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) 
 def run(text: str, name: str) -> tuple[dict[int, str], dict[str, bytes]]:
     """What the blocks of a page print, by their numbers, and what they draw, by file names."""
     os.environ["MPLBACKEND"] = "agg"
+    matplotlib.rcParams["savefig.transparent"] = True  # on light pages and on dark ones
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         printed = run_page(text, name)
         drawn = [path for path in Path(folder).iterdir() if path.suffix in SHOWN]

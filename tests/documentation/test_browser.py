@@ -1,0 +1,166 @@
+"""The built documentation in a real browser: what is found, what is cut off, what is loaded.
+
+``make docs-check`` builds it and runs this. It needs Chromium with its driver.
+"""
+
+import functools
+import os
+import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+webdriver = pytest.importorskip("selenium.webdriver")
+wait = pytest.importorskip("selenium.webdriver.support.wait")
+axe = pytest.importorskip("axe_selenium_python")
+
+ROOT = Path(__file__).parent.parent.parent
+SITE = Path(os.environ.get("XPNN_SITE", ROOT / "site"))
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+DRIVER = shutil.which("chromedriver")
+SWITCHES = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
+)
+WIDE, NARROW, HEIGHT = 1280, 390, 900
+
+pytestmark = [
+    pytest.mark.host_only,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="there is no Chromium with its driver"),
+    pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="make docs has not built it"),
+]
+
+FOUND = {  # what is typed, and where the first answer may lie
+    "early stopping": "how-to/early-stopping/",
+    "cross validation": "how-to/cross-validation/",
+    "confusion matrix": "how-to/confusion-matrix/",
+    "transfer learning": "tutorials/fine-tuning/",
+    "onnx": "onnx/",
+    "multi-gpu": "distributed/",
+    "how to install": "install/",
+    "save a model": "saving/",
+    "load pytorch weights": ("saving/", "tutorials/from-pytorch/", "faq/", "api/saving/"),
+    "loss is nan": "how-to/loss-is-nan/",
+    "overfitting": ("faq/", "how-to/early-stopping/"),
+    "learning rate schedule": "how-to/learning-rate/",
+    "out of memory": "how-to/out-of-memory/",
+    "class weights": ("how-to/imbalanced-classes/", "training/"),
+    "custom layer": "tutorials/own-layer/",
+    "pandas dataframe": ("tutorials/tables/", "tables/"),
+    "probabilities": ("faq/", "outputs/"),
+    "reproducible": "faq/",
+    "Dense": "api/layers/Dense/",
+    "cross_entropy": "api/losses/cross_entropy/",
+}
+SHOWN = ["", "tutorials/images/", "api/layers/Dense/", "book/four-equations/", "gallery/"]
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Where the site is served, on the loopback address."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def resized(browser, width):
+    """The browser at a width that phones have, too, which windows have not."""
+    screen = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    return browser
+
+
+def in_dark(browser, dark):
+    feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    return browser
+
+
+def pages():
+    """The addresses of all pages, but that for what is not found."""
+    return sorted(
+        path.parent.relative_to(SITE).as_posix().removeprefix(".")
+        for path in SITE.rglob("index.html")
+    )
+
+
+@pytest.mark.parametrize("typed", FOUND)
+def test_the_first_answer_is_right(browser, address, typed):
+    resized(browser, WIDE).get("about:blank")
+    browser.get(f"{address}?q={typed.replace(' ', '+')}")
+    first = wait.WebDriverWait(browser, 60).until(
+        lambda it: it.execute_script(
+            "return document.querySelector('a.md-search-result__link')?.getAttribute('href')"
+        )
+    )
+    assert first.removeprefix(address).removeprefix("./").startswith(FOUND[typed]), first
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_no_page_is_wider_than_the_screen(browser, address, width):
+    resized(browser, width)
+    wide = {}
+    for page in pages():
+        browser.get(address + page + ("/" if page else ""))
+        size = browser.execute_script("return document.documentElement.scrollWidth")
+        if size > width:
+            wide[page] = size
+    assert not wide
+
+
+def test_nothing_comes_from_elsewhere_and_nothing_fails(browser, address):
+    for page in SHOWN:
+        browser.get(address + page)
+        loaded = browser.execute_script(
+            "return performance.getEntriesByType('resource').map(one => one.name)"
+        )
+        assert [one for one in loaded if not one.startswith((address, "data:"))] == []
+    errors = [one for one in browser.get_log("browser") if one["level"] == "SEVERE"]
+    assert errors == []
+
+
+def test_formulas_are_set_in_type(browser, address):
+    browser.get(address + "book/four-equations/")
+    wait.WebDriverWait(browser, 30).until(
+        lambda it: it.execute_script(
+            "return [...document.querySelectorAll('.arithmatex')].every("
+            "one => one.querySelector('.katex') && !one.querySelector('.katex-error'))"
+        )
+    )
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("page", SHOWN)
+def test_readable_by_all(browser, address, page, dark):
+    """By axe-core's rules of the two upper degrees."""
+    in_dark(resized(browser, WIDE), dark).get(address + page)
+    checker = axe.Axe(browser)
+    checker.inject()
+    found = checker.run()["violations"]
+    worst = [one for one in found if one["impact"] in ("serious", "critical")]
+    told = [
+        (one["id"], node["target"], node["failureSummary"])
+        for one in worst
+        for node in one["nodes"][:2]
+    ]
+    assert not told

@@ -1,0 +1,26 @@
+"""Every example stands in the gallery once."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.host_only
+
+ROOT = Path(__file__).parent.parent
+
+
+def groups():
+    """What the gallery's own table says, read without MkDocs, which need not be installed."""
+    module = ast.parse((ROOT / "docs" / "hooks" / "gallery.py").read_text(encoding="utf-8"))
+    (table,) = (
+        node.value
+        for node in module.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "GROUPS"
+    )
+    return ast.literal_eval(table)
+
+
+def test_every_example_stands_in_the_gallery_once():
+    shown = [name for names in groups().values() for name in names.split()]
+    assert sorted(shown) == sorted(path.stem for path in ROOT.glob("examples/*.py"))
