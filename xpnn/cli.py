@@ -130,6 +130,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=counting(0), default=0, metavar="N", help="of weights, orders and the split")
     add("--out", type=path, metavar="FOLDER", help="for results; runs/NAME unless given")
     add("--quiet", action="store_true", help="no progress")
+    add(
+        "--xray",
+        type=counting(1),
+        metavar="STEPS",
+        help="look into every so many-th, for xpnn xray",
+    )
     add("--resume", action="store_true", help="go on from where the same command was interrupted")
     add_reading(parser)
     add_json(parser)

@@ -2,6 +2,7 @@
 
 import csv
 import http.client
+import itertools
 import json
 import threading
 
@@ -115,6 +116,22 @@ def test_what_cannot_be_read_fails_in_a_line(folder, given, told, capsys):
     said = capsys.readouterr().err
     assert told in said
     assert said.count("\n") == 1
+
+
+def test_a_training_writes_what_a_page_may_follow(folder):
+    rows = [[size, size % 2] for size in range(40)]
+    with open("table.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["size", "sold"], *rows])
+    table = ["table.csv", "--target", "sold", "--task", "classes", "--batch-size", "8"]
+    for data, run in ((table, "table"), ([], "digits")):
+        command = ["train", *data, "--epochs", "2", "--quiet", "--xray", "3"]
+        assert main([*command, "--out", run]) == 0
+        held = json.loads((folder / run / "xray.json").read_text("utf8"))
+        numbers = [step["number"] for step in held["steps"]]
+        assert numbers[0] == 1
+        assert 3 <= len(numbers) <= 20
+        assert len({(b - a) % 3 for a, b in itertools.pairwise(numbers)} - {0}) == 0
+    assert "xray = 3" in (folder / "table" / "run.toml").read_text("utf8")
 
 
 # Watching -----------------------------------------------------------------------------------------

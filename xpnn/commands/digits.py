@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.commands.reports import tell
+from xpnn.commands.xray import followers
 from xpnn.data import datasets, split
 from xpnn.layers import Dense, Dropout, ReLU
 from xpnn.losses import cross_entropy
@@ -92,5 +93,6 @@ def _trainer(options: argparse.Namespace, samples: int, checkpoints: Path) -> Tr
             CSVLogger(options.out / "history.csv"),
             StopOnNaN(),
             Checkpoint(checkpoints, keep=2),
+            *followers(options),
         ],
     )

@@ -9,6 +9,7 @@ from typing import Any
 from xpnn.commands.options import UsageError, did_you_mean, toml_of
 from xpnn.commands.reports import BATCH, COLUMNS, peak_memory, report, show, tell
 from xpnn.commands.sources import Tables, check_columns, names_in, opened
+from xpnn.commands.xray import followers
 from xpnn.data.columns import Columns
 from xpnn.data.columns.written import ENCODINGS
 from xpnn.files import replacement
@@ -31,7 +32,7 @@ MODEL, HISTORY, REPORT, SETTINGS = "model.safetensors", "history.csv", "report.j
 KEPT = (
     *("data", "target", "task", "layers", "activation", "dropout", "optimizer", "rate", "hold_out"),
     *("patience", "window", "drop", "dtype", "backend", "epochs", "batch_size", "seed", "out"),
-    *("delimiter", "decimal_point", "encoding", "encode"),
+    *("xray", "delimiter", "decimal_point", "encoding", "encode"),
 )
 """Options that ``run.toml`` holds; tables come last."""
 
@@ -176,6 +177,7 @@ def _trainer(options: argparse.Namespace, network: Network, measured: bool) -> T
         *([BestWeights()] if measured else []),
         *([EarlyStopping(patience=options.patience)] if measured and options.patience else []),
         Checkpoint(options.out / "checkpoints", keep=2),
+        *followers(options),
     ]
     optimizer: Any = OPTIMIZERS[options.optimizer]
     return Trainer(

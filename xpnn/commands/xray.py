@@ -12,11 +12,14 @@ from xpnn.commands.reports import COLUMNS, tell
 from xpnn.commands.sources import opened, read_arrays
 from xpnn.data.columns import Columns
 from xpnn.network import Network, load
+from xpnn.training import Callback
 from xpnn.training.names import OPTIMIZERS
-from xpnn.xray import explain
+from xpnn.xray import XRay, explain
 from xpnn.xray.serving import Server
 
 LAST_PORT = 65535
+MOST = 20
+"""Steps of a run that are kept, evenly over all of it."""
 
 Batch = tuple[Any, Any, Any]
 """Inputs, targets, and the name of the loss, or a dict of such for several outputs."""
@@ -60,6 +63,11 @@ def xray(options: argparse.Namespace) -> int:
 
     tell(options, record, words)
     return 0
+
+
+def followers(options: argparse.Namespace) -> list[Callback]:
+    """What ``--xray`` asks of a training: to write what ``xpnn xray --watch`` serves."""
+    return [XRay(options.xray, most=MOST, folder=options.out)] if options.xray else []
 
 
 def _of_table(options: argparse.Namespace, columns: Columns) -> Batch:
