@@ -4,6 +4,7 @@ It needs Chromium with its driver, and ``pip install selenium axe-selenium-pytho
 """
 
 import dataclasses
+import re
 import shutil
 import threading
 from importlib.util import find_spec
@@ -198,6 +199,10 @@ def test_equations_are_set_as_mathematics(opened):
         assert len(lines) > 0
         spoken = [one.get_attribute("aria-label") for one in page.all(".equations [role=math]")]
         assert spoken == [*lines]
+        parts = [
+            len(re.split(" {3,}", line)) for line in lines
+        ]  # which may stand in lines of their own
+        assert len(page.all(".equations math")) == sum(parts)
         heights = [one.size["height"] for one in page.all(".equations math")]
         assert min(heights) > 10
 

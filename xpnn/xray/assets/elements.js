@@ -40,7 +40,7 @@ function equation(mathml, text) {
   const empty = () => document.importNode(root, false);
   const parts = [empty()]; // what a wide space parts may stand in lines of its own
   for (const one of root.childNodes) {
-    if (one.nodeName === 'mspace') parts.push(empty());
+    if (one.getAttribute?.('width') === '2em') parts.push(empty());
     else parts.at(-1).append(document.importNode(one, true));
   }
   return make('span', { role: 'math', 'aria-label': text }, parts);
