@@ -5,7 +5,7 @@ import pytest
 
 from tests.conftest import needs
 from tests.layers.oracles import assert_close, jax_passes, passes, torch_passes
-from xpnn import Network
+from xpnn import Network, get_backend
 from xpnn.backends.portable.windows import batch_order, fold, slid_order
 from xpnn.errors import GradientError, ShapeError
 from xpnn.layers import (
@@ -247,3 +247,51 @@ def test_planted_bugs_are_found(bug):
     with pytest.raises(GradientError):
         check_gradients(bug(3, stride=2, padding=1), (7, 2))
     assert check_gradients(bug.__base__(3, stride=2, padding=1), (7, 2)).error < 1e-6
+
+
+# Windows of more entries than one kernel takes ----------------------------------------------------
+
+
+@pytest.mark.slow_on_jax  # one call for each entry of the window, each compiled by itself
+@pytest.mark.parametrize("size", [25, 60, 700])
+def test_long_windows_by_hand(backend, rng, size):
+    """The first of the largest gets delta; entries of a mean share it alike."""
+    positions, stride = 3, size // 2
+    length = size + (positions - 1) * stride
+    x = rng.integers(0, 4, (2, length, 1)).astype(np.float32)  # many are equal
+    delta = rng.integers(1, 9, (2, positions, 1)).astype(np.float32)
+    largest, mean = np.zeros_like(delta), np.zeros_like(delta)
+    won, shared = np.zeros_like(x), np.zeros_like(x)
+    for n, t in np.ndindex(2, positions):
+        under = slice(t * stride, t * stride + size)
+        first = int(np.argmax(x[n, under, 0]))
+        largest[n, t], mean[n, t] = x[n, under].max(), x[n, under].mean(dtype=np.float64)
+        won[n, t * stride + first] += delta[n, t]
+        shared[n, under] += delta[n, t] / size
+    for make, forward, back in ((MaxPool1D, largest, won), (AveragePool1D, mean, shared)):
+        found = passes(Network([make(size, stride=stride)], (length, 1), backend), x, delta)
+        np.testing.assert_allclose(found["output"], forward, rtol=1e-6)
+        np.testing.assert_allclose(found["input"], back, rtol=1e-6)
+
+
+@needs("cupy")
+def test_no_kernel_takes_more_arrays_than_a_gpu_allows(monkeypatch):
+    """A launch may have 4 KiB of arguments, of which an array of three axes takes 64 bytes."""
+    backend, taken = get_backend("cupy"), []
+    for name in ("_compare", "_share", "_total", "_mean"):
+        run = getattr(backend, name)
+        monkeypatch.setitem(
+            vars(backend),
+            name,
+            lambda *arrays, run=run: counted(taken, arrays, run(*arrays)),
+        )
+    for make in (MaxPool1D, AveragePool1D):
+        root = Network([make(300, stride=100)], (900, 1), backend).root
+        with backend.on_device():
+            root.backward(root.forward(backend.xp.ones((2, 900, 1)), True))
+    assert 24 < max(taken) <= 64
+
+
+def counted(taken, given, found):
+    taken.append(len(given) + (len(found) if isinstance(found, tuple) else 1))
+    return found

@@ -66,6 +66,7 @@ class CupyBackend(Backend):
     stacks = 256  # an H100 has 132 multiprocessors
     attention_from = 2048  # in half precision, where cuDNN does not serve
     compiles = "known"
+    most_arrays = windows.MOST_PARTS
     _lacks: str | None = None  # of cuDNN: why there is none, and what to type
 
     def __init__(self, device: str | None = None):

@@ -13,6 +13,7 @@ divided by it once, and put back axis after axis.
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ class Pooling(Sliding):
 
     elementwise: Callable[..., Any]
     constant: Callable[..., Array]
+    most_arrays = sys.maxsize
+    """So many entries of a window are given to one call of ``elementwise``."""
 
     def max_pool(self, Z: Array, slides: Sequence[Slide]) -> tuple[Array, Any]:
         """The largest entry under a window, channel by channel.
@@ -44,8 +47,11 @@ class Pooling(Sliding):
         """
         (x, first), kept = slid_order(Z, self), []
         for axis in reversed(range(len(slides))):
-            entries = cut(x, first + axis, slides[axis], self, fill=-math.inf)
-            x, *won = self._compare(*entries) if len(entries) > 1 else entries
+            x, *later = cut(x, first + axis, slides[axis], self, fill=-math.inf)
+            won: list[Array] = []
+            for part in self._parts(later):
+                x, *more = self._compare(x, *part)
+                won += more
             kept.append(won)
         return batch_order(x, self), kept
 
@@ -62,7 +68,11 @@ class Pooling(Sliding):
         """
         x, first = slid_order(delta, self)
         for axis, (slide, won) in enumerate(zip(slides, reversed(kept), strict=True), start=first):
-            x = fold(self._share(x, *won) if won else [x], axis, slide, self)
+            shares: list[Array] = []
+            for part in reversed(self._parts(won)):
+                x, *more = self._share(x, *part)
+                shares = more + shares
+            x = fold([x, *shares], axis, slide, self)
         return batch_order(x, self)
 
     def average_pool(self, Z: Array, slides: Sequence[Slide], count_padding: bool = False) -> Array:
@@ -85,8 +95,10 @@ class Pooling(Sliding):
         counts = self._counts(slides, count_padding)
         for axis in reversed(range(len(slides))):
             entries = cut(x, first + axis, slides[axis], self)
+            while len(entries) > self.most_arrays:
+                entries = [self._total(*part) for part in self._parts(entries)]
             x = self._mean(_along(counts[axis], first + axis, x.ndim), *entries)
-        return batch_order(x, self)
+        return batch_order(self.xp.astype(x, Z.dtype, copy=False), self)
 
     def average_pool_gradient(
         self, delta: Array, slides: Sequence[Slide], count_padding: bool = False
@@ -116,6 +128,14 @@ class Pooling(Sliding):
             else self.constant(_within(one))
             for one in slides
         ]
+
+    def _parts(self, entries: Sequence[Array]) -> list[Sequence[Array]]:
+        most = self.most_arrays
+        return [entries[k : k + most] for k in range(0, len(entries), most)]
+
+    @functools.cached_property
+    def _total(self) -> Callable[..., Any]:
+        return self.elementwise(_added)
 
     @functools.cached_property
     def _mean(self) -> Callable[..., Any]:
@@ -151,6 +171,11 @@ def _shared(xp: Namespace, delta: Array, *won: Array) -> tuple[Array, ...]:
         delta = delta - share
         parts.append(share)
     return delta, *reversed(parts)
+
+
+def _added(xp: Namespace, *entries: Array) -> Array:
+    """The sum of the entries, of half precision in float32."""
+    return add_up(entries, xp)
 
 
 def _averaged(xp: Namespace, count: Array | float, *entries: Array) -> Array:
