@@ -98,8 +98,8 @@ docs docs-serve: export OMP_NUM_THREADS = 1
 docs: $(DONE)docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
-docs-check: $(DONE)browser,docs,test docs  ## Build the documentation, and look at it in Chromium
-	$(BIN)/pytest tests/documentation
+docs-check: $(DONE)browser,docs,test docs  ## Build the documentation, and look at it and at the x-ray in Chromium
+	$(BIN)/pytest tests/documentation tests/xray/test_browser.py
 
 docs-serve: $(DONE)docs  ## Show the documentation on 127.0.0.1:8000, anew when its files change
 	$(BIN)/mkdocs serve --watch xpnn

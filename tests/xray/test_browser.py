@@ -1,6 +1,6 @@
 """The page in a real browser: layers, steps, keys and the slider; errors and axe-core's rules.
 
-It needs Chromium with its driver, and ``pip install selenium axe-selenium-python``.
+It needs Chromium with its driver, and the extra ``browser``; ``make docs-check`` runs it.
 """
 
 import dataclasses
@@ -76,6 +76,13 @@ def attention():
     return explain(net, x, np.asarray([0, 1, 0]), "cross_entropy")
 
 
+def wide():
+    """A layer of more weights than are shown."""
+    net = Network([Dense(50)], (130,), seed=0)
+    x = np.random.default_rng(0).standard_normal((4, 130), np.float32)
+    return explain(net, x, np.arange(4), "cross_entropy")
+
+
 def broken():
     """A network whose second layer has an infinite weight."""
     net = Network([Dense(4), Dense(3), Dense(2)], (3,), seed=0)
@@ -88,7 +95,7 @@ def broken():
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    for make in (nand, images, attention, broken):
+    for make in (nand, images, attention, wide, broken):
         with np.errstate(all="ignore"):
             make().to_html(folder / f"{make.__name__}.html")
     return folder
@@ -232,6 +239,19 @@ def test_keys_lead_from_cell_to_cell(opened):
     told = page.texts(".readout")[0].replace("\u2212", "-")
     assert told.startswith("[0, 1, 0] = ")
     assert float(told.partition("= ")[2]) == pytest.approx(array[0, 1, 0], rel=1e-6)
+
+
+def test_of_what_is_large_the_index_is_that_in_the_whole(opened):
+    page = opened("wide")
+    weight = wide().steps[0].layers["0.dense"].params["weight"]
+    page.run("document.querySelectorAll('.stage')[1].focus()")
+    page.press(keys.ARROW_DOWN, keys.ARROW_RIGHT)
+    told = page.texts(".readout")[1].replace("\u2212", "-")
+    assert told.startswith("[2, 1] = ")
+    assert float(told.partition("= ")[2]) == pytest.approx(weight[2, 1], rel=1e-6)
+    assert "65 \u00d7 50 of them (axis 0: 1 of 2)" in page.one("figure:nth-child(2)").text
+    norm = float(np.linalg.norm(weight))
+    assert f"norm {norm:.3g}" in page.one("figure:nth-child(2) .statistics").text
 
 
 def test_a_layer_opens_and_shows_what_is_inside(opened):
