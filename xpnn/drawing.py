@@ -9,11 +9,11 @@ and then each box is moved to the middle of its neighbours, as far as there is r
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from xml.sax.saxutils import escape
 
 from xpnn.files import replacement
 from xpnn.layers import Graph
@@ -296,4 +296,6 @@ def _box_as_text(box: Box, inner: str) -> str:
 
 def escaped(text: str) -> str:
     """Text as XML has it, which knows no control characters."""
-    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
+    return escape(
+        "".join(letter if letter.isprintable() else "\ufffd" for letter in text), quote=False
+    )
