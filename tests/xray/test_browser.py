@@ -15,9 +15,11 @@ import pytest
 from xpnn import (
     SGD,
     Adam,
+    Concatenate,
     Conv2D,
     Dense,
     Flatten,
+    Input,
     MaxPool2D,
     MultiHeadAttention,
     Network,
@@ -41,6 +43,18 @@ SWITCHES = (
 )
 WIDE, NARROW = 1280, 390
 SIDES, EDGES = ("offsetWidth", "offsetHeight"), ("top", "left")
+
+REACH = """
+const isReached = (one) => {
+  for (let up = one; up; up = up.parentElement) {
+    if (getComputedStyle(up).overflowX === 'auto') return true;
+  }
+  return one.getBoundingClientRect().right <= innerWidth;
+};
+return [...document.querySelectorAll('main *')].filter((one) => !isReached(one))
+  .map((one) => one.outerHTML.slice(0, 80));
+"""
+"""What stands beyond the right edge, and cannot be scrolled to."""
 
 pytestmark = [
     pytest.mark.host_only,
@@ -83,6 +97,14 @@ def wide():
     return explain(net, x, np.arange(4), "cross_entropy")
 
 
+def branches():
+    """A graph of several ways, which is wider than a phone."""
+    x = Input((3,), name="x")
+    ways = [Dense(2)(x) for _ in range(4)]
+    net = Network(inputs=x, outputs=Dense(2)(Concatenate()(ways)), seed=0)
+    return explain(net, np.ones((2, 3), np.float32), np.asarray([0, 1]), "cross_entropy")
+
+
 def broken():
     """A network whose second layer has an infinite weight."""
     net = Network([Dense(4), Dense(3), Dense(2)], (3,), seed=0)
@@ -95,7 +117,7 @@ def broken():
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    for make in (nand, images, attention, wide, broken):
+    for make in (nand, images, attention, wide, branches, broken):
         with np.errstate(all="ignore"):
             make().to_html(folder / f"{make.__name__}.html")
     return folder
@@ -183,11 +205,13 @@ def test_arrow_keys_go_through_a_whole_step(opened):
 
 def test_a_click_on_a_layer_shows_its_arrays(opened):
     page = opened("nand")
-    page.click('[data-layer="1.dense"]')
-    assert page.one("#detail-title").text == "1.dense"
-    shown = nand().steps[0].layers["1.dense"]
-    numbers = [float(text.replace("\u2212", "-")) for text in page.texts(".map:nth-child(2) td")]
-    np.testing.assert_allclose(numbers, shown.params["weight"].ravel(), rtol=1e-2)
+    for name in ("0.dense", "1.dense"):
+        page.click(f'[data-layer="{name}"]')
+        assert page.one("#detail-title").text == name
+        weight = nand().steps[0].layers[name].params["weight"]
+        told = page.texts(".map:nth-child(2) td")
+        numbers = [float(text.replace("\u2212", "-")) for text in told]
+        np.testing.assert_allclose(numbers, weight.ravel(), rtol=1e-2)
     page.click(".phases .backward")
     assert page.moment.startswith("Backward: 1.dense (")
     assert "dL/dW" in page.texts(".symbol")
@@ -306,11 +330,12 @@ def test_the_window_is_shown_that_a_number_is_made_of(opened):
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-@pytest.mark.parametrize("name", ["nand", "images", "attention", "broken"])
+@pytest.mark.parametrize("name", ["nand", "images", "attention", "branches", "broken"])
 def test_nothing_is_cut_off(opened, name, width):
     page = opened(name, width=width)
     for _ in range(3):
         assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+        assert page.run(REACH) == []
         page.press(keys.ARROW_RIGHT)
 
 

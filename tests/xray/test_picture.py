@@ -44,6 +44,21 @@ def test_small_arrays_have_their_numbers_in_their_cells(tmp_path):
             np.testing.assert_allclose([*map(float, numbers)], array.ravel(), rtol=5e-3)
 
 
+def test_blue_is_below_0_and_orange_above(tmp_path):
+    seen = nand()
+    seen.to_svg(tmp_path / "picture.svg")
+    deltas = seen.steps[0].layers["1.dense"].delta.ravel()
+    box = (tmp_path / "picture.svg").read_text("utf8").partition("<title>1.dense: ")[2]
+    cells = box.partition(">delta 4x1</text>")[2].partition("</g>")[0]
+    painted = re.findall(r'fill:#(..)..(..);stroke:none" d="([^"]*)"', cells)
+    rows = {
+        float(y): int(red, 16) < int(blue, 16)
+        for red, blue, path in painted
+        for y in re.findall(r"M\S+ ([\d.]+)h", path)
+    }
+    assert [rows[y] for y in sorted(rows)] == [*(deltas < 0)]
+
+
 def test_norms_and_the_size_of_the_update_are_told(tmp_path):
     seen = nand()
     view = seen.steps[0].layers["1.dense"]
