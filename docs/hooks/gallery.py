@@ -42,6 +42,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def page() -> str:
     """The gallery in Markdown."""
     lines = [
+        "---\nhide: [navigation]\n---",
+        "",
         "# Gallery",
         "",
         "One idea a file, in `examples/`, each a program of some sixty lines that runs on every"
