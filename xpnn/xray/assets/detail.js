@@ -119,7 +119,7 @@ function figuresIn(place, figures, layer, phase, record) {
   const present = figures.filter(([array]) => array);
   const width = Math.max(200, place.clientWidth - 40);
   const batch = listed(record.inputs)[0]?.shape[0];
-  const line = make('output', { class: 'sum' }, '\u00a0');
+  const line = make('output', { class: 'sum' });
   const shown = [];
   for (const [array, about] of present) {
     const key = `${layer.name} ${phase} ${about.symbol} ${about.words}`;

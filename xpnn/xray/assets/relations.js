@@ -21,7 +21,7 @@ function relating(layer, phase, symbol, figures, record, line) {
   const windows = (isOutput && record.windows) || [];
   return (index, value) => {
     for (const one of figures) one.drawn.mark(null);
-    line.textContent = '\u00a0';
+    line.textContent = '';
     if (index && windows.length) figures[0].drawn.mark(windowAt(index, windows));
     if (index && rule) line.textContent = lightUp(rule(index), symbol, index, value, figures);
   };
