@@ -1,7 +1,7 @@
 """Work grows as the number of layers does, and what a trainer took comes back when it is dropped.
 
-Work is counted in instructions of Python's machine, which are as many on every computer. Where it
-is linear, each further layer takes as many as the one before.
+Work is counted in lines of Python that run, which are as many on every computer; a loop in a single
+line counts each time around. Where it is linear, each further layer takes as many as one before it.
 """
 
 import copy
@@ -45,14 +45,13 @@ TOLERANCE = 0.003  # what is linear is so to 0.0003
 OF_LOOPS = 0.004  # how many calls are tried for a loop depends on those before it: 0.00295
 
 
-def instructions(function):
-    """How many instructions of Python's machine ``function`` takes."""
+def lines(function):
+    """How many lines of Python ``function`` runs."""
     count = 0
 
     def trace(frame, event, argument):
         nonlocal count
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        count += event == "opcode"
+        count += event == "line"
         return trace
 
     before = sys.gettrace()
@@ -88,28 +87,26 @@ def mixed(blocks):
 
 
 def steps(blocks, spec):
-    """Instructions of what runs on the backend, by name."""
+    """What runs on the backend, by name."""
     x = np.linspace(-1, 1, BATCH * WIDTH, dtype="float32").reshape(BATCH, WIDTH)
     y = np.arange(BATCH) % WIDTH
     network = Network(mixed(blocks), (WIDTH,), spec)
     optimizer = Adam(1e-3, clip=ClipByGlobalNorm(1.0), weight_decay=1e-4)
     trainer = Trainer(network, xpnn.cross_entropy, optimizer, metrics=[Accuracy()])
     own = [network.backend.asarray(one) for one in (x, y)]
-    return counted(
-        {
-            "first step": lambda: trainer.step(*own),
-            "second step": lambda: trainer.step(*own),
-            "third step": lambda: trainer.step(*own),
-            "evaluate": lambda: trainer.evaluate(x, y),
-            "predict": lambda: network.predict(x),
-            "diagnosis": lambda: first_bad_layer(network, xpnn.cross_entropy, *own),
-            "explain": lambda: xpnn.explain(network, x, y, xpnn.cross_entropy),
-        }
-    )
+    return {
+        "first step": lambda: trainer.step(*own),
+        "second step": lambda: trainer.step(*own),
+        "third step": lambda: trainer.step(*own),
+        "evaluate": lambda: trainer.evaluate(x, y),
+        "predict": lambda: network.predict(x),
+        "diagnosis": lambda: first_bad_layer(network, xpnn.cross_entropy, *own),
+        "explain": lambda: xpnn.explain(network, x, y, xpnn.cross_entropy),
+    }
 
 
 def deeds(blocks, folder):
-    """Instructions of what is done on the host, by name."""
+    """What is done on the host, by name."""
     layers = mixed(blocks)
     network, pytorch = Network(layers, (WIDTH,)), Network(plain(blocks), (WIDTH,))
     optimizer = Adam(1e-3)
@@ -117,42 +114,45 @@ def deeds(blocks, folder):
     x, y = np.ones((BATCH, WIDTH), "float32"), np.zeros(BATCH, int)
     trainer.step(x, y)
     seen = xpnn.explain(network, x, y, xpnn.cross_entropy)
-    return counted(
-        {
-            "layers": lambda: mixed(blocks),
-            "build": lambda: Network(mixed(blocks), (WIDTH,)),
-            "trainer": lambda: Trainer(network, xpnn.cross_entropy, optimizer),
-            "summary": lambda: str(network.summary(optimizer)),
-            "picture": lambda: network.draw(folder / "network.svg"),
-            "repr": lambda: repr(network),
-            "x-ray as text": lambda: str(seen),
-            "x-ray as data": lambda: seen.data(),
-            "save": lambda: network.save(folder / "model"),
-            "load": lambda: xpnn.load(folder / "model"),
-            "save weights": lambda: save_weights(network, folder / "weights"),
-            "load weights": lambda: load_weights(network, folder / "weights"),
-            "load what fits": lambda: load_weights(network, folder / "weights", partial=True),
-            "save for PyTorch": lambda: save_torch_weights(pytorch, folder / "torch"),
-            "load from PyTorch": lambda: load_torch_weights(pytorch, folder / "torch"),
-            "save checkpoint": lambda: trainer.save(folder / "checkpoint"),
-            "load checkpoint": lambda: trainer.load(folder / "checkpoint"),
-            "copy": lambda: copy.deepcopy(network),
-            "pickle": lambda: pickle.loads(pickle.dumps(network)),
-            "move": lambda: trainer.to("numpy"),
-            "another head": lambda: network.with_head([Dense(2)]),
-            "freeze": lambda: network.freeze("1.*", "*.body.0.dense.weight", "*.body.0.dense.bias"),
-        }
-    )
+    return {
+        "layers": lambda: mixed(blocks),
+        "build": lambda: Network(mixed(blocks), (WIDTH,)),
+        "trainer": lambda: Trainer(network, xpnn.cross_entropy, optimizer),
+        "summary": lambda: str(network.summary(optimizer)),
+        "picture": lambda: network.draw(folder / "network.svg"),
+        "repr": lambda: repr(network),
+        "x-ray as text": lambda: str(seen),
+        "x-ray as data": lambda: seen.data(),
+        "save": lambda: network.save(folder / "model"),
+        "load": lambda: xpnn.load(folder / "model"),
+        "save weights": lambda: save_weights(network, folder / "weights"),
+        "load weights": lambda: load_weights(network, folder / "weights"),
+        "load what fits": lambda: load_weights(network, folder / "weights", partial=True),
+        "save for PyTorch": lambda: save_torch_weights(pytorch, folder / "torch"),
+        "load from PyTorch": lambda: load_torch_weights(pytorch, folder / "torch"),
+        "save checkpoint": lambda: trainer.save(folder / "checkpoint"),
+        "load checkpoint": lambda: trainer.load(folder / "checkpoint"),
+        "copy": lambda: copy.deepcopy(network),
+        "pickle": lambda: pickle.loads(pickle.dumps(network)),
+        "move": lambda: trainer.to("numpy"),
+        "another head": lambda: network.with_head([Dense(2)]),
+        "freeze": lambda: network.freeze("1.*", "*.body.0.dense.weight", "*.body.0.dense.bias"),
+    }
+
+
+def run(by_name):
+    for function in by_name.values():
+        function()
 
 
 def counted(by_name):
-    return {name: instructions(function) for name, function in by_name.items()}
+    return {name: lines(function) for name, function in by_name.items()}
 
 
-def excess(measure, *arguments, tolerance=TOLERANCE):
+def excess(work, *arguments, tolerance=TOLERANCE):
     """By how much the later layers take more than the earlier ones, by name; 0 where linear."""
-    measure(1, *arguments)  # what is made once is made
-    one, two, four = (measure(k * FEW, *arguments) for k in (1, 2, 4))
+    run(work(1, *arguments))  # what is made once is made
+    one, two, four = (counted(work(k * FEW, *arguments)) for k in (1, 2, 4))
     found = {name: (four[name] - two[name]) / (2 * (two[name] - one[name])) - 1 for name in one}
     return {name: share for name, share in found.items() if share > tolerance}
 
@@ -162,7 +162,7 @@ def test_steps_take_as_much_longer_as_there_are_more_layers(backend):
         pytest.skip("how JAX traces and compiles is its own")
     if backend.spec == "numpy:numba" or backend.name == "cupy":
         for times in (1, 2, 4):  # in which it compiles what is not on the disk yet
-            steps(times * FEW, backend.spec)
+            run(steps(times * FEW, backend.spec))
     tolerance = OF_LOOPS if backend.spec == "numpy:numba" else TOLERANCE
     assert excess(steps, backend.spec, tolerance=tolerance) == {}
 
