@@ -230,12 +230,12 @@ def steps(trainer, size):
         trainer.step(x, y).block_until_ready()
 
 steps(trainer(8, 8), 16)
-told = trainer(1024, 784).summary({size}).peak_bytes
+told = trainer(256, 256).summary({size}).peak_bytes
 gc.collect()
 Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
 with open("/proc/self/statm") as file:
     before = int(file.read().split()[1]) * resource.getpagesize()
-steps(trainer(1024, 784), {size})
+steps(trainer(256, 256), {size})
 most = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]
 print(told, int(most) * 1024 - before)  # its own: the ru_maxrss begins with the parent's
 """
@@ -245,7 +245,7 @@ print(told, int(most) * 1024 - before)  # its own: the ru_maxrss begins with the
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize("compile", [None, False])
 def test_the_peak_on_jax_is_what_a_process_grows_by(compile):
-    script = IN_A_PROCESS.format(compile=compile, size=12_000)
+    script = IN_A_PROCESS.format(compile=compile, size=32_000)
     at_once = {
         "MALLOC_MMAP_THRESHOLD_": str(2**16)
     }  # what the summary freed, a step grows by again
