@@ -41,7 +41,7 @@ def assert_close(found, wanted, where=""):
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6, err_msg=where)
 
 
-def test_compiled_steps_are_the_plain_ones(caplog):
+def test_compiled_steps_are_the_plain_ones(caplog, request):
     caplog.set_level("INFO", logger="xpnn")
     rng = np.random.default_rng(0)
 
@@ -53,6 +53,8 @@ def test_compiled_steps_are_the_plain_ones(caplog):
     pair = [make(compile) for compile in (True, False)]
     backend = pair[0].network.backend
     for k, size in enumerate((6, 6, 6, 4)):
+        if size == 4:  # traced anew; what PyTorch's compiler makes of a graph is seen by then
+            request.getfixturevalue("graphs_as_traced")
         x, y = (rng.standard_normal((size, n)).astype(np.float32) for n in (5, 3))
         values = [one.step(backend.asarray(x), backend.asarray(y)) for one in pair]
         assert_close(*(on_host(backend, value) for value in values), f"loss {k}")
