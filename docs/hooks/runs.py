@@ -1,4 +1,4 @@
-"""Runs the first page, the tutorials and the book while the site is built, and shows what came out.
+"""Runs first page, tutorials, recipes and book while the site is built, and shows what came out.
 
 What a block has printed takes the place of what the page promises, where ``...`` may stand for
 digits that differ between machines. A page may show a picture that one of its blocks writes into
@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from running import run_page, with_output
 
-RUN = ("index.md", "tutorials/", "book/")
+RUN = ("index.md", "tutorials/", "how-to/", "book/")
 """What the paths of such pages begin with."""
 SHOWN = (".svg", ".png", ".html")
 """What blocks write to be shown."""
