@@ -1,6 +1,7 @@
 """Several devices of one library: what is on the wrong one, and in which context work is done."""
 
 import contextlib
+import os
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_two_devices_of_jax():
         moved.fit(x, y, epochs=1, progress=False)
         assert moved.predict(x).devices() == {second}
         """,
-        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
         JAX_PLATFORMS="cpu",
     ).splitlines() == [
         "wanted arrays on 'jax:cpu:0', got one on 'jax:cpu:1'; move the array, "

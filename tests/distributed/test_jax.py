@@ -17,7 +17,10 @@ from xpnn import Dense, Network, Trainer
 
 pytestmark = [pytest.mark.width, needs("jax")]
 
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 
 
 def on_devices(count, code):
