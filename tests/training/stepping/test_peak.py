@@ -245,7 +245,7 @@ print(told, int(most) * 1024 - before)  # its own: the ru_maxrss begins with the
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize("compile", [None, False])
 def test_the_peak_on_jax_is_what_a_process_grows_by(compile):
-    script = IN_A_PROCESS.format(compile=compile, size=32_000)
+    script = IN_A_PROCESS.format(compile=compile, size=48_000)
     at_once = {
         "MALLOC_MMAP_THRESHOLD_": str(2**16)
     }  # what the summary freed, a step grows by again
