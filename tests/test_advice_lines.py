@@ -514,6 +514,8 @@ def test_what_an_error_says_to_write_helps(part, tmp_path):
 
 
 TRIED_BY = {  # part of the message: the file that tries what it says
+    "look into a step by itself, xpnn.explain(": "xray/test_following.py",
+    "pass this XRay to fit, as in": "xray/test_following.py",
     "begin anew: fit with warm_start=False": "sklearn/test_estimators.py",
     "or give widths, such as layers=(64,)": "sklearn/test_inputs.py",
     "make it with one, or write =None": "test_advice_lines.py",

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.distributed.threads import together
 from xpnn import (
     Adam,
     BatchNorm,
@@ -16,6 +17,7 @@ from xpnn import (
     Network,
     Trainer,
     XRay,
+    explain,
 )
 from xpnn.errors import XpnnError
 from xpnn.training import Callback
@@ -163,6 +165,22 @@ def test_what_is_wrong_is_told(arguments, what):
 
 @pytest.mark.host_only
 def test_without_a_fit_there_is_nothing():
+    xray = XRay(5, most=20)
     with pytest.raises(XpnnError, match="wanted steps that were looked into, got none; pass this"):
-        _ = XRay().explanation
-    assert repr(XRay(5, most=20)) == "XRay(every=5, most=20)"
+        _ = xray.explanation
+    assert repr(xray) == "XRay(every=5, most=20)"
+    trainer = Trainer(Network([Dense(2)], input_shape=(3,)), "mse", Adam(0.1))
+    trainer.fit(X, Y, callbacks=[xray], progress=False)
+    assert len(xray.explanation.steps) == 1
+
+
+@pytest.mark.host_only
+def test_of_several_processes_none_is_followed():
+    def refused(communicator):
+        network = Network([Dense(2)], input_shape=(3,), seed=0)
+        trainer = Trainer(network, "mse", Adam(0.1), distributed=communicator)
+        with pytest.raises(ValueError, match="XRay: wanted a training in one process, got 2 that"):
+            trainer.fit(X, Y, callbacks=[XRay()], progress=False)
+        return len(explain(network, X, Y, "mse").steps)  # as it says
+
+    assert together(2, refused) == [1, 1]
