@@ -130,6 +130,15 @@ class Broken(xpnn.Layer):
     """Says ``S = Z @ W`` with a sign that is none of those that are read."""
 
 
+def test_blanks_at_the_ends_of_lines_do_not_matter():
+    block = (
+        "Forward::\n{0}\n    S = Z a{0}\n{0}\n    T = S b\n{0}\nBackward::\n\n    dL/dZ = delta a"
+    )
+    for blanks in ("  ", "    ", "      "):
+        assert statements_in(block.format(blanks)) == statements_in(block.format("")), blanks
+    assert len(statements_in(block.format("    "))) == 3
+
+
 def test_layers_of_ones_own():
     assert equations_of(Scale) == (
         ("S = Z a", "a (features,)"),

@@ -81,7 +81,7 @@ def _parts(docstring: str) -> Iterator[tuple[list[str], list[str]]]:
     """The lines of each stretch of prose, with those of the block behind it."""
     prose: list[str] = []
     block: list[str] = []
-    for line in docstring.splitlines():
+    for line in map(str.rstrip, docstring.splitlines()):
         if line.startswith(SECTIONS):
             break
         is_inside = line.startswith("    ") or not line
