@@ -4,6 +4,7 @@ import csv
 import http.client
 import itertools
 import json
+import socket
 import threading
 
 import numpy as np
@@ -161,6 +162,18 @@ def ask(server, path, **headers):
     return answer, content.decode()
 
 
+def test_one_that_goes_before_its_answer_is_there_is_not_told_of(server, tmp_path, capsys):
+    """Else each page that is closed at the wrong time fills the terminal."""
+    (tmp_path / "xray.json").write_bytes(b"0" * 30_000_000)  # more than is under way at once
+    with socket.create_connection(("127.0.0.1", server.server_port)) as asks:
+        asks.sendall(b"GET /data.json HTTP/1.0\r\nHost: localhost:1\r\n\r\n")
+        asks.recv(1)
+    while threads := [one for one in threading.enumerate() if "process_request" in one.name]:
+        threads[0].join()
+    assert ask(server, "/")[0].status == 200
+    assert capsys.readouterr().err == ""
+
+
 def test_the_page_follows_what_is_written(server, tmp_path):
     answer, text = ask(server, "/")
     assert (answer.status, text) == (200, page({}, source="data.json"))
@@ -180,5 +193,6 @@ def test_it_serves_nothing_else_and_nobody_else(server, tmp_path):
         assert ask(server, path)[0].status == 404
     for host in ("example.org", f"example.org:{server.server_port}", ""):
         assert ask(server, "/", Host=host)[0].status == 403
-    assert ask(server, "/", Host=f"localhost:{server.server_port}")[0].status == 200
+    for host in (f"localhost:{server.server_port}", "localhost", "127.0.0.1"):
+        assert ask(server, "/", Host=host)[0].status == 200
     assert server.server_address[0] == "127.0.0.1"

@@ -1,5 +1,6 @@
 """A page that follows a training, served on the loopback address of this machine alone."""
 
+import contextlib
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,8 +50,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: Server
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # who asked has gone
+            super().handle()
+
     def do_GET(self) -> None:
-        host = self.headers.get("Host", "").rpartition(":")[0]
+        host = self.headers.get("Host", "").rsplit(":", 1)[0]  # a port of 80 is not named
         if host not in HOSTS:
             self._answer(HTTPStatus.FORBIDDEN)
         elif self.path == "/":
