@@ -15,6 +15,8 @@ from xpnn import (
     GaussianSample,
     MixedPrecision,
     Network,
+    Residual,
+    Tanh,
     Trainer,
     XRay,
     explain,
@@ -104,6 +106,58 @@ def test_a_second_fit_goes_on_and_another_training_begins_anew():
     assert [step.number for step in xray.explanation.steps] == [1, 11, 21]
     fitted(xray, epochs=1)
     assert [step.number for step in xray.explanation.steps] == [1]
+
+
+@pytest.mark.host_only
+def test_a_step_that_was_not_taken_after_all_is_there_once():
+    class StopsOnce(Callback):
+        stops = True
+
+        def on_step_begin(self, state, batch):
+            if state.steps == 2 and self.stops:
+                self.stops = False
+                raise KeyboardInterrupt
+
+    xray = XRay(every=1)
+    trainer = Trainer(Network([Dense(2)], (3,)), "mse", "sgd", callbacks=[xray, StopsOnce()])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, batch_size=4, progress=False)
+    assert [step.number for step in xray.explanation.steps] == [1, 2, 3]
+    trainer.fit(X, Y, batch_size=10, progress=False)
+    assert [step.number for step in xray.explanation.steps] == [1, 2, 3, 4]
+
+
+class OfNegatives(Residual):
+    """Calls what is inside of it where the first number of a batch is below 0."""
+
+    def forward(self, inputs, training=False):
+        made = super().forward(inputs, training) if inputs[0, 0] < 0 else inputs
+        self.cache["Z"] = inputs
+        return made
+
+    def backward(self, delta):
+        return super().backward(delta) if self.cache["Z"][0, 0] < 0 else delta
+
+
+@pytest.mark.host_only
+def test_layers_need_not_be_called_in_each_step(tmp_path):
+    """All are told of, and each form has those of its step: text, picture, page."""
+    batches = [(np.full((2, 3), value, np.float32), Y[:2]) for value in (-1.0, 1.0)]
+    network, xray = Network([OfNegatives([Tanh()]), Dense(2)], (3,)), XRay(1, folder=tmp_path)
+    Trainer(network, "mse", "sgd").fit(batches, callbacks=[xray], progress=False)
+    seen, inside = xray.explanation, "0.ofnegatives.body.0.tanh"
+    own = ["0.ofnegatives", "1.dense"]
+    assert [one.name for one in seen.layers] == [*own, "0.ofnegatives.body", inside]
+    assert [sorted(step.layers) for step in seen.steps] == [
+        sorted(one.name for one in seen.layers),
+        own,
+    ]
+    assert inside not in str(seen)
+    seen.to_svg(tmp_path / "a.svg", step=0, inside="0.ofnegatives.body")
+    with pytest.raises(ValueError, match="wanted a layer that holds others"):
+        seen.to_svg(tmp_path / "b.svg", step=1, inside="0.ofnegatives.body")
+    data = json.loads((tmp_path / "xray.json").read_text())
+    assert [inside in step["layers"] for step in data["steps"]] == [True, False]
 
 
 @pytest.mark.host_only

@@ -12,7 +12,7 @@ from xpnn.xray.data import FILE
 from xpnn.xray.explanation import Explanation
 from xpnn.xray.page import as_json
 from xpnn.xray.recording import explanation_of, recorded_step
-from xpnn.xray.views import StepView
+from xpnn.xray.views import LayerInfo, StepView
 
 
 class XRay(KnownAttributes, Callback):
@@ -22,6 +22,9 @@ class XRay(KnownAttributes, Callback):
     goes on as it would without. Where more steps come together than are kept, every second one is
     dropped, and from then on twice as many lie between two: those that are left are spread evenly
     over the run.
+
+    Of layers that are not called in each step ``layers`` has all; those that the newest step has
+    not called come last.
 
     With ``accumulate`` a step is looked into as one of the whole batch. A checkpoint holds nothing
     of this: after ``resume`` it begins with the step that comes next.
@@ -60,6 +63,7 @@ class XRay(KnownAttributes, Callback):
         self.folder = None if folder is None else Path(folder)
         self._training: object = None
         self._between = self.every
+        self._layers: dict[str, LayerInfo] = {}
         self._steps: list[StepView] = []
         self._explanation: Explanation | None = None
 
@@ -72,10 +76,12 @@ class XRay(KnownAttributes, Callback):
             )
         if self._training is not state.training:
             self._training, self._explanation = state.training, None
-            self._steps, self._between = [], self.every
+            self._layers, self._steps, self._between = {}, [], self.every
 
     def on_step_begin(self, state: TrainingState, batch: tuple[Any, ...]) -> None:
         number = state.steps + 1
+        # one that was looked into may not have been taken, as a fit was stopped before
+        self._steps = [one for one in self._steps if one.number < number]
         first = self._steps[0].number if self._steps else number
         if (number - first) % self._between:
             return
@@ -89,7 +95,8 @@ class XRay(KnownAttributes, Callback):
         self._steps.append(step)
         if len(self._steps) > self.most:
             self._steps, self._between = self._steps[::2], 2 * self._between
-        self._explanation = explanation_of(*about, layers, self._steps)
+        self._layers = {one.name: one for one in layers} | self._layers
+        self._explanation = explanation_of(*about, tuple(self._layers.values()), self._steps)
         if self.folder is not None:
             with replacement(self.folder / FILE) as file:
                 file.write(as_json(self._explanation.data()).encode())

@@ -90,14 +90,15 @@ def picture(record: Record, step: int = -1, inside: str | None = None) -> str:
             f"wanted a step from 0 to {len(record.steps) - 1}, got {step}; count in steps of the "
             f"explanation"
         )
-    infos = [one for one in record.layers if one.inside == inside]
+    seen = record.steps[step]
+    called = [one for one in record.layers if one.name in seen.layers]
+    infos = [one for one in called if one.inside == inside]
     if not infos:
-        holders = dict.fromkeys(one.inside for one in record.layers if one.inside is not None)
+        holders = dict.fromkeys(one.inside for one in called if one.inside is not None)
         raise ValueError(
             f"wanted a layer that holds others, got inside={inside!r}; choose from "
             f"{', '.join(holders) or 'none, as no layer does'}"
         )
-    seen = record.steps[step]
     boxes: dict[str, Box] = {}
     if inside is None:
         boxes |= {name: Box("input", (name,), f"input {name}") for name in record.inputs}

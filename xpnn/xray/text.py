@@ -32,17 +32,18 @@ def as_text(record: Record) -> str:
 
 
 def _of_step(record: Record, step: StepView) -> Iterator[str]:
+    layers = [info for info in record.layers if info.name in step.layers]
     yield from ("", "forward")
-    for info in record.layers:
+    for info in layers:
         yield from _of_pass(info, step, info.forward)
     targets = ", ".join(map(_shown, as_tuple(step.targets)))
     yield from ("", f"loss: {record.loss_name}, {_number(step.loss)}, for targets {targets}")
     yield from (f"  {line}" for line in record.loss_equations)
     yield from ("", "backward")
-    for info in reversed(record.layers):
+    for info in reversed(layers):
         yield from _of_pass(info, step, info.backward)
     yield from ("", f"update: {record.optimizer}")
-    for info in record.layers:
+    for info in layers:
         yield from _of_update(step.layers[info.name])
 
 
