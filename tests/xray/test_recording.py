@@ -1,6 +1,7 @@
 """What is explained is what a trainer does, and whoever is explained stays as it was."""
 
 import copy
+import dataclasses
 import functools
 
 import numpy as np
@@ -29,6 +30,7 @@ from xpnn import (
 )
 from xpnn.errors import BackendUnavailable, ShapeError
 from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
+from xpnn.losses import quadratic_cost
 
 FEW_NUMBERS = [row for row in LAYERS if "over-blocks" not in row.id]
 
@@ -450,6 +452,34 @@ class Doubles(Layer):
 
     def backward(self, delta):
         return 2 * delta
+
+
+@pytest.mark.host_only
+def test_a_loss_of_ones_own_need_not_be_hashable():
+    @dataclasses.dataclass
+    class Halved:
+        """``C = 1/(4n) sum_x |a - y|^2``"""
+
+        share: float = 0.5
+
+        def __call__(self, predictions, targets, sample_weight=None, backend=None):
+            value, delta = quadratic_cost(predictions, targets, backend=backend)
+            return self.share * value, self.share * delta
+
+    net = Network([Dense(1)], (1,))
+    x, y = [[1.0], [2.0]], [[3.0], [6.0]]
+    seen, plain = explain(net, x, y, Halved()), explain(net, x, y, "quadratic_cost")
+    assert seen.steps[0].loss == pytest.approx(plain.steps[0].loss / 2)
+    assert seen.loss_equations == ("C = 1/(4n) sum_x |a - y|^2",)
+
+
+@pytest.mark.host_only
+def test_explanations_are_equal_to_themselves_alone():
+    net = Network([Dense(1)], (1,))
+    some, others = (explain(net, [[1.0], [2.0]], [[3.0], [6.0]], "mse") for _ in range(2))
+    for one, other in ((some, others), (some.steps[0], others.steps[0])):
+        assert one != other
+        assert one in {one}
 
 
 def test_a_layer_of_ones_own_without_equations():

@@ -1,6 +1,6 @@
 """One training step, call by call on a copy of the network, and all that is seen in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from xpnn.arguments import in_order
@@ -88,15 +88,18 @@ def explanation_of(
 ) -> Explanation:
     """The explanation that steps make together."""
     losses = losses_of(loss, network.output_names)
-    functions = dict.fromkeys(unbound(one.loss)[0] for one in losses)
-    equations = [line for one in functions for lines in equations_of(one) for line in lines]
+    functions = {id(one): one for one in (unbound(by_output.loss)[0] for by_output in losses)}
+    described: list[Any] = [
+        one if isinstance(one, Hashable) else type(one) for one in functions.values()
+    ]
+    equations = [line for one in described for lines in equations_of(one) for line in lines]
     return Explanation(
         layers,
         tuple(steps),
         inputs=tuple(name for *_, name in network.inputs),
         backend=network.backend.spec,
         dtype=network.dtype,
-        loss_name=", ".join(map(name_of, functions)),
+        loss_name=", ".join(map(name_of, functions.values())),
         optimizer=repr(rule),
         loss_equations=tuple(equations),
     )

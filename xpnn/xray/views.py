@@ -43,7 +43,7 @@ class LayerInfo:
     backward: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerView:
     """One layer, or one of its calls, in one step.
 
@@ -80,7 +80,7 @@ class LayerView:
     windows: tuple[Slide, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepView:
     """One training step.
 
@@ -104,7 +104,7 @@ class StepView:
     targets: np.ndarray | tuple[np.ndarray, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Record:
     """Steps of one network, and what is the same in all of them.
 
