@@ -6,6 +6,7 @@ import itertools
 import json
 import socket
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,6 +152,14 @@ def server(tmp_path):
         yield made
         made.shutdown()
         thread.join()
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_write(server, folder, capsys):
+    assert main(["xray", "--watch", ".", "--port", str(server.server_port)]) == 2
+    said = capsys.readouterr().err
+    assert f"port {server.server_port} is taken; write another one, or --port 0 for any" in said
+    with Server(Path("."), 0) as other:
+        assert other.server_port != server.server_port
 
 
 def ask(server, path, **headers):

@@ -114,10 +114,20 @@ def broken():
     return explain(net, np.ones((2, 3), np.float32), np.asarray([0, 1]), "cross_entropy")
 
 
+def skipped():
+    """A step that did not call one of the layers."""
+    net = Network([Dense(4), Dense(3), Dense(2)], (3,), seed=0)
+    seen = explain(net, np.ones((2, 3), np.float32), np.asarray([0, 1]), "cross_entropy")
+    step = seen.steps[0]
+    called = {name: view for name, view in step.layers.items() if name != "1.dense"}
+    step = dataclasses.replace(step, layers=called)
+    return explanation_of(net, "cross_entropy", SGD(1.0), seen.layers, [step])
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    for make in (nand, images, attention, wide, branches, broken):
+    for make in (nand, images, attention, wide, branches, broken, skipped):
         with np.errstate(all="ignore"):
             make().to_html(folder / f"{make.__name__}.html")
     return folder
@@ -220,6 +230,15 @@ def test_a_click_on_a_layer_shows_its_arrays(opened):
     page.click('[data-layer="1.dense.activation"]')
     page.click(".phases .forward")
     assert page.texts(".symbol") == ["S", "Z"]  # as in the equations of a sigmoid
+
+
+def test_a_layer_that_the_step_did_not_call_stays_where_it_is(opened):
+    page = opened("skipped")
+    page.click('[data-layer="2.dense"]')
+    moment = page.moment
+    page.click('[data-layer="1.dense"]')
+    assert page.moment == moment
+    assert page.one("#detail-title").text == "2.dense"
 
 
 def test_equations_are_set_as_mathematics(opened):

@@ -202,3 +202,14 @@ def test_mathematical_type(line, inside):
     assert as_mathml(line) == (
         f'<math xmlns="http://www.w3.org/1998/Math/MathML" displaystyle="true">{inside}</math>'
     )
+
+
+def test_losses_that_come_and_go_are_not_kept():
+    """A closure may hold a data set."""
+
+    def made(scale):
+        return lambda predictions, targets, weight=None: scale
+
+    for scale in range(1000):
+        equations_of(made(scale))
+    assert equations_of.cache_info().currsize <= 256

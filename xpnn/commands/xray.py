@@ -1,6 +1,7 @@
 """``xpnn xray MODEL DATA``: a page that looks into a training step, or one that follows a run."""
 
 import argparse
+import errno
 import itertools
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,20 @@ def _fitting(targets: np.ndarray) -> str:
 def _watch(options: argparse.Namespace) -> int:
     if options.port > LAST_PORT:
         raise UsageError(f"wanted a port of at most {LAST_PORT}, got {options.port}")
-    with Server(options.watch, options.port) as server:
+    with _server(options.watch, options.port) as server:
         print(f"{server.url} follows {options.watch}; Ctrl-C ends it", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             print()
     return 0
+
+
+def _server(folder: Path, port: int) -> Server:
+    try:
+        return Server(folder, port)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        reason = "is taken" if error.errno == errno.EADDRINUSE else "is for administrators"
+        raise UsageError(f"port {port} {reason}; write another one, or --port 0 for any") from None

@@ -37,7 +37,7 @@ class Statement(NamedTuple):
     is_backward: bool
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)  # losses made as closures come and go
 def equations_of(made: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The equations of forward and of backward of a class, or of a function such as a loss.
 

@@ -41,9 +41,11 @@ const acts = {
 };
 
 function goTo(phase, name) {
-  if (name !== null) state.chosen = name;
   const wanted = phase === 'update' ? null : name;
-  state.moment = state.moments.find((one) => one.phase === phase && one.name === wanted);
+  const found = state.moments.find((one) => one.phase === phase && one.name === wanted);
+  if (!found) return; // a layer that this step does not call
+  if (name !== null) state.chosen = name;
+  state.moment = found;
   draw();
 }
 
