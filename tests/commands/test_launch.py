@@ -24,7 +24,7 @@ def program(tmp_path):
 
     def write(text, name="a program.py"):
         path = tmp_path / name
-        path.write_text("import os, signal, sys, time\n" + textwrap.dedent(text))
+        path.write_text("import atexit, os, signal, sys, time\n" + textwrap.dedent(text))
         return str(path)
 
     return write
@@ -80,6 +80,24 @@ def test_the_first_that_fails_ends_all(program):
     last = errors.split("xpnn: process 1 has failed, with exit status 1:\n")[1]
     assert last.startswith("Traceback (most recent call last):\n")
     assert last.count("Traceback") == 2
+    assert last.endswith("ValueError: of one\n")
+
+
+def test_the_first_that_raises_may_be_the_last_to_end(program):
+    """Another that loses its connection to it may have ended before it is through with its own."""
+    path = program(
+        """
+        if os.environ["RANK"] == "1":
+            atexit.register(time.sleep, 60)
+            raise ValueError("of one")
+        time.sleep(1)
+        raise ConnectionError("of the other, as the first has gone")
+        """
+    )
+    process = launch(path)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    last = errors.split("xpnn: process 1 has failed, with exit status 1:\n")[1]
     assert last.endswith("ValueError: of one\n")
 
 

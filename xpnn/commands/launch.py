@@ -25,6 +25,7 @@ ENGINES = ("auto", "mpi", "torch", "nccl")
 KEPT = 2000  # lines of what a process has written to standard error
 PERIOD = 0.05  # seconds between two looks at the processes
 AFTER_FAILURE = 5.0  # seconds that the others have to end when one has failed
+MOMENTS = 5.0  # seconds in which one that raises makes others fail, which may end before it does
 AFTER_SIGNAL = 30.0  # and after Ctrl-C, as they may have a checkpoint to write
 TRACEBACK = b"Traceback (most recent call last):"  # behind a name of the process, of PyTorch's
 CHAINED = b"During handling of the above exception", b"The above exception was the direct cause"
@@ -174,13 +175,14 @@ class Output:
 
     Attributes:
         errors: the last lines of standard error.
+        raised: when the last traceback in it began; None without one.
         ended: when that was closed; None before.
     """
 
     def __init__(self, rank: int, screen: Screen, open_stream: Callable[[str], IO[bytes]]):
         self.rank, self.screen = rank, screen
         self.errors: deque[bytes] = deque(maxlen=KEPT)
-        self.has_begun, self.ended = False, None
+        self.has_begun, self.raised, self.ended = False, None, None
         self._threads = [
             threading.Thread(target=self._read, args=(name, open_stream), daemon=True)
             for name in ("out", "err")
@@ -188,6 +190,7 @@ class Output:
         for thread in self._threads:
             thread.start()
 
+    raised: float | None
     ended: float | None
 
     def _read(self, name: str, open_stream: Callable[[str], IO[bytes]]) -> None:
@@ -196,6 +199,8 @@ class Output:
             for line in stream:
                 if name == "err":
                     self.errors.append(line)
+                    if TRACEBACK in line:
+                        self.raised = time.monotonic()
                 self.screen.write(self.rank, name, line)
         if name == "err":
             self.ended = time.monotonic()
@@ -295,7 +300,17 @@ class Direct(Job):
         return super().is_running()
 
     def first_failed(self) -> int:
-        return self._failed[0]
+        first = self._failed[0]
+        when = self.outputs[first].raised
+        if self.started[first].returncode < 0 or when is None:
+            return first
+        # who raises may end more slowly than those that lose their connection to it
+        raised = {
+            rank: one.raised
+            for rank, one in enumerate(self.outputs)
+            if one.raised is not None and when - MOMENTS < one.raised <= when
+        }
+        return min(raised, key=raised.__getitem__)
 
     def status(self) -> int:
         code = self.started[self._failed[0]].returncode if self._failed else 0
