@@ -239,7 +239,8 @@ def found_files(paths: Paths) -> list[Path]:
         if path.is_file():
             found.append(path)
             continue
-        fitting = [p for p in path.parent.glob(path.name) if p.is_file()] if path.name else []
+        may_be = path.name and "\0" not in str(path)  # which from Python 3.13 on glob looks up
+        fitting = [p for p in path.parent.glob(path.name) if p.is_file()] if may_be else []
         if not fitting:
             came = "a folder" if path.is_dir() else "no file of that name"
             raise FileError(
