@@ -32,6 +32,9 @@ SPECS = os.environ.get("XPNN_TEST_BACKENDS", "numpy,array-api-strict:device1").s
 if any(spec.startswith(("jax:gpu", "jax:cuda")) for spec in SPECS):
     # JAX rounds the factors of products to TF32 on a GPU; other libraries have to be asked to.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+# What MKL multiplies goes by measured times, and summaries tell where it is installed and not used;
+# tests of its products call it themselves.
+os.environ.setdefault("XPNN_MKL", "0")
 
 
 @pytest.fixture(params=SPECS)

@@ -45,6 +45,7 @@ def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) 
 def run(text: str, name: str) -> tuple[dict[int, str], dict[str, bytes]]:
     """What the blocks of a page print, by their numbers, and what they draw, by file names."""
     os.environ["MPLBACKEND"] = "agg"
+    os.environ["XPNN_MKL"] = "0"  # or summaries tell what could be faster on this machine
     matplotlib.rcParams["savefig.transparent"] = True  # on light pages and on dark ones
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         printed = run_page(text, name)
