@@ -97,7 +97,9 @@ def test_what_does_not_fit_is_refused():
 def test_it_is_drawn(tmp_path):
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
     matrix = trainer(cross_entropy).confusion_matrix(X, Y, names=["one", "two", "three"])
-    matrix.plot(tmp_path / "matrix")
+    (axes,) = matrix.plot().axes
+    assert [int(one.get_text()) for one in axes.texts] == matrix.counts.ravel().tolist()
+    assert matrix.plot(tmp_path / "matrix")._repr_png_().startswith(b"\x89PNG")
     assert (tmp_path / "matrix.png").read_bytes().startswith(b"\x89PNG")
     matrix.plot(tmp_path / "matrix.svg")
     drawn = (tmp_path / "matrix.svg").read_text()

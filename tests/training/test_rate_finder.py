@@ -84,7 +84,9 @@ def test_batches_that_differ_do_not_end_it():
 def test_it_draws_its_curve(tmp_path):
     pytest.importorskip("matplotlib")
     curve = find_rate(trainer_of("numpy", SGD(0.1)), *regression())
-    curve.plot(tmp_path / "rates")
+    (axes,) = curve.plot().axes
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), curve.losses)
+    assert curve.plot(tmp_path / "rates")._repr_png_().startswith(b"\x89PNG")
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
     assert repr(curve).startswith("<losses of ")
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnn.errors import ShapeError
-from xpnn.files import replacement
+from xpnn.figures import new_figure, written
 from xpnn.metrics.classification import Answers
 from xpnn.metrics.targets import is_binary, one_for_each_item, wide_dtype
 from xpnn.numerics import one_hot
@@ -153,24 +153,22 @@ class ConfusionMatrix:
         accuracy = float(both.sum() / whole) if whole else float("nan")
         return ClassReport(tuple(classes), accuracy, macro, weighted)
 
-    def plot(self, path: str | Path) -> None:
-        """Draw it into a picture file, colored by the share of each row; needs matplotlib.
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw it, colored by the share of each row; needs matplotlib.
 
         Args:
-            path: where its ending does not say in what format, it is a PNG.
+            path: of a picture file to write, where one is wanted; where its ending does not say in
+                what format, it is a PNG.
+
+        Returns:
+            The figure, of matplotlib, which a notebook shows where it ends a cell.
 
         Raises:
             ModuleNotFoundError: matplotlib is not installed; the message says how to.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "drawing a matrix needs matplotlib; type: pip install 'xpnn[plot]'"
-            ) from error
         count = len(self.names)
         size = 2.2 + 0.45 * count
-        figure = Figure(figsize=(size, size), layout="constrained")
+        figure = new_figure(size, size)
         axes = figure.add_subplot()
         shares = _fraction(self.counts, self.counts.sum(axis=1, keepdims=True))
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -182,11 +180,7 @@ class ConfusionMatrix:
         axes.set(xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
         axes.set_xticklabels(self.names, rotation=45 if max(map(len, self.names)) > 3 else 0)
         axes.set_yticklabels(self.names)
-        path = Path(path)
-        if not path.suffix:
-            path = path.with_suffix(".png")
-        with replacement(path) as file:
-            figure.savefig(file, dpi=150, format=path.suffix[1:])
+        return written(figure, path)
 
     def __str__(self) -> str:
         rows = [

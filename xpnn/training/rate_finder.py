@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.figures import written
 from xpnn.optimizers import Exponential
-from xpnn.training.callbacks.curves import draw_rates
+from xpnn.training.callbacks.curves import rates_figure
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.objective import Objective
@@ -58,9 +59,17 @@ class RateCurve:
         # the first means are of fewer losses, which says more of their batches than of the rates
         return self.rates[REACH + int(np.argmin(slopes[REACH:]))]
 
-    def plot(self, path: str | Path) -> None:
-        """Draw the losses over the rates into a picture file; needs matplotlib."""
-        draw_rates(self.rates, self.losses, self.smoothed, self.suggestion, Path(path))
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw the losses over the rates; needs matplotlib.
+
+        Args:
+            path: of a picture file to write, where one is wanted.
+
+        Returns:
+            The figure, of matplotlib, which a notebook shows where it ends a cell.
+        """
+        figure = rates_figure(self.rates, self.losses, self.smoothed, self.suggestion)
+        return written(figure, path)
 
     def __repr__(self) -> str:
         return (

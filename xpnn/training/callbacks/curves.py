@@ -1,14 +1,13 @@
 """Pictures of a training run."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from xpnn.files import replacement
+from xpnn.figures import new_figure
 
 INK, ACCENT = "#1f5fa8", "#d1571b"  # training, validation: told apart without colour vision too
 PANELS_ACROSS = 3
+PANEL_HEIGHT = 3.6
 
 
 def curves_figure(history: Mapping[str, Sequence[float]]) -> Any:
@@ -27,7 +26,7 @@ def curves_figure(history: Mapping[str, Sequence[float]]) -> Any:
         raise ValueError("wanted a history of at least one epoch to draw, got none; train first")
     columns = min(len(panels), PANELS_ACROSS)
     rows = -(-len(panels) // columns)
-    figure = _figure(width=4.5 * columns, height=3.6 * rows)
+    figure = new_figure(width=4.5 * columns, height=PANEL_HEIGHT * rows)
     figure.get_layout_engine().set(wspace=0.04, hspace=0.04)
     for number, name in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, number)
@@ -41,22 +40,15 @@ def curves_figure(history: Mapping[str, Sequence[float]]) -> Any:
     return figure
 
 
-def draw_rates(
-    rates: Sequence[float],
-    losses: Sequence[float],
-    smoothed: Sequence[float],
-    suggestion: float,
-    path: Path,
-) -> None:
+def rates_figure(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float
+) -> Any:
     """The losses of a range test over its rates, with the rate that it suggests.
-
-    Args:
-        path: of the picture; see ``write_figure``.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the message says how to.
     """
-    figure = _figure(width=5.5)
+    figure = new_figure(width=5.5, height=PANEL_HEIGHT)
     axes = figure.add_subplot()
     axes.plot(rates, losses, color=INK, alpha=0.35, label="of each step")
     axes.plot(rates, smoothed, color=INK, label="smoothed")
@@ -64,30 +56,4 @@ def draw_rates(
     axes.set(xscale="log", xlabel="rate", ylabel="loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    write_figure(figure, path)
-
-
-def _figure(width: float, height: float = 3.6) -> Any:
-    """A figure that notebooks show, though pyplot does not know of it."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "drawing curves needs matplotlib; type: pip install 'xpnn[plot]'"
-        ) from error
-
-    class Picture(Figure):
-        def _repr_png_(self) -> bytes:
-            file = BytesIO()
-            self.savefig(file, dpi=100, format="png")
-            return file.getvalue()
-
-    return Picture(figsize=(width, height), layout="constrained")
-
-
-def write_figure(figure: Any, path: Path) -> None:
-    """Write a picture file; where the ending of its name does not say in what format, a PNG."""
-    if not path.suffix:
-        path = path.with_suffix(".png")
-    with replacement(path) as file:
-        figure.savefig(file, dpi=150, format=path.suffix[1:])
+    return figure

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from xpnn.arguments import KnownAttributes
+from xpnn.figures import written
 from xpnn.html_tables import curve, table
+from xpnn.training.callbacks.curves import curves_figure
 from xpnn.training.callbacks.hooks import Callback, Logs, in_words
 from xpnn.training.checkpointing.columns import as_columns, from_columns
 from xpnn.training.state import TrainingState
@@ -103,12 +105,7 @@ class History(KnownAttributes, Callback):
         Raises:
             ValueError: no epoch has ended yet.
         """
-        from xpnn.training.callbacks.curves import curves_figure, write_figure
-
-        figure = curves_figure(self._of_numbers())
-        if path is not None:
-            write_figure(figure, Path(path))
-        return figure
+        return written(curves_figure(self._of_numbers()), path)
 
     def _of_numbers(self) -> dict[str, list[float]]:
         """The lists that hold nothing but numbers: a callback may have put in anything."""
