@@ -13,6 +13,7 @@ from xpnn.losses import (
     cross_entropy,
     ctc,
     dice,
+    focal,
     gaussian,
     hinge,
     huber,
@@ -216,3 +217,37 @@ def test_a_loss_of_ones_own_is_not_looked_at(backend):
         raise AssertionError("checking targets does not call the loss")
 
     assert check_targets(loss, backend.asarray(np.zeros(3)), (7,), backend) is None
+
+
+UNKNOWN = {
+    "cross-entropy": (
+        cross_entropy,
+        np.array([0, 3]),
+        r"class numbers from 0 to 2, .* from 0 to 3",
+    ),
+    "below 0": (cross_entropy, np.array([-1, 2]), r"class numbers from 0 to 2, .* from -1 to 2"),
+    "beside what is ignored": (partial(cross_entropy, ignore_index=-1), np.array([-1, 3]), "to 2"),
+    "focal": (focal, np.array([0, 3]), "class numbers from 0 to 2"),
+    "bytes": (focal, np.array([0, 255], np.uint8), "numbers from 0 to 255"),
+    "ctc": (ctc, np.array([[3], [1]]), "class numbers from 0 to 2 other than the blank, 0"),
+    "ctc with lengths": (partial(ctc, lengths=True), np.array([[9, 1], [1, 4]]), "from 1 to 4"),
+}
+
+
+@pytest.mark.parametrize(("loss", "targets", "text"), UNKNOWN.values(), ids=UNKNOWN)
+def test_a_loss_by_itself_refuses_class_numbers_of_the_host_that_have_no_output(
+    backend, loss, targets, text
+):
+    shape = (2, 3, 3) if targets.ndim == 2 else (2, 3)
+    predictions = backend.asarray(np.zeros(shape, np.float32))
+    for given in (targets, targets.tolist()):
+        with pytest.raises(DataError, match=text), backend.on_device():
+            loss(predictions, given)
+
+
+def test_a_loss_by_itself_takes_no_samples_and_what_is_ignored(backend):
+    predictions = backend.asarray(np.zeros((2, 3), np.float32))
+    with backend.on_device():
+        value, _ = cross_entropy(predictions, np.array([-9, 2]), ignore_index=-9)
+        cross_entropy(predictions[:0, ...], np.zeros(0, int))
+    assert float(backend.to_numpy(value)) == pytest.approx(np.log(3))

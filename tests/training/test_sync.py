@@ -256,3 +256,20 @@ def test_norms_of_gradients_on_cupy_neither_wait_nor_copy(cupy_calls, tmp_path):
     trainer.fit(*data, batch_size=16, progress=False)
     assert probe.seen[99] == probe.seen[98]  # the step that a log point comes behind
     assert log.path.read_text().count("gradient_norm/0.dense.weight") == 3
+
+
+def test_a_step_by_itself_looks_at_no_targets_on_a_device():
+    backend = CountingBackend()
+    net = Network([Dense(3)], (4,), backend)
+    trainer = Trainer(net, xpnn.cross_entropy, xpnn.SGD(0.1))
+    x, far = np.ones((2, 4), "f4"), np.asarray([0, 3])
+    on_device = backend.asarray(x), backend.asarray(far)
+    trainer.step(*on_device)  # the first looks at what the network promises
+    before = backend.copies_to_host
+    trainer.step(*on_device)
+    assert backend.copies_to_host == before
+    for targets in (far, far.tolist()):
+        with pytest.raises(xpnn.errors.DataError, match="wanted class numbers from 0 to 2"):
+            trainer.step(on_device[0], targets)
+    with pytest.raises(xpnn.errors.DataError, match="wanted class numbers from 0 to 2"):
+        xpnn.explain(net, *on_device, xpnn.cross_entropy)

@@ -4,7 +4,13 @@ from typing import TypeAlias
 
 from xpnn.backends import Backend, backend_of
 from xpnn.losses.means import Rule, Shares, elementwise, matching, shares, weighted_mean
-from xpnn.losses.targets import between, distributions, labels_or_distributions, wants
+from xpnn.losses.targets import (
+    between,
+    check_class_numbers,
+    distributions,
+    labels_or_distributions,
+    wants,
+)
 from xpnn.losses.weights import ClassWeight, ignoring, of_numbers, of_rows, of_signs, wide
 from xpnn.numerics import finite, sigmoid
 from xpnn.typing import Array, Namespace
@@ -181,6 +187,7 @@ def cross_entropy(
 
     Raises:
         ShapeError: targets or weights have another shape.
+        DataError: class numbers are not from 0 to classes - 1, which is looked at on the host only.
         ValueError: a share of smoothing that is not in [0, 1).
 
     >>> import numpy as np
@@ -191,13 +198,15 @@ def cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy needs label_smoothing in [0, 1), got {label_smoothing}")
     backend = backend or backend_of(predictions)
-    predictions, targets = backend.asarray(predictions), backend.asarray(targets)
+    given, predictions, targets = targets, backend.asarray(predictions), backend.asarray(targets)
     dtype, predictions = predictions.dtype, wide(predictions, backend)
     classes = predictions.shape[-1]
     if ignore_index is not None:
         targets, sample_weight = ignoring(ignore_index, targets, sample_weight, backend)
     labelled = tuple(targets.shape) == tuple(predictions.shape[:-1])
-    if not labelled:
+    if labelled:
+        check_class_numbers(given, classes, ignore_index)
+    else:
         targets = matching(predictions, targets, backend)
     row_weight = None
     if class_weight is not None:

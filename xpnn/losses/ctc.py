@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from xpnn.backends import Backend, backend_of
 from xpnn.errors import ShapeError
 from xpnn.losses.means import shares, total
-from xpnn.losses.targets import labels_in_order, wants
+from xpnn.losses.targets import check_labels_in_order, labels_in_order, wants
 from xpnn.losses.weights import wide
 from xpnn.numerics import BARRED, one_hot
 from xpnn.typing import Array, Namespace, Shape
@@ -83,6 +83,7 @@ def ctc(
 
     Raises:
         ShapeError: predictions or targets have other axes, or weights another shape.
+        DataError: class numbers are none of those, which is looked at on the host only.
         ValueError: the blank is no class.
 
     >>> import numpy as np
@@ -94,7 +95,8 @@ def ctc(
     [[[0.0, -0.3333, 0.3333], [0.0, -0.3333, 0.3333]]]
     """
     backend = backend or backend_of(predictions)
-    predictions, targets, xp = backend.asarray(predictions), backend.asarray(targets), backend.xp
+    given, xp = targets, backend.xp
+    predictions, targets = backend.asarray(predictions), backend.asarray(targets)
     if predictions.ndim != 3 or targets.ndim != 2:
         raise ShapeError(
             f"wanted predictions (batch, steps, classes) and targets (batch, labels), got "
@@ -103,6 +105,7 @@ def ctc(
     classes = predictions.shape[-1]
     if not 0 <= blank < classes:
         raise ValueError(f"ctc needs blank to be a class from 0 to {classes - 1}, got {blank}")
+    check_labels_in_order(given, classes, blank, lengths)
     dtype, predictions = predictions.dtype, wide(predictions, backend)
     each = shares(predictions, 1, sample_weight, None, backend)
     labels = _labels(targets, blank, lengths, predictions.dtype, backend)

@@ -3,7 +3,7 @@
 from xpnn.backends import Backend, backend_of
 from xpnn.errors import ShapeError
 from xpnn.losses.means import elementwise, matching, shares, sweep, total
-from xpnn.losses.targets import between, labels_or_distributions, masks, wants
+from xpnn.losses.targets import between, check_class_numbers, labels_or_distributions, masks, wants
 from xpnn.losses.weights import ClassWeight, of_numbers, of_rows, wide
 from xpnn.numerics import finite, one_hot, sigmoid, softplus
 from xpnn.typing import Array, Namespace
@@ -119,6 +119,7 @@ def focal(
 
     Raises:
         ShapeError: targets or weights have another shape.
+        DataError: class numbers are not from 0 to classes - 1, which is looked at on the host only.
         ValueError: gamma is below 0.
 
     >>> import numpy as np
@@ -128,9 +129,11 @@ def focal(
     """
     _check_gamma("focal", gamma)
     backend = backend or backend_of(predictions)
-    predictions, targets, xp = backend.asarray(predictions), backend.asarray(targets), backend.xp
+    given, xp = targets, backend.xp
+    predictions, targets = backend.asarray(predictions), backend.asarray(targets)
     dtype, predictions = predictions.dtype, wide(predictions, backend)
     if tuple(targets.shape) == tuple(predictions.shape[:-1]):
+        check_class_numbers(given, predictions.shape[-1])
         targets = one_hot(targets, predictions.shape[-1], predictions.dtype, xp)
     q = matching(predictions, targets, backend)
     row_weight = None

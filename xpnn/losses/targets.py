@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from xpnn.backends import Backend
 from xpnn.errors import Change, DataError, ShapeError
 from xpnn.losses.weights import ignoring, unbound
@@ -167,12 +169,7 @@ def labels_in_order(
     xp, (time, classes) = backend.xp, output_shape
     labels = targets[:, 1:] if lengths else targets
     least, most = map(int, _range(labels, backend))
-    if least < -1 or most >= classes or _any(labels == blank, backend):
-        raise DataError(
-            f"wanted class numbers from 0 to {classes - 1} other than the blank, {blank}, and -1 "
-            f"behind them, got numbers from {least} to {most}; leave a class to the blank, and "
-            f"give the last layer one unit more than there are labels"
-        )
+    _refuse_labels(least, most, _any(labels == blank, backend), classes, blank)
     is_label = labels >= 0
     if _any(is_label[:, 1:] & ~is_label[:, :-1], backend):
         raise DataError(
@@ -190,6 +187,15 @@ def labels_in_order(
         raise DataError(
             "wanted a step for each label, and one more between two of the same, got more labels; "
             "take more steps, or leave such samples out"
+        )
+
+
+def _refuse_labels(least: int, most: int, has_blank: bool, classes: int, blank: int) -> None:
+    if least < -1 or most >= classes or has_blank:
+        raise DataError(
+            f"wanted class numbers from 0 to {classes - 1} other than the blank, {blank}, and -1 "
+            f"behind them, got numbers from {least} to {most}; leave a class to the blank, and "
+            f"give the last layer one unit more than there are labels"
         )
 
 
@@ -255,7 +261,11 @@ def labels_or_distributions(
 
 
 def _refuse_floats(targets: Array, backend: Backend) -> None:
-    if not backend.xp.isdtype(targets.dtype, "integral"):
+    if isinstance(targets, np.ndarray):  # the others take ten times as long to tell
+        is_integral = targets.dtype.kind in "iu"
+    else:
+        is_integral = backend.xp.isdtype(targets.dtype, "integral")
+    if not is_integral:
         raise DataError(
             f"wanted class numbers of an integer dtype, got {targets.dtype}",
             change=Change("y", dtype="int64"),
@@ -264,9 +274,12 @@ def _refuse_floats(targets: Array, backend: Backend) -> None:
 
 def _labels(targets: Array, classes: int, backend: Backend, values: bool) -> None:
     _refuse_floats(targets, backend)
-    if not values:
-        return
-    least, most = map(int, _range(targets, backend))
+    if values:
+        least, most = map(int, _range(targets, backend))
+        _refuse_unknown(least, most, classes)
+
+
+def _refuse_unknown(least: int, most: int, classes: int) -> None:
     if least < 0 or most >= classes:
         raise DataError(
             f"wanted class numbers from 0 to {classes - 1}, as the network has {classes} outputs, "
@@ -275,8 +288,48 @@ def _labels(targets: Array, classes: int, backend: Backend, values: bool) -> Non
         )
 
 
+def check_class_numbers(targets: Any, classes: int, ignore_index: int | None = None) -> None:
+    """Refuse class numbers that no output is for, where reading them waits for no device.
+
+    Losses do so with what they are called with: NumPy's arrays and lists. In a step there are no
+    numbers yet, or they were looked at before.
+
+    Args:
+        targets: class numbers of any shape, of any library.
+        classes: of the outputs.
+        ignore_index: a class number that need not be one of them.
+
+    Raises:
+        DataError: there is such a number.
+    """
+    labels = _read(targets)
+    kept = labels if ignore_index is None else labels[labels != ignore_index]
+    if kept.size:
+        _refuse_unknown(int(kept.min()), int(kept.max()), classes)
+
+
+def check_labels_in_order(targets: Any, classes: int, blank: int, lengths: bool) -> None:
+    """The same of the class numbers that ``labels_in_order`` takes."""
+    labels = _read(targets)[..., lengths:]
+    if labels.size:
+        _refuse_labels(
+            int(labels.min()), int(labels.max()), bool(np.any(labels == blank)), classes, blank
+        )
+
+
+def _read(targets: Any) -> np.ndarray:
+    """Whole numbers of NumPy or of lists; of all else none."""
+    if isinstance(targets, np.ndarray | list):
+        array = np.asarray(targets)
+        if array.dtype.kind in "iu":
+            return array
+    return np.empty(0, np.int64)
+
+
 def _range(targets: Array, backend: Backend) -> tuple[float, float]:
     """The smallest and the largest number, on the host."""
+    if isinstance(targets, np.ndarray):
+        return float(targets.min()), float(targets.max())
     xp = backend.xp
     least, most = (xp.all, xp.any) if xp.isdtype(targets.dtype, "bool") else (xp.min, xp.max)
     return float(backend.to_numpy(least(targets))), float(backend.to_numpy(most(targets)))

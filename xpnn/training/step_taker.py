@@ -13,6 +13,7 @@ from xpnn.layers.nodes import is_several
 from xpnn.local_rows import LocalRows
 from xpnn.training.checkpointing.agreement import what_must_agree
 from xpnn.training.checkpointing.processes import check_processes, known_of, values_of
+from xpnn.training.intake.targets import check_targets_of_step
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import why_not_compiled
@@ -115,17 +116,19 @@ class StepTaker(KnownAttributes):
 
         Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
         Arrays of another library are moved. The value stays on the device;
-        ``float(network.backend.to_numpy(value))`` waits for it. What the numbers are is not looked
-        at here: NaN, or a class number that is too large, is for ``fit`` to find. So is what has
+        ``float(network.backend.to_numpy(value))`` waits for it. Targets that the loss cannot use,
+        such as a class number that is too large, are refused where no device is waited for to see
+        them: in lists, and in arrays on the host. NaN is for ``fit`` to find, and so is what has
         changed inside of a list that the loss was given.
 
         Raises:
-            ShapeError, DataError: shapes or dtypes do not fit; nothing was changed.
+            ShapeError, DataError: shapes, dtypes or targets do not fit; nothing was changed.
             DeviceError: an array is of the network's library, but on another device.
             XpnnError: a layer does not know yet what it goes by, before the first step; or the
                 processes of this training differ in their programs, seeds or first batches.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
+        check_targets_of_step(self.network, self.loss, y)
         if self.state.by_rows is None:
             value = self._take_step(x, y, weight)[0]
         else:

@@ -12,6 +12,7 @@ from xpnn.losses.weights import unbound
 from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import SGD, Optimizer
+from xpnn.training.intake.targets import check_targets_of_step
 from xpnn.training.names import losses_of_names, optimizer_of_name
 from xpnn.training.stepping.checks import check_samples
 from xpnn.training.stepping.conversion import as_batch
@@ -21,7 +22,7 @@ from xpnn.training.trainer_arguments import as_loss, check_parts
 from xpnn.training.updater import Updater
 from xpnn.trees import one_or_tuple, tree_map
 from xpnn.typing import Loss, OptState
-from xpnn.xray.calls import Calls, on_host
+from xpnn.xray.calls import Calls, input_names, on_host
 from xpnn.xray.equations import equations_of
 from xpnn.xray.explanation import Explanation
 from xpnn.xray.linked import descent_of, network_of
@@ -79,6 +80,7 @@ def explain(
     if loss is None:
         raise TypeError("explain wants the loss of a network, such as 'cross_entropy', got none")
     objective = as_loss(losses_of_names(loss), None)
+    check_targets_of_step(network, objective, y, waits=True)
     layers, step = recorded_step(network, objective, rule, x, y, sample_weight)
     return explanation_of(network, objective, rule, layers, [step])
 
@@ -96,7 +98,7 @@ def explanation_of(
     return Explanation(
         layers,
         tuple(steps),
-        inputs=tuple(name for *_, name in network.inputs),
+        inputs=input_names(network),
         backend=network.backend.spec,
         dtype=network.dtype,
         loss_name=", ".join(map(name_of, functions.values())),

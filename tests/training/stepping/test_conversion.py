@@ -30,6 +30,10 @@ BAD = {
     "fewer targets": ((X, Y[:1]), ShapeError, "x has 8, y has 1"),
     "fewer weights": ((X, Y, WEIGHT[:1]), ShapeError, "x has 8, y has 8, sample_weight has 1"),
     "fractions of classes": ((X, Y + 0.5), DataError, "class numbers of an integer dtype"),
+    "classes too large": ((X, Y + 1), DataError, "class numbers from 0 to 2, .* from 1 to 3"),
+    "classes below 0": ((X, Y - 1), DataError, "class numbers from 0 to 2, .* from -1 to 1"),
+    "too large in lists": ((X, (Y + 1).tolist()), DataError, "class numbers from 0 to 2"),
+    "shares above 1": ((X, np.ones((8, 3), "f4")), DataError, "which sum to 1"),
     "texts": ((X.astype(str), Y), DataError, "wanted numbers"),
     "no targets": ((X, None), DataError, "NoneType|numbers"),
 }

@@ -8,19 +8,12 @@ one. Batches of an iterable are looked at when they come.
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from xpnn.backends import Backend
 from xpnn.backends.advice import rewording
-from xpnn.backends.portable.staging import is_mapped
-from xpnn.backends.registry import class_recognizing
 from xpnn.data.batches import Batches, Samples
-from xpnn.data.placement import lies_on_host, on_host
 from xpnn.data.row_batches import RowBatches
 from xpnn.data.splits import held_out_rows
 from xpnn.data.stream import Stream
@@ -33,14 +26,13 @@ from xpnn.metrics import Metric
 from xpnn.network import Network
 from xpnn.training.intake.balancing import with_numbers
 from xpnn.training.intake.identity import of_data
+from xpnn.training.intake.incoming import Incoming, inspect
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.checks import check_samples
 from xpnn.training.stepping.conversion import BatchForm
 from xpnn.typing import Loss
 
 logger = logging.getLogger("xpnn")
-
-FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float64": 8}
 
 MakeBatches = Callable[[int], Batches | Stream]
 """The batches of an epoch, by its number from 0."""
@@ -144,71 +136,6 @@ def has_arrays(x: Any) -> bool:
     """
     refuse_several(x)
     return is_array(x) or isinstance(x, Mapping)
-
-
-# What comes, inspected once -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """An array as it came, with what inspecting it has told.
-
-    Attributes:
-        values: an array of any library; lists have become NumPy's.
-        owned: whether it is of the network's backend.
-        on_host: whether NumPy can read it as it lies.
-        mapped: whether it is a file that is mapped into memory.
-    """
-
-    values: Any
-    owned: bool
-    on_host: bool
-    mapped: bool
-
-    @property
-    def numpy(self) -> np.ndarray:
-        """The same memory as NumPy's array."""
-        return on_host(self.values)
-
-    def bytes_to_move(self, dtype: str) -> int:
-        """What the device needs for it: as it comes, and in the network's dtype."""
-        if self.owned or not self.on_host:
-            return 0
-        array = self.numpy
-        converted = array.dtype.name != dtype
-        return array.nbytes + converted * array.size * FLOAT_BYTES.get(dtype, 4)
-
-    def stays_on_host(self, backend: Backend, has_room: bool) -> bool:
-        """Whether batches are to be made from where it lies.
-
-        Args:
-            backend: where the batches are wanted.
-            has_room: whether all data fit there.
-        """
-        if self.owned and not self.mapped:
-            return False
-        return (not has_room and self.on_host) or (backend.on_host and self.mapped)
-
-    def is_readable(self, backend: Backend) -> bool:
-        """Whether NumPy reads it without waiting for a device."""
-        return self.on_host and (backend.on_host or not self.owned)
-
-
-def inspect(name: str, values: Any, network: Network) -> Incoming | None:
-    """Look at an array of any library, or at nested lists; None stays None.
-
-    Raises:
-        DataError: these are no numbers.
-    """
-    if values is None:
-        return None
-    with rewording(**{name: values}):
-        kind = class_recognizing(values)
-        if isinstance(values, np.ndarray) or not (kind or hasattr(values, "__dlpack_device__")):
-            values = on_host(values)
-        elif kind is not None:
-            values = kind.plain(values)
-    return Incoming(values, network.backend.owns(values), lies_on_host(values), is_mapped(values))
 
 
 # Arrays -------------------------------------------------------------------------------------------

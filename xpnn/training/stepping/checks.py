@@ -70,11 +70,9 @@ def check_samples(
             )
         if weight is not None and _least(weight, _home(weight, network)) < 0:
             raise DataError(f"wanted {whose}sample_weight of at least 0, got negative weights")
+    check_targets_of_all(network, loss, targets, values)
     homes = [_home(one, network) for one in targets]
     losses = losses_of(loss, network.output_names)
-    shapes = [shape for shape, _ in network.outputs]
-    for (_, one, _), own, shape, home in zip(losses, targets, shapes, homes, strict=True):
-        check_targets(one, own, shape, home, values)
     if values:
         outputs = outputs_by_part(network.root, network.output_shape, [one for _, one, _ in losses])
         for own, home, of in zip(targets, homes, outputs, strict=True):
@@ -86,6 +84,24 @@ def check_samples(
         ]
         for metric in metrics:
             metric.check_targets(one_or_tuple(seen), network.output_shape, homes[0], values)
+
+
+def check_targets_of_all(
+    network: Network, loss: Loss, targets: Sequence[Array | None], values: bool = True
+) -> None:
+    """Look at the targets of each output as its loss wants them.
+
+    Args:
+        targets: NumPy arrays, or arrays of the network's backend; None where none is looked at.
+        values: whether to look at the numbers, too, for which a device has to be waited for.
+
+    Raises:
+        ShapeError, DataError: a loss cannot use these targets.
+    """
+    losses = losses_of(loss, network.output_names)
+    for own, (_, one, _), (shape, _) in zip(targets, losses, network.outputs, strict=True):
+        if own is not None:
+            check_targets(one, own, shape, _home(own, network), values)
 
 
 def _check_sums(y: Array, home: Backend, outputs: Outputs) -> None:
