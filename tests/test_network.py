@@ -8,6 +8,7 @@ from xpnn.backends import get_backend
 from xpnn.errors import (
     AssignmentError,
     BackendUnavailable,
+    DataError,
     NotBuiltError,
     ShapeError,
     XpnnError,
@@ -287,6 +288,48 @@ def test_gradients_do_not_depend_on_whether_the_input_has_one(backend, make, sha
 def test_backward_before_forward_is_explained():
     with pytest.raises(XpnnError, match=r"call network.forward\(x, training=True\) first"):
         small().backward(np.ones((5, 2), dtype=np.float32))
+
+
+@pytest.mark.parametrize("given", [np.ndarray.tolist, np.float64, lambda delta: delta], ids=repr)
+def test_a_delta_may_come_as_inputs_do(backend, given):
+    net, x, delta = small(backend), batch(), batch(shape=(2,), seed=1)
+    net.forward(x)
+    wanted = net.backward(backend.asarray(delta))
+    grads = on_host(net, net.grads)
+    net.forward(x)
+    back = net.backward(given(delta))
+    np.testing.assert_array_equal(backend.to_numpy(back), backend.to_numpy(wanted))
+    assert back.dtype == wanted.dtype
+    assert_same(on_host(net, net.grads), grads)
+
+
+DELTAS = {
+    "features": (np.ones((5, 3)), ShapeError, r"wanted delta of .*outputs, \(5, 2\), got \(5, 3\)"),
+    "samples": (np.ones((1, 2)), ShapeError, r"\(5, 2\), got \(1, 2\); give the delta of the"),
+    "a number": (1.0, ShapeError, r"\(5, 2\), got \(\)"),
+    "nothing": (None, DataError, "wanted an array of numbers, got a NoneType"),
+    "texts": ([["a", "b"]] * 5, DataError, "wanted numbers"),
+}
+
+
+@pytest.mark.parametrize(("delta", "error", "text"), DELTAS.values(), ids=DELTAS)
+def test_a_delta_that_does_not_fit_is_refused(backend, delta, error, text):
+    net = small(backend)
+    net.forward(batch())
+    with pytest.raises(error, match=text):
+        net.backward(delta)
+    net.backward(batch(shape=(2,)))  # which the layers have kept all for
+
+
+def test_of_several_outputs_one_may_be_without_a_delta(backend):
+    x = Input((4,))
+    net = Network(inputs=x, outputs={"a": Dense(2)(x), "b": Dense(1)(x)}, backend=backend)
+    net.forward(batch())
+    back = net.backward({"a": batch(shape=(2,)).tolist(), "b": None})
+    assert tuple(back.shape) == (5, 4)
+    net.forward(batch())
+    with pytest.raises(ShapeError, match=r"wanted delta\['b'\] of the shape .* \(5, 1\)"):
+        net.backward((batch(shape=(2,)), batch(shape=(3,))))
 
 
 def test_an_error_in_backward_leaves_the_first_layer_as_it_was():

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpnn.arguments import check_input_shape, in_order, same_rows
-from xpnn.backends.advice import reword
-from xpnn.errors import XpnnError
+from xpnn.backends.advice import reword, rewording
+from xpnn.errors import ShapeError, XpnnError
 from xpnn.layers import Graph
 from xpnn.layers.embedding import as_ids
 from xpnn.layers.nodes import Kind, is_several
@@ -18,6 +18,9 @@ class NamedInputs(NamedValues):
     """The part of a network that knows its inputs and its outputs by name."""
 
     output_shape: Any
+
+    samples: int | None = None
+    """How many there were in the last call of ``forward``; None before it."""
 
     @property
     def inputs(self) -> tuple[tuple[Shape, Kind, str], ...]:
@@ -96,6 +99,34 @@ class NamedInputs(NamedValues):
             self.check_ready()
             self.root.check_inputs(x)
         return x
+
+    def as_deltas(self, delta: Any) -> Any:
+        """dL/d(output) of each output, of any library, as this network's backend and dtype want it.
+
+        Raises:
+            ShapeError, DataError: see ``Network.backward``.
+        """
+        names, several = self.output_names, len(self.output_names) > 1
+        given = in_order(delta, names, "delta")
+        whose = [f"delta[{name!r}]" for name in names] if several else ["delta"]
+        taken = [
+            None if several and one is None else self._as_delta(name, one, shape)
+            for name, one, (shape, _) in zip(whose, given, self.outputs, strict=True)
+        ]
+        return one_or_tuple(taken)
+
+    def _as_delta(self, name: str, values: Any, shape: Shape) -> Array:
+        with rewording(**{name: values}):
+            delta = self.backend.asarray(values, self.dtype)
+        came = tuple(delta.shape)
+        if came[1:] != shape or not came or self.samples not in (None, came[0]):
+            batch = "batch" if self.samples is None else self.samples
+            wanted = ", ".join(map(str, (batch, *shape))) + "," * (not shape)
+            raise ShapeError(
+                f"wanted {name} of the shape of the outputs, ({wanted}), got {came}; give "
+                f"the delta of the last forward"
+            )
+        return delta
 
     def outputs_by_name(self, outputs: Arrays) -> Any:
         """Outputs by name, where the graph was given names for them."""

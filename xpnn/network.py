@@ -11,7 +11,6 @@ from xpnn.arguments import (
     FixedAttributes,
     as_seed,
     checked,
-    in_order,
 )
 from xpnn.backends import Backend, get_backend
 from xpnn.drawing import draw
@@ -31,12 +30,12 @@ from xpnn.saving.folder import is_model_folder, read_folder
 from xpnn.saving.model import read_model, save
 from xpnn.summary import Summary, network_table, summarize
 from xpnn.training_lock import TrainingLock
-from xpnn.trees import one_or_tuple, tree_map
+from xpnn.trees import as_tuple, one_or_tuple, tree_map
 from xpnn.typing import Array, Arrays, Shape, Shapes
 
 BOUND = {
     "root", "backend", "all_layers", "_leaves", "_inspected", "_entries", "_ties", "param_refs",
-    "state_refs", "_is_made", "_lock", "_copy", "awaits_backward", "passes",
+    "state_refs", "_is_made", "_lock", "_copy", "awaits_backward", "passes", "samples",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -396,25 +395,36 @@ class Network(NamedInputs, FixedAttributes):
         """``forward`` of arrays that are as the layers are to have them."""
         x = tree_map(self.backend.copied, x)  # whatever is in x by ``backward``
         self.awaits_backward, self.passes = True, self.passes + 1
-        return self.outputs_by_name(self.root.forward(x, training))
+        made = self.root.forward(x, training)
+        self.samples = as_tuple(made)[0].shape[0]
+        return self.outputs_by_name(made)
 
-    def backward(self, delta: Array, to_input: bool = True) -> Array | None:
+    def backward(self, delta: Any, to_input: bool = True) -> Any:
         """Hand ``delta``, dL/d(output), back through the layers, which write their ``grads``.
 
         Args:
-            delta: of the shape of the last ``forward``'s output.
+            delta: of the shape of the last ``forward``'s output, of any library; of several outputs
+                a tuple of such, or a dict by name, in which None stands for zeros.
             to_input: whether dL/d(input) is wanted; without it, the product of the layer that sees
                 the data is saved, which in a small network is a third of the step.
 
         Returns:
             dL/d(input), or None.
+
+        Raises:
+            ShapeError, DataError: it is not of that shape, or holds no numbers.
+            XpnnError: the layers keep nothing, as there was no ``forward``.
         """
+        given = [self.as_deltas(delta)]
+        del delta  # once the last layer has read it, nobody holds it
+        return self.run_back(given.pop(), to_input)
+
+    def run_back(self, delta: Arrays, to_input: bool = True) -> Any:
+        """``backward`` of arrays that are as the layers are to have them."""
         for entry in self._entries:
             entry.passes_back = to_input
-        if isinstance(delta, dict) or is_several(self.output_shape):
-            delta = one_or_tuple(in_order(delta, self.output_names, "delta"))
         given = [delta]
-        del delta  # once the last layer has read it, nobody holds it
+        del delta
         try:
             with self.backend.on_device():
                 back = self.root.backward(given.pop())

@@ -173,7 +173,7 @@ def first_bad_layer(
             if not spoilt and not (is_fine and _finite(delta, backend)):
                 spoilt.append(f"the loss, {getattr(loss, '__name__', loss)},")
             if not spoilt:
-                network.backward(delta)
+                network.run_back(delta)
                 grads = network.grads.items()
                 found = (name for name, grad in grads if not _finite(grad, backend))
                 spoilt += [f"the gradient of {name}" for name in found]

@@ -73,14 +73,15 @@ class HalfPasses:
             )
         factor: Any = 1.0 if scale is None else scale
         with backend.on_device(), backend.overflowing(), network.in_training(), ExitStack() as lent:
-            given = [tree_map(_where_any(self._narrowed_delta, factor), delta)]
-            del delta
+            deltas = network.as_deltas(delta)
+            given = [tree_map(_where_any(self._narrowed_delta, factor), deltas)]
+            del delta, deltas
             lent.enter_context(self._lending(self._lent))
             for layer in network.all_layers:
                 if layer.adds:
                     vars(layer)["term_factor"] = factor
                     lent.callback(vars(layer).pop, "term_factor")
-            back = network.backward(given.pop(), to_input)
+            back = network.run_back(given.pop(), to_input)
             self._last = network.passes
             return tree_map(_where_any(self._unscaled, factor), back)
 

@@ -393,7 +393,7 @@ def _make_gradients(
                 value, *deltas = first_delta(
                     network.root.forward(x, training=True), y, weight, factor
                 )
-                network.backward(deltas.pop(), to_input=False)  # nobody here holds it meanwhile
+                network.run_back(deltas.pop(), to_input=False)  # nobody here holds it meanwhile
             finally:
                 objective.take_factors_back()
             found = value, network.grads, network.state
