@@ -5,11 +5,13 @@ time and memory, whatever is wrong inside. What is written goes where the user s
 that was there, or is refused. A new kind of file is a row in ``KINDS``.
 """
 
+import errno
 import functools
 import gzip
 import json
 import os
 import random
+import re
 import socket
 import stat
 import struct
@@ -28,7 +30,7 @@ import xpnn
 from tests.reliability.conduct import TIMES, in_time
 from tests.reliability.tally import attempt
 from tests.saving.forgery import forge, little, parts_of
-from xpnn import Adam, Checkpoint, CSVLogger, Dense, Identity, Network, Sequential, Trainer
+from xpnn import Adam, Checkpoint, CSVLogger, Dense, Identity, Network, Sequential, Trainer, explain
 from xpnn.data import NpzShards, datasets
 from xpnn.errors import DataError, FileError, XpnnError
 from xpnn.files import open_file, replacement
@@ -439,6 +441,48 @@ def test_a_link_to_itself_stays(place):
     with pytest.raises(FileError, match=r"place\.png is a link that leads to itself"):
         network().save(place)
     assert os.readlink(place) == place.name
+
+
+ENDINGS = {
+    "page": (".html", lambda seen, path: seen.to_html(path)),
+    "step": (".svg", lambda seen, path: seen.to_svg(path)),
+    "drawing": (".svg", lambda _, path: network().draw(path)),
+}
+
+
+@pytest.mark.parametrize("name", [*WRITERS, *ENDINGS])
+def test_where_nothing_can_be_written_it_is_said_of_what_and_what_to_do(name, place):
+    place.write_bytes(b"a file")
+    ending, draw = ENDINGS.get(name, (".png", None))
+    path = place / f"inside{ending}"
+    message = rf"this file was not written, .*choose a folder.*inside{re.escape(ending)}'"
+    write = draw and functools.partial(draw, explain(network(), X[:2], Y[:2], "cross_entropy"))
+    with pytest.raises((NotADirectoryError, FileExistsError), match=message):
+        (write or WRITERS[name])(path)
+    assert place.read_bytes() == b"a file"
+
+
+@pytest.mark.fault("disk full at a file")
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file(call, place, monkeypatch):
+    place.write_bytes(b"old")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match=r"No space left.*not written.*place\.png") as error:
+        network().save(place)
+    assert error.value.errno == errno.ENOSPC
+    assert place.read_bytes() == b"old"
+    assert os.listdir(place.parent) == [place.name]
+
+
+def test_what_goes_wrong_beside_the_file_is_told_as_it_is(place):
+    elsewhere = place.with_name("elsewhere")
+    with pytest.raises(FileNotFoundError, match="No such file") as error, replacement(place):
+        elsewhere.read_bytes()
+    assert "not written" not in str(error.value)
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(place):

@@ -78,16 +78,46 @@ def replacement(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises:
         FileError: something else than a file lies there.
-        OSError: the folder cannot be written to, or the disk is full. The old file is unharmed.
+        OSError: the folder cannot be written to, or the disk is full; it names ``path``, whatever
+            the system stumbled over, and says what to do. The old file is unharmed.
     """
+    place = Path(os.path.realpath(path))
+    writer = f"{os.getpid()}.{threading.get_ident()}"
+    temporary = place.with_name(f"{place.name}.{writer}{PART}")
+    with told_of(path, temporary), _written_whole(path, place, temporary) as file:
+        yield file
+    _sync_folder(place.parent)
+
+
+@contextmanager
+def told_of(path: str | Path, *others: Path) -> Iterator[None]:
+    """Inside, errors of the system say of ``path`` that it was not written, and what to do.
+
+    Args:
+        others: files that are written on its behalf. Errors of all others stay as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        place = Path(os.path.realpath(path))
+        own = None, *map(str, (path, place, *place.parents, *others))
+        if error.errno is None or error.filename not in own:
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: this file was not written, and an old one is whole; make room, or "
+            f"choose a folder that can be written to",
+            str(path),
+        ) from error
+
+
+@contextmanager
+def _written_whole(path: str | Path, place: Path, temporary: Path) -> Iterator[BinaryIO]:
     try:
         old = file_status(path)
     except FileNotFoundError:
         old = None
-    place = Path(os.path.realpath(path))
     place.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{os.getpid()}.{threading.get_ident()}"
-    temporary = place.with_name(f"{place.name}.{writer}{PART}")
     mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)  # at no moment open to more
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
@@ -98,9 +128,9 @@ def replacement(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(place)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong is told, not that this did, too
+            temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(place.parent)
 
 
 def _keep_owner_and_mode(path: Path, old: os.stat_result) -> None:

@@ -526,7 +526,7 @@ def test_a_full_disk_is_told_and_old_files_are_whole(tmp_path, monkeypatch, back
         return plain(*arguments)
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(OSError, match=r"No space left on device: this checkpoint was not") as error:
+    with pytest.raises(OSError, match=r"No space left on device: this file was not") as error:
         fit(trainer, checkpoint)
     assert error.value.errno == errno.ENOSPC
     monkeypatch.undo()
@@ -545,7 +545,7 @@ def test_a_full_disk_is_told_and_old_files_are_whole(tmp_path, monkeypatch, back
 def test_a_folder_that_cannot_be_written_to(tmp_path, background):
     place = tmp_path / "file"
     place.write_text("in the way")
-    with pytest.raises(OSError, match="this checkpoint was not written"):
+    with pytest.raises(OSError, match="this file was not written"):
         fit(make_trainer(), Checkpoint(place, background=background))
     assert place.read_text() == "in the way"
 

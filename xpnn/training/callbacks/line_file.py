@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from xpnn.files import file_status, replacement
+from xpnn.files import file_status, replacement, told_of
 
 
 class LineFile:
@@ -25,10 +25,11 @@ class LineFile:
             OSError: it cannot.
             FileError: something else than a file lies there.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            file_status(self.path)
-        self.path.open("ab").close()
+        with told_of(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                file_status(self.path)
+            self.path.open("ab").close()
 
     def clear(self) -> None:
         """Let it be empty."""

@@ -133,15 +133,7 @@ def write_contents(path: Path, contents: Contents) -> None:
         "version": str(CHECKPOINT_VERSION),
         "contents": json.dumps(contents.tree, allow_nan=False),
     }
-    try:
-        write_tensors(path, contents.tensors, metadata)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{error.strerror}: this checkpoint was not written, those before it are whole; make "
-            f"room, or choose a folder that can be written to",
-            str(path),
-        ) from error
+    write_tensors(path, contents.tensors, metadata)
 
 
 def read_contents(path: Path) -> Any:
