@@ -180,6 +180,10 @@ def _add_xray(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
     add_reading(parser)
     add_json(parser)
+    usual = vars(parser.parse_args([]))
+    parser.set_defaults(
+        of_step={k: one for k, one in usual.items() if k not in ("watch", "port", "run")}
+    )
 
 
 def _add_launch(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,8 @@ LAST_PORT = 65535
 MOST = 20
 """Steps of a run that are kept, evenly over all of it."""
 
+PLACES = {"model": "MODEL", "data": "DATA"}
+
 Batch = tuple[Any, Any, Any]
 """Inputs, targets, and the name of the loss, or a dict of such for several outputs."""
 
@@ -30,6 +32,10 @@ def xray(options: argparse.Namespace) -> int:
     """Look into one step on the first rows, and write a page or picture; or serve that of a run."""
     if options.watch is not None:
         return _watch(options)
+    if options.port:
+        raise UsageError(
+            "--port is of a page that follows a run; add --watch FOLDER, or leave it out"
+        )
     if options.model is None or options.data is None:
         raise UsageError("name a model and data to look into a step, or a run by --watch FOLDER")
     ending = options.out.suffix.lower()
@@ -117,6 +123,15 @@ def _fitting(targets: np.ndarray) -> str:
 
 
 def _watch(options: argparse.Namespace) -> int:
+    if unused := [
+        name for name in options.of_step if options.of_step[name] != getattr(options, name)
+    ]:
+        flags = [f"--{name}".replace("_", "-") for name in unused if name not in PLACES]
+        given = ", ".join([*(PLACES[name] for name in unused if name in PLACES), *flags])
+        raise UsageError(
+            f"--watch follows a run, and has no use for {given}, which looks into one step; leave "
+            f"out the one or the other"
+        )
     if options.port > LAST_PORT:
         raise UsageError(f"wanted a port of at most {LAST_PORT}, got {options.port}")
     with _server(options.watch, options.port) as server:
