@@ -124,10 +124,15 @@ def skipped():
     return explanation_of(net, "cross_entropy", SGD(1.0), seen.layers, [step])
 
 
+def empty():
+    """A network without layers, between an input and the loss."""
+    return explain(Network([], (2,)), [[1.0, 2.0]], [[1.0, 0.0]], "mse")
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    for make in (nand, images, attention, wide, branches, broken, skipped):
+    for make in (nand, images, attention, wide, branches, broken, skipped, empty):
         with np.errstate(all="ignore"):
             make().to_html(folder / f"{make.__name__}.html")
     return folder
@@ -241,6 +246,14 @@ def test_a_layer_that_the_step_did_not_call_stays_where_it_is(opened):
     assert page.one("#detail-title").text == "2.dense"
 
 
+def test_a_network_without_layers_is_its_input_and_the_loss(opened):
+    page = opened("empty")
+    assert page.texts(".end") == ["x", "loss 2"]
+    page.press(keys.ARROW_RIGHT, keys.ARROW_DOWN, keys.ARROW_LEFT)
+    assert page.moment == "Loss (1 of 1)"
+    assert page.texts(".symbol") == ["y"]
+
+
 def test_equations_are_set_as_mathematics(opened):
     page = opened("nand")
     for phase in ("forward", "backward"):
@@ -349,7 +362,7 @@ def test_the_window_is_shown_that_a_number_is_made_of(opened):
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-@pytest.mark.parametrize("name", ["nand", "images", "attention", "branches", "broken"])
+@pytest.mark.parametrize("name", ["nand", "images", "attention", "branches", "broken", "empty"])
 def test_nothing_is_cut_off(opened, name, width):
     page = opened(name, width=width)
     for _ in range(3):
@@ -360,7 +373,7 @@ def test_nothing_is_cut_off(opened, name, width):
 
 @pytest.mark.skipif(not find_spec("axe_selenium_python"), reason="needs axe-selenium-python")
 @pytest.mark.parametrize(("width", "colours"), [(WIDE, "light"), (WIDE, "dark"), (NARROW, "dark")])
-@pytest.mark.parametrize("name", ["nand", "images", "attention", "broken"])
+@pytest.mark.parametrize("name", ["nand", "images", "attention", "broken", "empty"])
 def test_axe_finds_nothing(opened, name, width, colours):
     from axe_selenium_python import Axe
 

@@ -110,3 +110,27 @@ def test_what_is_inside_of_a_layer_is_drawn_alone(tmp_path):
 def test_what_cannot_be_drawn_is_refused(name, options, told):
     with pytest.raises(ValueError, match=told):
         nand().to_svg(name, **options)
+
+
+def test_an_input_may_have_the_name_of_a_layer(tmp_path):
+    first, second = Input((3,), name="1.dense"), Input((3,), name="input 1.dense")
+    both = Concatenate()([Dense(2)(first), Dense(2)(second)])
+    net = Network(inputs=[first, second], outputs=both, seed=0)
+    x = np.ones((2, 3), np.float32)
+    seen = explain(net, (x, x), np.zeros((2, 4)), "mse")
+    assert seen.inputs == ("input 1.dense", "input input 1.dense")
+    feeds = {one.name: one.feeds_from for one in seen.layers}
+    assert feeds == {
+        "0.dense": ("input 1.dense",),
+        "1.dense": ("input input 1.dense",),
+        "2.concatenate": ("0.dense", "1.dense"),
+    }
+    boxes = drawn(seen, tmp_path)
+    assert {*seen.inputs, *feeds} < {*boxes}
+
+
+def test_a_network_without_layers_is_its_input_and_the_loss(tmp_path):
+    seen = explain(Network([], (2,)), [[1.0, 2.0]], [[1.0, 2.0]], "mse")
+    assert [*drawn(seen, tmp_path)] == ["x", "loss 0, step 1"]
+    assert seen.title == "no layers"
+    seen.to_html(tmp_path / "page.html")

@@ -18,10 +18,24 @@ from xpnn.typing import Array, Arrays, Shape
 from xpnn.xray.equations import equations_of
 from xpnn.xray.views import AllSeen, LayerInfo, LayerView
 
+CALL = ", call "
+"""What stands between the name of a layer that is called several times and the number of a call."""
+
 
 def on_host(array: Array, backend: Backend) -> np.ndarray:
     """A copy on the host, which nothing that comes later writes into."""
     return np.array(backend.to_numpy(array))
+
+
+def input_names(network: Network) -> tuple[str, ...]:
+    """What a network's inputs are called beside its layers: no two things have one name."""
+    layers = {name for name, _ in network.walk()}
+    names: list[str] = []
+    for *_, name in network.inputs:
+        while name in names or name.partition(CALL)[0] in layers:
+            name = f"input {name}"
+        names.append(name)
+    return tuple(names)
 
 
 class Call:
@@ -102,7 +116,7 @@ class Calls:
         call = Call(name, layer, self._running[-1] if self._running else None)
         given = as_tuple(inputs)
         if call.outer is None:
-            self._note(given, call, [name for *_, name in self.network.inputs])
+            self._note(given, call, input_names(self.network))
         call.sources = [source for one in given for source in self._sources(one, call)]
         call.inputs = tuple(on_host(one, self._backend) for one in given)
         call.params = {key: on_host(one, self._backend) for key, one in layer.params.items()}
@@ -246,6 +260,6 @@ def _numbered(calls: list[Call]) -> dict[Call, str]:
     total, so_far, names = Counter(call.name for call in calls), Counter[str](), {}
     for call in calls:
         so_far[call.name] += 1
-        number = f", call {so_far[call.name]}" if total[call.name] > 1 else ""
+        number = f"{CALL}{so_far[call.name]}" if total[call.name] > 1 else ""
         names[call] = call.name + number
     return names

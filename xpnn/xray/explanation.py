@@ -22,7 +22,7 @@ class Explanation(Record):
     Attributes:
         layers: in the order in which they are called.
         steps: in their order.
-        inputs: the names of the network's inputs.
+        inputs: the names of the network's inputs, with "input" in front where a layer has it.
         backend, dtype: those of the network.
         loss_name, optimizer: in words.
         loss_equations: those of its docstring, for the numbers of one output.

@@ -93,7 +93,7 @@ def picture(record: Record, step: int = -1, inside: str | None = None) -> str:
     seen = record.steps[step]
     called = [one for one in record.layers if one.name in seen.layers]
     infos = [one for one in called if one.inside == inside]
-    if not infos:
+    if not infos and inside is not None:
         holders = dict.fromkeys(one.inside for one in called if one.inside is not None)
         raise ValueError(
             f"wanted a layer that holds others, got inside={inside!r}; choose from "

@@ -111,7 +111,7 @@ class Record:
     Attributes:
         layers: in the order in which they are called.
         steps: in their order.
-        inputs: the names of the network's inputs.
+        inputs: the names of the network's inputs, with "input" in front where a layer has it.
         backend, dtype: those of the network.
         loss_name, optimizer: in words.
         loss_equations: those of its docstring, for the numbers of one output.
@@ -130,4 +130,5 @@ class Record:
     def title(self) -> str:
         """The kinds of the network's own layers, in a line."""
         kinds = [one.kind for one in self.layers if one.inside is None]
+        kinds = kinds or ["no layers"]
         return ", ".join(kinds if len(kinds) <= 7 else [*kinds[:3], "...", *kinds[-3:]])

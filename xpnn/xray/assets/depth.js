@@ -69,6 +69,7 @@ const COLUMNS = [
 function drawDepth(place, state, acts) {
   const rows = visible(state.layers, state.open).filter((layer) => state.step.layers[layer.name])
     .map((layer) => healthOf(layer, state.step.layers[layer.name]));
+  place.parentNode.hidden = !rows.length;
   const head = make('tr', { role: 'row' }, ['layer', ...COLUMNS.map(([title]) => title)].map((title) =>
     make('th', { scope: 'col', role: 'columnheader' }, title)));
   const body = rows.map((row) => make('tr', {

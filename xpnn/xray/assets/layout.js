@@ -48,7 +48,7 @@ function addEnds(boxes, inputs) {
     if (!box.sources.length) box.sources = ends.slice(0, 1);
   }
   boxes.unshift(...ends);
-  boxes.push({ id: 'loss', isLoss: true, width: BOX.width, height: BOX.end, sources: last });
+  boxes.push({ id: 'loss', isLoss: true, width: BOX.width, height: BOX.end, sources: last.length ? last : ends });
 }
 
 function arrange(boxes) {

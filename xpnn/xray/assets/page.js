@@ -69,7 +69,7 @@ function remake() {
   }
   state.moment = state.moments.find((one) => one.phase === was.phase && one.name === name) ||
     state.moments[0];
-  if (!seen.some((one) => one.name === state.chosen)) state.chosen = state.moment.name || seen[0].name;
+  if (!seen.some((one) => one.name === state.chosen)) state.chosen = state.moment.name || seen[0]?.name;
 }
 
 function move(by) {

@@ -7,7 +7,7 @@ function momentsOf(seen) {
     ...names.map((name) => ({ phase: 'forward', name })),
     { phase: 'loss', name: null },
     ...[...names].reverse().map((name) => ({ phase: 'backward', name })),
-    { phase: 'update', name: null },
+    ...(seen.length ? [{ phase: 'update', name: null }] : []),
   ];
 }
 
