@@ -81,26 +81,22 @@ def replacement(path: str | Path) -> Iterator[BinaryIO]:
         OSError: the folder cannot be written to, or the disk is full; it names ``path``, whatever
             the system stumbled over, and says what to do. The old file is unharmed.
     """
-    place = Path(os.path.realpath(path))
-    writer = f"{os.getpid()}.{threading.get_ident()}"
-    temporary = place.with_name(f"{place.name}.{writer}{PART}")
-    with told_of(path, temporary), _written_whole(path, place, temporary) as file:
+    with told_of(path), _written_whole(path) as file:
         yield file
-    _sync_folder(place.parent)
+    _sync_folder(Path(os.path.realpath(path)).parent)
 
 
 @contextmanager
-def told_of(path: str | Path, *others: Path) -> Iterator[None]:
+def told_of(path: str | Path) -> Iterator[None]:
     """Inside, errors of the system say of ``path`` that it was not written, and what to do.
 
-    Args:
-        others: files that are written on its behalf. Errors of all others stay as they are.
+    Errors of other files stay as they are.
     """
     try:
         yield
     except OSError as error:
         place = Path(os.path.realpath(path))
-        own = None, *map(str, (path, place, *place.parents, *others))
+        own = None, *map(str, (path, place, _part_of(place), *place.parents))
         if error.errno is None or error.filename not in own:
             raise
         raise OSError(
@@ -111,13 +107,20 @@ def told_of(path: str | Path, *others: Path) -> Iterator[None]:
         ) from error
 
 
+def _part_of(place: Path) -> Path:
+    """The file beside a place that is written by this thread before it is moved there."""
+    return place.with_name(f"{place.name}.{os.getpid()}.{threading.get_ident()}{PART}")
+
+
 @contextmanager
-def _written_whole(path: str | Path, place: Path, temporary: Path) -> Iterator[BinaryIO]:
+def _written_whole(path: str | Path) -> Iterator[BinaryIO]:
     try:
         old = file_status(path)
     except FileNotFoundError:
         old = None
+    place = Path(os.path.realpath(path))
     place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _part_of(place)
     mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)  # at no moment open to more
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
