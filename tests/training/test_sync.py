@@ -268,6 +268,7 @@ def test_a_step_by_itself_looks_at_no_targets_on_a_device():
     before = backend.copies_to_host
     trainer.step(*on_device)
     assert backend.copies_to_host == before
+    trainer = Trainer(net, xpnn.cross_entropy, xpnn.SGD(0.1))
     for targets in (far, far.tolist()):
         with pytest.raises(xpnn.errors.DataError, match="wanted class numbers from 0 to 2"):
             trainer.step(on_device[0], targets)

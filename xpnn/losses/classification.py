@@ -187,7 +187,8 @@ def cross_entropy(
 
     Raises:
         ShapeError: targets or weights have another shape.
-        DataError: class numbers are not from 0 to classes - 1, which is looked at on the host only.
+        DataError: class numbers are not from 0 to classes - 1, in NumPy's arrays or lists, and
+            no backend is given.
         ValueError: a share of smoothing that is not in [0, 1).
 
     >>> import numpy as np
@@ -197,8 +198,9 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"cross_entropy needs label_smoothing in [0, 1), got {label_smoothing}")
+    given = targets if backend is None else None
     backend = backend or backend_of(predictions)
-    given, predictions, targets = targets, backend.asarray(predictions), backend.asarray(targets)
+    predictions, targets = backend.asarray(predictions), backend.asarray(targets)
     dtype, predictions = predictions.dtype, wide(predictions, backend)
     classes = predictions.shape[-1]
     if ignore_index is not None:

@@ -83,7 +83,8 @@ def ctc(
 
     Raises:
         ShapeError: predictions or targets have other axes, or weights another shape.
-        DataError: class numbers are none of those, which is looked at on the host only.
+        DataError: class numbers are none of those, in NumPy's arrays or lists, and
+            no backend is given.
         ValueError: the blank is no class.
 
     >>> import numpy as np
@@ -94,9 +95,9 @@ def ctc(
     >>> delta.tolist()
     [[[0.0, -0.3333, 0.3333], [0.0, -0.3333, 0.3333]]]
     """
+    given = targets if backend is None else None
     backend = backend or backend_of(predictions)
-    given, xp = targets, backend.xp
-    predictions, targets = backend.asarray(predictions), backend.asarray(targets)
+    predictions, targets, xp = backend.asarray(predictions), backend.asarray(targets), backend.xp
     if predictions.ndim != 3 or targets.ndim != 2:
         raise ShapeError(
             f"wanted predictions (batch, steps, classes) and targets (batch, labels), got "

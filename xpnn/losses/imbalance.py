@@ -119,7 +119,8 @@ def focal(
 
     Raises:
         ShapeError: targets or weights have another shape.
-        DataError: class numbers are not from 0 to classes - 1, which is looked at on the host only.
+        DataError: class numbers are not from 0 to classes - 1, in NumPy's arrays or lists, and
+            no backend is given.
         ValueError: gamma is below 0.
 
     >>> import numpy as np
@@ -128,9 +129,9 @@ def focal(
     (0.08755, [[0.1491, -0.1491], [-0.002435, 0.002435]])
     """
     _check_gamma("focal", gamma)
+    given = targets if backend is None else None
     backend = backend or backend_of(predictions)
-    given, xp = targets, backend.xp
-    predictions, targets = backend.asarray(predictions), backend.asarray(targets)
+    predictions, targets, xp = backend.asarray(predictions), backend.asarray(targets), backend.xp
     dtype, predictions = predictions.dtype, wide(predictions, backend)
     if tuple(targets.shape) == tuple(predictions.shape[:-1]):
         check_class_numbers(given, predictions.shape[-1])

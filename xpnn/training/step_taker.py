@@ -117,9 +117,9 @@ class StepTaker(KnownAttributes):
         Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
         Arrays of another library are moved. The value stays on the device;
         ``float(network.backend.to_numpy(value))`` waits for it. Targets that the loss cannot use,
-        such as a class number that is too large, are refused where no device is waited for to see
-        them: in lists, and in arrays on the host. NaN is for ``fit`` to find, and so is what has
-        changed inside of a list that the loss was given.
+        such as a class number that is too large, are refused before the first step, where no device
+        is waited for to see them: in lists, and in arrays on the host. Later ones, and NaN, are for
+        ``fit`` to find, and so is what has changed inside of a list that the loss was given.
 
         Raises:
             ShapeError, DataError: shapes, dtypes or targets do not fit; nothing was changed.
@@ -128,7 +128,8 @@ class StepTaker(KnownAttributes):
                 processes of this training differ in their programs, seeds or first batches.
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
-        check_targets_of_step(self.network, self.loss, y)
+        if self.state.opt_state is None:  # each time, a small network's step would take longer
+            check_targets_of_step(self.network, self.loss, y)
         if self.state.by_rows is None:
             value = self._take_step(x, y, weight)[0]
         else:

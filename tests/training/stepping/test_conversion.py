@@ -30,10 +30,6 @@ BAD = {
     "fewer targets": ((X, Y[:1]), ShapeError, "x has 8, y has 1"),
     "fewer weights": ((X, Y, WEIGHT[:1]), ShapeError, "x has 8, y has 8, sample_weight has 1"),
     "fractions of classes": ((X, Y + 0.5), DataError, "class numbers of an integer dtype"),
-    "classes too large": ((X, Y + 1), DataError, "class numbers from 0 to 2, .* from 1 to 3"),
-    "classes below 0": ((X, Y - 1), DataError, "class numbers from 0 to 2, .* from -1 to 1"),
-    "too large in lists": ((X, (Y + 1).tolist()), DataError, "class numbers from 0 to 2"),
-    "shares above 1": ((X, np.ones((8, 3), "f4")), DataError, "which sum to 1"),
     "texts": ((X.astype(str), Y), DataError, "wanted numbers"),
     "no targets": ((X, None), DataError, "NoneType|numbers"),
 }
@@ -55,6 +51,28 @@ def test_a_batch_that_does_not_fit_is_refused_and_changes_nothing(
     assert losses(trainer, good) == losses(other, good)
     for name, array in other.network.numpy_arrays().items():
         np.testing.assert_array_equal(trainer.network.numpy_arrays()[name], array, err_msg=name)
+
+
+BAD_NUMBERS = {
+    "classes too large": (Y + 1, "class numbers from 0 to 2, .* from 1 to 3"),
+    "classes below 0": (Y - 1, "class numbers from 0 to 2, .* from -1 to 1"),
+    "too large in lists": ((Y + 1).tolist(), "class numbers from 0 to 2"),
+    "shares above 1": (np.ones((8, 3), "f4"), "which sum to 1"),
+}
+
+
+@each_way
+@pytest.mark.parametrize(("targets", "text"), BAD_NUMBERS.values(), ids=BAD_NUMBERS)
+def test_targets_that_the_loss_cannot_use_are_refused_before_the_first_step(
+    backend, compile, targets, text
+):
+    trainer, other = trainer_on(backend, compile), trainer_on(backend, compile)
+    for _ in range(2):
+        with pytest.raises(DataError, match=text):
+            trainer.step(X, targets)
+    assert trainer.steps == 0
+    good = X, Y, WEIGHT
+    assert losses(trainer, good, good) == losses(other, good, good)
 
 
 FORMS = {

@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from xpnn.arguments import in_order
 from xpnn.backends.advice import rewording
 from xpnn.network import Network
@@ -33,8 +31,6 @@ def check_targets_of_step(network: Network, loss: Loss, y: Any, *, waits: bool =
 
 def _looked_at(name: str, values: Any, network: Network, waits: bool) -> Array | None:
     """The array whose numbers are looked at; None where they are not, or there are none."""
-    if type(values) is np.ndarray and values.dtype.kind in "biuf":
-        return values if values.size else None
     one = inspect(name, values, network)
     if one is None:
         return None
