@@ -290,7 +290,11 @@ def test_backward_before_forward_is_explained():
         small().backward(np.ones((5, 2), dtype=np.float32))
 
 
-@pytest.mark.parametrize("given", [np.ndarray.tolist, np.float64, lambda delta: delta], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [np.ndarray.tolist, np.float64, lambda delta: delta],
+    ids=["lists", "float64", "as they are"],
+)
 def test_a_delta_may_come_as_inputs_do(backend, given):
     net, x, delta = small(backend), batch(), batch(shape=(2,), seed=1)
     net.forward(x)
