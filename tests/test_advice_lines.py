@@ -549,6 +549,8 @@ TRIED_BY = {  # part of the message: the file that tries what it says
     "on the first axis, or set synchronized=False": "distributed/test_rows.py",
     "write distributed='auto', or move the network": "distributed/test_engines.py",
     "call super().__init__(rank, size)": "distributed/test_engines.py",
+    "outside of trainer.alone()": "distributed/test_places.py",
+    "with trainer.alone():": "distributed/test_places.py",
     "distributed='torch' can be compiled": "distributed/test_engines.py",
     "distributed='nccl' can be captured": "distributed/test_nccl.py",
     "take backend='torch' or 'torch:cuda'": "distributed/test_engines.py",

@@ -3,11 +3,12 @@
 import difflib
 import functools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, overload
 
-from xpnn.backends import Backend
+from xpnn.agreeing import done_by_first
+from xpnn.backends import Backend, Communicator
 from xpnn.errors import ShapeError, XpnnError
 from xpnn.freezing import layers_of, matched, set_trained, trained
 from xpnn.layers import Graph, Layer, Sequential
@@ -33,6 +34,8 @@ class NamedValues:
     attachments: dict[str, Any]
     _ties: dict[str, str]
     _lock: TrainingLock
+    _trained_by: Communicator | None = None
+    """The processes that train it together."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -222,6 +225,15 @@ class NamedValues:
     def at_rest(self) -> AbstractContextManager[None]:
         """For ``with``: no other thread changes the values; XpnnError where one trains them."""
         return self._lock.at_rest()
+
+    def write_once(self, place: str, write: Callable[[], None]) -> None:
+        """Write a file; where several processes train this network process 0 does, and all wait.
+
+        Args:
+            place: who writes, one of ``agreeing.PLACES``.
+        """
+        with self.at_rest():
+            done_by_first(self._trained_by, place, write)
 
     def load(self, values: dict[str, Any]) -> None:
         """Replace parameters and state by copies of ``values``, arrays of any library by name.

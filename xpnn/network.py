@@ -36,6 +36,7 @@ from xpnn.typing import Array, Arrays, Shape, Shapes
 BOUND = {
     "root", "backend", "all_layers", "_leaves", "_inspected", "_entries", "_ties", "param_refs",
     "state_refs", "_is_made", "_lock", "_copy", "awaits_backward", "passes", "samples",
+    "_trained_by",
 }  # fmt: skip
 """Attributes that belong to the layers and arrays of one network, and are made anew for another."""
 
@@ -88,7 +89,6 @@ class Network(NamedInputs, FixedAttributes):
     """
 
     _copy: Any = None  # what was made of it for the graph that is being written
-    _is_written_here = True  # as far as it is trained in process 0, or in one alone
 
     awaits_backward = False
     """Whether ``forward`` was called since ``backward``, so that ``grads`` are of another batch."""
@@ -273,8 +273,8 @@ class Network(NamedInputs, FixedAttributes):
 
         The file is in the safetensors format: arrays in their exact dtypes, and what the layers are
         made of as JSON in its metadata. There is no code in it. An old file of that name is
-        replaced when the new one is whole. Where a Trainer trains it in several processes, process
-        0 writes, and the others do nothing.
+        replaced when the new one is whole. Where a Trainer trains it in several processes, all
+        call it, process 0 writes, and the others wait; see ``Trainer.alone``.
 
         Args:
             path: of the file; folders that are missing are made.
@@ -285,8 +285,7 @@ class Network(NamedInputs, FixedAttributes):
                 thread trains the network.
             OSError: the file cannot be written; an old one is unharmed.
         """
-        if self._is_written_here:
-            save(self, path)
+        self.write_once("Network.save", functools.partial(save, self, path))
 
     @checked
     def to_onnx(
@@ -340,7 +339,8 @@ class Network(NamedInputs, FixedAttributes):
         """
         from xpnn.onnx.exporting import export  # which few need
 
-        export(
+        write = functools.partial(
+            export,
             self,
             path,
             batch=batch,
@@ -353,12 +353,12 @@ class Network(NamedInputs, FixedAttributes):
             description=description,
             metadata=metadata or {},
         )
+        self.write_once("Network.to_onnx", write)
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: the layers by their classes, and all arrays on the host."""
         kept = {"root": unbuilt_copy(self.root), "backend": self.backend}
         own = self._own_attributes()
-        own.pop("_is_written_here", None)  # whoever loads it may be no process of this training
         with self.at_rest():
             return {**own, **kept, "values": self.numpy_arrays()}
 

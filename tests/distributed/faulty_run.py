@@ -59,6 +59,8 @@ class Happens(Callback):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "leave":
                 sys.exit(3)
+            case "freeze":
+                state.network.freeze("0.*")
             case "sleep":
                 time.sleep(600)
 

@@ -232,13 +232,40 @@ class ChangesRate(Callback):
             state.optimizer.rate = 0.5
 
 
-def test_weights_that_drift_apart_are_found_within_an_epoch():
+class Freezes(ChangesRate):
+    def on_epoch_begin(self, state, steps):
+        if self.rank == 1 and state.epoch == 1:
+            state.network.freeze("0.*")
+
+    def on_epoch_end(self, state, logs):
+        self.epochs += 1
+
+
+class ChangesWeights(Freezes):
+    def on_epoch_begin(self, state, steps):
+        if self.rank == 1 and state.epoch == 1:
+            state.network.load({n: one * 2 for n, one in state.network.params.items()})
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "epochs"),
+    [
+        (ChangesRate, r"process 1 differs from process 0 in: optimizer.rate \(0.1, 0.5\)", 1),
+        (
+            Freezes,
+            r"process 1 differs from process 0 in: layers.1 Dense.trainable \(True, False",
+            1,
+        ),
+        (ChangesWeights, r"others for 0.dense.\w+ in process 1 than in process 0", 1),
+    ],
+)
+def test_what_one_process_changes_alone_is_found_within_an_epoch(kind, told, epochs):
     callbacks = {}
 
     def train(communicator):
-        own = callbacks[communicator.rank] = ChangesRate(communicator.rank)
-        with pytest.raises(XpnnError, match=r"others for 0.dense.\w+ in process 1 than in process"):
+        own = callbacks[communicator.rank] = kind(communicator.rank)
+        with pytest.raises(XpnnError, match=told):
             fit(make(communicator), epochs=5, callbacks=[own])
 
     together(3, train)
-    assert [one.epochs for one in callbacks.values()] == [1] * 3
+    assert [one.epochs for one in callbacks.values()] == [epochs] * 3

@@ -15,7 +15,7 @@ from tests.distributed.faulty_run import AT, trained
 from tests.distributed.threads import together
 from xpnn import Communicator
 from xpnn.distributed.faults import timeout_of
-from xpnn.distributed.verdicts import SILENCE, Row, judged
+from xpnn.distributed.verdicts import GONE, SILENCE, Row, judged
 
 PROGRAM = Path(__file__).with_name("faulty_run.py")
 MPIRUN = Path(sys.executable).with_name("mpirun")
@@ -123,6 +123,16 @@ def test_one_that_leaves_is_not_waited_for(started, tmp_path):
     assert status
     assert seconds < SOON
     assert "process 1 has ended its program, and process 0 has waited for more of it" in errors
+    assert "of it at a training step; let all call the same" in errors
+
+
+@needs_mpi
+def test_what_one_has_changed_within_an_epoch_is_told(started, tmp_path):
+    errors, status, seconds = ended(started("freeze"), tmp_path)
+    assert status
+    assert seconds < SOON
+    where = "process 1, at a step with other settings than before, in: layers.1 Dense.trainable"
+    assert f"{where} (True, False), got what belongs to another place" in errors
 
 
 @needs_mpi
@@ -188,6 +198,17 @@ def test_who_is_late_is_who_has_begun_less():
     assert "processes 1 and 3 are late: processes 0 and 2 have waited for 30 s" in found.text
     assert judged([waiting[0], *late, waiting[1]], 32.0) is None
     assert "does not come back" in judged(waiting, 30.0).text
+
+
+def test_who_waits_at_different_places_is_told_before_the_time_out():
+    rows = [Row(0, 9, GONE + 1, place="Trainer.evaluate"), Row(1, 9, GONE - 1)]
+    assert judged(rows, 600.0) is None
+    rows[1].heard(9, GONE + 1)
+    found = judged(rows, 600.0)
+    assert found.asked == [0, 1]
+    assert "got process 0 at Trainer.evaluate, process 1 at a training step;" in found.text
+    rows[1].heard(9, GONE + 1, "Trainer.evaluate")
+    assert judged(rows, 600.0) is None
 
 
 def test_one_that_is_silent_is_named():

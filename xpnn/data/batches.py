@@ -1,7 +1,7 @@
 """Batches: the rows of an epoch, in order, on the device."""
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Batches:
     """
 
     portion: Portion | None = None
+    checksum: ClassVar[int] = 0  # these are compared before the first step; see ``Stream``
 
     def __init__(
         self,

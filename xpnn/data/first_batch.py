@@ -53,7 +53,7 @@ class FirstBatch:
         self._expected = None
         resumed = self.size is None
         self.size = int(parts[0].shape[0])
-        self._figures = [self._figures_of(one) for one in parts]
+        self._figures = [self.figures_of(one) for one in parts]
         alike = self._is_alike(before)
         self.steady = before["steady"] if alike is None else alike and before["steady"] is not False
         if not resumed:
@@ -79,7 +79,8 @@ class FirstBatch:
         found = [are_alike(a, b) for a, b in zip(here, there, strict=True) if a and b]
         return all(found) if found else None
 
-    def _figures_of(self, part: Any) -> Figures | None:
+    def figures_of(self, part: Any) -> Figures | None:
+        """Figures of some rows of an array; None where they cannot be read at once."""
         if part is None or not (isinstance(part, np.ndarray) or self.backend.on_host):
             return None
         host = part if isinstance(part, np.ndarray) else self.backend.to_numpy(part)

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from xpnn.backends import Backend
 from xpnn.data.first_batch import FirstBatch
+from xpnn.data.seen_batches import SeenBatches
 from xpnn.errors import DataError
 from xpnn.local_rows import LocalRows, Portion
 
@@ -71,12 +72,16 @@ class Stream:
 
     Attributes:
         portion: which rows of each batch are taken, where other processes take the others.
+        seen: what the pass that is running, or ran last, has brought, where processes share it.
+        checksum: of what was seen up to the batch that ``local_rows`` was asked for last.
 
     Raises:
         TypeError: ``source`` is nothing to iterate over.
     """
 
     portion: Portion | None = None
+    seen: SeenBatches | None = None
+    checksum: int = 0
 
     def __init__(
         self,
@@ -89,7 +94,8 @@ class Stream:
         self.staging = backend.staging()
         self.epoch = 0
         self.first = FirstBatch(backend)
-        self._totals: dict[int, int] = {}  # how many rows a batch had of which some were taken
+        # of batches of which some rows were taken: how many there were, and what was seen by then
+        self._totals: dict[int, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
         return f"<Stream of a {type(self.source).__name__}>"
@@ -139,7 +145,10 @@ class Stream:
 
     def local_rows(self, number: int) -> tuple[LocalRows, ...] | None:
         """Which rows of batch ``number``, counted from 0, were taken; None where all are."""
-        return None if self.portion is None else self.portion.of(self._totals.pop(number))
+        if self.portion is None:
+            return None
+        total, self.checksum = self._totals.pop(number)
+        return self.portion.of(total)
 
     def starting_at(self, number: int, turn: tuple[int, int] = (0, 1)) -> Iterator[tuple[Any, ...]]:
         """The batches from ``number`` on, counted from 0; see ``one_pass``.
@@ -149,6 +158,9 @@ class Stream:
         Args:
             turn: see ``Batches.starting_at``; those of the others are looked at and dropped.
         """
+
+        is_shared = self.portion is not None or turn[1] > 1
+        self.seen, self.checksum = SeenBatches(self.first) if is_shared else None, 0
 
         def hand_on(batches: Iterator[Any]) -> Iterator[Any]:
             chosen = itertools.islice(enumerate(batches, start=number), turn[0], None, turn[1])
@@ -160,7 +172,8 @@ class Stream:
         """The parts of a batch, and the numbers of the rows that are taken of them, if not all."""
         if self.portion is None:
             return parts, None
-        total = self._totals[number] = int(parts[0].shape[0])
+        total, checksum = int(parts[0].shape[0]), self.seen.checksum if self.seen else 0
+        self._totals[number] = total, checksum
         rows = self.portion.chosen(total)
         if isinstance(rows, slice):
             return tuple([None if one is None else one[rows, ...] for one in parts]), None
@@ -168,6 +181,7 @@ class Stream:
 
     def where_they_lie(self) -> Iterator[tuple[Any, ...]]:
         """All batches, which stay where they lie."""
+        self.seen = None
         return self._pass(0, iter)
 
     def _pass(
@@ -186,6 +200,8 @@ class Stream:
             parts = self.look(batch, number)
             if number == 1:
                 self.first.note(parts)
+            if self.seen is not None:
+                self.seen.note(parts)
             if number > dropped + 1 and (parts[-1] is not None) != weighted:
                 raise DataError(
                     f"batch {number}: wanted a sample_weight with all batches or with none, got "

@@ -4,6 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from xpnn.agreeing import STEP, named, parted
+from xpnn.backends.portable.communicator import LET_ALL
+
 SILENCE = 10.0  # seconds without a word of a process, which says one every second
 GONE = 3.0  # seconds that a process may wait for one that has ended its program
 
@@ -17,6 +20,7 @@ class Row:
         waited: seconds that it was inside of the last of these then; 0 outside of one.
         is_gone: whether it has ended.
         has_left: whether it has said so before, as its program was over.
+        place: where it is, one of ``agreeing.PLACES``.
     """
 
     rank: int
@@ -24,11 +28,13 @@ class Row:
     waited: float = 0.0
     is_gone: bool = False
     has_left: bool = False
+    place: str = STEP
     when: float = field(default_factory=time.monotonic)
 
-    def heard(self, begun: int, waited: float) -> None:
+    def heard(self, begun: int, waited: float, place: str = STEP) -> None:
         """It has said this now."""
-        self.begun, self.waited, self.when = begun, waited, time.monotonic()
+        self.begun, self.waited, self.place = begun, waited, place
+        self.when = time.monotonic()
 
     @property
     def is_silent(self) -> bool:
@@ -38,10 +44,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why all processes end, and which of them are late."""
+    """Why all processes end, which of them are late, and which are to say where they are."""
 
     text: str
     late: list[int]
+    asked: list[int] = field(default_factory=list)
 
 
 def judged(rows: Sequence[Row], timeout: float) -> Verdict | None:
@@ -62,36 +69,39 @@ def judged(rows: Sequence[Row], timeout: float) -> Verdict | None:
             f"its own output says why",
             [],
         )
+    places = {row.rank: row.place for row in rows if row.waited > GONE and not row.is_gone}
+    if len({*places.values()}) > 1:
+        return Verdict(parted(places), [], [*places])
     left = [row.rank for row in rows if row.has_left]
     bound = GONE if left else timeout
     waiting = [row for row in rows if row.waited > bound and not row.is_gone]
     if not waiting:
         return None
     most = max(row.begun for row in waiting)
-    ranks = [row.rank for row in rows if row.waited > 0 and row.begun >= most]
+    waiting = [row for row in rows if row.waited > 0 and row.begun >= most]
+    ranks = [row.rank for row in waiting]
     who = f"{named(ranks)} {'has' if len(ranks) == 1 else 'have'} waited"
+    where = f"at {waiting[0].place}"
     if left:
         verb = "has ended its program" if len(left) == 1 else "have ended their programs"
-        return Verdict(f"{named(left)} {verb}, and {who} for more of it", [])
+        return Verdict(
+            f"{named(left)} {verb}, and {who} for more of it {where}; {LET_ALL}",
+            [],
+            ranks[:1],
+        )
     late = [row for row in rows if row.begun < most or row.is_silent]
     if not late:
-        return Verdict(f"{who} for {timeout:g} s inside of one sum, which does not come back", [])
+        return Verdict(
+            f"{who} for {timeout:g} s inside of one sum, which does not come back, {where}", []
+        )
     silent = [row.rank for row in late if row.is_silent]
     more = f"; {named(silent)} cannot be reached" if silent else ""
-    ranks = [row.rank for row in late]
+    behind = [row.rank for row in late]
     return Verdict(
-        f"{named(ranks)} {'is' if len(ranks) == 1 else 'are'} late: {who} for {timeout:g} s, which "
-        f"is the time-out, in sum {most}; {named(ranks[:1])} has begun {late[0].begun}{more}. Look "
-        f"at what takes so long there, or set XPNN_TIMEOUT to more seconds",
-        ranks,
+        f"{named(behind)} {'is' if len(behind) == 1 else 'are'} late: {who} for {timeout:g} s "
+        f"{where}, which is the time-out, in sum {most}; {named(behind[:1])} has begun "
+        f"{late[0].begun}{more}. Look at what takes so long there, or set XPNN_TIMEOUT to more "
+        f"seconds; what one process does by itself is put into `with trainer.alone():`",
+        behind,
+        [*behind, *ranks[:1]],
     )
-
-
-def named(ranks: Sequence[int]) -> str:
-    """
-    >>> named([2]), named([0, 1, 3])
-    ('process 2', 'processes 0, 1 and 3')
-    """
-    if len(ranks) == 1:
-        return f"process {ranks[0]}"
-    return f"processes {', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"

@@ -25,14 +25,15 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.agreeing import PLACES, STEP, place_number
 from xpnn.backends import Communicator
 from xpnn.distributed.verdicts import GONE, SILENCE, Row, Verdict, judged
 from xpnn.errors import XpnnError
 
-VERBS = ("all_sum", "broadcast", "barrier")
+VERBS = ("all_sum", "broadcast", "small_sum", "barrier")
 PERIOD = 1.0  # seconds between two words of a process
 LAST_WORDS = 1.5  # seconds in which a process that is late may say where it is
-BEAT = struct.Struct("<qd")
+BEAT = struct.Struct("<qdq")
 BYE = -1
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -49,7 +50,7 @@ class Watch:
         self.rank, self.size, self.timeout = communicator.rank, communicator.size, timeout
         self.begun = 0
         self.since: float | None = None  # when it has begun with the sum that it is in
-        self._abort = communicator.abort
+        self._communicator, self._abort = communicator, communicator.abort
         self._pid, self._speaking = os.getpid(), threading.Lock()
         self._connections: dict[socket.socket, Row] = {}
         run = self._listening(communicator) if self.rank == 0 else self._connected(communicator)
@@ -79,6 +80,11 @@ class Watch:
         since = self.since
         return 0.0 if since is None else time.monotonic() - since
 
+    @property
+    def place(self) -> str:
+        """Where it is, as far as it says so to the others."""
+        return self._communicator.place or STEP
+
     # Process 0 -----------------------------------------------------------------------------------
 
     def _listening(self, communicator: Communicator) -> Callable[[], None]:
@@ -105,7 +111,7 @@ class Watch:
                         self._hear(key.fileobj, selector)
                 if time.monotonic() >= due:
                     due = time.monotonic() + PERIOD
-                    rows[0].heard(self.begun, self.waited)
+                    rows[0].heard(self.begun, self.waited, self.place)
                     if found := judged([*rows.values()], self.timeout):
                         self._end_all(found)
 
@@ -138,9 +144,9 @@ class Watch:
         except OSError:
             data = b""
         if len(data) == BEAT.size:
-            begun, waited = BEAT.unpack(data)
+            begun, waited, place = BEAT.unpack(data)
             if begun != BYE:
-                row.heard(begun, waited)
+                row.heard(begun, waited, PLACES[place])
                 return
             row.has_left = True
         row.is_gone = True
@@ -149,9 +155,9 @@ class Watch:
 
     def _end_all(self, verdict: Verdict) -> None:
         _tell(verdict.text)
-        self._tell_others({"late": verdict.late})
-        if self.rank in verdict.late:
-            _tell(_where_it_is(self.rank))
+        self._tell_others({"late": verdict.asked})
+        if self.rank in verdict.asked:
+            _tell(_where_it_is(self.rank, self.place))
         time.sleep(LAST_WORDS)
         self._abort(1)
 
@@ -184,7 +190,7 @@ class Watch:
         while True:
             try:
                 with self._speaking:
-                    connection.sendall(BEAT.pack(self.begun, self.waited))
+                    connection.sendall(BEAT.pack(self.begun, self.waited, place_number(self.place)))
                 data = connection.recv(4096)
             except TimeoutError:
                 if self.waited > self.timeout + SILENCE:
@@ -197,7 +203,7 @@ class Watch:
                 told = json.loads(lines)
                 lines, first_has_left = b"", "late" not in told
                 if self.rank in told.get("late", ()):
-                    _tell(_where_it_is(self.rank))
+                    _tell(_where_it_is(self.rank, self.place))
                 if not first_has_left:
                     time.sleep(2 * LAST_WORDS)  # process 0 ends all, if it can
                     self._abort(1)
@@ -228,7 +234,7 @@ class Watch:
         with self._speaking:
             for connection in self._connections:
                 try:
-                    connection.sendall(BEAT.pack(BYE, 0.0))
+                    connection.sendall(BEAT.pack(BYE, 0.0, 0))
                 except OSError:  # process 0 has ended before
                     continue
 
@@ -258,10 +264,10 @@ def _unreachable(rank: int, address: str, error: OSError) -> XpnnError:
     )
 
 
-def _where_it_is(rank: int) -> str:
+def _where_it_is(rank: int, place: str) -> str:
     """The lines at which the main thread is."""
     frame = sys._current_frames()[threading.main_thread().ident or 0]
-    return f"process {rank} is here:\n{''.join(traceback.format_stack(frame)).rstrip()}"
+    return f"process {rank} is here, at {place}:\n{''.join(traceback.format_stack(frame)).rstrip()}"
 
 
 def _tell(text: str) -> None:

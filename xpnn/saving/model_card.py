@@ -31,7 +31,8 @@ def save_folder(
     """Write a network into a folder: model.safetensors, config.json and a model card, README.md.
 
     ``xpnn.load(folder)`` reads it. Each file is whole or as it was before; a README.md that is
-    there stays as it is, as somebody may have written more into it.
+    there stays as it is, as somebody may have written more into it. Where several processes train
+    the network, all call it, process 0 writes, and the others wait.
 
     Args:
         network: of layers that a file can hold, see ``network.save``.
@@ -54,11 +55,22 @@ def save_folder(
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['README.md', 'config.json', 'model.safetensors']
     """
-    folder = Path(folder)
+    about = title, text, dict(metrics or {}), license
+    network.write_once("save_folder", lambda: _write(network, Path(folder), *about))
+
+
+def _write(
+    network: "Network",
+    folder: Path,
+    title: str | None,
+    text: str,
+    metrics: dict[str, float],
+    license: str | None,
+) -> None:
     if folder.exists() and not folder.is_dir():
         raise FileError(f"wanted a folder, but {folder} is something else; give another path")
     config = {"format": MODEL, "version": MODEL_VERSION, "network": describe(network)}
-    card = _card(network, title or folder.resolve().name, text, dict(metrics or {}), license)
+    card = _card(network, title or folder.resolve().name, text, metrics, license)
     save(network, folder / MODEL_FILE)
     with replacement(folder / CONFIG) as file:
         file.write((json.dumps(config, indent=2, allow_nan=False) + "\n").encode())

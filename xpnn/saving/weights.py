@@ -22,7 +22,8 @@ def save_weights(network: NamedValues, path: str | Path) -> None:
     """Write all parameters and state into a safetensors file, by name and in their own dtypes.
 
     The file is written beside its place and then moved there, so that whoever reads it finds the
-    old file or the new one, whole. ``network.save`` writes the layers, too.
+    old file or the new one, whole. ``network.save`` writes the layers, too. Where several processes
+    train the network, all call it, process 0 writes, and the others wait.
 
     Args:
         network: whose arrays are written.
@@ -41,7 +42,8 @@ def save_weights(network: NamedValues, path: str | Path) -> None:
     >>> bool((net.params["0.dense.weight"] == other.params["0.dense.weight"]).all())
     True
     """
-    write_values(network, path, {"format": WEIGHTS, "version": str(WEIGHTS_VERSION)})
+    metadata = {"format": WEIGHTS, "version": str(WEIGHTS_VERSION)}
+    network.write_once("save_weights", lambda: write_values(network, path, metadata))
 
 
 def load_weights(network: NamedValues, path: str | Path, *, partial: bool = False) -> LoadedWeights:

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-import numpy as np
-
+from xpnn.agreeing import told_by_all
 from xpnn.backends import Communicator
 
 EVERY = 0.5  # seconds between two moments at which several processes ask each other
@@ -60,21 +59,26 @@ class Interrupts:
         if self.communicator is None:
             self._let_through()
 
-    def check_together(self, now: bool = False) -> None:
+    def check_together(self, checksum: int = 0, now: bool = False) -> list[float]:
         """The same at a place that all processes come to.
 
         Args:
+            checksum: of what each has seen by then.
             now: ask the others, however short the time since they were asked.
+
+        Returns:
+            The checksums of all, where they were asked.
         """
         if self.communicator is None:
             self._let_through()
-            return
+            return []
         self._calls += 1
         if not now and self._calls < self._wanted:
-            return
+            return []
         seconds = time.perf_counter() - self._since
-        told = self.communicator.all_sum(np.asarray([float(self._held is not None), seconds]))
-        interrupted, seconds = np.asarray(told).tolist()
+        place, held = "a pause between two steps", self._held is not None
+        told = told_by_all(self.communicator, place, held, seconds, checksum)
+        interrupted, seconds, _ = told.sum(axis=0).tolist()
         each = seconds / self.communicator.size / self._calls
         self._wanted = max(1, min(2 * self._wanted, int(EVERY / max(each, 1e-9))))
         self._calls, self._since = 0, time.perf_counter()
@@ -82,6 +86,8 @@ class Interrupts:
             if self._held is None:
                 self._held, self._is_late = (signal.SIGINT, None), True
             self._let_through()
+        checksums: list[float] = told[:, 2].tolist()
+        return checksums
 
     def _let_through(self) -> None:
         if self._held is not None:

@@ -5,13 +5,18 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Any
 
+from xpnn.agreeing import told_by_all
 from xpnn.data.batches import Batches
 from xpnn.data.stream import Stream
 from xpnn.metrics.base import tell_of_empty_means
 from xpnn.training.callbacks.diagnosis import first_bad_layer
 from xpnn.training.callbacks.hooks import CallbackList
 from xpnn.training.callbacks.saved import Saved, take_up
-from xpnn.training.checkpointing.processes import check_first_batch, check_weights
+from xpnn.training.checkpointing.processes import (
+    check_end_of_epoch,
+    check_first_batch,
+    check_same_batches,
+)
 from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
 from xpnn.training.state import TrainingState
@@ -31,6 +36,7 @@ class Loop:
         log_every: steps between two log points.
         measure: ``(between_batches) -> (numbers, names of those that are means of nothing)``, of
             all that is measured after an epoch.
+        agree: makes sure that all processes have the same settings.
     """
 
     def __init__(
@@ -40,9 +46,10 @@ class Loop:
         hooks: CallbackList,
         log_every: int,
         measure: Callable[[Callable[[], None]], tuple[dict[str, float], list[str]]],
+        agree: Callable[[], None],
     ):
         self.state, self.make_batches, self.hooks = state, make_batches, hooks
-        self.log_every, self.measure = log_every, measure
+        self.log_every, self.measure, self.agree = log_every, measure, agree
         self._told_of: frozenset[str] = frozenset()  # means of nothing
         self.skips = SkipWatch(state.steps, state.opt_state, state.network.backend)
 
@@ -81,7 +88,7 @@ class Loop:
     def _wait_for_all(self) -> None:
         """Let no process go on, or end, before the files of this training are written."""
         if self.state.communicator is not None:
-            self.state.communicator.barrier()
+            told_by_all(self.state.communicator, "the end of fit")
 
     def _is_over(self) -> bool:
         state = self.state
@@ -92,6 +99,7 @@ class Loop:
         state, hooks = self.state, self.hooks
         batches = state.batches = self.make_batches(state.epoch).taking(state.portion)
         hooks.epoch_begin(batches.steps)
+        self.agree()
         self._log_if_due(batches.steps)
         form = BatchForm(state.network)
         left = _interruptibly(batches, state.epoch_steps, interrupts)
@@ -107,11 +115,11 @@ class Loop:
                 state.advance(*batch, state.local_rows)
                 hooks.step_end(state.epoch_steps)
                 self._log_if_due(batches.steps)
-                interrupts.check_together()
+                check_same_batches(interrupts.check_together(batches.checksum), state)
         logs = state.mean_losses()
         if state.logged != state.epoch_steps:
             self._log(logs)
-        check_weights(state)
+        check_end_of_epoch(state)
         hooks.steps_end()
         empty = ["loss"] if state.losses.is_empty else []
         found, more = self.measure(interrupts.check)

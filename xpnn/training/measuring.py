@@ -12,7 +12,7 @@ from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
 from xpnn.metrics import Metric
 from xpnn.network import Network
-from xpnn.training.checkpointing.processes import check_first_batch
+from xpnn.training.checkpointing.processes import check_measured
 from xpnn.training.running_mean import RunningMean
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.conversion import BatchForm
@@ -133,7 +133,7 @@ def _gone_through(
                 for table in tables:
                     table.read()
     if communicator is not None:
-        check_first_batch(communicator, source)
+        check_measured(communicator, source)
         losses.read()
         losses.add_others(communicator)
         for table in tables:

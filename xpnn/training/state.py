@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-
+from xpnn.agreeing import texts_of_all, told_by_all
 from xpnn.backends import Communicator
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.stream import Stream
-from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import XpnnError
 from xpnn.local_rows import LocalRows, Portion
 from xpnn.metrics import Metric
@@ -128,8 +126,8 @@ class TrainingState:
         """Let all processes stop where one was told to, as by a clock of its own."""
         if self.communicator is None:
             return
-        told = self.communicator.all_sum(np.asarray([float(self.stop_reason is not None)]))
-        if 0 < float(np.asarray(told)[0]) < self.communicator.size:
+        told = told_by_all(self.communicator, "the end of an epoch", self.stop_reason is not None)
+        if 0 < told[:, 0].sum() < self.communicator.size:
             own = self.stop_reason
             reasons = texts_of_all(self.communicator, "" if own is None else f"{own} ")
             rank = next(k for k, one in enumerate(reasons) if one)
@@ -156,9 +154,19 @@ class TrainingState:
         return owned(self.network.params, self.communicator)
 
     def whole_opt_state(self) -> OptState | None:
-        """The optimizer's state with all slots; all processes have to ask for it."""
+        """The optimizer's state with all slots; all processes have to ask for it.
+
+        Raises:
+            XpnnError: this process acts alone, and others have some of the slots.
+        """
         if self.opt_state is None or self.communicator is None or not self.shard_optimizer:
             return self.opt_state
+        if self.communicator.acts_alone:
+            raise XpnnError(
+                f"wanted all processes, each of which has some of the optimizer's slots, as "
+                f"shard_optimizer=True says, got process {self.communicator.rank} alone; save in "
+                f"all of them, outside of trainer.alone()"
+            )
         return whole_slots(self.opt_state, self.optimizer, self.network, self.communicator)
 
     def begin_opt_state(self) -> OptState:
@@ -226,6 +234,12 @@ class TrainingState:
         """What adds up over processes that take some rows of a batch each; None for whole ones."""
         communicator = self.communicator
         return communicator if communicator is not None and communicator.cuts_batches else None
+
+    @property
+    def measured_by(self) -> Communicator | None:
+        """The processes that share out the batches to measure; None where this one has all."""
+        by_rows = self.by_rows
+        return None if by_rows is None or by_rows.acts_alone else by_rows
 
     def advance(
         self,

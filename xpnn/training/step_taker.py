@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from xpnn.agreeing import STEP, told_by_all
 from xpnn.arguments import KnownAttributes
 from xpnn.backends.advice import reword, rewording
 from xpnn.backends.recording.text import Listing
@@ -11,7 +12,7 @@ from xpnn.data.first_batch import FirstBatch
 from xpnn.errors import CompileError
 from xpnn.layers.nodes import is_several
 from xpnn.local_rows import LocalRows
-from xpnn.training.checkpointing.agreement import what_must_agree
+from xpnn.training.checkpointing.agreement import MOST_NAMED, differing, what_must_agree
 from xpnn.training.checkpointing.processes import check_processes, known_of, values_of
 from xpnn.training.intake.targets import check_targets_of_step
 from xpnn.training.state import TrainingState
@@ -46,7 +47,7 @@ class StepTaker(KnownAttributes):
     state: TrainingState
     callbacks: Sequence[Any]
     _made_for: Any = None
-    _is_compared = False  # with those of the other processes
+    _agreed: Any = None  # what steps were made for when all processes had agreed on it
 
     network = _of_state("network")
     loss = _of_state("loss")
@@ -144,7 +145,7 @@ class StepTaker(KnownAttributes):
             taken: list[Any] = [
                 one if one is None else self._taken(n, one) for n, one in given.items()
             ]
-        self._check_processes_once(taken)
+        self._agree(taken)
         portion, total = self.state.portion, int(taken[0].shape[0])
         assert portion is not None
         chosen = portion.chosen(total)
@@ -155,16 +156,56 @@ class StepTaker(KnownAttributes):
             parts = [None if one is None else take(one, rows, axis=0) for one in taken]
         return *form.whole(parts), portion.of(total)
 
-    def _check_processes_once(self, batch: Sequence[Any]) -> None:
+    def _agree(self, batch: Sequence[Any]) -> None:
         """Before the first step: whether all processes are to take the same steps."""
-        if not self._is_compared:
-            state = self.state
-            assert state.communicator is not None
+        state = self.state
+        assert state.communicator is not None
+        if self._agreed is None:
+            told_by_all(state.communicator, STEP)
             first = FirstBatch(state.network.backend)
             first.note(batch)
             agreed = what_must_agree(state, None, None, dict) | {"data": known_of(first)}
             check_processes(state.communicator, {**agreed, **values_of(state)})
-            self._is_compared = True
+            self._note_agreed()
+        elif state.communicator.acts_alone:
+            told_by_all(state.communicator, STEP)
+
+    def _note_agreed(self) -> None:
+        """All processes have the same settings."""
+        if self.state.communicator is not None:
+            found = what_must_agree(self.state, None, None, dict)
+            self._agreed, self._agreed_on = self._made_for, found
+
+    def _agree_on_settings(self) -> None:
+        """At the begin of an epoch: whether what callbacks have changed was changed in all.
+
+        Raises:
+            XpnnError: it was not; raised in all processes, and the message says what.
+        """
+        communicator = self.state.communicator
+        if communicator is None:
+            return
+        if not self._settings.hold():
+            self._renew_steps()
+        has_changed = self._made_for is not self._agreed
+        if told_by_all(communicator, "the begin of an epoch", has_changed)[:, 0].any():
+            check_processes(communicator, what_must_agree(self.state, None, None, dict))
+            self._note_agreed()
+
+    def _agree_on_change(self) -> None:
+        """Settings have changed since all processes agreed: whether they have in all of them.
+
+        Raises:
+            XpnnError: they have not, or not in the same way; the message says how.
+        """
+        communicator = self.state.communicator
+        assert communicator is not None
+        found = what_must_agree(self.state, None, None, dict)
+        changed = [f"{name} ({a}, {b})" for name, a, b, _ in differing(self._agreed_on, found)]
+        more = f" than before, in: {', '.join(changed[:MOST_NAMED])}" if changed else ""
+        told_by_all(communicator, "a step with other settings", more=more)
+        check_processes(communicator, found)
+        self._agreed, self._agreed_on = self._made_for, found
 
     def _take_step(
         self,
@@ -181,6 +222,8 @@ class StepTaker(KnownAttributes):
             return self._step_with(x, y, weight, rows)
         if not self._settings.hold():
             self._renew_steps()
+        if self._made_for is not self._agreed and self._agreed is not None:
+            self._agree_on_change()
         opt_state = state.opt_state
         if opt_state is None:
             with state.network.backend.on_device():

@@ -2,17 +2,19 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
 
+from xpnn.agreeing import acting_alone, done_by_first, told_by_all
 from xpnn.arguments import as_seed, checked
 from xpnn.backends import Backend, Communicator
 from xpnn.data.batches import Samples
 from xpnn.data.stream import Stream
 from xpnn.distributed import connect, watched
-from xpnn.distributed.agreeing import done_by_first
+from xpnn.errors import XpnnError
 from xpnn.metrics import Metric
 from xpnn.metrics.base import tell_of_empty_means
 from xpnn.metrics.by_output import OfOutput
@@ -145,7 +147,7 @@ class Trainer(StepTaker):
             watched(connect(distributed, network, shard_optimizer)),
             shard_optimizer,
         )
-        network._is_written_here = self.state.is_first
+        network._trained_by = self.state.communicator
         self.callbacks = tuple(callbacks)
         self.log_every = int(log_every)
         self._renew_steps()
@@ -261,11 +263,13 @@ class Trainer(StepTaker):
                 hooks = CallbackList(listed, self.state)
                 begun = self.state, sources, hooks, int(epochs), resume, self.log_every
                 callback_states = begin(*begun)
+                self._note_agreed()
             except Exception:
                 self.state.loss = loss
                 raise
             measure = partial(self._measure_epoch, sources.measured_too)
-            loop = Loop(self.state, sources.make_batches, hooks, self.log_every, measure)
+            seams = hooks, self.log_every, measure, self._agree_on_settings
+            loop = Loop(self.state, sources.make_batches, *seams)
             loop.run(callback_states)
         return history
 
@@ -330,12 +334,13 @@ class Trainer(StepTaker):
 
         Raises:
             OSError: it could not be written; an old file is unharmed.
+            XpnnError: other processes do something else, or process 0 could not write.
         """
         backend = self.network.backend
         room = backend.room_for(f"copies to write into {path}", FREE_SOME)
         with room, self.network.at_rest(), backend.on_device():
             write = partial(self._write, Path(path), self.state.whole_opt_state())
-            done_by_first(self.state.communicator, write)
+            done_by_first(self.state.communicator, "Trainer.save", write)
 
     def _write(self, path: Path, opt_state: OptState | None) -> bool:
         write_contents(path, state_contents(self.state, opt_state))
@@ -356,6 +361,48 @@ class Trainer(StepTaker):
         with backend.room_for(f"the arrays of {path}", f"nothing was loaded; {FREE_SOME}"):
             put_back(self.state, read_checkpoint(Path(path)), Path(path))
 
+    # Processes ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """For ``with``: what this process does by itself, where several train together.
+
+        ``save`` and ``evaluate``, those of the network and the functions that write it are of all
+        processes: all have to call them, as they wait for each other. Inside of this one none
+        waits: what is written is written by this process, and what is measured is measured by it.
+        Hooks of callbacks with ``first_process_only`` are called like that. Where there is one
+        process, nothing changes.
+
+        Raises:
+            XpnnError: from ``fit`` and ``step`` inside, which are always of all; or from what JAX
+                computes on the devices of all.
+
+        >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
+        >>> net = Network([Dense(1, use_bias=False)], input_shape=(1,))
+        >>> net.load({"0.dense.weight": [[2.0]]})
+        >>> trainer = Trainer(net, mean_squared_error, SGD(), distributed="auto")
+        >>> if trainer.state.is_first:
+        ...     with trainer.alone():
+        ...         trainer.evaluate([[1.0], [2.0]], [[2.0], [5.0]])
+        {'loss': 0.5}
+        """
+        with acting_alone(self.state.communicator):
+            yield
+
+    def _meet(self, place: str) -> None:
+        """All processes are here; nobody waits for one that is elsewhere."""
+        communicator = self.state.communicator
+        if communicator is None:
+            return
+        if not communicator.acts_alone:
+            told_by_all(communicator, place)
+        elif not communicator.cuts_batches:
+            raise XpnnError(
+                f"wanted all processes at {place}, as {self.network.backend.spec!r} computes on "
+                f"their devices together, got process {communicator.rank} alone; call it in all "
+                f"of them, outside of trainer.alone()"
+            )
+
     # Measuring ------------------------------------------------------------------------------------
 
     @checked
@@ -365,7 +412,8 @@ class Trainer(StepTaker):
         """The mean loss and all metrics over a data set, in prediction mode.
 
         They do not depend on how the set is cut into batches. Where all weights are 0 they are NaN,
-        and an EmptyMeanWarning says so.
+        and an EmptyMeanWarning says so. Where several processes train together, all call it, each
+        measures some of the batches, and all return the same; see ``alone``.
 
         Args:
             x, y: arrays; or an iterable of batches alone, as for ``fit``.
@@ -381,12 +429,13 @@ class Trainer(StepTaker):
         backend = self.network.backend
         with backend.room_for("measuring", FEWER), backend.on_device():
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size, self.metrics)
+            self._meet("Trainer.evaluate")
             self.network.check_layers()
             if not self._settings.hold() or options_by_value(self.state) != self._options:
                 self._renew_steps()
             found, empty = measured(
                 *(self.network, self.loss, self._eval_step, self.metrics, data, batch_size or 256),
-                communicator=self.state.by_rows,
+                communicator=self.state.measured_by,
             )
         tell_of_empty_means(empty)
         return found
@@ -434,9 +483,10 @@ class Trainer(StepTaker):
             metric = OfOutput(metric, output, outputs.index(output))
         with backend.room_for("measuring", FEWER), backend.on_device():
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size, (metric,))
+            self._meet("Trainer.confusion_matrix")
             step = make_weighing_eval_step(self.network, self.loss, (metric,), self.compile)
             rows = statistics_of(
-                *(self.network, step, metric, data, batch_size or 256, self.state.by_rows)
+                *(self.network, step, metric, data, batch_size or 256, self.state.measured_by)
             )
         return ConfusionMatrix.of_counts(rows.sum(axis=0), names)
 

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from xpnn.backends.portable.communicator import Communicator
-from xpnn.errors import BackendUnavailable
+from xpnn.backends.portable.communicator import LET_ALL, Communicator
+from xpnn.errors import BackendUnavailable, XpnnError
 from xpnn.typing import Array
 
 INSTALL = "pip install 'xpnn[mpi]'"
@@ -36,6 +36,7 @@ class MPI(Communicator):
             ) from error
         self.world = library.COMM_WORLD
         self._in_place: Any = library.IN_PLACE
+        self._failure, self._truncated = library.Exception, library.ERR_TRUNCATE
         super().__init__(self.world.Get_rank(), self.world.Get_size())
         # a thread, as MPI gets on with a sum in its own calls alone; two threads want two worlds
         self._own_world = self.world.Dup()
@@ -47,15 +48,28 @@ class MPI(Communicator):
 
     def all_sum(self, array: Array) -> Array:
         found = np.array(array, order="C")
-        self.world.Allreduce(self._in_place, found)
+        self._called(self.world.Allreduce, self._in_place, found)
         return found
 
     def start_all_sum(self, array: Array) -> Callable[[], Array]:
         return self._beside.submit(self._sum_beside, np.array(array, order="C")).result
 
     def _sum_beside(self, array: np.ndarray) -> np.ndarray:
-        self._own_world.Allreduce(self._in_place, array)
+        self._called(self._own_world.Allreduce, self._in_place, array)
         return array
+
+    def _called(self, verb: Callable[..., None], *arguments: Any) -> None:
+        """Call one of MPI, which gives an array of another length where another sum was meant."""
+        try:
+            verb(*arguments)
+        except self._failure as error:
+            if error.Get_error_class() != self._truncated:
+                raise
+            place = self.place or "a training step"
+            raise XpnnError(
+                f"wanted all processes to add up the same, but process {self.rank}, at {place}, "
+                f"got what belongs to another place; {LET_ALL}"
+            ) from error
 
     def broadcast(self, array: Array) -> Array:
         found = np.array(array, order="C")

@@ -8,6 +8,12 @@ import numpy as np
 
 from xpnn.typing import Array
 
+LET_ALL = (
+    "let all call the same, in one order, with the same settings and batches, and put what one "
+    "does by itself into `with trainer.alone():`"
+)
+"""What to do where processes are at different places of a program."""
+
 
 class Communicator:
     """The processes of one training, as one of them sees them: two verbs are enough.
@@ -74,11 +80,15 @@ class Communicator:
             cuts them itself, over the devices of all processes.
         timeout: seconds that a process waits for the others inside of a sum, after which the one
             that is late is named, and all end; None to wait for ever.
+        place: what this process does with the others just now, to be told where they do not.
+        acts_alone: whether it does what comes by itself; see ``Trainer.alone``.
     """
 
     overlaps: bool = False
     cuts_batches: bool = True
     timeout: float | None = None
+    place: str = ""
+    acts_alone: bool = False
 
     def __init__(self, rank: int, size: int):
         if not 0 <= rank < size:
@@ -105,6 +115,10 @@ class Communicator:
         """
         found = self.all_sum(array)
         return lambda: found
+
+    def small_sum(self, array: np.ndarray) -> np.ndarray:
+        """``all_sum`` of the few numbers that processes tell each other beside the steps."""
+        return np.asarray(self.all_sum(array))
 
     @property
     def is_first(self) -> bool:

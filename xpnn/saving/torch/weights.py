@@ -139,7 +139,8 @@ def save_torch_weights(
 ) -> None:
     """Write a safetensors file that a PyTorch model of the same layers can load.
 
-    There it is read by ``module.load_state_dict(safetensors.torch.load_file(path))``.
+    There it is read by ``module.load_state_dict(safetensors.torch.load_file(path))``. Where several
+    processes train the network, all call it, process 0 writes, and the others wait.
 
     Args:
         network: of layers that have a counterpart in torch.nn.
@@ -169,7 +170,13 @@ def save_torch_weights(
             f"wanted like to be a state_dict, arrays by name, got {type(like).__name__}; write "
             f"like=module.state_dict()"
         )
-    with network.at_rest(), network.backend.room_for(f"copies to write into {path}", FREE_SOME):
+    network.write_once("save_torch_weights", lambda: _write(network, path, names, like))
+
+
+def _write(
+    network: NamedValues, path: str | Path, names: Names | None, like: Mapping[str, Any] | None
+) -> None:
+    with network.backend.room_for(f"copies to write into {path}", FREE_SOME):
         pieces = pieces_of(network, instead="write save_weights(network, path), which takes any")
         if names is not None:
             locations = locations_by_name(pieces, names)

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xpnn.agreeing import texts_of_all
 from xpnn.arguments import KnownAttributes
 from xpnn.backends import Backend
 from xpnn.data.batches import Batches
-from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import TrainingStopped
 from xpnn.layers import Layer
 from xpnn.layers.activated import Activated

@@ -5,10 +5,11 @@ A callback overrides the hooks that it needs. ``state`` gives it the network, th
 it at log points only, as Python floats that are already on the host.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
+from xpnn.agreeing import acting_alone
 from xpnn.arguments import as_written
 from xpnn.training.state import TrainingState
 
@@ -33,8 +34,9 @@ class Callback:
         steers: whether training may depend on what it was made with, which is then looked at where
             a run goes on from a checkpoint.
         first_process_only: whether its hooks are called in process 0 alone, where several train
-            together: for what writes files and shows how far it is. All others are called in every
-            process, with the same numbers, and have to do the same in each.
+            together, and as in ``Trainer.alone``: for what writes files and shows how far it is.
+            All others are called in every process, with the same numbers, and have to do the same
+            in each.
         in_all_processes: the hooks that are called in every process all the same.
 
     >>> from xpnn import SGD, Dense, Network, Trainer, mean_squared_error
@@ -144,6 +146,11 @@ def acts_here(callback: Callback, state: TrainingState) -> bool:
     return state.is_first or not callback.first_process_only
 
 
+def is_of_first(callback: Callback, hook: str) -> bool:
+    """Whether process 0 alone calls that hook."""
+    return callback.first_process_only and hook not in callback.in_all_processes
+
+
 class CallbackList:
     """Calls the hooks of several callbacks, and only of those that override them."""
 
@@ -155,7 +162,7 @@ class CallbackList:
                 getattr(callback, hook)
                 for callback in callbacks
                 if getattr(type(callback), hook) is not getattr(Callback, hook)
-                and (acts_here(callback, state) or hook in callback.in_all_processes)
+                and (state.is_first or not is_of_first(callback, hook))
             ]
             for hook in vars(Callback)
             if hook.startswith("on_")
@@ -202,10 +209,10 @@ class CallbackList:
         calls = self._hooks["on_epoch_end"]
         last = [call for call in calls if call.__self__.runs_last]
         for call in calls[: len(calls) - len(last)]:
-            call(self._state, logs)
+            self._call_one("on_epoch_end", call, logs)
         self._state.agree_to_stop()
         for call in last:  # they know whether it was the last epoch
-            call(self._state, logs)
+            self._call_one("on_epoch_end", call, logs)
 
     def interrupt(self, error: BaseException) -> None:
         """Call all, though some of them raise: what they raise is noted on ``error``."""
@@ -223,13 +230,22 @@ class CallbackList:
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for call in self._hooks[hook]:
+            self._call_one(hook, call, *arguments)
+
+    def _call_one(self, hook: str, call: Callable[..., None], *arguments: Any) -> None:
+        """Call a hook; what process 0 alone calls writes and measures by itself."""
+        communicator, callback = self._state.communicator, call.__self__  # type: ignore[attr-defined]
+        if communicator is None or not is_of_first(callback, hook):
+            call(self._state, *arguments)
+            return
+        with acting_alone(communicator):
             call(self._state, *arguments)
 
     def _call_all(self, hook: str, first: BaseException | None) -> BaseException | None:
         """Call a hook that has to be called whatever others raise; returns the first error."""
         for call in self._hooks[hook]:
             try:
-                call(self._state)
+                self._call_one(hook, call)
             except BaseException as error:
                 if first is None:
                     first = error

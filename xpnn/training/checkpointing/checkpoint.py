@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xpnn.agreeing import done_by_first
 from xpnn.arguments import checked
-from xpnn.distributed.agreeing import done_by_first
 from xpnn.errors import FileError
 from xpnn.files import clear_away_torn
 from xpnn.training.callbacks.hooks import Logs
@@ -178,7 +178,7 @@ class Checkpoint(Watching):
         newest = self._path(state)
         paths = paths or (newest,)
         save = partial(self._save_here, state, state.whole_opt_state(), paths)
-        is_saved = done_by_first(state.communicator, save)
+        is_saved = done_by_first(state.communicator, "a Checkpoint", save)
         if is_saved and newest in paths:
             self._saved = state.epoch, state.epoch_steps
         return is_saved

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.agreeing import texts_of_all, told_by_all
 from xpnn.backends import Communicator
 from xpnn.data.batches import Batches
 from xpnn.data.first_batch import FirstBatch
 from xpnn.data.stream import Stream
-from xpnn.distributed.agreeing import texts_of_all
 from xpnn.errors import XpnnError
 from xpnn.numerics import widened
 from xpnn.training.callbacks.hooks import Callback
@@ -116,15 +116,58 @@ def known_of(first: FirstBatch) -> dict[str, Any]:
     return {"the first batch": {"samples": saved["size"], **named}}
 
 
-def check_weights(state: TrainingState) -> None:
-    """Compare the sums of all parameters, which have the same bits in all processes.
+def check_same_batches(checksums: Sequence[float], state: TrainingState) -> None:
+    """Compare what all processes have seen of the batches of this epoch, where they told it.
 
     Raises:
-        XpnnError: they have drifted apart; raised in all of them.
+        XpnnError: they differ; raised in all of them.
+    """
+    for rank, one in enumerate(checksums):
+        if one != checksums[0]:
+            raise XpnnError(
+                f"wanted the same batches in all processes, got others in process {rank} than in "
+                f"process 0, up to step {state.epoch_steps} of epoch {state.epoch + 1}; give each "
+                f"of them all batches in one order, and seed what shuffles them"
+            )
+
+
+def check_measured(communicator: Communicator, batches: Batches | Stream) -> None:
+    """Compare what all processes have seen of a set that was measured.
+
+    Raises:
+        XpnnError: they differ; raised in all of them.
+    """
+    seen = batches.seen if isinstance(batches, Stream) else None
+    numbers = (seen.checksum, seen.batches, seen.samples) if seen else ()
+    told = told_by_all(communicator, "the end of what is measured", *numbers)
+    if (told == told[0]).all():
+        return
+    check_first_batch(communicator, batches)
+    rank = int((told != told[0]).any(axis=1).argmax())
+    theirs, ours = ("{1:.0f} batches of {2:.0f} samples".format(*told[k]) for k in (rank, 0))
+    raise XpnnError(
+        f"wanted the same batches in all processes, got others in process {rank} ({theirs}) than "
+        f"in process 0 ({ours}); give each of them all batches in one order, and seed what "
+        f"shuffles them"
+    )
+
+
+def check_end_of_epoch(state: TrainingState) -> None:
+    """Compare batches, and the sums of all parameters, which have the same bits everywhere.
+
+    Raises:
+        XpnnError: they have drifted apart, or the epoch has ended in some processes only; raised
+            in all of them.
     """
     communicator, backend = state.communicator, state.network.backend
     params = state.network.params
-    if communicator is None or not params:
+    if communicator is None:
+        return
+    checksum = 0 if state.batches is None else state.batches.checksum
+    more = f", after {state.epoch_steps} steps"
+    told = told_by_all(communicator, "the end of an epoch", checksum, more=more)
+    check_same_batches(told[:, 0].tolist(), state)
+    if not params:
         return
     wide = [widened(one, backend.xp) for one in params.values()]
     sums = backend.stack([backend.xp.sum(one) for one in wide])

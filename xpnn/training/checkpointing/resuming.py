@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.agreeing import told_by_all
 from xpnn.data.stream import Stream
 from xpnn.errors import DataError, FileError, ShapeError
 from xpnn.moving import copied_like
@@ -194,6 +195,7 @@ def begin(
     found = None if path is None else _found(Path(path))
     tree = None
     if state.communicator is not None:
+        told_by_all(state.communicator, "Trainer.fit")
         of_fit = {
             "epochs": epochs,
             "log_every": log_every,
