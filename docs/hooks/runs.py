@@ -10,8 +10,10 @@ import os
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
+from kept import kept
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -23,12 +25,19 @@ SHOWN = (".svg", ".png", ".html")
 """What blocks write to be shown."""
 
 
+def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
+    """Serve at once what has not changed, and run the rest alike on every machine."""
+    kept.taken = command == "serve"
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ["XPNN_MKL"] = "0"  # or summaries tell what could be faster on this machine
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pictures and the pages that the pages make."""
     for page in [*files.documentation_pages()]:
         if page.src_uri.startswith(RUN):
             folder = Path(page.src_uri).parent
-            for name, content in run(page.content_string, page.src_uri)[1].items():
+            for name, content in outcome(page)[1].items():
                 path = (folder / name).as_posix()
                 files.append(File.generated(config, path, content=content))
     return files
@@ -38,14 +47,17 @@ def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) 
     """Put what was printed where it was promised."""
     if not page.file.src_uri.startswith(RUN):
         return text
-    return with_output(text, run(page.file.content_string, page.file.src_uri)[0])
+    return with_output(text, outcome(page.file)[0])
 
 
 @cache
+def outcome(page: File) -> tuple[dict[int, str], dict[str, bytes]]:
+    """What ``run`` gives for a page, now or, where MkDocs serves it unchanged, the last time."""
+    return kept(page.src_uri, run, page.content_string, page.src_uri)
+
+
 def run(text: str, name: str) -> tuple[dict[int, str], dict[str, bytes]]:
     """What the blocks of a page print, by their numbers, and what they draw, by file names."""
-    os.environ["MPLBACKEND"] = "agg"
-    os.environ["XPNN_MKL"] = "0"  # or summaries tell what could be faster on this machine
     matplotlib.rcParams["savefig.transparent"] = True  # on light pages and on dark ones
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         printed = run_page(text, name)
