@@ -24,3 +24,13 @@ def groups():
 def test_every_example_stands_in_the_gallery_once():
     shown = [name for names in groups().values() for name in names.split()]
     assert sorted(shown) == sorted(path.stem for path in ROOT.glob("examples/*.py"))
+
+
+def test_pictures_are_of_examples_and_show_what_was_learned():
+    pytest.importorskip("matplotlib", reason="pictures are drawn by it")
+    from docs.hooks.gallery_pictures import PICTURES, drawn
+
+    assert {*PICTURES} <= {path.stem for path in ROOT.glob("examples/*.py")}
+    picture = drawn("01_nand_gate")
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 5000

@@ -1,20 +1,16 @@
 """Writes the gallery while the site is built: what each example says of itself, and its code.
 
-Those of ``DRAWN`` are run, in small, for the picture that they draw.
+Those of ``PICTURES`` are run, in small, for a picture of what they have learned.
 """
 
 import ast
-import os
-import subprocess
-import sys
-import tempfile
 import textwrap
-from pathlib import Path
 
+from gallery_pictures import EXAMPLES, PICTURES, drawn
+from kept import kept
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 PAGE = "gallery.md"
 GROUPS = {
     "The guide's gate and digits": "01_nand_gate 02_mnist 03_nielsen",
@@ -23,20 +19,25 @@ GROUPS = {
     "Tables": "dataframe entity_embeddings search_a_table",
     "Training in other ways": "own_layer two_heads reinforce watched_runs",
 }
-DRAWN = {"decision_boundary": "spirals.png", "autoencoder": "autoencoder.png"}
 OF_TUTORIALS = {
-    "mnist_cnn": "tutorials/digits.svg",
-    "own_layer": "tutorials/snake.svg",
+    "mnist_cnn": ("tutorials/confusion.svg", "Which digits are taken for which"),
+    "own_layer": ("tutorials/snake.svg", "What two networks make of a wave beyond their data"),
 }
-"""Pictures that tutorials draw of the same."""
+"""Pictures that tutorials draw of the same, and what they show."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the page, and the pictures that examples draw."""
-    for name, picture in DRAWN.items():
-        files.append(File.generated(config, picture, content=drawn(name, picture)))
+    for name in PICTURES:
+        content = kept(f"{name}.png", drawn, name)
+        files.append(File.generated(config, picture_of(name), content=content))
     files.append(File.generated(config, PAGE, content=page()))
     return files
+
+
+def picture_of(name: str) -> str:
+    """Where the picture of an example lies."""
+    return f"gallery/{name}.png"
 
 
 def page() -> str:
@@ -60,23 +61,14 @@ def example(name: str) -> str:
     code = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     story = ast.get_docstring(ast.parse(code)) or ""
     title, _, rest = story.partition("\n\n")
-    picture = DRAWN.get(name) or OF_TUTORIALS.get(name)
-    shown = f"![{title}]({picture}){{ .drawn }}\n\n" if picture else ""
+    shown = ""
+    if name in PICTURES:
+        shown = f"![{PICTURES[name].shows}]({picture_of(name)}){{ .drawn .in-gallery }}\n\n"
+    elif name in OF_TUTORIALS:
+        path, shows = OF_TUTORIALS[name]
+        shown = f"![{shows}]({path}){{ .drawn .in-gallery }}\n\n"
     folded = textwrap.indent(f"```py\n{code}```", "    ")
     return (
         f"### {title.removesuffix('.')}\n\n{shown}{rest}\n\n"
         f'??? quote "`examples/{name}.py`"\n\n{folded}\n'
     )
-
-
-def drawn(name: str, picture: str) -> bytes:
-    """The picture that an example draws, after few epochs."""
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [sys.executable, EXAMPLES / f"{name}.py", "--epochs", "40", "--picture", picture],
-            cwd=folder,
-            env={**os.environ, "MPLBACKEND": "agg"},
-            capture_output=True,
-            check=True,
-        )
-        return (Path(folder) / picture).read_bytes()
