@@ -11,6 +11,9 @@ ARGS    ?=
 # the backends that test-all asks for
 BACKENDS ?= numpy,numpy:numba,array-api-strict:device1,torch,jax
 
+# the branch that docs-version writes the documentation of releases to
+PAGES ?= pages
+
 # what test-versions asks for
 VERSIONS ?= 3.11 3.12 3.13 3.14
 
@@ -40,14 +43,14 @@ stamps   = $(sort $(foreach spec,$(call list,$(1)),$(addprefix $(DONE),$(call ex
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all test-versions test-oldest faults fuzz lint types docs docs-check docs-serve package bench clean
+.PHONY: help train test test-all test-versions test-oldest faults fuzz lint types docs docs-check docs-serve docs-version package bench clean
 
 help:  ## Show this list
 	@echo "make TARGET [VARIABLE=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables: PYTHON=$(PYTHON) BACKEND=$(BACKEND) CUDA=$(CUDA) TORCH=$(TORCH) JAX=$(JAX)"
 	@echo "           VENV=$(VENV) BACKENDS=$(BACKENDS) ARGS=$(ARGS)"
-	@echo "           VERSIONS=$(VERSIONS)"
+	@echo "           VERSIONS=$(VERSIONS) PAGES=$(PAGES)"
 	@echo "           N=$(N) SEED=$(SEED) FUZZED=$(FUZZED)"
 
 train: $(DONE)plot $(call stamps,$(BACKEND))  ## Train on the digits with BACKEND, results go under runs/
@@ -92,9 +95,9 @@ types: $(DONE)lint  ## Check types
 	$(BIN)/mypy
 
 # A warning about a release of MkDocs that is not asked for.
-docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs docs-serve docs-version: export NO_MKDOCS_2_WARNING = 1
 # Pages train small networks, where more threads only get in each other's way.
-docs docs-serve: export OMP_NUM_THREADS = 1
+docs docs-serve docs-version: export OMP_NUM_THREADS = 1
 docs: $(DONE)docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
@@ -103,6 +106,12 @@ docs-check: $(DONE)browser,docs,test docs  ## Build the documentation, and look 
 
 docs-serve: $(DONE)docs  ## Show the documentation on 127.0.0.1:8000, anew when its files change
 	$(BIN)/mkdocs serve --watch xpnn
+
+docs-version: RELEASE = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' xpnn/version.py)
+docs-version: $(DONE)docs  ## Put the documentation of this release beside the others, in the branch PAGES
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mike deploy --branch $(PAGES) --update-aliases \
+	    --alias-type redirect $(RELEASE) latest
+	$(BIN)/mike set-default --branch $(PAGES) latest
 
 package: $(DONE)package  ## Build the wheel and the sdist, check both, and run each as installed
 	rm -rf dist
@@ -119,7 +128,7 @@ bench: $(DONE)plot $(call stamps,$(BACKEND))  ## Time training steps
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove the virtual environment, caches and built files; runs/ stays
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-package $(VERSIONS:%=$(VENV)-%) build dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-package $(VERSIONS:%=$(VENV)-%) build dist site .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is newer than pyproject.toml once its extra is installed as that file says.

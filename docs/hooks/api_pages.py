@@ -24,7 +24,6 @@ OPEN = 120
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the menu in, where ``mkdocs.yml`` has the API's first page alone."""
-    config.extra["version"] = xpnn.__version__
     for entry in config.nav:
         if MENU_ENTRY in entry:
             entry[MENU_ENTRY] = [entry[MENU_ENTRY], *(menu(*one) for one in PARTS.items())]

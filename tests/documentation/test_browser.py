@@ -4,6 +4,7 @@
 """
 
 import functools
+import json
 import os
 import shutil
 import threading
@@ -25,6 +26,10 @@ SWITCHES = (
     *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
 )
 WIDE, NARROW, HEIGHT = 1280, 390, 900
+RELEASES = [
+    {"version": "1.1", "title": "1.1", "aliases": ["latest"]},
+    {"version": "1.0", "title": "1.0", "aliases": []},
+]
 
 pytestmark = [
     pytest.mark.host_only,
@@ -58,16 +63,21 @@ SHOWN = ["", "tutorials/images/", "api/layers/Dense/", "book/four-equations/", "
 
 
 @pytest.fixture(scope="module")
-def address():
-    """Where the site is served, on the loopback address."""
+def address(tmp_path_factory):
+    """Where the site is served as one release of two, on the loopback address."""
+    released = tmp_path_factory.mktemp("released")
+    (released / "versions.json").write_text(json.dumps(RELEASES))
+    for one in RELEASES:
+        (released / one["version"]).symlink_to(SITE.resolve())
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE)) as server:
+    handler = functools.partial(Quiet, directory=released)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield f"http://127.0.0.1:{server.server_port}/1.1/"
         server.shutdown()
 
 
@@ -141,6 +151,18 @@ def test_nothing_comes_from_elsewhere_and_nothing_fails(browser, address):
         assert [one for one in loaded if not one.startswith((address, "data:"))] == []
     errors = [one for one in browser.get_log("browser") if one["level"] == "SEVERE"]
     assert errors == []
+
+
+def test_readers_choose_a_release(browser, address):
+    resized(browser, WIDE).get(address + "install/")
+    chosen = wait.WebDriverWait(browser, 30).until(
+        lambda it: it.execute_script(
+            "return [...document.querySelectorAll('.md-version__link')].map(one => one.href)"
+        )
+    )
+    assert chosen == [address, address.replace("/1.1/", "/1.0/")]
+    current = "return document.querySelector('.md-version__current').textContent.trim()"
+    assert browser.execute_script(current).startswith("1.1")
 
 
 def test_formulas_are_set_in_type(browser, address):
