@@ -4,6 +4,7 @@ Those of ``PICTURES`` are run, in small, for a picture of what they have learned
 """
 
 import ast
+import re
 import textwrap
 
 from gallery_pictures import EXAMPLES, PICTURES, drawn
@@ -12,6 +13,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 PAGE = "gallery.md"
+COMMANDS = re.compile(r"(?:^ {4}.*\n)+", re.MULTILINE)
+"""How to run an example, in its docstring."""
 GROUPS = {
     "The guide's gate and digits": "01_nand_gate 02_mnist 03_nielsen",
     "Images": "decision_boundary mnist_cnn autoencoder unet vae gan siamese same_digit",
@@ -61,6 +64,7 @@ def example(name: str) -> str:
     code = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     story = ast.get_docstring(ast.parse(code)) or ""
     title, _, rest = story.partition("\n\n")
+    rest = COMMANDS.sub(lambda lines: f"```sh\n{textwrap.dedent(lines[0])}```\n", rest)
     shown = ""
     if name in PICTURES:
         shown = f"![{PICTURES[name].shows}]({picture_of(name)}){{ .drawn .in-gallery }}\n\n"
