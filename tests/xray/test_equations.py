@@ -6,6 +6,8 @@ from types import FunctionType
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import xpnn
 from xpnn import layers, losses
@@ -213,3 +215,76 @@ def test_losses_that_come_and_go_are_not_kept():
     for scale in range(1000):
         equations_of(made(scale))
     assert equations_of.cache_info().currsize <= 256
+
+
+# Whatever a docstring says ------------------------------------------------------------------------
+
+
+SIGNS = "()[]|^_/*.,:;=<>+-' \"&@\x00\t\ud800"
+NAMES = (
+    "Z",
+    "sum",
+    "sum_ij",
+    "sqrt",
+    "exp",
+    "max",
+    "dL/d",
+    "delta",
+    "of",
+    "the",
+    "T",
+    "0.5",
+    "...",
+    "<-",
+)
+
+
+def is_text(math):
+    return [one.tag.rpartition("}")[2] for one in math] == ["mtext"]
+
+
+@given(st.lists(st.sampled_from([*SIGNS, *NAMES]) | st.text(max_size=3), max_size=40))
+def test_any_line_is_well_formed_mathml_of_few_levels(parts):
+    root = ElementTree.fromstring(as_mathml("".join(parts)))
+    assert {one.tag.partition("}")[0] for one in root.iter()} == {
+        "{http://www.w3.org/1998/Math/MathML"
+    }
+    levels, row = 0, [root]
+    while row:
+        levels, row = levels + 1, [inner for one in row for inner in one]
+    assert levels < 100
+
+
+@pytest.mark.parametrize("count", [1, 5, 1000, 100_000])
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        *[
+            ("(", ")"),
+            ("[", "]"),
+            ("|(", ")|"),
+            ("sqrt(", ")"),
+            ("a_(", ")"),
+            ("a^(", ")"),
+            ("a[", "]"),
+        ],
+        *[
+            ("sqrt ", ""),
+            ("exp ", ""),
+            ("sum ", ""),
+            ("a / ", ""),
+            ("", "[i]"),
+            ("", "^2"),
+            ("(", ""),
+        ],
+    ],
+)
+def test_what_is_nested_deeply_stays_text(opening, closing, count):
+    root = ElementTree.fromstring(as_mathml(opening * count + "Z" + closing * count))
+    is_whole = count <= 5 and (opening, closing) != ("(", "")
+    assert is_text(root) is not is_whole
+
+
+def test_what_stands_side_by_side_is_not_nested():
+    line = " + ".join(["(a (b c) / d)^2 f(g)"] * 200)
+    assert not is_text(ElementTree.fromstring(as_mathml(line)))

@@ -4,12 +4,22 @@ Names of Greek letters become letters, ``_`` a subscript, ``^T`` a transpose, ``
 whose numerator is all of the product before the stroke and whose denominator is the one factor
 behind it, ``dL/dW`` a derivative, ``Z[n, t]`` an index, ``sum_ij`` and ``sqrt(v)`` their signs.
 English words stay text, and so does a line as a whole that cannot be read.
+
+The parser goes down by recursion, a method for each level of precedence::
+
+    line     = { relation | separator | words | sum }
+    sum      = [ "-" | "+" ] product { ( "-" | "+" ) product }
+    product  = factor { "/" factor | "." factor | factor }
+    factor   = atom { "[" line "]" | "^" exponent | "(" line ")" }
+    atom     = number | name | derivative | "..." | "(" line ")" | "[" line "]" | "|" line "|"
 """
 
+import itertools
 import re
-from collections.abc import Callable
-from html import escape
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from xpnn.drawing import escaped
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 TOKEN = re.compile(
@@ -17,7 +27,6 @@ TOKEN = re.compile(
     r"(?P<name>(?!sum|max)[a-z]{3,}_[a-z]{4,}|[A-Za-z]+'*)|"
     r"(?P<dots>\.\.\.)|(?P<sign><-|<=|>=|!=|[-+*/=<>.,:;()\[\]|^_]))"
 )
-BRACKET = re.compile(r"<mo>([()])</mo>")
 LEAF = re.compile(r"<(m[ino])>[^<]*</\1>")
 REMARK = re.compile(r" {3,}")
 SHAPES = re.compile(r"([A-Za-z](?:_\w)?)( \([^=]*)")
@@ -26,6 +35,7 @@ LETTERS = "αβγδεηθλμπρστφψω"
 NAMES = "alpha beta gamma delta epsilon eta theta lambda mu pi rho sigma tau phi psi omega"
 GREEK = dict(zip(NAMES.split(), LETTERS, strict=True))
 MINUS, PRIME, TRANSPOSED = "\N{MINUS SIGN}", "\N{PRIME}", "\N{DOWN TACK}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 FUNCTION_NAMES = "exp log tanh sin cos cosh sign erfc softmax mean max min"
 FUNCTIONS = frozenset(FUNCTION_NAMES.split())
 ENGLISH = (
@@ -34,15 +44,34 @@ ENGLISH = (
 )
 WORDS = frozenset(ENGLISH.split())
 RELATIONS = {"=": "=", "<-": "←", "<=": "≤", ">=": "≥", "!=": "≠", "<": "<", ">": ">"}
-BETWEEN = {",": ",", ":": ":", ";": ";"}
+SEPARATORS = (",", ":", ";")
 SUMS = {"+": "+", "-": MINUS}
-PRODUCTS = {"*": "⋅", ".": "⋅"}
+SPACE = '<mspace width="0.2em"/>'
 INDEXING = {*"chijklmnopqrtuvw"}
 """Letters that stand side by side where several indices are meant."""
 
+DEEPEST = 20
+"""So many brackets, fractions and indices inside of each other are set. Equations have five or six;
+a line with more stays text, and can exhaust neither the parser's stack nor a browser's."""
+
 
 class UnreadableError(ValueError):
-    """A line that is not written in the way that is read here."""
+    """A line that is not written in the way that is read here, or is nested too deeply."""
+
+
+class Bracketed(str):
+    """Elements in round brackets, in a row of their own.
+
+    Attributes:
+        inside: without the brackets.
+    """
+
+    inside: str
+
+    def __new__(cls, inside: str) -> "Bracketed":
+        made = super().__new__(cls, _row(f"{_sign('(')}{inside}{_sign(')')}"))
+        made.inside = inside
+        return made
 
 
 class Token(NamedTuple):
@@ -67,7 +96,7 @@ def as_mathml(line: str) -> str:
     """
     equation, *remarks = REMARK.split(line)
     try:
-        parts = [_of_shapes(equation) or Reader(equation).line()]
+        parts = [_of_shapes(equation) or Parser(equation).line()]
         parts += [f'<mspace width="2em"/>{_of_remark(one)}' for one in remarks]
     except UnreadableError:
         parts = [_text(line)]
@@ -77,11 +106,11 @@ def as_mathml(line: str) -> str:
 def _of_shapes(text: str) -> str | None:
     """A symbol and its shape, as in ``W (inputs, units)``; None for what is not that."""
     found = SHAPES.fullmatch(text)
-    return None if found is None else Reader(found[1]).line() + _text(found[2])
+    return None if found is None else Parser(found[1]).line() + _text(found[2])
 
 
 def _of_remark(text: str) -> str:
-    return Reader(text).line() if " = " in text else _of_shapes(text) or _text(text)
+    return Parser(text).line() if " = " in text else _of_shapes(text) or _text(text)
 
 
 def _tokens(text: str) -> list[Token]:
@@ -97,11 +126,11 @@ def _tokens(text: str) -> list[Token]:
     return tokens
 
 
-class Reader:
-    """Reads a line from left to right, one method for each level of how strongly signs bind."""
+class Parser:
+    """Reads a line from left to right; see the grammar above."""
 
     def __init__(self, text: str):
-        self.tokens, self.place = _tokens(text), 0
+        self.tokens, self.place, self.depth = _tokens(text), 0, 0
 
     # Looking ahead ------------------------------------------------------------------------------
 
@@ -134,18 +163,31 @@ class Reader:
         token = self.tokens[self.place]
         return token.kind != "sign" or token.text in ("(", "[")
 
+    def levels(self) -> Iterator[int]:
+        """How deep the markup is if one more element is put around it, and one more again.
+
+        Raises:
+            UnreadableError: it is too deep.
+        """
+        for depth in itertools.count(self.depth):
+            if depth > DEEPEST:
+                raise UnreadableError(f"more than {DEEPEST} elements inside of each other")
+            yield depth
+
     # From the weakest sign to the strongest -----------------------------------------------------
 
     def line(self, until: str = "") -> str:
         """All that comes, up to a closing sign."""
         parts = []
         while self.place < len(self.tokens) and not (until and self.next_is(until)):
-            if self.next_is(*RELATIONS, *BETWEEN):
-                parts.append(_sign({**RELATIONS, **BETWEEN}[self.take().text]))
+            if self.next_is(*RELATIONS):
+                parts.append(_sign(RELATIONS[self.take().text]))
+            elif self.next_is(*SEPARATORS):
+                parts.append(_sign(self.take().text))
             elif self.begins_word():
                 parts.append(self.words())
             else:
-                parts.append(self.sum_of_terms())
+                parts.append(self.sum())
         return "".join(parts)
 
     def words(self) -> str:
@@ -164,82 +206,95 @@ class Reader:
         has_index = behind is not None and behind.text in ("_", "[", "(") and not behind.is_apart
         return token.kind == "name" and not is_symbol and not has_index
 
-    def sum_of_terms(self) -> str:
+    def sum(self) -> str:
         """``a - b + c``."""
         parts = [_sign(SUMS[self.take().text])] if self.next_is(*SUMS) else []
-        parts.append(self.term())
+        parts.append(self.product())
         while self.next_is(*SUMS):
-            parts += [_sign(SUMS[self.take().text]), self.term()]
+            parts += [_sign(SUMS[self.take().text]), self.product()]
         return "".join(parts)
 
-    def term(self) -> str:
+    def product(self) -> str:
         """``a b / c d``, which is a b over c, times d."""
-        parts = [self.factor()]
+        parts, levels = [self.factor()], self.levels()
         while True:
             if self.next_is("/"):
                 self.take()
-                above, below = _bare("".join(parts)), _bare(self.factor())
-                parts = [f"<mfrac>{_row(above)}{_row(below)}</mfrac>"]
-            elif self.next_is(*PRODUCTS):
-                parts += [_sign(PRODUCTS[self.take().text]), self.factor()]
+                next(levels)
+                above = parts[0] if len(parts) == 1 else "".join(parts)
+                parts = [f"<mfrac>{_row(_bare(above))}{_row(_bare(self.factor()))}</mfrac>"]
+            elif self.next_is("*", "."):
+                self.take()
+                parts += [_sign("⋅"), self.factor()]
             elif self.begins_factor():
-                parts += ['<mspace width="0.2em"/>', self.factor()]
+                parts += [SPACE, self.factor()]
             else:
-                return "".join(parts)
+                return parts[0] if len(parts) == 1 else "".join(parts)
 
     def factor(self) -> str:
-        """One symbol, number or bracket, with all that is attached to it."""
-        made = self.base()
-        while True:
+        """One symbol, number or bracket, and all that is attached to it. All nesting passes here."""
+        self.depth += 1
+        levels = self.levels()
+        next(levels)
+        made = self.atom()
+        for _ in levels:
             if self.next_touches("["):
-                made = f"<msub>{_row(made)}{self.bracketed('[', ']', shown=False)}</msub>"
+                made = f"<msub>{_row(made)}{self.index()}</msub>"
             elif self.next_is("^"):
                 self.take()
                 made = f"<msup>{_row(made)}{self.exponent()}</msup>"
             elif self.next_touches("("):
-                made += self.bracketed("(", ")")
+                made += self.bracketed()
             else:
-                return made
+                break
+        self.depth -= 1
+        return made
 
-    def base(self) -> str:
+    def atom(self) -> str:
+        """What no sign parts."""
         if self.next_is("("):
-            return self.bracketed("(", ")")
+            return self.bracketed()
         if self.next_is("["):
-            return self.bracketed("[", "]")
+            return _row(f"{_sign('[')}{self.enclosed('[', ']')}{_sign(']')}")
         if self.next_is("|"):
-            self.take()
-            inside = self.line(until="|")
-            self.take("|")
-            return _row(f"{_sign('|')}{inside}{_sign('|')}")
+            return _row(f"{_sign('|')}{self.enclosed('|', '|')}{_sign('|')}")
         token = self.take()
-        readers: dict[str, Callable[[str], str]] = {
-            "number": lambda text: f"<mn>{text}</mn>",
-            "dots": lambda _: _sign("…"),
-            "derivative": self.derivative,
-            "name": self.name,
-        }
-        if token.kind not in readers:
-            raise UnreadableError(token.text)
-        return readers[token.kind](token.text)
+        if token.kind == "number":
+            return f"<mn>{token.text}</mn>"
+        if token.kind == "dots":
+            return _sign("…")
+        if token.kind == "derivative":
+            return self.derivative(token.text)
+        if token.kind == "name":
+            return self.name(token.text)
+        raise UnreadableError(token.text)
 
-    def bracketed(self, opening: str, closing: str, shown: bool = True) -> str:
+    def enclosed(self, opening: str, closing: str) -> str:
+        """All between two signs, without them."""
         self.take(opening)
         inside = self.line(until=closing)
         self.take(closing)
-        return _row(f"{_sign(opening)}{inside}{_sign(closing)}" if shown else inside)
+        return inside
+
+    def bracketed(self) -> Bracketed:
+        return Bracketed(self.enclosed("(", ")"))
+
+    def index(self) -> str:
+        """``[n, t]``, as a subscript has it."""
+        return _row(self.enclosed("[", "]"))
 
     def exponent(self) -> str:
         if self.next_is("T"):
             self.take()
             return f"<mi>{TRANSPOSED}</mi>"
-        return self.bracketed("(", ")", shown=False) if self.next_is("(") else _row(self.base())
+        return _row(_bare(self.atom()))
 
     def derivative(self, text: str) -> str:
         """``dL/dW``: behind the stroke is a name with its subscript and its index."""
         of = self.name(self.take().text)
         if self.next_touches("["):
-            of = f"<msub>{_row(of)}{self.bracketed('[', ']', shown=False)}</msub>"
-        top = Reader(text[1:-2]).line()
+            of = f"<msub>{_row(of)}{self.index()}</msub>"
+        top = Parser(text[1:-2]).line()
         above, below = _row(f"<mo>∂</mo>{top}"), _row(f"<mo>∂</mo>{of}")
         return f"<mfrac>{above}{below}</mfrac>"
 
@@ -248,7 +303,7 @@ class Reader:
         plain = text.rstrip("'")
         primes = len(text) - len(plain)
         if plain == "sum":
-            return self.summed()
+            return self.summation()
         if plain in ("sqrt", "floor", "ceil"):
             return self.rooted_or_rounded(plain)
         made = _symbol(plain)
@@ -259,32 +314,31 @@ class Reader:
         if primes:
             made = f"<msup>{made}<mo>{PRIME * primes}</mo></msup>"
         if plain in FUNCTIONS and self.begins_factor() and not self.next_touches("("):
-            made += f'<mspace width="0.2em"/>{self.factor()}'
+            made += f"{SPACE}{self.factor()}"
         return made
 
     def subscript(self) -> tuple[str, int]:
         """It, and how many primes are behind it, which belong to the whole."""
         self.take("_")
         if self.next_is("("):
-            return self.bracketed("(", ")", shown=False), 0
+            return _row(self.enclosed("(", ")")), 0
         text = self.take().text
         plain = text.rstrip("'")
         several = len(plain) > 1 and INDEXING.issuperset(plain)
         letters = "".join(f"<mi>{letter}</mi>" for letter in plain)
         return _row(letters) if several else _symbol(plain), len(text) - len(plain)
 
-    def summed(self) -> str:
+    def summation(self) -> str:
         """``sum_ij a`` or ``sum of a``: the sign, and the product behind it."""
         made = _sign("∑")
         if self.next_touches("_"):
             made = f"<munder>{made}{self.subscript()[0]}</munder>"
         elif self.next_is("of"):
             self.take()
-        return _row(made + (self.term() if self.begins_factor() else ""))
+        return _row(made + (self.product() if self.begins_factor() else ""))
 
     def rooted_or_rounded(self, name: str) -> str:
-        touches = self.next_touches("(")
-        inside = self.bracketed("(", ")", shown=False) if touches else self.factor()
+        inside = _bare(self.atom()) if self.next_touches("(") else self.factor()
         if name == "sqrt":
             return f"<msqrt>{inside}</msqrt>"
         left, right = "⌊⌋" if name == "floor" else "⌈⌉"
@@ -296,29 +350,21 @@ def _symbol(text: str) -> str:
         return f"<mn>{text}</mn>"
     if len(text) == 2 and text[0] == "d" and text[1].isupper():
         return _row(f"<mi>d</mi><mi>{text[1]}</mi>")
-    return f"<mi>{escape(GREEK.get(text, text))}</mi>"
+    return f"<mi>{escaped(GREEK.get(text, text))}</mi>"
 
 
 def _sign(text: str) -> str:
-    return f"<mo>{escape(text)}</mo>"
+    return f"<mo>{escaped(text)}</mo>"
 
 
 def _text(text: str) -> str:
     """Text, with spaces that stay at its ends."""
-    return f"<mtext>{escape(text.replace(' ', chr(0xA0)))}</mtext>"
+    return f"<mtext>{escaped(text).replace(' ', NO_BREAK)}</mtext>"
 
 
 def _bare(made: str) -> str:
     """What is above or below the line of a fraction, which needs no brackets around it."""
-    opening, closing = f"<mrow>{_sign('(')}", f"{_sign(')')}</mrow>"
-    if not (made.startswith(opening) and made.endswith(closing)):
-        return made
-    inside, depth = made[len(opening) : -len(closing)], 0
-    for bracket in BRACKET.findall(inside):
-        depth += 1 if bracket == "(" else -1
-        if depth < 0:  # the two at the ends are not a pair
-            return made
-    return inside
+    return made.inside if isinstance(made, Bracketed) else made
 
 
 def _row(inside: str) -> str:
