@@ -361,6 +361,38 @@ def test_the_window_is_shown_that_a_number_is_made_of(opened):
     assert place == [2 * pixels, 1 * pixels]
 
 
+@pytest.mark.parametrize(
+    ("options", "keys_pressed", "rows", "cols"),
+    [
+        ({"stride": 2}, (3, 2), (1, 2), (0, 2)),  # of the windows 0-2, 2-4, ... 3 is in one
+        ({"padding": "same"}, (0, 1), (0, 2), (0, 3)),
+        ({"dilation": 2}, (5, 0), (1, 6), (0, 1)),
+    ],
+    ids=str,
+)
+def test_the_outputs_are_shown_that_read_a_pixel(
+    driver, tmp_path, options, keys_pressed, rows, cols
+):
+    net = Network([Conv2D(1, 3, **options), Flatten()], (30, 30, 1), seed=0)
+    x = np.zeros((2, 30, 30, 1), np.float32)
+    seen = explain(net, x, np.zeros((2, *net.output_shape)), "mse")
+    seen.to_html(tmp_path / "page.html")
+    page = Page(driver, (tmp_path / "page.html").as_uri())
+    page.run("document.querySelector('.stage').focus()")
+    page.press(*[keys.ARROW_DOWN] * keys_pressed[0], *[keys.ARROW_RIGHT] * keys_pressed[1])
+    (band,) = page.all(".band")
+    pixels = (
+        page.run("const stage = arguments[0].closest('.stage'); return stage.offsetWidth", band)
+        / seen.steps[0].layers["0.conv2d"].output.shape[2]
+    )
+    ends = [
+        page.run(f"return parseFloat(arguments[0].style.{side})", band) / pixels
+        for side in ("top", "height", "left", "width")
+    ]
+    assert ends == pytest.approx([rows[0], rows[1] - rows[0], cols[0], cols[1] - cols[0]])
+    page.check_console()
+
+
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("name", ["nand", "images", "attention", "branches", "broken", "empty"])
 def test_nothing_is_cut_off(opened, name, width):

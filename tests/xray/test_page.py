@@ -10,7 +10,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from xpnn import Dense, Network, ReLU, explain
+from xpnn import GRU, LSTM, Dense, Network, ReLU, explain
 from xpnn.xray.health import health
 from xpnn.xray.page import SCRIPTS, as_json, page
 
@@ -126,7 +126,7 @@ def test_a_unit_is_dead_that_is_0_for_the_whole_batch():
     output = np.ones((4, 5, 5, 3), np.float32)
     output[..., 1] = 0
     output[0, ..., 2] = 0
-    assert health(output, "ReLU") == {"dead": 1, "units": 3, "saturated": None}
+    assert health(output, "ReLU") == {"dead": 1, "units": 3, "saturated": None, "gates": {}}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_of_softmax_a_sample_is_saturated_that_is_sure():
 
 
 def test_ids_have_no_health():
-    nothing = {"dead": None, "units": None, "saturated": None}
+    nothing = {"dead": None, "units": None, "saturated": None, "gates": {}}
     assert health(np.zeros((3, 4), np.int64), "Layer") == nothing
     assert health((), "Layer") == nothing
 
@@ -158,3 +158,21 @@ def test_a_layer_that_ends_in_an_activation_has_its_ends():
     layers = explain(net, [[1.0]], [[0.0, 0.0]], "mse").data()["steps"][0]["layers"]
     assert layers["0.dense"]["health"] == layers["0.dense.activation"]["health"]
     assert layers["0.dense"]["health"]["saturated"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("layer", "gates"),
+    [(LSTM(2), {"i": 1.0, "f": 0.5, "g": 0.5, "o": 0.0}), (GRU(2), {"r": 1.0, "z": 0.5, "n": 0.5})],
+    ids=repr,
+)
+def test_gates_are_told_one_by_one(layer, gates):
+    """Of the two units the first has a bias that drives the gate to an end, by the list above."""
+    net = Network([layer], (3, 1))
+    bias = [way for share in gates.values() for way in (9.0 * (share > 0), 9.0 * (share > 0.5))]
+    values = {name: np.zeros_like(one) for name, one in net.numpy_arrays().items()}
+    net.load(values | {"0." + type(layer).__name__.lower() + ".bias": bias})
+    seen = explain(net, np.zeros((4, 3, 1)), np.zeros((4, 2)), "mse")
+    (layer_data,) = seen.data()["steps"][0]["layers"].values()
+    assert layer_data["health"]["gates"] == gates
+    told = ", ".join(f"{100 * share:.3g} % of {name}" for name, share in gates.items())
+    assert f"saturated: {told}" in str(seen)

@@ -12,7 +12,8 @@
                 "layers": {"0.dense": {"inputs": [ARRAY], "output": ARRAY, "delta": ARRAY,
                                        "passed": [ARRAY or null], "params": {name: ARRAY},
                                        "grads": {...}, "updates": {...}, "kept": {...},
-                                       "health": {"dead", "units", "saturated"},
+                                       "health": {"dead", "units", "saturated",
+                                                  "gates": {name: share}},
                                        "windows": [{"size", "stride", "dilation", "low"}]}}}]}
 
 An ARRAY has its shape and dtype, statistics of all its finite numbers, which are null where there
@@ -120,7 +121,7 @@ def _of_view(view: LayerView, kind: str, most: int) -> dict[str, Any]:
         "grads": _by_name(view.grads, most),
         "updates": _by_name(view.updates, most),
         "kept": _by_name(view.kept, most, samples),
-        "health": health(view.output, kind),
+        "health": health(view.output, kind, view.kept),
         "windows": [
             {"size": one.size, "stride": one.stride, "dilation": one.dilation, "low": one.low}
             for one in view.windows

@@ -232,7 +232,7 @@ class Parser:
                 return parts[0] if len(parts) == 1 else "".join(parts)
 
     def factor(self) -> str:
-        """One symbol, number or bracket, and all that is attached to it. All nesting passes here."""
+        """One symbol, number or bracket with what is attached to it. All nesting passes here."""
         self.depth += 1
         levels = self.levels()
         next(levels)

@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnn.trees import as_tuple
 from xpnn.xray.equations import is_of_shapes
+from xpnn.xray.health import gates
 from xpnn.xray.symbols import symbols_of
 from xpnn.xray.views import LayerInfo, LayerView, Record, StepView
 
@@ -36,6 +37,7 @@ def _of_step(record: Record, step: StepView) -> Iterator[str]:
     yield from ("", "forward")
     for info in layers:
         yield from _of_pass(info, step, info.forward)
+        yield from _of_gates(info, step.layers[info.name])
     targets = ", ".join(map(_shown, as_tuple(step.targets)))
     yield from ("", f"loss: {record.loss_name}, {_number(step.loss)}, for targets {targets}")
     yield from (f"  {line}" for line in record.loss_equations)
@@ -63,6 +65,13 @@ def _of_pass(info: LayerInfo, step: StepView, equations: tuple[str, ...]) -> Ite
             yield f"{margin} = {put_in}"
         if (whole := INDEX.sub("", symbol)) in arrays:
             yield f"{margin} = {_shown(arrays[whole])}"
+
+
+def _of_gates(info: LayerInfo, view: LayerView) -> Iterator[str]:
+    shares = gates(info.kind, view.kept)
+    if shares:
+        each = ", ".join(f"{100 * share:.3g} % of {name}" for name, share in shares.items())
+        yield f"    saturated: {each}"
 
 
 def _of_update(view: LayerView) -> Iterator[str]:

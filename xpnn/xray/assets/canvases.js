@@ -29,8 +29,7 @@ function pixelsFor(maps, width) {
 }
 
 function paint(canvas, maps, place, colour) {
-  const density = place.width * 2 <= LARGEST_CANVAS && place.height * 2 <= LARGEST_CANVAS
-    ? Math.min(2, devicePixelRatio || 1) : 1;
+  const density = isTooLarge(place, 2) ? 1 : Math.min(2, devicePixelRatio || 1);
   canvas.width = place.width * density;
   canvas.height = place.height * density;
   canvas.style.width = `${place.width}px`;
@@ -78,7 +77,7 @@ function print(context, maps, tile, place, colour) {
 /** A canvas with its cursor; tell as for grids. zoom is a power of two. */
 function canvasMaps(maps, colour, label, tell, zoom, width) {
   let pixels = pixelsFor(maps, width) * 2 ** zoom;
-  while (pixels > 1 && tooLarge(placing(maps, pixels, width))) pixels = Math.floor(pixels / 2);
+  while (pixels > 1 && isTooLarge(placing(maps, pixels, width))) pixels = Math.floor(pixels / 2);
   const place = placing(maps, pixels, width);
   const canvas = make('canvas', { 'aria-hidden': 'true' });
   const cursor = make('div', { class: 'cursor', hidden: true });
@@ -133,8 +132,8 @@ function bandOf({ rows, cols }, tile, maps, place) {
   });
 }
 
-function tooLarge(place) {
-  return place.width > LARGEST_CANVAS || place.height > LARGEST_CANVAS;
+function isTooLarge({ width, height }, times = 1) {
+  return times * Math.max(width, height) > LARGEST_CANVAS;
 }
 
 function cellAt(x, y, maps, place) {

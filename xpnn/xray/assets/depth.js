@@ -22,27 +22,31 @@ function healthOf(layer, record) {
   };
 }
 
+function told(words) {
+  return make('span', { class: 'value' }, words);
+}
+
 /** A bar from the smallest to the largest of some numbers, in powers of ten. */
 function logBar(value, all) {
-  if (value === null || value <= 0) return make('span', { class: 'value' }, value === 0 ? '0' : '\u2013');
+  if (!(value > 0)) return told(short(value));
   const logs = all.filter((one) => one > 0).map(Math.log10);
   const low = Math.floor(Math.min(...logs) - 0.5);
   const high = Math.max(...logs);
   const bar = make('span', { class: 'log', 'aria-hidden': 'true' });
   bar.style.width = `${Math.max(2, 100 * (Math.log10(value) - low) / (high - low || 1))}%`;
-  return make('span', { class: 'measure' }, make('span', { class: 'value' }, short(value)),
+  return make('span', { class: 'measure' }, told(short(value)),
     make('span', { class: 'track' }, bar));
 }
 
 /** Where a ratio lies between 1e-6 and 1, with a mark at what is usual. */
 function ratioMark(ratio) {
-  if (ratio === null) return make('span', { class: 'value' }, '\u2013');
+  if (ratio === null) return told(short(ratio));
   const place = (value) => `${Math.min(100, Math.max(0, 100 * (Math.log10(value) + 6) / 6))}%`;
   const usual = make('span', { class: 'usual' });
   const dot = make('span', { class: 'dot' });
   usual.style.left = place(USUAL);
   dot.style.left = place(ratio || 1e-9);
-  return make('span', { class: 'measure' }, make('span', { class: 'value' }, short(ratio)),
+  return make('span', { class: 'measure' }, told(short(ratio)),
     make('span', { class: 'track', 'aria-hidden': 'true' }, usual, dot),
     make('span', { class: 'remark' }, ratioInWords(ratio)));
 }
@@ -57,12 +61,19 @@ function caution(words, isNeeded) {
   return isNeeded ? make('span', { class: 'caution' }, words) : words;
 }
 
+/** Of outputs, or of each gate. */
+function saturatedInWords({ saturated, gates }) {
+  const shares = Object.entries(saturated === null ? gates : { '': saturated });
+  return shares.length ? shares.map(([name, share]) => caution(`${name} ${percent(share)} `, share > 0.5))
+    : short(null);
+}
+
 const COLUMNS = [
   ['\u2016\u03b4\u2016, the delta that reaches it', (row, rows) => logBar(row.delta, rows.map((one) => one.delta))],
   ['\u2016dL/dW\u2016, its gradients', (row, rows) => logBar(row.grad, rows.map((one) => one.grad))],
   ['update / weight', (row) => ratioMark(row.ratio)],
-  ['dead units', ({ dead, units }) => (dead === null ? '\u2013' : caution(`${dead} of ${units}`, dead > 0))],
-  ['saturated', ({ saturated: share }) => (share === null ? '\u2013' : caution(percent(share), share > 0.5))],
+  ['dead units', ({ dead, units }) => (dead === null ? short(dead) : caution(`${dead} of ${units}`, dead > 0))],
+  ['saturated', saturatedInWords],
   ['NaN or \u221e', (row) => (row.bad ? make('span', { class: 'bad' }, row.bad.toLocaleString('en')) : '0')],
 ];
 

@@ -36,8 +36,7 @@ function forwardFigures(record, activation, input, output) {
     ![...flow, ...all.slice(0, k).map(([, one]) => one)].some((one) => sameNumbers(one, array)));
   return [
     ...several(record.inputs, input, 'comes in', 'input'),
-    ...Object.entries(record.params).map(([name, array]) =>
-      [array, { symbol: symbolOf(name), words: wordsFor(name), role: 'param' }]),
+    ...parameters(record),
     ...(activation ? several(activation.inputs[0], 'S', 'before the activation', 'output') : []),
     ...several(record.output, output, 'goes out', 'output'),
     ...kept.map(([name, array]) =>
@@ -47,11 +46,7 @@ function forwardFigures(record, activation, input, output) {
 
 /** Small layers show besides what they read again of the way forward. */
 function backwardFigures(record, activation, input) {
-  const read = [
-    ...several(record.inputs, input, 'came in', 'input'),
-    ...Object.entries(record.params).map(([name, array]) =>
-      [array, { symbol: symbolOf(name), words: wordsFor(name), role: 'param' }]),
-  ];
+  const read = [...several(record.inputs, input, 'came in', 'input'), ...parameters(record)];
   const isSmall = read.every(([array]) => array.shape.length <= 2 && array.shape.every((one) => one <= SMALL));
   return [
     ...several(record.delta, '\u03b4', 'comes back, dL/d output', 'delta'),
@@ -77,8 +72,9 @@ function symbolOf(name) {
   return SYMBOLS[name] || name;
 }
 
-function wordsFor(name) {
-  return name in SYMBOLS ? name : 'parameter';
+function parameters(record) {
+  return Object.entries(record.params).map(([name, array]) =>
+    [array, { symbol: symbolOf(name), words: name in SYMBOLS ? name : 'parameter', role: 'param' }]);
 }
 
 /** The pane of a layer; acts.phase(phase) goes to another phase of it. */

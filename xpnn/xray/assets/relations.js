@@ -17,23 +17,39 @@ const DENSE = {
 /** A listener for figures: lights up in all of them what a number is made of, and says the sum. */
 function relating(layer, phase, symbol, figures, record, line) {
   const rule = layer.kind === 'Dense' && DENSE[`${symbol}, ${phase}`];
-  const isOutput = phase === 'forward' && [namesOf(layer)[1], 'f(S)'].includes(symbol);
-  const windows = (isOutput && record.windows) || [];
+  const [input, output] = namesOf(layer);
+  const isOutput = (name) => name === output || name === 'f(S)';
+  const windows = (phase === 'forward' && record.windows) || [];
   return (index, value) => {
     for (const one of figures) one.drawn.mark(null);
     line.textContent = '';
-    if (index && windows.length) figures[0].drawn.mark(windowAt(index, windows));
-    if (index && rule) line.textContent = lightUp(rule(index), symbol, index, value, figures);
+    if (!index) return;
+    if (windows.length && isOutput(symbol)) figures[0].drawn.mark(windowAt(index, windows));
+    if (windows.length && symbol === input) {
+      for (const one of figures) if (isOutput(one.symbol)) one.drawn.mark(readersOf(index, windows));
+    }
+    if (rule) line.textContent = lightUp(rule(index), symbol, index, value, figures);
   };
 }
 
 /** The ranges of an input, along its axes, that a place of the output is made of. */
-function windowAt([sample, ...place], windows) {
-  const ranges = windows.map(({ size, stride, dilation, low }, axis) => {
-    const from = place[axis] * stride - low;
+function windowAt(index, windows) {
+  return rangesAt(index, windows, (at, { size, stride, dilation, low }) => {
+    const from = at * stride - low;
     return [Math.max(0, from), from + (size - 1) * dilation + 1];
   });
-  return [[sample, sample + 1], ...ranges, null];
+}
+
+/** The ranges of an output whose windows reach over a place of the input. */
+function readersOf(index, windows) {
+  return rangesAt(index, windows, (at, { size, stride, dilation, low }) => {
+    const from = Math.ceil((at + low - (size - 1) * dilation) / stride);
+    return [Math.max(0, from), Math.floor((at + low) / stride) + 1];
+  });
+}
+
+function rangesAt([sample, ...place], windows, range) {
+  return [[sample, sample + 1], ...windows.map((one, axis) => range(place[axis], one)), null];
 }
 
 function lightUp(made, symbol, index, value, figures) {

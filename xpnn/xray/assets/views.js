@@ -21,7 +21,7 @@ function viewOf(array, role, kind, batch) {
   }
   const fixed = [...Array(axes - 3).keys()];
   return {
-    rows: axes - 3, cols: axes - 2, tile: axes - 1, fixed: fixed.slice(0, axes - 3),
+    rows: axes - 3, cols: axes - 2, tile: axes - 1, fixed,
     names: [...fixed.map((axis) => (axis ? `axis ${axis}` : 'sample')), 'y', 'x', 'channel'],
     isImage: true,
   };

@@ -44,7 +44,7 @@ function badArrays(record) {
 function forwardArrays(record) {
   return [
     ...listed(record.inputs).map((array) => ['its input', array]),
-    ...Object.entries(record.params).map(([name, array]) => [name, array]),
+    ...Object.entries(record.params),
     ...listed(record.output).map((array) => ['its output', array]),
   ];
 }
