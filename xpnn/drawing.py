@@ -100,7 +100,7 @@ def boxes_of(network: "Network") -> Iterator[Box]:
     values: list[Box] = []
     for shape, takes, name in network.inputs:
         what = f"{shape}" if takes == "floats" else f"{shape} {takes}"
-        values.append(Box("input", (_shown(name), _shown(what)), f"input {name}"))
+        values.append(Box("input", (shortened(name), shortened(what)), f"input {name}"))
     yield from values
     root = network.root
     if isinstance(root, Graph):
@@ -121,15 +121,16 @@ def boxes_of(network: "Network") -> Iterator[Box]:
             yield values[-1]
         ends = values[-1:]
     for (shape, name), end in zip(network.outputs, ends, strict=True):
-        yield Box("output", (_shown(name), _shown(str(shape))), f"output {name}", [end])
+        yield Box("output", (shortened(name), shortened(str(shape))), f"output {name}", [end])
 
 
 def _of_layer(name: str, layer: object, shape: object, sources: Sequence[Box]) -> Box:
-    lines = (_shown(name), _shown(repr(layer)), _shown(str(shape)))
+    lines = (shortened(name), shortened(repr(layer)), shortened(str(shape)))
     return Box("layer", lines, f"{name}: {layer!r}", sources)
 
 
-def _shown(text: str) -> str:
+def shortened(text: str) -> str:
+    """A line of text, of which a box shows the beginning where it is long."""
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\u2026"
 
 

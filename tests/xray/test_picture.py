@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from xpnn import SGD, Conv2D, Dense, Flatten, Input, Network, Residual, explain
+from xpnn import SGD, Conv2D, Dense, Flatten, Identity, Input, Network, Residual, explain
 from xpnn.layers import Concatenate
 
 pytestmark = pytest.mark.host_only
@@ -134,3 +134,22 @@ def test_a_network_without_layers_is_its_input_and_the_loss(tmp_path):
     assert [*drawn(seen, tmp_path)] == ["x", "loss 0, step 1"]
     assert seen.title == "no layers"
     seen.to_html(tmp_path / "page.html")
+
+
+def test_long_names_are_shortened_and_told_where_the_mouse_rests(tmp_path):
+    made = type("L" + "o" * 200 + "ng", (Identity,), {})
+    x = Input((2,), name="n" * 200)
+    net = Network(inputs=x, outputs=made()(x))
+    seen = explain(net, [[1.0, 2.0]], [[1.0, 2.0]], "mse")
+    boxes = drawn(seen, tmp_path)
+    assert max(len(line) for lines, _ in boxes.values() for line in lines) == 40
+    text = (tmp_path / "picture.svg").read_text("utf8")
+    assert f"<title>input {x.name}</title>" in text
+    assert f"<title>{seen.layers[0].name}: " in text
+
+
+def test_numbers_whose_squares_overflow_are_drawn(tmp_path):
+    net = Network([Dense(2)], (2,), dtype="float64")
+    with np.errstate(over="ignore", invalid="ignore"):
+        seen = explain(net, np.full((1, 2), 1e300), [[0.0, 0.0]], "mse")
+    assert "|dL/dW| inf" in drawn(seen, tmp_path)["0.dense"][0]

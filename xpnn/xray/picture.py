@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpnn.drawing import LETTER, LINE, STYLE, Box, escaped, svg
+from xpnn.drawing import LETTER, LINE, STYLE, Box, escaped, shortened, svg
 from xpnn.xray.views import AllSeen, LayerInfo, LayerView, Record
 
 ROWS, COLUMNS, TILES = 12, 20, 4
@@ -101,7 +101,7 @@ def picture(record: Record, step: int = -1, inside: str | None = None) -> str:
         )
     boxes: dict[str, Box] = {}
     if inside is None:
-        boxes |= {name: Box("input", (name,), f"input {name}") for name in record.inputs}
+        boxes |= {name: Box("input", (shortened(name),), f"input {name}") for name in record.inputs}
     for info in infos:
         sources = [boxes[name] for name in info.feeds_from if name in boxes]
         boxes[info.name] = _plate(info, seen.layers[info.name], inside, sources)
@@ -123,11 +123,14 @@ def _plate(info: LayerInfo, view: LayerView, inside: str | None, sources: Sequen
         lines.append(f"update / weight {_short(_norm(view.updates.values()) / weights)}")
     flows = (("output", view.output), ("delta", view.delta))
     maps = [made for label, arrays in flows for made in _maps(label, arrays)]
-    return Plate("layer", tuple(lines), f"{info.name}: {info.text}", sources, maps=maps)
+    return Plate(
+        "layer", tuple(map(shortened, lines)), f"{info.name}: {info.text}", sources, maps=maps
+    )
 
 
 def _norm(arrays: Iterable[np.ndarray]) -> float:
-    return math.sqrt(sum(float(np.sum(np.square(one, dtype=np.float64))) for one in arrays))
+    with np.errstate(over="ignore"):
+        return math.sqrt(sum(float(np.sum(np.square(one, dtype=np.float64))) for one in arrays))
 
 
 def _short(value: float) -> str:
