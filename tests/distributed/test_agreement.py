@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from tests.distributed.threads import together
-from xpnn import SGD, Adam, Callback, Dense, Network, ReLU, Tanh, Trainer, XpnnError, cross_entropy
+from xpnn import (
+    SGD,
+    Adam,
+    Callback,
+    Dense,
+    Layer,
+    Network,
+    ReLU,
+    Tanh,
+    Trainer,
+    XpnnError,
+    cross_entropy,
+)
 from xpnn.errors import TrainingStopped
 from xpnn.training import EarlyStopping, GradualUnfreezing, JSONLines, StopOnNaN
 from xpnn.training.rate_finder import find_rate
@@ -218,6 +230,41 @@ def test_rates_are_found_together():
     first, second = together(2, work)
     assert first == second
     assert first == pytest.approx(work(None), rel=1e-3)
+
+
+class Counts(Layer):
+    """Keeps count of its calls, of which each process has others where it measures."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor, self.calls, self.seen = factor, 0, []
+
+    def forward(self, inputs, training=False):
+        self.calls += 1
+        self.seen.append(inputs.shape)
+        return inputs * self.factor
+
+    def backward(self, delta):
+        return delta * self.factor
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_what_a_layer_counts_is_its_own_and_what_it_was_made_with_is_not(factor):
+    def work(communicator):
+        layers = [Dense(3), Counts(factor if communicator.rank else 1.0)]
+        trainer = Trainer(
+            Network(layers, (6,), seed=1), cross_entropy, SGD(0.1), distributed=communicator
+        )
+        for _ in range(2):
+            fit(trainer, epochs=1, validation=(X[:9], Y[:9]))
+        return layers[1].calls
+
+    if factor == 1.0:
+        first, second = together(2, work)
+        assert first != second
+    else:
+        with pytest.raises(XpnnError, match=r"layers.2 Counts.factor \(1.0, 2.0\)"):
+            together(2, work)
 
 
 class ChangesRate(Callback):

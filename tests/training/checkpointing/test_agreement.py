@@ -316,6 +316,19 @@ class Scale(Layer):
         return delta * self.xp.asarray(self.factors, dtype=delta.dtype)
 
 
+class Counts(Scale):
+    """The same, and keeps count of its calls."""
+
+    def __init__(self, factors):
+        super().__init__(factors)
+        self.calls, self.seen = 0, []
+
+    def forward(self, inputs, training=False):
+        self.calls += 1
+        self.seen.append(inputs.shape)
+        return super().forward(inputs, training)
+
+
 def decaying(decays):
     return AdamW(0.01, weight_decay=0.1, decays=lambda name, param: decays)
 
@@ -355,6 +368,14 @@ SETTINGS = {  # what is given to the trainer: the one of the checkpoint, another
 
 @pytest.mark.host_only
 @pytest.mark.fault("checkpoint of another run")
+def test_what_a_layer_counts_is_no_other_run():
+    layers = [lambda: Counts([1.0] * 6)]
+    fit(make_trainer(layers=layers))
+    assert len(fit(make_trainer(layers=layers), epochs=2, resume="run")) == 2
+    with pytest.raises(FileError, match=r"options.1 Counts.factors is \[2.0"):
+        fit(make_trainer(layers=[lambda: Counts([2.0] * 6)]), epochs=2, resume="run")
+
+
 @pytest.mark.parametrize(("first", "other", "message"), SETTINGS.values(), ids=SETTINGS)
 def test_other_settings_are_another_run(first, other, message):
     fit(make_trainer(**first))

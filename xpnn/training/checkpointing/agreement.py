@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from xpnn.arguments import parameters_of
 from xpnn.data.batches import Batches, Samples
 from xpnn.data.figures import are_alike
 from xpnn.data.stream import Stream
-from xpnn.errors import FileError
+from xpnn.errors import FileError, XpnnError
 from xpnn.layers import Layer
 from xpnn.saving.tensors import dtype_name
 from xpnn.training.checkpointing.upgrades import as_version_2
@@ -42,14 +43,18 @@ def what_must_agree(
     """
     network = state.network
     kinds = [f"{k} {type(layer).__name__}" for k, layer in enumerate(network.all_layers)]
-    layers = zip(kinds, settings.hyperparameters(network), strict=True)
+    layers = zip(kinds, network.all_layers, settings.hyperparameters(network), strict=True)
     return {
         "parameters": {
             name: f"{dtype_name(one)} {tuple(one.shape)}" for name, one in network.params.items()
         },
         "layers": {
-            kind: {name: described(one) for name, one in own.items() if not _holds_layers(one)}
-            for kind, own in layers
+            kind: {
+                name: described(one)
+                for name, one in own.items()
+                if not _holds_layers(one) and _is_given(layer, name)
+            }
+            for kind, layer, own in layers
         },
         "options": dict(zip(kinds, map(_options, network.all_layers), strict=True)),
         "network": {"seed": network.seed, "dtype": network.dtype},
@@ -88,6 +93,8 @@ def check_agreement(
         here, there = (
             {**one, "layers": _without_trainable(one.get("layers"))} for one in (here, there)
         )
+    for part in ("layers", "options"):  # those of older versions have what layers count, too
+        there = there | {part: _as_here(here.get(part), there.get(part))}
     differing = list(differences(json.loads(json.dumps(here)), there))
     errors = [words for words, matters in differing if matters]
     if errors:
@@ -116,6 +123,33 @@ def _options(layer: Layer) -> dict[str, Any]:
         for name, value in vars(layer).items()
         if not (name.startswith("_") or name.endswith("_init") or name in OF_EVERY_LAYER)
         and not (isinstance(value, settings.PLAIN) or _holds_layers(value))
+        and _is_given(layer, name)
+    }
+
+
+def _is_given(layer: Layer, name: str) -> bool:
+    """Whether an attribute is what a layer was made with, rather than what it counts as it runs.
+
+    Of a user's layer these are the arguments of its constructor, and what all layers have.
+    """
+    kind: Any = type(layer)
+    if kind.__module__.startswith("xpnn.") or name in OF_EVERY_LAYER:
+        return True
+    try:
+        return name in parameters_of(kind)
+    except XpnnError:  # its arguments cannot be told
+        return True
+
+
+def _as_here(here: Any, there: Any) -> Any:
+    """What a checkpoint says of layers, without attributes of which here nothing is said."""
+    if not (isinstance(here, dict) and isinstance(there, dict)):
+        return there
+    return {
+        kind: {name: one for name, one in own.items() if name in here[kind]}
+        if isinstance(own, dict) and isinstance(here.get(kind), dict)
+        else own
+        for kind, own in there.items()
     }
 
 
