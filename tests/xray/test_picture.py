@@ -153,3 +153,9 @@ def test_numbers_whose_squares_overflow_are_drawn(tmp_path):
     with np.errstate(over="ignore", invalid="ignore"):
         seen = explain(net, np.full((1, 2), 1e300), [[0.0, 0.0]], "mse")
     assert "|dL/dW| inf" in drawn(seen, tmp_path)["0.dense"][0]
+
+
+@pytest.mark.parametrize("step", ["last", 0.5, None])
+def test_a_step_is_a_whole_number(tmp_path, step):
+    with pytest.raises((TypeError, ValueError), match="step"):
+        nand().to_svg(tmp_path / "picture.svg", step=step)

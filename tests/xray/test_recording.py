@@ -28,7 +28,7 @@ from xpnn import (
     Trainer,
     explain,
 )
-from xpnn.errors import BackendUnavailable, ShapeError
+from xpnn.errors import BackendUnavailable, DataError, ShapeError
 from xpnn.guide import HiddenLayer, InputLayer, OutputLayer
 from xpnn.losses import quadratic_cost
 
@@ -486,3 +486,25 @@ def test_a_layer_of_ones_own_without_equations():
     seen = explain(Network([Doubles(), Dense(1)], (3,)), draw((3,)), draw((1,)), "mse")
     assert (seen.layers[0].forward, seen.layers[0].backward) == ((), ())
     assert repr(seen) == "<1 step of 2 layers on numpy: Doubles, Dense>"
+
+
+def test_a_batch_is_refused_as_by_fit_but_for_what_is_not_finite():
+    net = Network([Dense(3)], (2,))
+    x, y = np.ones((2, 2), np.float32), np.array([0, 1])
+    trainer = Trainer(net, "cross_entropy", "sgd")
+    batches = {
+        "class numbers": (x, y + 2, None),
+        "floats": (x, y + 0.0, None),
+        "a column": (x, y[:, None].tolist(), None),
+        "rows": (x, np.ones((2, 3)), None),
+        "weights": (x, y, [1.0, -1.0]),
+        "no weights": (x, y, np.ones((2, 0))),
+    }
+    for name, (inputs, targets, weight) in batches.items():
+        with pytest.raises((ShapeError, DataError)) as wanted:
+            trainer.fit(inputs, targets, sample_weight=weight, progress=False)
+        with pytest.raises(type(wanted.value)) as found:
+            explain(net, inputs, targets, "cross_entropy", sample_weight=weight)
+        assert str(found.value) == str(wanted.value), name
+    x[0, 0] = np.nan
+    assert np.isnan(explain(net, x, y, "cross_entropy").steps[0].loss)

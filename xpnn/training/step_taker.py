@@ -14,7 +14,7 @@ from xpnn.layers.nodes import is_several
 from xpnn.local_rows import LocalRows
 from xpnn.training.checkpointing.agreement import MOST_NAMED, differing, what_must_agree
 from xpnn.training.checkpointing.processes import check_processes, known_of, values_of
-from xpnn.training.intake.targets import check_targets_of_step
+from xpnn.training.intake.single_batch import check_single_batch
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
 from xpnn.training.stepping.compiling import why_not_compiled
@@ -118,9 +118,10 @@ class StepTaker(KnownAttributes):
         Where all weights are 0 the loss is NaN, as a mean of nothing, and the gradients are 0.
         Arrays of another library are moved. The value stays on the device;
         ``float(network.backend.to_numpy(value))`` waits for it. Targets that the loss cannot use,
-        such as a class number that is too large, are refused before the first step, where no device
-        is waited for to see them: in lists, and in arrays on the host. Later ones, and NaN, are for
-        ``fit`` to find, and so is what has changed inside of a list that the loss was given.
+        such as a class number that is too large, and ids that are not looked up, are refused before
+        the first step, where no device is waited for to see them: in lists, and in arrays on the
+        host. Later ones, and NaN, are for ``fit`` to find, and so is what has changed inside of a
+        list that the loss was given.
 
         Raises:
             ShapeError, DataError: shapes, dtypes or targets do not fit; nothing was changed.
@@ -130,7 +131,7 @@ class StepTaker(KnownAttributes):
             OutOfMemory: the step does not fit into the device's memory; nothing was changed.
         """
         if self.state.opt_state is None:  # each time, a small network's step would take longer
-            check_targets_of_step(self.network, self.loss, y)
+            check_single_batch(self.network, self.loss, x, y)
         if self.state.by_rows is None:
             value = self._take_step(x, y, weight)[0]
         else:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from xpnn.arguments import checked
 from xpnn.files import replacement
 from xpnn.xray.data import as_data
 from xpnn.xray.page import frame, page
@@ -56,6 +57,7 @@ class Explanation(Record):
         """
         _write(path, (".html", ".htm"), "a page", page(self.data()))
 
+    @checked
     def to_svg(self, path: str | Path, *, step: int = -1, inside: str | None = None) -> None:
         """Draw one step, for slides: the layers as boxes, with maps of their outputs and deltas.
 

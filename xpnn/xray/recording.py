@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from xpnn.arguments import in_order
+from xpnn.backends.advice import rewording
 from xpnn.guide import OutputLayer
 from xpnn.losses import quadratic_cost
 from xpnn.losses.by_output import losses_of
@@ -12,10 +13,9 @@ from xpnn.losses.weights import unbound
 from xpnn.moving import moved
 from xpnn.network import Network
 from xpnn.optimizers import SGD, Optimizer
-from xpnn.training.intake.targets import check_targets_of_step
 from xpnn.training.names import losses_of_names, optimizer_of_name
 from xpnn.training.stepping.checks import check_samples
-from xpnn.training.stepping.conversion import as_batch
+from xpnn.training.stepping.conversion import BatchForm, as_batch
 from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision
 from xpnn.training.trainer_arguments import as_loss, check_parts
@@ -80,8 +80,10 @@ def explain(
     if loss is None:
         raise TypeError("explain wants the loss of a network, such as 'cross_entropy', got none")
     objective = as_loss(losses_of_names(loss), None)
-    check_targets_of_step(network, objective, y, waits=True)
-    layers, step = recorded_step(network, objective, rule, x, y, sample_weight)
+    form = BatchForm(network)
+    given = dict(zip(form.names, form.parts(x, y, sample_weight), strict=True))
+    with rewording(**given):
+        layers, step = recorded_step(network, objective, rule, x, y, sample_weight, values=True)
     return explanation_of(network, objective, rule, layers, [step])
 
 
@@ -118,6 +120,7 @@ def recorded_step(
     opt_state: OptState | None = None,
     precision: MixedPrecision | None = None,
     number: int = 1,
+    values: bool = False,
 ) -> Step:
     """The next step of a training, taken on a copy of its network.
 
@@ -125,6 +128,8 @@ def recorded_step(
         network, loss, rule, opt_state, precision: of the training.
         x, y, weight: the batch.
         number: of the step.
+        values: whether to look at the numbers of the batch as ``fit`` does; NaN and infinities are
+            let through, as it is told where they lead to.
     """
     backend = network.backend
     twin = network.to(backend)
@@ -137,7 +142,7 @@ def recorded_step(
     with backend.room_for("a step that is looked into", "take a smaller batch"):
         with backend.on_device():
             x, y, weight = as_batch(twin, x, y, weight)
-        check_samples(twin, loss, x, y, weight, values=False)
+            check_samples(twin, loss, x, y, weight, values=values, finite=False)
         with calls.recorded(), backend.on_device():
             outputs = updater.forward(x)
             predictions = one_or_tuple(in_order(outputs, twin.output_names, "outputs"))

@@ -125,3 +125,14 @@ def test_a_loss_sees_targets_in_a_dtype_that_every_library_counts_in(
     wide = {"int64", "int32"} if dtype == "int64" else {"int32"}  # JAX has 32 bits
     assert len(seen) == 1
     assert seen <= ({"float32"} if dtype == "float64" else wide)
+
+
+@pytest.mark.parametrize("given", [np.asarray, np.ndarray.tolist], ids=["array", "list"])
+def test_ids_that_are_not_looked_up_are_refused(backend, given):
+    network = Network([Embedding(5, 3), Flatten(), Dense(2)], (2,), backend)
+    trainer = Trainer(network, xpnn.cross_entropy, SGD(0.1))
+    for far in (np.array([[1, 5]]), np.array([[-1, 0]])):
+        for run in (trainer.step, lambda x, y: xpnn.explain(network, x, y, xpnn.cross_entropy)):
+            with pytest.raises(DataError, match="wanted ids from 0 to 4"):
+                run(given(far), [1])
+    trainer.step(given(np.array([[0, 4]])), [1])

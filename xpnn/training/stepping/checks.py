@@ -33,6 +33,7 @@ def check_samples(
     *,
     metrics: Sequence[Metric] = (),
     values: bool = True,
+    finite: bool = True,
     may_be_empty: bool = False,
 ) -> None:
     """Look at inputs, targets and weights: NumPy arrays, or arrays of the network's backend.
@@ -44,6 +45,7 @@ def check_samples(
         whose: what stands before the names of the arrays in an error.
         metrics: what is to be measured on them.
         values: whether to look at the numbers, too, for which a device has to be waited for.
+        finite: whether NaN and infinities are refused, where numbers are looked at.
         may_be_empty: whether there may be no samples, as other processes have some.
 
     Raises:
@@ -62,7 +64,7 @@ def check_samples(
         network.root.check_inputs(x)
         dtypes = [network.dtype] * (len(parts) - 1) + [weight_dtype(network)]
         for (name, array), dtype in zip(arrays.items(), dtypes, strict=True):
-            if array is not None:
+            if finite and array is not None:
                 _check_finite(name, array, _home(array, network), dtype)
         if weight is not None and not math.prod(weight.shape):
             raise ShapeError(
