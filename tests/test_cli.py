@@ -78,3 +78,10 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
         main(arguments)
     assert stop.value.code == 2
     assert "usage: xpnn" in capsys.readouterr().err
+
+
+def test_options_of_a_table_are_refused_without_one(capsys):
+    assert main(["train", "--target", "y", "--layers", "8", "--drop", "a", "--seed", "3"]) == 2
+    told = capsys.readouterr().err
+    assert "no use for --target, --layers, --drop without a table; name one" in told
+    assert told.count("\n") == 1

@@ -24,8 +24,10 @@ from xpnn.commands.options import (
     add_training,
     arguments_of_toml,
     counting,
+    keep_usual,
     names,
     path,
+    refuse_unused,
     widths,
 )
 from xpnn.commands.parity import parity
@@ -50,6 +52,11 @@ HELP = {
 }
 
 EPILOG = """exit status: 0 done; 1 it failed, or backends differ; 2 wrong usage; 130 interrupted"""
+
+USED_ON_DIGITS = (
+    *("config", "backend", "epochs", "batch_size", "seed", "out", "quiet", "xray", "resume"),
+    "json",
+)
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -139,6 +146,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on from where the same command was interrupted")
     add_reading(parser)
     add_json(parser)
+    keep_usual(parser)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
@@ -180,10 +188,7 @@ def _add_xray(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
     add_reading(parser)
     add_json(parser)
-    usual = vars(parser.parse_args([]))
-    parser.set_defaults(
-        of_step={k: one for k, one in usual.items() if k not in ("watch", "port", "run")}
-    )
+    keep_usual(parser)
 
 
 def _add_launch(parser: argparse.ArgumentParser) -> None:
@@ -227,6 +232,13 @@ def _add_machine(command: Callable[[str, Run], argparse.ArgumentParser]) -> None
 
 def _train(options: argparse.Namespace) -> int:
     on_table = options.data is not None
+    if not on_table:
+        refuse_unused(
+            options,
+            USED_ON_DIGITS,
+            "without a table",
+            "name one, as in xpnn train table.csv, or leave them out to train on the digits",
+        )
     options.epochs = options.epochs or (10 if on_table else 40)
     return train(options) if on_table else train_on_digits(options)
 

@@ -93,10 +93,13 @@ def test_a_model_of_xpnn_train_takes_a_table(folder, capsys):
         ),
         (["net.safetensors", "z.npz"], "wanted arrays x, y in z.npz, got z; name them so"),
         (["net.safetensors", "one.npz"], "wanted a row for each sample in one.npz, got one number"),
-        (["net.safetensors", "--watch", "."], "has no use for MODEL, which looks into one step"),
+        (
+            ["net.safetensors", "--watch", "."],
+            "there is no use for MODEL beside --watch, which follows a run; leave out",
+        ),
         (
             ["net.safetensors", "data.npz", "--watch", ".", "--decimal-point", ",", "-o", "a.svg"],
-            "has no use for MODEL, DATA, --out, --decimal-point, which",
+            "no use for MODEL, DATA, --out, --decimal-point beside",
         ),
         (["net.safetensors", "data.npz", "--port", "80"], "--port is of a page that follows a run"),
         (["--watch", ".", "--port", "70000"], "wanted a port of at most 65535, got 70000"),

@@ -33,6 +33,26 @@ def did_you_mean(name: str, known: Iterable[str], shown: int = 20) -> str:
     )
 
 
+def keep_usual(parser: argparse.ArgumentParser) -> None:
+    """Let the options tell, by ``refuse_unused``, which of them were given."""
+    parser.set_defaults(usual=vars(parser.parse_args([])))
+
+
+def refuse_unused(options: argparse.Namespace, used: Iterable[str], reason: str, do: str) -> None:
+    """Refuse options that were given and have no use.
+
+    Args:
+        options: of a command whose parser has been through ``keep_usual``.
+        used: names of those that have a use.
+        reason, do: the end of the sentence, and what to do.
+    """
+    others = [name for name in options.usual if name not in (*used, "run")]
+    if given := [name for name in others if getattr(options, name) != options.usual[name]]:
+        places = {"model": "MODEL", "data": "DATA"}
+        words = [places.get(name, f"--{name}".replace("_", "-")) for name in given]
+        raise UsageError(f"there is no use for {', '.join(words)} {reason}; {do}")
+
+
 # Values -------------------------------------------------------------------------------------------
 
 

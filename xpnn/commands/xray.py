@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.commands.options import UsageError
+from xpnn.commands.options import UsageError, refuse_unused
 from xpnn.commands.reports import COLUMNS, tell
 from xpnn.commands.sources import opened, read_arrays
 from xpnn.data.columns import Columns
@@ -21,8 +21,6 @@ from xpnn.xray.serving import Server
 LAST_PORT = 65535
 MOST = 20
 """Steps of a run that are kept, evenly over all of it."""
-
-PLACES = {"model": "MODEL", "data": "DATA"}
 
 Batch = tuple[Any, Any, Any]
 """Inputs, targets, and the name of the loss, or a dict of such for several outputs."""
@@ -123,15 +121,12 @@ def _fitting(targets: np.ndarray) -> str:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    if unused := [
-        name for name in options.of_step if options.of_step[name] != getattr(options, name)
-    ]:
-        flags = [f"--{name}".replace("_", "-") for name in unused if name not in PLACES]
-        given = ", ".join([*(PLACES[name] for name in unused if name in PLACES), *flags])
-        raise UsageError(
-            f"--watch follows a run, and has no use for {given}, which looks into one step; leave "
-            f"out the one or the other"
-        )
+    refuse_unused(
+        options,
+        ("watch", "port"),
+        "beside --watch, which follows a run",
+        "leave out the one or the other: they are for one step",
+    )
     if options.port > LAST_PORT:
         raise UsageError(f"wanted a port of at most {LAST_PORT}, got {options.port}")
     with _server(options.watch, options.port) as server:
