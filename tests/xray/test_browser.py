@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from xpnn import (
+    LSTM,
     SGD,
     Adam,
     Concatenate,
@@ -43,6 +44,9 @@ SWITCHES = (
 )
 WIDE, NARROW = 1280, 390
 SIDES, EDGES = ("offsetWidth", "offsetHeight"), ("top", "left")
+
+VARIED = ("nand", "images", "attention", "broken", "empty", "gated")
+"""Pages that are looked at whole."""
 
 REACH = """
 const isReached = (one) => {
@@ -129,10 +133,20 @@ def empty():
     return explain(Network([], (2,)), [[1.0, 2.0]], [[1.0, 0.0]], "mse")
 
 
+def gated():
+    """A recurrent layer in front of one without a share that is saturated."""
+    net = Network([LSTM(3), Dense(2)], (5, 4), seed=0)
+    weights = net.numpy_arrays()
+    weights["0.lstm.bias"][:] = [9.0] * 3 + [9.0, 0.0, 0.0] + [0.0] * 6
+    net.load(weights)
+    x = np.random.default_rng(0).standard_normal((2, 5, 4), np.float32) / 10
+    return explain(net, x, np.asarray([0, 1]), "cross_entropy")
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    for make in (nand, images, attention, wide, branches, broken, skipped, empty):
+    for make in (nand, images, attention, wide, branches, broken, skipped, empty, gated):
         with np.errstate(all="ignore"):
             make().to_html(folder / f"{make.__name__}.html")
     return folder
@@ -252,6 +266,13 @@ def test_a_network_without_layers_is_its_input_and_the_loss(opened):
     page.press(keys.ARROW_RIGHT, keys.ARROW_DOWN, keys.ARROW_LEFT)
     assert page.moment == "Loss (1 of 1)"
     assert page.texts(".symbol") == ["y"]
+
+
+def test_gates_are_told_one_by_one(opened):
+    page = opened("gated")
+    told = page.texts('[data-title="saturated"]')
+    assert told == ["i 100 % f 33.3 % g 0 % o 0 %", "\u2013"]
+    assert page.texts('[data-title="saturated"] .caution') == ["i 100 %"]
 
 
 def test_equations_are_set_as_mathematics(opened):
@@ -394,7 +415,9 @@ def test_the_outputs_are_shown_that_read_a_pixel(
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-@pytest.mark.parametrize("name", ["nand", "images", "attention", "branches", "broken", "empty"])
+@pytest.mark.parametrize(
+    "name", ["nand", "images", "attention", "branches", "broken", "empty", "gated"]
+)
 def test_nothing_is_cut_off(opened, name, width):
     page = opened(name, width=width)
     for _ in range(3):
@@ -405,7 +428,7 @@ def test_nothing_is_cut_off(opened, name, width):
 
 @pytest.mark.skipif(not find_spec("axe_selenium_python"), reason="needs axe-selenium-python")
 @pytest.mark.parametrize(("width", "colours"), [(WIDE, "light"), (WIDE, "dark"), (NARROW, "dark")])
-@pytest.mark.parametrize("name", ["nand", "images", "attention", "broken", "empty"])
+@pytest.mark.parametrize("name", VARIED)
 def test_axe_finds_nothing(opened, name, width, colours):
     from axe_selenium_python import Axe
 
