@@ -16,14 +16,9 @@ from xpnn.errors import XpnnError
 STEP = "a training step"
 PLACES = (
     STEP,
-    *(
-        "Trainer.fit",
-        "the begin of an epoch",
-        "the end of an epoch",
-        "the end of fit",
-        "a pause between two steps",
-    ),
-    *("a step with other settings", "a Checkpoint", "Trainer.save", "Network.save"),
+    *("a step with other settings", "a step of an optimizer that begins", "batches of steps"),
+    *("Trainer.fit", "the begin of an epoch", "the end of an epoch", "the end of fit"),
+    *("a pause between two steps", "a Checkpoint", "Trainer.save", "Network.save"),
     *("save_weights", "save_torch_weights", "save_folder", "Network.to_onnx"),
     *("Trainer.evaluate", "Trainer.confusion_matrix", "the end of what is measured"),
 )

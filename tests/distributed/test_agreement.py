@@ -152,6 +152,67 @@ def test_a_step_on_a_batch_of_each_process_is_found(told):
     together(2, work)
 
 
+def steps_taken(trainer, x, y, count):
+    for _ in range(count):
+        trainer.step(x, y)
+
+
+@pytest.mark.parametrize(("differs", "steps"), [("samples", 15), ("numbers", 31)])
+def test_a_later_step_on_a_batch_of_each_process_is_found(differs, steps):
+    def work(communicator):
+        trainer = make(communicator)
+        steps_taken(trainer, X, Y, 9)
+        more = communicator.rank
+        x, y = (X[: 30 + more], Y[: 30 + more]) if differs == "samples" else (X + more, Y)
+        with pytest.raises(XpnnError, match="got others in process 1 than in process 0, up to ste"):
+            steps_taken(trainer, x, y, 60)
+        return trainer.steps
+
+    assert together(2, work) == [steps, steps]
+
+
+EVALUATED = {
+    "data.rows (30, 31)": lambda rank: {"x": X[: 30 + rank], "y": Y[: 30 + rank]},
+    "data.part 1 (numbers, other numbers)": lambda rank: {"x": X + rank},
+    "batch_size (10, 11)": lambda rank: {"batch_size": 10 + rank},
+}
+
+
+@pytest.mark.parametrize("told", EVALUATED)
+def test_what_is_measured_is_the_same_in_all_processes(told):
+    def work(communicator):
+        trainer = make(communicator)
+        given = {"x": X, "y": Y, **EVALUATED[told](communicator.rank)}
+        for call in (trainer.evaluate, trainer.confusion_matrix):
+            with pytest.raises(XpnnError, match=re.escape(f"from process 0 in: {told}")):
+                call(**given)
+        return trainer.evaluate(X, Y)
+
+    first, second = together(2, work)
+    assert first == second
+
+
+def test_metrics_of_one_process_alone_are_found():
+    def work(communicator):
+        trainer = make(communicator, metrics=["accuracy"] if communicator.rank else [])
+        with pytest.raises(XpnnError, match=r"process 1 differs from process 0 in: metrics \("):
+            trainer.evaluate(X, Y)
+
+    together(2, work)
+
+
+def test_an_optimizer_that_begins_anew_in_one_process_is_found():
+    def work(communicator):
+        trainer = make(communicator)
+        trainer.step(X, Y)
+        if communicator.rank:
+            trainer.opt_state = None
+        trainer.step(X, Y)
+
+    with pytest.raises(AssertionError, match="ask for different things"):  # as an engine finds
+        together(2, work)
+
+
 def test_logs_may_be_called_by_the_time_in_each_process(tmp_path):
     def work(communicator, gradients):
         log = JSONLines(tmp_path / f"{communicator.rank}.jsonl", gradients=gradients)

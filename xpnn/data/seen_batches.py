@@ -8,6 +8,8 @@ from xpnn.data.first_batch import FirstBatch
 
 FIRST, EVERY = 4, 16  # batches whose numbers are looked at: the first ones, and each so many
 
+COMPARED = 64  # batches from one comparison to the next
+
 
 class SeenBatches:
     """The sizes of all batches of a pass, and the numbers of some of them.
@@ -32,3 +34,9 @@ class SeenBatches:
             seen = seen, [self.figures_of(one) for one in parts]
         self.checksum = zlib.crc32(repr(seen).encode(), self.checksum)
         self.batches, self.samples = self.batches + 1, self.samples + size
+
+    @property
+    def is_due(self) -> bool:
+        """Whether processes are to compare by now: often in the beginning, and then at times."""
+        count = self.batches
+        return count % COMPARED == 0 or (count < COMPARED and (count & (count - 1)) == 0)

@@ -16,6 +16,7 @@ from xpnn.training.checkpointing.processes import (
     check_end_of_epoch,
     check_first_batch,
     check_same_batches,
+    here,
 )
 from xpnn.training.intake.sources import MakeBatches
 from xpnn.training.interrupts import Interrupts
@@ -115,7 +116,7 @@ class Loop:
                 state.advance(*batch, state.local_rows)
                 hooks.step_end(state.epoch_steps)
                 self._log_if_due(batches.steps)
-                check_same_batches(interrupts.check_together(batches.checksum), state)
+                check_same_batches(interrupts.check_together(batches.checksum), here(state))
         logs = state.mean_losses()
         if state.logged != state.epoch_steps:
             self._log(logs)

@@ -9,11 +9,17 @@ from xpnn.arguments import KnownAttributes
 from xpnn.backends.advice import reword, rewording
 from xpnn.backends.recording.text import Listing
 from xpnn.data.first_batch import FirstBatch
+from xpnn.data.seen_batches import SeenBatches
 from xpnn.errors import CompileError
 from xpnn.layers.nodes import is_several
 from xpnn.local_rows import LocalRows
 from xpnn.training.checkpointing.agreement import MOST_NAMED, differing, what_must_agree
-from xpnn.training.checkpointing.processes import check_processes, known_of, values_of
+from xpnn.training.checkpointing.processes import (
+    check_processes,
+    check_same_batches,
+    known_of,
+    values_of,
+)
 from xpnn.training.intake.single_batch import check_single_batch
 from xpnn.training.state import TrainingState
 from xpnn.training.stepping.batch_weight import Weighed
@@ -47,6 +53,7 @@ class StepTaker(KnownAttributes):
     state: TrainingState
     callbacks: Sequence[Any]
     _made_for: Any = None
+    _seen: SeenBatches | None = None  # of the batches of ``step``
     _agreed: Any = None  # what steps were made for when all processes had agreed on it
 
     network = _of_state("network")
@@ -158,9 +165,12 @@ class StepTaker(KnownAttributes):
         return *form.whole(parts), portion.of(total)
 
     def _agree(self, batch: Sequence[Any]) -> None:
-        """Before the first step: whether all processes are to take the same steps."""
+        """Whether all processes are to take the same steps: before the first, and now and then."""
         state = self.state
         assert state.communicator is not None
+        if self._seen is None:
+            self._seen = SeenBatches(FirstBatch(state.network.backend))
+        self._seen.note(batch)
         if self._agreed is None:
             told_by_all(state.communicator, STEP)
             first = FirstBatch(state.network.backend)
@@ -168,8 +178,9 @@ class StepTaker(KnownAttributes):
             agreed = what_must_agree(state, None, None, dict) | {"data": known_of(first)}
             check_processes(state.communicator, {**agreed, **values_of(state)})
             self._note_agreed()
-        elif state.communicator.acts_alone:
-            told_by_all(state.communicator, STEP)
+        elif state.communicator.acts_alone or self._seen.is_due:
+            told = told_by_all(state.communicator, "batches of steps", self._seen.checksum)
+            check_same_batches(told[:, 0].tolist(), f"step {state.steps + 1}")
 
     def _note_agreed(self) -> None:
         """All processes have the same settings."""
@@ -227,6 +238,8 @@ class StepTaker(KnownAttributes):
             self._agree_on_change()
         opt_state = state.opt_state
         if opt_state is None:
+            if state.communicator is not None:
+                told_by_all(state.communicator, "a step of an optimizer that begins")
             with state.network.backend.on_device():
                 state.network.check_ready()  # as fit does; here once, as it may wait for the device
             with state.network.backend.room_for("the optimizer's state", FEWER):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
 
-from xpnn.agreeing import acting_alone, done_by_first, told_by_all
+from xpnn.agreeing import acting_alone, done_by_first
 from xpnn.arguments import as_seed, checked
 from xpnn.backends import Backend, Communicator
 from xpnn.data.batches import Samples
@@ -29,7 +29,9 @@ from xpnn.training.callbacks.history import History
 from xpnn.training.callbacks.hooks import Callback, CallbackList
 from xpnn.training.callbacks.progress import ProgressBar, progress_bar
 from xpnn.training.checkpointing.contents import write_contents
+from xpnn.training.checkpointing.processes import check_processes_at, known_samples
 from xpnn.training.checkpointing.resuming import begin, put_back, read_checkpoint, state_contents
+from xpnn.training.describing import described
 from xpnn.training.intake.sources import samples_to_measure, sources_of_fit
 from xpnn.training.loop import Loop
 from xpnn.training.measuring import measured, measured_epoch, statistics_of
@@ -389,13 +391,20 @@ class Trainer(StepTaker):
         with acting_alone(self.state.communicator):
             yield
 
-    def _meet(self, place: str) -> None:
-        """All processes are here; nobody waits for one that is elsewhere."""
+    def _meet(
+        self,
+        place: str,
+        data: Samples | Stream,
+        metrics: Sequence[Metric],
+        batch_size: int | None,
+    ) -> None:
+        """All processes are here, to measure the same; nobody waits for one that is elsewhere."""
         communicator = self.state.communicator
         if communicator is None:
             return
         if not communicator.acts_alone:
-            told_by_all(communicator, place)
+            found = {"data": known_samples(data), "metrics": described(metrics)}
+            check_processes_at(place, communicator, {**found, "batch_size": batch_size})
         elif not communicator.cuts_batches:
             raise XpnnError(
                 f"wanted all processes at {place}, as {self.network.backend.spec!r} computes on "
@@ -429,7 +438,7 @@ class Trainer(StepTaker):
         backend = self.network.backend
         with backend.room_for("measuring", FEWER), backend.on_device():
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size, self.metrics)
-            self._meet("Trainer.evaluate")
+            self._meet("Trainer.evaluate", data, self.metrics, batch_size)
             self.network.check_layers()
             if not self._settings.hold() or options_by_value(self.state) != self._options:
                 self._renew_steps()
@@ -483,7 +492,7 @@ class Trainer(StepTaker):
             metric = OfOutput(metric, output, outputs.index(output))
         with backend.room_for("measuring", FEWER), backend.on_device():
             data = samples_to_measure(self.state, x, y, sample_weight, batch_size, (metric,))
-            self._meet("Trainer.confusion_matrix")
+            self._meet("Trainer.confusion_matrix", data, (metric,), batch_size)
             step = make_weighing_eval_step(self.network, self.loss, (metric,), self.compile)
             rows = statistics_of(
                 *(self.network, step, metric, data, batch_size or 256, self.state.measured_by)

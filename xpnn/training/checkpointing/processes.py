@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from xpnn.agreeing import texts_of_all, told_by_all
 from xpnn.backends import Communicator
-from xpnn.data.batches import Batches
+from xpnn.data.batches import Batches, Samples
 from xpnn.data.first_batch import FirstBatch
 from xpnn.data.stream import Stream
 from xpnn.errors import XpnnError
@@ -97,6 +98,26 @@ def check_processes(communicator: Communicator, found: dict[str, Any]) -> None:
         )
 
 
+def check_processes_at(place: str, communicator: Communicator, found: dict[str, Any]) -> None:
+    """Compare what each process has found out about what it does at one place of the program.
+
+    Raises:
+        XpnnError: others are elsewhere, or it differs; raised in all of them.
+    """
+    told = told_by_all(communicator, place, zlib.crc32(json.dumps(found).encode()))[:, 0]
+    if (told != told[0]).any():
+        check_processes(communicator, found)
+
+
+def known_samples(data: Samples | Stream) -> dict[str, Any] | None:
+    """The size and some figures of samples; of a stream nothing is known before it is read."""
+    if isinstance(data, Stream):
+        return None
+    first = FirstBatch(data.backend)
+    first.note(data.arrays)
+    return {"rows": len(data), **known_of(first)["the first batch"]}
+
+
 def check_first_batch(communicator: Communicator, batches: Batches | Stream) -> None:
     """Compare the first batch of a pass, where each process has drawn its own.
 
@@ -116,8 +137,11 @@ def known_of(first: FirstBatch) -> dict[str, Any]:
     return {"the first batch": {"samples": saved["size"], **named}}
 
 
-def check_same_batches(checksums: Sequence[float], state: TrainingState) -> None:
-    """Compare what all processes have seen of the batches of this epoch, where they told it.
+def check_same_batches(checksums: Sequence[float], until: str) -> None:
+    """Compare what all processes have seen of their batches, where they told it.
+
+    Args:
+        until: up to where.
 
     Raises:
         XpnnError: they differ; raised in all of them.
@@ -126,9 +150,14 @@ def check_same_batches(checksums: Sequence[float], state: TrainingState) -> None
         if one != checksums[0]:
             raise XpnnError(
                 f"wanted the same batches in all processes, got others in process {rank} than in "
-                f"process 0, up to step {state.epoch_steps} of epoch {state.epoch + 1}; give each "
-                f"of them all batches in one order, and seed what shuffles them"
+                f"process 0, up to {until}; give each of them all batches whole, in one order, and "
+                f"seed what shuffles them"
             )
+
+
+def here(state: TrainingState) -> str:
+    """Where in its epochs a training stands, in words."""
+    return f"step {state.epoch_steps} of epoch {state.epoch + 1}"
 
 
 def check_measured(communicator: Communicator, batches: Batches | Stream) -> None:
@@ -166,7 +195,7 @@ def check_end_of_epoch(state: TrainingState) -> None:
     checksum = 0 if state.batches is None else state.batches.checksum
     more = f", after {state.epoch_steps} steps"
     told = told_by_all(communicator, "the end of an epoch", checksum, more=more)
-    check_same_batches(told[:, 0].tolist(), state)
+    check_same_batches(told[:, 0].tolist(), here(state))
     if not params:
         return
     wide = [widened(one, backend.xp) for one in params.values()]
