@@ -56,6 +56,17 @@ FOUND = {  # what is typed, and where the first answer may lie
     "pandas dataframe": ("tutorials/tables/", "tables/"),
     "probabilities": ("faq/", "outputs/"),
     "reproducible": "faq/",
+    "train a neural network": "tutorials/",
+    "gpu": ("tutorials/gpu/", "gpu/"),
+    "what is backpropagation": "book/",
+    "plot loss": "logging/",
+    "predict new data": ("faq/", "tutorials/tables/"),
+    "image classification": "tutorials/images/",
+    "batch size": ("faq/", "how-to/out-of-memory/"),
+    "activation function": "faq/",
+    "freeze layers": "tutorials/fine-tuning/",
+    "regression": "tutorials/tables/",
+    "time series": "tutorials/sequences/",
     "Dense": "api/layers/Dense/",
     "cross_entropy": "api/losses/cross_entropy/",
 }
@@ -180,6 +191,10 @@ def test_formulas_are_set_in_type(browser, address):
 def test_readable_by_all(browser, address, page, dark):
     """By axe-core's rules of the two upper degrees, but for the theme's own switches."""
     in_dark(resized(browser, WIDE), dark).get(address + page)
+    browser.execute_script("localStorage.clear()")  # or what was shown first is kept
+    browser.refresh()
+    scheme = browser.execute_script("return document.body.dataset.mdColorScheme")
+    assert scheme == ("slate" if dark else "default")
     browser.set_script_timeout(120)
     checker = axe.Axe(browser)
     checker.inject()
