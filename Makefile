@@ -118,8 +118,9 @@ package: $(DONE)package  ## Build the wheel and the sdist, check both, and run e
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
 	for file in dist/*; do \
-	    $(PYTHON) -m venv --clear $(VENV)-package && \
-	    $(VENV)-package/bin/python -m pip install --quiet --disable-pip-version-check $$file && \
+	    $(PYTHON) -m venv --clear --without-pip $(VENV)-package && \
+	    $(BIN)/python -m pip --python $(VENV)-package install --quiet \
+	        --disable-pip-version-check $$file && \
 	    (cd $(VENV)-package && bin/xpnn --version && bin/xpnn train --epochs 2 --quiet --out runs) || exit 1; \
 	done
 	rm -rf $(VENV)-package
