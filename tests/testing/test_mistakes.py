@@ -106,6 +106,18 @@ def test_writing_into_the_input_is_a_fault():
         check_gradients(Greedy(), (4,))
 
 
+def test_writing_into_a_parameter_is_a_fault():
+    """Also as differences go by arrays that were lent before."""
+
+    class Shrinking(Scale):
+        def forward(self, Z, training=False):
+            self.params["g"] *= 0.5
+            return super().forward(Z, training)
+
+    with pytest.raises(GradientError, match="the g array was written to"):
+        check_gradients(Shrinking(), (4,))
+
+
 def test_leaving_float64_is_a_fault():
     class Narrow(Tanh):
         def forward(self, S, training=False):

@@ -49,6 +49,7 @@ class LayerSubject(Complaints):
         self.layer, self.backend, self.training = layer, backend, training
         self.adding = [one for _, one in layer.walk() if one.adds]
         self.start = {id(one): self._snapshot(one.state) for _, one in layer.walk()}
+        self._lent: dict[str, tuple[np.ndarray, Array]] = {}
         self._output = backend.compiled(self._forward)
         self._passes = backend.compiled(self._forward_and_backward)
         self._passes_in_a_step = backend.compiled(self._forward_and_backward_in_a_step)
@@ -63,7 +64,7 @@ class LayerSubject(Complaints):
 
     def outputs(self, values: Values) -> np.ndarray:
         """One forward pass, with every draw and every state as at the start."""
-        lent = {name: self._lend(array) for name, array in values.items()}
+        lent = {name: self._lend_again(name, array) for name, array in values.items()}
         return self._on_host(self._output(lent))
 
     def _forward(self, lent: dict[str, Array]) -> Array:
@@ -102,8 +103,8 @@ class LayerSubject(Complaints):
         if output.dtype != lent_delta.dtype:
             self.complain(f"the output is {output.dtype} while all that goes in is float64")
         for name, array, was in (
-            ("input", lent[self.flow], values[self.flow]),
             ("delta", lent_delta, delta),
+            *((name.strip("()"), lent[name], was) for name, was in values.items()),
         ):
             if not np.array_equal(self._on_host(array), was):
                 self.complain(f"the {name} array was written to; it belongs to somebody else")
@@ -220,6 +221,12 @@ class LayerSubject(Complaints):
 
     def _lend(self, array: np.ndarray) -> Array:
         return self.backend.asarray(array.copy())
+
+    def _lend_again(self, name: str, array: np.ndarray) -> Array:
+        """What was lent the last time, where the array is the same: all but one are, each time."""
+        if name not in self._lent or self._lent[name][0] is not array:
+            self._lent[name] = array, self._lend(array)
+        return self._lent[name][1]
 
     def _on_host(self, array: Array) -> np.ndarray:
         return np.array(self.backend.to_numpy(array))
