@@ -15,6 +15,13 @@ ROOT = Path(__file__).parent.parent
 BEGINNING = re.compile(r"^ *```python", re.MULTILINE)
 DRAWS = re.compile(r"^ *(?:[\w.]+\.plot\(|from matplotlib)", re.MULTILINE)
 TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+EXTRAS = {  # what a page does, and the extra without which it cannot
+    "plot": DRAWS,
+    "onnx": re.compile(r"^ *# needs: .*\bonnx\b|\.to_onnx\(", re.MULTILINE),
+    "sklearn": re.compile(r"^ *# needs: .*\bsklearn\b", re.MULTILINE),
+    "torch": re.compile(r"^ *# needs: .*\btorch\b", re.MULTILINE),
+    "data": re.compile(r"\b(CsvShards|TableFiles)\(|\bxpnn (train|evaluate|predict) .*\.csv\b"),
+}
 PAGES = [
     path
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -40,6 +47,14 @@ def test_blocks_run(page, tmp_path, monkeypatch):
     codes = (textwrap.dedent(block["code"]) for block in BLOCK.finditer(text))
     skipped = sum(not runs_here(code) for code in codes)
     assert len(run_page(text, str(page))) == len(BEGINNING.findall(text)) - skipped
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_says_what_to_install_for_what_it_does(page):
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"pip install ['\"](?:xpnn|\.)\[(\w+)\]", text))
+    needed = {extra for extra, what in EXTRAS.items() if what.search(text)}
+    assert needed <= named, f"say: pip install 'xpnn[{', '.join(needed - named)}]'"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
