@@ -239,6 +239,7 @@ def trained(**options):
     return trainer.step(X, X)
 
 
+WORDS = {"x": [1.0, 2.0], "word": ["no", "yes"]}
 TABLE = {"a": [1, 2, 3, 4], "mixed": [1, "x", 2, 3], "y": [5, 6, 5, 6]}
 
 
@@ -299,9 +300,13 @@ LINES = {  # part of the message: what is wrong, and what it says to write
         lambda _: Columns().fit(pytest.importorskip("polars").LazyFrame({"a": [1, 2]})),
         lambda _: Columns().fit(pytest.importorskip("polars").LazyFrame({"a": [1, 2]}).collect()),
     ),
-    "such as Columns({'mixed': 'one-hot'}), and learn anew": (
+    "such as Columns({'mixed': 'one-hot'}) or --encode mixed=one-hot, and learn anew": (
         lambda _: Columns().fit(TABLE),
         lambda _: Columns({"mixed": "one-hot"}).fit(TABLE),
+    ),
+    "mend it, or learn classes, by target_as='classes' or --task classes": (
+        lambda _: Columns(target="word", target_as="numbers").fit(WORDS),
+        lambda _: Columns(target="word", target_as="classes").fit(WORDS),
     ),
     "have no target; make them with Columns(target=": (
         lambda _: Columns({"mixed": None}).fit(TABLE).targets(TABLE),

@@ -71,13 +71,34 @@ def test_doctor_survives_a_library_that_breaks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["train", "--epochs", "0"], ["train", "--epochs", "x"]]
+    ("arguments", "message"),
+    [
+        ([], "xpnn: the following arguments are required: COMMAND"),
+        (["trian"], "there is no 'trian', did you mean 'train'? There are train, evaluate"),
+        (["train", "--epochs", "0"], "xpnn train: argument --epochs: wanted a whole number"),
+        (["train", "--epochs", "x"], "at least 1, got 'x'; xpnn train --help lists what there is"),
+        (["train", "--epoch-number=3"], "there is no option --epoch-number, did you mean --epochs"),
+        (["xray", "--zzz"], "xpnn xray: there is no option --zzz; xpnn xray --help lists"),
+        (["doctor", "torch"], "xpnn doctor: there is no use for 'torch'"),
+    ],
 )
-def test_wrong_usage_exits_with_2(arguments, capsys):
+def test_wrong_usage_is_told_in_one_line_and_exits_with_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
-    assert "usage: xpnn" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "no.safetensors", "no.csv"], ["inspect", "no"], ["train", "--config", "no.toml"]],
+)
+def test_a_file_that_is_not_there_is_told_with_what_to_do(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No such file or directory: check the path: 'no" in line
 
 
 def test_options_of_a_table_are_refused_without_one(capsys):

@@ -16,6 +16,7 @@ from xpnn.commands.export import export
 from xpnn.commands.inspect_file import inspect_file
 from xpnn.commands.launch import ENGINES, launch
 from xpnn.commands.options import (
+    Parser,
     UsageError,
     above_zero,
     add_backend,
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = [*(sys.argv[1:] if arguments is None else arguments)]
     parser, commands = parsers()
-    options = parser.parse_args(given)
+    options = _parsed(parser, commands, given)
     try:
         options = _with_config(parser, commands, options, given)
         return int(options.run(options))
@@ -86,14 +87,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def _parsed(
+    parser: Parser, commands: dict[str, Parser], given: Sequence[str]
+) -> argparse.Namespace:
+    options, unknown = parser.parse_known_args(given)
+    commands[options.command].refuse(unknown)
+    return options
+
+
+def parsers() -> tuple[Parser, dict[str, Parser]]:
     """That of the whole command line, and those of the commands by name."""
-    parser = argparse.ArgumentParser(prog="xpnn", description=__doc__, epilog=EPILOG)
+    parser = Parser(prog="xpnn", description=__doc__, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"xpnn {__version__}")
     adding = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    commands: dict[str, argparse.ArgumentParser] = {}
+    commands: dict[str, Parser] = {}
 
-    def command(name: str, run: Run) -> argparse.ArgumentParser:
+    def command(name: str, run: Run) -> Parser:
         made = adding.add_parser(name, help=HELP[name], description=HELP[name], epilog=EPILOG)
         made.set_defaults(run=run)
         commands[name] = made
@@ -126,7 +135,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     return parser, commands
 
 
-def _add_train(parser: argparse.ArgumentParser) -> None:
+def _add_train(parser: Parser) -> None:
     add = parser.add_argument
     add("data", nargs="?", metavar="TABLE", help="a table, or - for CSV that comes in")
     add("--config", type=path, metavar="FILE", help="a TOML file of these options; others go first")
@@ -149,7 +158,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     keep_usual(parser)
 
 
-def _add_predict(parser: argparse.ArgumentParser) -> None:
+def _add_predict(parser: Parser) -> None:
     add = parser.add_argument
     add(
         "-o",
@@ -162,7 +171,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     add("--probabilities", action="store_true", help="of all classes besides")
 
 
-def _add_xray(parser: argparse.ArgumentParser) -> None:
+def _add_xray(parser: Parser) -> None:
     add = parser.add_argument
     add("model", nargs="?", type=path, metavar="MODEL", help="a file of a network")
     add("data", nargs="?", metavar="DATA", help=".npz of x and y; or a table, for xpnn train's")
@@ -191,7 +200,7 @@ def _add_xray(parser: argparse.ArgumentParser) -> None:
     keep_usual(parser)
 
 
-def _add_launch(parser: argparse.ArgumentParser) -> None:
+def _add_launch(parser: Parser) -> None:
     add = parser.add_argument
     add("-n", "--processes", type=counting(1), required=True, metavar="N", help="how many to start")
     add(
@@ -208,7 +217,7 @@ def _add_launch(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_machine(command: Callable[[str, Run], argparse.ArgumentParser]) -> None:
+def _add_machine(command: Callable[[str, Run], Parser]) -> None:
     one = command("bench", bench)
     one.add_argument("--layers", type=widths, default=(256, 256), metavar="WIDTHS", help="256,256")
     one.add_argument("--features", type=counting(1), default=64, metavar="N", help="inputs; 64")
@@ -244,8 +253,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _with_config(
-    parser: argparse.ArgumentParser,
-    commands: dict[str, argparse.ArgumentParser],
+    parser: Parser,
+    commands: dict[str, Parser],
     options: argparse.Namespace,
     given: list[str],
 ) -> argparse.Namespace:
@@ -258,13 +267,13 @@ def _with_config(
     table = [one for one in said if not one.startswith("--")]
     place = given.index(before.command) + 1
     others = [one for one in said if one.startswith("--")]
-    options = parser.parse_args([*given[:place], *others, *given[place:]])
+    options = _parsed(parser, commands, [*given[:place], *others, *given[place:]])
     if data is None and table:
         options.data = table[0]
     return options
 
 
-def _completion(options: argparse.Namespace, commands: dict[str, argparse.ArgumentParser]) -> int:
+def _completion(options: argparse.Namespace, commands: dict[str, Parser]) -> int:
     print(completion(options.shell, commands, HELP), end="")
     print(f"# write into what {options.shell} reads when it begins: {HOW[options.shell]}")
     return 0

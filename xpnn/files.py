@@ -37,6 +37,9 @@ def file_status(path: str | Path) -> os.stat_result:
         status = os.stat(path)
     except ValueError as error:  # a null character, for one
         raise FileError(f"no file can be called {str(path)!r} ({error}); change the name") from None
+    except FileNotFoundError as error:
+        advice = f"{error.strerror}: check the path"
+        raise FileNotFoundError(error.errno, advice, str(path)) from None
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise

@@ -338,7 +338,7 @@ def test_numbers_of_several_stretches(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name the column to tell, --target COLUMN; there are id, price, color"),
+        ([], "name the column to predict, --target COLUMN; there are id, price, color"),
         (["--target", "solld"], "there is no column 'solld' in {table}, did you mean 'sold'?"),
         (
             ["--target", "sold", "--drop", "idd"],
@@ -360,6 +360,9 @@ def test_numbers_of_several_stretches(tmp_path, monkeypatch, capsys):
         (["--target", "sold", "--delimiter", "||"], "wanted one ASCII character as delimiter"),
         (["--target", "sold", "--encoding", "utf-9"], "wanted an encoding that Python knows"),
         (["--target=-9"], "there is no column '-9'"),
+        (["--target", "sold", "--task", "numbers"], "or --task classes"),
+        (["--taget", "sold"], "there is no option --taget, did you mean --target?"),
+        (["--target", "sold", "--optimizer", "adm"], "there is no 'adm', did you mean 'adam'?"),
     ],
 )
 def test_bad_options_are_told_in_one_line(arguments, message, table, tmp_path, capsys):
@@ -368,9 +371,9 @@ def test_bad_options_are_told_in_one_line(arguments, message, table, tmp_path, c
     except SystemExit as stop:
         status = stop.code
     assert status in (1, 2)
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert message.format(table=table) in last
-    assert last.startswith("xpnn")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message.format(table=table) in line
+    assert line.startswith("xpnn")
     assert not (tmp_path / "out").exists()
 
 

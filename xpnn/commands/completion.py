@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from xpnn.commands.options import path
 
@@ -17,7 +17,7 @@ HOW = {
 OF_NO_COMMAND = {"--help": "show what there is to do", "--version": "print the release"}
 """Options in the place of a command."""
 
-Parsers = dict[str, argparse.ArgumentParser]
+Parsers = Mapping[str, argparse.ArgumentParser]
 
 
 def completion(shell: str, commands: Parsers, helps: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn.commands.reports import tell
+from xpnn.files import file_status
 from xpnn.network import load
 from xpnn.saving import TensorFile
 from xpnn.saving.folder import MODEL_FILE, is_model_folder
@@ -22,7 +23,7 @@ def inspect_file(options: argparse.Namespace) -> int:
     path: Path = options.file
     if is_model_folder(path):
         path = path / MODEL_FILE
-    record: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
+    record: dict[str, Any] = {"file": str(path), "bytes": file_status(path).st_size}
     with TensorFile(path) as file:
         kind = format_of(file)
         record |= {"format": kind, "version": file.metadata.get("version")}

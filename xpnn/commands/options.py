@@ -7,7 +7,7 @@ import math
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from xpnn.files import open_file
 from xpnn.layers.activated import ACTIVATIONS
@@ -31,6 +31,29 @@ def did_you_mean(name: str, known: Iterable[str], shown: int = 20) -> str:
         f"{f', did you mean {close[0]!r}?' if close else '.'} There are "
         f"{', '.join(names[:shown])}{more}"
     )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, and what may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help lists what there is\n")
+
+    def refuse(self, unknown: Sequence[str]) -> None:
+        """End with an error, if there is anything that the command does not take."""
+        if not unknown:
+            return
+        name = next((one.partition("=")[0] for one in unknown if one.startswith("-")), None)
+        if name is None:
+            self.error(f"there is no use for {' '.join(unknown)!r}")
+        close = difflib.get_close_matches(name, self._option_string_actions, n=1)
+        self.error(f"there is no option {name}{f', did you mean {close[0]}?' if close else ''}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(
+                action, f"there is no {value!r}{did_you_mean(value, action.choices)}"
+            )
 
 
 def keep_usual(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +187,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """How a network is made and trained on a table."""
     add = parser.add_argument
-    add("--target", metavar="COLUMN", help="the column to tell")
+    add("--target", metavar="COLUMN", help="the column to predict")
     add(
         "--task",
         choices=("auto", "classes", "numbers"),

@@ -109,12 +109,12 @@ def _some(rows: int) -> None:
 # Words --------------------------------------------------------------------------------------------
 
 WORDS = {
-    "accuracy": "of the rows are told right",
+    "accuracy": "of the rows are predicted right",
     "majority": "would be, by always telling the most frequent class",
     "log_loss": "mean of -log of the probability of the right class",
     "mae": "mean absolute error",
     "rmse": "root of the mean squared error",
-    "r2": "share of the variance that is told",
+    "r2": "share of the variance that is explained",
 }
 
 

@@ -99,7 +99,7 @@ def _check(options: argparse.Namespace, known: tuple[str, ...]) -> None:
         options.target = "y"
     if options.target is None:
         raise UsageError(
-            f"name the column to tell, --target COLUMN; there are {', '.join(known[:20])}"
+            f"name the column to predict, --target COLUMN; there are {', '.join(known[:20])}"
         )
     if options.target not in known and _is_place(options.target, len(known)):
         options.target = known[int(options.target)]
@@ -200,7 +200,7 @@ def _show_start(
     used = {name: one for name, one in columns.encodings.items() if one is not None}
     out = [name for name, one in columns.encodings.items() if one is None]
     parameters = sum(int(one.size) for one in network.numpy_arrays().values())
-    say(f"{options.target!r}, {what}, told by {len(used)} columns, from {rows:,} rows:")
+    say(f"{options.target!r}, {what}, predicted from {len(used)} columns, by {rows:,} rows:")
     for kind in dict.fromkeys(one.kind for one in used.values()):
         say(f"  {kind}: {_listed([name for name, one in used.items() if one.kind == kind])}")
     if out:

@@ -159,7 +159,10 @@ class TensorFile:
     # The header -----------------------------------------------------------------------------------
 
     def _torn(self, why: str) -> FileError:
-        return FileError(f"{self.path} is not a whole safetensors file ({why}); save it again")
+        return FileError(
+            f"{self.path} is not a whole safetensors file ({why}); save it again, or name a "
+            f"file of a network or of weights"
+        )
 
     def _read_header(self) -> tuple[bytes, int]:
         size, start = os.fstat(self._file.fileno()).st_size, self._file.read(8)

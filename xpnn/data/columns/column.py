@@ -85,8 +85,11 @@ class Column(ABC):
         codes, found = factorized(self._microseconds().tolist())
         return codes, [_as_text(float(one)) for one in found]
 
-    def numbers(self) -> np.ndarray:
+    def numbers(self, advice: str = "") -> np.ndarray:
         """The values in float64, NaN for those that are missing.
+
+        Args:
+            advice: what to do about a value that is no number; another encoding unless given.
 
         Raises:
             DataError: a value is no number, or infinite; the first such row is named.
@@ -99,9 +102,9 @@ class Column(ABC):
             codes, labels = self.labels()
             dates = self.kind == "dates"
             parsed = [None if dates else _as_number(label) for label in labels]
-            self.refuse(np.asarray([*(one is None for one in parsed), False])[codes])
+            self.refuse(np.asarray([*(one is None for one in parsed), False])[codes], advice=advice)
             found = np.asarray([*parsed, np.nan], np.float64)[codes]
-        self.refuse(np.isinf(found))
+        self.refuse(np.isinf(found), advice=advice)
         return found
 
     def refuse(self, wrong: Any, wanted: str = "finite numbers", advice: str = "") -> None:
@@ -118,7 +121,7 @@ class Column(ABC):
     def _mend(self) -> str:
         return (
             f"mend it, or choose another encoding for the column, such as Columns({{{self.name!r}: "
-            f"'one-hot'}}), and learn anew"
+            f"'one-hot'}}) or --encode {self.name}=one-hot, and learn anew"
         )
 
     def dates(self) -> np.ndarray:

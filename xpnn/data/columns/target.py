@@ -22,6 +22,7 @@ from xpnn.errors import DataError, NotBuiltError, ShapeError
 Task: TypeAlias = Literal["classes", "numbers", "standardized"]
 TASKS = ("classes", "numbers", "standardized")
 FEW = 20
+TO_CLASSES = "mend it, or learn classes, by target_as='classes' or --task classes"
 """Different whole numbers that are taken for classes unless told otherwise, at most."""
 
 
@@ -73,7 +74,7 @@ class Target:
                 _refuse_missing(column, codes < 0)
                 self._counts.add(codes, labels)
             if not self._are_labels(column):
-                numbers = column.numbers()
+                numbers = column.numbers(TO_CLASSES)
                 _refuse_missing(column, np.isnan(numbers))
                 moments.add(numbers)
 
@@ -145,7 +146,7 @@ class Target:
         parts = []
         for name, encoding in zip(self.names, self.encodings, strict=True):
             column = table.column(name)
-            numbers = column.numbers()
+            numbers = column.numbers(TO_CLASSES)
             _refuse_missing(column, np.isnan(numbers))
             part = encoding.encode(column)[:, :1]
             column.refuse(
