@@ -234,11 +234,17 @@ def fitting(x):
     return Trainer(Network([Dense(3)], (3,)), xpnn.mean_squared_error, SGD(0.1)).fit(*x, **QUIET)
 
 
+def watched(monitor, **options):
+    watching = trainer(callbacks=[xpnn.EarlyStopping(monitor)], **options)
+    return watching.fit(X, Y, validation=0.25, **QUIET)
+
+
 def trained(**options):
     trainer = Trainer(Network([Dense(3)], (3,)), xpnn.mean_squared_error, SGD(0.1), **options)
     return trainer.step(X, X)
 
 
+LISTS = {"0.dense.weight": [[0.5, 0.5]] * 3, "0.dense.bias": [0.0, 0.0]}
 WORDS = {"x": [1.0, 2.0], "word": ["no", "yes"]}
 TABLE = {"a": [1, 2, 3, 4], "mixed": [1, "x", 2, 3], "y": [5, 6, 5, 6]}
 
@@ -450,6 +456,14 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "callbacks: wanted objects such as [EarlyStopping()]": (
         lambda _: trainer(callbacks=[xpnn.EarlyStopping]),
         lambda _: trainer(callbacks=[xpnn.EarlyStopping()]),
+    ),
+    "nothing was changed. network.load(values) takes lists": (
+        lambda _: setattr(network(), "params", LISTS),
+        lambda _: network().load(LISTS),
+    ),
+    "give it to the trainer, metrics=['accuracy']": (
+        lambda _: watched("val_accuracy"),
+        lambda _: watched("val_accuracy", metrics=["accuracy"]),
     ),
     "metrics: wanted a list of objects": (
         lambda _: trainer(metrics=Accuracy()),

@@ -7,7 +7,7 @@ import pytest
 
 import xpnn
 from xpnn.initializers import he_normal, zeros
-from xpnn.names_elsewhere import ELSEWHERE, WITHOUT
+from xpnn.names_elsewhere import ATTRIBUTES, ELSEWHERE, WITHOUT
 
 pytestmark = pytest.mark.host_only
 
@@ -113,3 +113,29 @@ def test_what_a_class_of_ones_own_hands_on():
 
     with pytest.raises(TypeError, match=r"argument 'bias'; .* write use_bias=False$"):
         Wide()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in ATTRIBUTES.items() for name in names]
+)
+def test_an_attribute_of_another_library_is_answered_with_a_line_that_runs(kind, name):
+    one, two = network(), trainer(loss="cross_entropy")
+    made = {"Network": one, "Trainer": two, "History": two.fit(X, Y, progress=False)}
+    assert not hasattr(made[kind], name)
+    with pytest.raises(AttributeError, match=f"^{kind} has no attribute '{name}'") as caught:
+        getattr(made[kind], name)
+    if said := re.search(r": write (.*)$", str(caught.value)):
+        given = {"network": one, "trainer": two, "history": made["History"]}
+        eval(said[1], {**NAMES, **given, "arrays": one.numpy_arrays()})
+
+
+def test_other_attributes_are_missing_as_ever():
+    with pytest.raises(AttributeError, match=r"^'Network' object has no attribute 'forwrd'$"):
+        _ = network().forwrd
+
+
+def test_more_arguments_than_are_taken_in_order():
+    with pytest.raises(TypeError, match=r"^Dense takes units in order and all else by name, got 2"):
+        xpnn.Dense(64, 32)
+    with pytest.raises(TypeError, match=r"^ReLU takes nothing in order"):
+        xpnn.ReLU(64)

@@ -109,6 +109,25 @@ def test_replacing_with_a_name_missing_changes_nothing():
     assert_same(on_host(net, net.params), before)
 
 
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (np.zeros((3, 3), np.float32), ShapeError, r"has the shape .*, got \(3, 3\); nothing was"),
+        (
+            [[1.0, 2.0]],
+            TypeError,
+            r"wanted an array for .*, got a list; .*load\(values\) takes lists",
+        ),
+    ],
+)
+def test_replacing_by_what_does_not_fit_changes_nothing(value, error, message):
+    net = small()
+    before = on_host(net, net.params)
+    with pytest.raises(error, match=message):
+        net.params = {**{name: one + 1 for name, one in net.params.items()}, "3.dense.bias": value}
+    assert_same(on_host(net, net.params), before)
+
+
 @pytest.mark.parametrize("source", SPECS)
 def test_load_takes_what_any_network_gives(backend, source):
     net, other = small(backend), small(source, seed=1)

@@ -90,6 +90,25 @@ def refuse_unknown(method: Callable[..., Any], made: Any, named: Mapping[str, An
             raise TypeError(f"{whose} got an unexpected keyword argument {name!r}{meant}") from None
 
 
+def refuse_too_many(init: Callable[..., Any], made: Any, given: Sequence[Any]) -> None:
+    """Raise TypeError if a constructor takes fewer arguments in order than were given.
+
+    >>> from xpnn import Dense
+    >>> Dense(64, 32)
+    Traceback (most recent call last):
+    TypeError: Dense takes units in order and all else by name, got 2 arguments in order
+    """
+    known = [*inspect.signature(init).parameters.values()][1:]
+    if any(one.kind is one.VAR_POSITIONAL for one in known):
+        return
+    ordered = [one.name for one in known if one.kind is one.POSITIONAL_OR_KEYWORD]
+    if len(given) > len(ordered):
+        raise TypeError(
+            f"{type(made).__name__} takes {', '.join(ordered) or 'nothing'} in order and all else "
+            f"by name, got {len(given)} arguments in order"
+        ) from None
+
+
 def _called(method: Callable[..., Any], made: Any) -> str:
     """What a person calls a method: a constructor by its class."""
     return type(made).__name__ if method.__name__ == "__init__" else method.__name__
@@ -226,6 +245,7 @@ def _making(cls: type, init: Function) -> Function:
             init(self, *arguments, **named)
         except TypeError:
             refuse_unknown(init, self, named)
+            refuse_too_many(init, self, arguments)
             raise
         if next(kind for kind in type(self).__mro__ if "__init__" in vars(kind)) is cls:
             vars(self)["_is_made"] = True

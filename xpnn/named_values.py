@@ -111,6 +111,7 @@ class NamedValues:
 
     @params.setter
     def params(self, values: Params) -> None:
+        _check_shapes(values, self.param_refs)
         _spread(values, self.param_refs)
 
     @property
@@ -343,6 +344,21 @@ class NamedValues:
                 vars(layer)["in_step"] = True
             else:  # it is nothing that a layer was made with, and that a checkpoint would hold
                 vars(layer).pop("in_step", None)
+
+
+def _check_shapes(values: dict[str, Any], refs: Refs) -> None:
+    for name, own, key in refs:
+        shape = getattr(values.get(name, own[key]), "shape", None)
+        if shape is None:
+            raise TypeError(
+                f"wanted an array for {name}, got a {type(values[name]).__name__}; nothing was "
+                f"changed. network.load(values) takes lists, and arrays of any library"
+            )
+        if shape != own[key].shape:
+            raise ShapeError(
+                f"{name} has the shape {tuple(own[key].shape)}, got {tuple(shape)}; nothing was "
+                f"changed. Values go into a network of the same layers"
+            )
 
 
 def _spread(values: dict[str, Any], refs: Refs) -> None:

@@ -1,6 +1,7 @@
-"""What arguments are called in Keras and in PyTorch, for those who know these by heart."""
+"""What arguments and methods are called in Keras and in PyTorch, for those who know these."""
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 KERAS, TORCH = "Keras", "PyTorch"
 
@@ -96,3 +97,54 @@ def in_our_words(name: str, known: Collection[str]) -> str:
         library, advice = WITHOUT[name]
         return f"; it is {library}'s name, {advice}"
     return ""
+
+
+ATTRIBUTES: dict[str, dict[str, tuple[str, str]]] = {
+    "Network": {
+        "fit": (KERAS, "write Trainer(network, 'cross_entropy', 'adam').fit(x, y)"),
+        "evaluate": (KERAS, "write Trainer(network, 'cross_entropy', 'adam').evaluate(x, y)"),
+        "compile": (KERAS, "give loss and optimizer to Trainer(network, 'cross_entropy', 'adam')"),
+        "add": (KERAS, "give all layers at once to Network([...], input_shape=...)"),
+        "weights": (KERAS, "write network.params"),
+        "get_weights": (KERAS, "write network.numpy_arrays()"),
+        "set_weights": (KERAS, "write network.load(arrays)"),
+        "train": (TORCH, "leave it out, as network.forward(x, training=True) says so"),
+        "eval": (TORCH, "leave it out, as network.predict(x) does not train"),
+        "zero_grad": (TORCH, "leave it out, as each network.backward replaces all gradients"),
+        "parameters": (TORCH, "write network.params"),
+        "named_parameters": (TORCH, "write network.params"),
+        "state_dict": (TORCH, "write network.numpy_arrays()"),
+        "load_state_dict": (TORCH, "write network.load(arrays)"),
+    },
+    "Trainer": {
+        "train": (TORCH, "write trainer.fit(x, y)"),
+    },
+    "History": {
+        "history": (KERAS, "write history['loss']"),
+    },
+}
+"""By the name of a class: what it is asked for, whose name that is, and what to do."""
+
+
+class AnswersOtherNames:
+    """Base of classes that say what to write for an attribute of Keras or PyTorch.
+
+    >>> from xpnn import Dense, Network
+    >>> Network([Dense(2)], input_shape=(3,)).fit
+    Traceback (most recent call last):
+    AttributeError: Network has no attribute 'fit', which is Keras's name: write Trainer(...
+    """
+
+    if not TYPE_CHECKING:  # to which every attribute would be known
+
+        def __getattr__(self, name: str) -> Any:
+            for kind in type(self).__mro__:
+                if name in ATTRIBUTES.get(kind.__name__, {}):
+                    library, advice = ATTRIBUTES[kind.__name__][name]
+                    raise AttributeError(
+                        f"{kind.__name__} has no attribute {name!r}, which is {library}'s name: "
+                        f"{advice}",
+                        name=name,
+                        obj=self,
+                    )
+            return object.__getattribute__(self, name)

@@ -25,6 +25,7 @@ from xpnn.layers.regularization import Constraint, Penalty, check_reach
 from xpnn.layers.tying import ties
 from xpnn.moving import copy_with_values, moved, take_values, unbuilt_copy
 from xpnn.named_inputs import NamedInputs
+from xpnn.names_elsewhere import AnswersOtherNames
 from xpnn.prediction import as_probabilities, in_batches, output_of_call, outputs_kept
 from xpnn.saving.folder import is_model_folder, read_folder
 from xpnn.saving.model import read_model, save
@@ -44,7 +45,7 @@ ANY_NUMBER = 2**62
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-class Network(NamedInputs, FixedAttributes):
+class Network(NamedInputs, FixedAttributes, AnswersOtherNames):
     """Layers, one after another or as a graph, with their arrays on one backend.
 
     The backend belongs to the network and never to the process: two networks on two backends live

@@ -31,6 +31,16 @@ def test_unknown_names_are_answered_with_the_known_ones(spec):
     assert all(repr(name) in str(caught.value) for name in [*BACKENDS, "auto"])
 
 
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [("nympy", ", did you mean 'numpy'?"), ("cuda", "; a GPU is 'cupy' or 'torch:cuda'")],
+)
+def test_unknown_names_are_answered_with_what_may_be_meant(spec, meant):
+    with pytest.raises(BackendUnavailable) as caught:
+        get_backend(spec)
+    assert meant in str(caught.value)
+
+
 @pytest.mark.parametrize("spec", [None, 3, np, ["numpy"]])
 def test_what_is_no_spec_is_a_type_error(spec):
     with pytest.raises(TypeError, match="backend is a string such as 'numpy', or a Backend, got"):

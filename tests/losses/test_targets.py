@@ -90,7 +90,7 @@ UNFIT = {
     ),
     "negative labels": (
         (cross_entropy, np.array([0, -1]), (3,), DataError),
-        r"class numbers from 0 to 2.* got numbers from -1 to 0; count classes from 0",
+        r"class numbers from 0 to 2.* got numbers from -1 to 0; count classes from 0$",
     ),
     "too many labels in a sequence": (
         (cross_entropy, np.array([[0, 7]]), (2, 3), DataError),

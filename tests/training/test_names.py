@@ -98,5 +98,7 @@ def test_names_of_nothing(parts, more, words):
 
 
 def test_one_metric_is_no_list():
-    with pytest.raises(TypeError, match="wanted a list of objects, got 'accuracy'"):
+    with pytest.raises(
+        TypeError, match=r"wanted a list of objects, got 'accuracy'; write \['accuracy'\]$"
+    ):
         Trainer(network(), "mse", "adam", metrics="accuracy")

@@ -1,5 +1,6 @@
 """Which backends there are, and which of them knows an array."""
 
+import difflib
 import importlib
 from numbers import Number
 from typing import Any
@@ -19,8 +20,13 @@ BACKENDS = {
 def backend_class(name: str) -> Any:
     """The class behind a library's name; nothing but its own module is imported."""
     if name not in BACKENDS:
-        known = ", ".join(map(repr, [*BACKENDS, "auto"]))
-        raise BackendUnavailable(f"there is no backend {name!r}; choose one of {known}")
+        known = [*BACKENDS, "auto"]
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f", did you mean {close[0]!r}?" if close else ";"
+        gpu = "; a GPU is 'cupy' or 'torch:cuda'" if name.lower() in ("cuda", "gpu") else ""
+        raise BackendUnavailable(
+            f"there is no backend {name!r}{meant} choose one of {', '.join(map(repr, known))}{gpu}"
+        )
     module, _, attribute = BACKENDS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 

@@ -189,7 +189,8 @@ def _outputs(end: Layer, output_range: Range | None, output_shape: Shape, loss: 
     if outputs.name == "class logits" and outputs.single:
         raise ValueError(
             f"{outputs.loss} wants a logit for each class, got a network with one output; give the "
-            f"last layer a unit for each class, or choose binary_cross_entropy"
+            f"last layer a unit for each class, or choose binary_cross_entropy for targets of 0 "
+            f"and 1, mean_squared_error for numbers"
         )
     if outputs.name is None or outputs.range is None:
         return outputs

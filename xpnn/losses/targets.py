@@ -277,10 +277,10 @@ def _labels(targets: Array, classes: int, backend: Backend, values: bool) -> Non
 
 def _refuse_unknown(least: int, most: int, classes: int) -> None:
     if least < 0 or most >= classes:
+        more = f", or give the last layer {most + 1} units" if most >= classes else ""
         raise DataError(
             f"wanted class numbers from 0 to {classes - 1}, as the network has {classes} outputs, "
-            f"got numbers from {least} to {most}; count classes from 0, or give the last layer "
-            f"{most + 1} units"
+            f"got numbers from {least} to {most}; count classes from 0{more}"
         )
 
 

@@ -1,6 +1,7 @@
 """Loop: one call of ``fit``, epoch after epoch."""
 
 import logging
+import math
 from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Any
@@ -52,6 +53,7 @@ class Loop:
         self.state, self.make_batches, self.hooks = state, make_batches, hooks
         self.log_every, self.measure, self.agree = log_every, measure, agree
         self._told_of: frozenset[str] = frozenset()  # means of nothing
+        self._has_told_of_nan = False
         self.skips = SkipWatch(state.steps, state.opt_state, state.network.backend)
 
     def run(self, callback_states: list[Saved] | None = None) -> None:
@@ -127,6 +129,7 @@ class Loop:
         logs |= found
         state.empty = frozenset([*empty, *more])
         tell_of_empty_means([name for name in [*empty, *more] if name not in self._told_of])
+        self._tell_of_nan(logs["loss"])
         self._told_of |= state.empty
         self._end_epoch(logs)
         interrupts.check_together(now=True)
@@ -159,6 +162,21 @@ class Loop:
             state.opt_state = state.optimizer.observe(state.opt_state, logs[watched], backend)
         self.hooks.epoch_end(logs)
         state.agree_to_stop()
+
+    def _tell_of_nan(self, loss: float) -> None:
+        """Warn, once, of a loss that is not finite, though something was to be learned."""
+        state = self.state
+        if math.isfinite(loss) or state.losses.is_empty or self._has_told_of_nan:
+            return
+        self._has_told_of_nan = True
+        if state.is_first:
+            logger.warning(
+                "the loss of epoch %d is %s: bring inputs and targets to mean 0 and deviation 1, "
+                "or take a smaller rate; StopOnNaN() among the callbacks ends training at the step "
+                "where that begins, and names the layer",
+                state.epoch + 1,
+                loss,
+            )
 
     def _explain_skipping(self) -> None:
         """Say that mixed precision takes no steps, and which layer is to blame."""

@@ -20,6 +20,7 @@ from xpnn.metrics.base import tell_of_empty_means
 from xpnn.metrics.by_output import OfOutput
 from xpnn.metrics.confusion import ConfusionMatrix, Pairs
 from xpnn.moving import moved
+from xpnn.names_elsewhere import AnswersOtherNames
 from xpnn.network import Network
 from xpnn.optimizers import Optimizer
 from xpnn.peak import Ready, peak_bytes
@@ -56,7 +57,7 @@ from xpnn.weak_methods import without_holding
 logger = logging.getLogger("xpnn")
 
 
-class Trainer(StepTaker):
+class Trainer(StepTaker, AnswersOtherNames):
     """Trains a network: the loop, and what it carries from epoch to epoch.
 
     The loop never waits for the device except at log points: every ``log_every`` steps and at the

@@ -53,7 +53,8 @@ def as_parts(accumulate: int) -> int:
 def check_parts(network: Any, optimizer: Any, metrics: Any, callbacks: Any) -> None:
     """Say at once which argument is of the wrong kind, and what it should be."""
     if not isinstance(metrics, tuple | list):
-        raise TypeError(f"metrics: wanted a list of objects, got {metrics!r}")
+        hint = f"; write [{metrics!r}]" if isinstance(metrics, str | Metric) else ""
+        raise TypeError(f"metrics: wanted a list of objects, got {metrics!r}{hint}")
     wanted = [
         ("network", network, Network, "Network([...], input_shape=...)"),
         ("optimizer", optimizer, Optimizer, "an object such as Adam(1e-3)"),
@@ -95,7 +96,8 @@ def check_samples_alone(network: Network, loss: Any) -> None:
 def check_callbacks(callbacks: Any) -> None:
     """Refuse what is no list of callbacks."""
     if not isinstance(callbacks, tuple | list):
-        raise TypeError(f"callbacks: wanted a list of objects, got {callbacks!r}")
+        hint = f"; write [{callbacks!r}]" if isinstance(callbacks, Callback) else ""
+        raise TypeError(f"callbacks: wanted a list of objects, got {callbacks!r}{hint}")
     for one in callbacks:
         if not isinstance(one, Callback):
             raise TypeError(f"callbacks: wanted objects such as [EarlyStopping()], got {one!r}")

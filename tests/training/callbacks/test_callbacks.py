@@ -97,8 +97,38 @@ def test_history_lists_what_was_measured():
     assert history["epoch"] == [1, 2, 3]
     assert history["rate"] == [pytest.approx(0.1)] * 3
     assert "val_accuracy" in history
-    with pytest.raises(KeyError, match="there is no 'accuracy' in this history, only epoch, loss"):
+    with pytest.raises(
+        KeyError, match=r"only epoch, loss.*, rate; to measure it, give the trainer"
+    ):
         history["accuracy"]
+    with pytest.raises(KeyError, match=r"there is no 'val_r2' in .*; .* give fit validation=0"):
+        history["val_r2"]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        ("val_los", r"did you mean 'val_loss'\? To watch it, say whether more of it is better"),
+        (
+            "val_r2",
+            r"one of .* \(accuracy\)\. To watch it, give it to .*, metrics=\['r2'\]; or say",
+        ),
+    ],
+)
+def test_a_number_that_is_not_measured_is_told_with_how_to_measure_it(monitor, message):
+    with pytest.raises(ValueError, match=message):
+        trainer_with(EarlyStopping(monitor)).fit(*data(), validation=0.25, progress=False)
+
+
+def test_a_loss_that_is_not_finite_is_warned_of_once(caplog):
+    trainer = trainer_with()
+    trainer.network.load({name: one * np.nan for name, one in trainer.network.params.items()})
+    trainer.fit(*data(), epochs=3, progress=False)
+    (told,) = [
+        one.getMessage() for one in caplog.records if "the loss of epoch" in one.getMessage()
+    ]
+    assert told.startswith("the loss of epoch 1 is nan: bring inputs and targets to mean 0")
+    assert "StopOnNaN() among the callbacks" in told
 
 
 class Late(Callback):

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Literal
 from xpnn.arguments import KnownAttributes
 from xpnn.figures import written
 from xpnn.html_tables import curve, table
+from xpnn.names_elsewhere import AnswersOtherNames
 from xpnn.training.callbacks.curves import curves_figure
 from xpnn.training.callbacks.hooks import Callback, Logs, in_words
 from xpnn.training.checkpointing.columns import as_columns, from_columns
 from xpnn.training.state import TrainingState
 
 
-class History(KnownAttributes, Callback):
+class History(KnownAttributes, Callback, AnswersOtherNames):
     """Keeps the numbers of every epoch: ``history["val_loss"]`` is a list, one entry an epoch.
 
     It is gone through by names, as a dictionary is, and ``dict(history)`` has all of its lists;
@@ -49,7 +50,13 @@ class History(KnownAttributes, Callback):
     def __getitem__(self, name: str) -> list[float]:
         """One number for each epoch, NaN for those in which it was not measured."""
         if self.epochs and name not in self.names:
-            raise KeyError(f"there is no {name!r} in this history, only {', '.join(self.names)}")
+            do = (
+                "give fit validation=0.2" if name.startswith("val_") else "give the trainer metrics"
+            )
+            raise KeyError(
+                f"there is no {name!r} in this history, only {', '.join(self.names)}; to "
+                f"measure it, {do}"
+            )
         return [epoch.get(name, math.nan) for epoch in self.epochs]
 
     def __contains__(self, name: object) -> bool:

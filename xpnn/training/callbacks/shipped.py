@@ -1,5 +1,6 @@
 """Callbacks: what happens beside training, at the seams of the loop; see ``hooks.py``."""
 
+import difflib
 import math
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ import numpy as np
 from xpnn.arguments import KnownAttributes, checked
 from xpnn.training.callbacks.hooks import Callback, Logs
 from xpnn.training.checkpointing.fields import COUNT, DICTIONARY, NUMBER, check_fields, or_none
+from xpnn.training.names import METRICS
 from xpnn.training.state import TrainingState
 
 
@@ -68,10 +70,14 @@ class Watching(KnownAttributes, Callback):
         if name.rpartition("_")[2] in ("loss", "error"):
             return False
         kind = type(self).__name__
+        close = difflib.get_close_matches(name, [*known, "loss"], n=1)
+        meant = f", did you mean {self.monitor.replace(name, close[0])!r}?" if close else "."
+        give = f"give it to the trainer, metrics=[{name!r}]; or " if name in METRICS else ""
         raise ValueError(
             f"{kind} watches {self.monitor!r}, which is neither a loss nor one of the trainer's "
-            f"metrics ({', '.join(known) or 'it has none'}): say whether more of it is better, "
-            f"{kind}(..., higher_is_better=True), or False"
+            f"metrics ({', '.join(known) or 'it has none'}){meant} To watch "
+            f"it, {give}say whether more of it is better, {kind}(..., higher_is_better=True), or "
+            f"False"
         )
 
     def is_new_best(self, logs: Logs, by: float = 0.0) -> bool:
