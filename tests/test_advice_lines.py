@@ -234,6 +234,11 @@ def fitting(x):
     return Trainer(Network([Dense(3)], (3,)), xpnn.mean_squared_error, SGD(0.1)).fit(*x, **QUIET)
 
 
+def of_a_file(folder, **options):
+    save_weights(network(), folder / "w.safetensors")
+    xpnn.load_weights(Network([Dense(2), Dense(1)], (3,)), folder / "w.safetensors", **options)
+
+
 def watched(monitor, **options):
     watching = trainer(callbacks=[xpnn.EarlyStopping(monitor)], **options)
     return watching.fit(X, Y, validation=0.25, **QUIET)
@@ -464,6 +469,14 @@ LINES = {  # part of the message: what is wrong, and what it says to write
     "give it to the trainer, metrics=['accuracy']": (
         lambda _: watched("val_accuracy"),
         lambda _: watched("val_accuracy", metrics=["accuracy"]),
+    ),
+    "take what fits by xpnn.load_weights(network, path, partial=True)": (
+        of_a_file,
+        lambda folder: of_a_file(folder, partial=True),
+    ),
+    "are not given to an optimizer: write Trainer(network, loss, optimizer)": (
+        lambda _: Adam(network().params),
+        lambda _: Trainer(network(), xpnn.cross_entropy, Adam()),
     ),
     "metrics: wanted a list of objects": (
         lambda _: trainer(metrics=Accuracy()),

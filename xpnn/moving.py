@@ -11,6 +11,11 @@ from xpnn.trees import Keys, TreeError, map_with_path
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
+NOT_LOADED = (
+    "nothing was loaded; make the network of the layers that the values are of, or of a file take "
+    "what fits by xpnn.load_weights(network, path, partial=True)"
+)
+
 
 def unbuilt_copy(root: AnyLayer) -> AnyLayer:
     """A copy of ``root`` and of all layers inside, none of them built.
@@ -89,8 +94,7 @@ def copied_like(values: Any, like: Any, backend: Backend, take: Callable[[Any], 
         value = take(value)
         if value.shape != own.shape:
             raise ShapeError(
-                f"{name} has the shape {tuple(own.shape)}, got {tuple(value.shape)}; "
-                f"nothing was loaded"
+                f"{name} has the shape {tuple(own.shape)}, got {tuple(value.shape)}; {NOT_LOADED}"
             )
         return backend.xp.astype(value, own.dtype, copy=True)
 

@@ -15,7 +15,7 @@ from xpnn.layers import Graph, Layer, Sequential
 from xpnn.layers.regularization import Rules, is_regularized
 from xpnn.layers.replica import Replica
 from xpnn.layers.tying import joined
-from xpnn.moving import copied_like
+from xpnn.moving import NOT_LOADED, copied_like
 from xpnn.training_lock import TrainingLock
 from xpnn.typing import Params, Shape, State
 
@@ -264,18 +264,16 @@ class NamedValues:
         self._check_names(shapes)
         for name, value in {**self.params, **self.state}.items():
             if shapes[name] != (wanted := tuple(getattr(value, "shape", ()))):
-                raise ShapeError(
-                    f"{name} has the shape {wanted}, got {shapes[name]}; nothing was loaded"
-                )
+                raise ShapeError(f"{name} has the shape {wanted}, got {shapes[name]}; {NOT_LOADED}")
 
     def _check_names(self, values: Mapping[str, Any]) -> None:
         own = {**self.params, **self.state}
         if missing := own.keys() - values.keys():
-            raise ShapeError(f"no values came for {', '.join(sorted(missing))}; nothing was loaded")
+            raise ShapeError(f"no values came for {', '.join(sorted(missing))}; {NOT_LOADED}")
         if unknown := values.keys() - own.keys():
             raise ShapeError(
                 f"this network has no {', '.join(sorted(unknown))}, only {', '.join(own)}; "
-                f"nothing was loaded"
+                f"{NOT_LOADED}"
             )
 
     def numpy_arrays(self) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def test_numbers_out_of_range_are_refused(make, text):
     ("make", "text"),
     [
         (lambda: SGD("fast"), r"rate is a number or a Schedule, got 'fast'"),
+        (lambda: SGD({"w": 1}), r"rate is a number or a Schedule, got a dict; parameters are not"),
         (lambda: Adam(beta1=None), r"beta1 is a number or a Schedule, got None"),
         (lambda: Adam(lr=0.1), r"unexpected keyword argument 'lr'"),
         (lambda: SGD(0.1, momentun=0.9), r"unexpected keyword argument 'momentun'"),

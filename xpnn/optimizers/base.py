@@ -3,7 +3,7 @@
 import copy
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from operator import attrgetter
 from typing import Any, ClassVar, Self
@@ -361,6 +361,11 @@ class Optimizer(Parametrized, KnownAttributes):
     def _checked(self, name: str, value: Any) -> Hyper:
         """A hyperparameter as a Schedule or a Python float; NumPy's would widen what they meet."""
         if not isinstance(value, Real | Schedule) or isinstance(value, bool):
+            if isinstance(value, Iterable) and not isinstance(value, str):
+                raise TypeError(
+                    f"{name} is a number or a Schedule, got a {type(value).__name__}; parameters "
+                    f"are not given to an optimizer: write Trainer(network, loss, optimizer)"
+                )
             raise TypeError(f"{name} is a number or a Schedule, got {value!r}")
         given = value if isinstance(value, Schedule) else float(value)
         for number in given.ends if isinstance(given, Schedule) else (given,):
