@@ -38,7 +38,10 @@ def test_a_backend_that_does_not_work_is_explained_and_fails(tmp_path, capsys):
     kept.parent.mkdir()
     kept.write_bytes(b"of an earlier run")
     assert main(["train", "--backend", "numpi", "--out", str(tmp_path)]) == 1
-    assert "there is no backend 'numpi'; choose one of 'numpy', 'cupy'" in capsys.readouterr().err
+    assert (
+        "there is no backend 'numpi', did you mean 'numpy'? Choose one of 'numpy'"
+        in capsys.readouterr().err
+    )
     assert list(tmp_path.iterdir()) == [kept.parent]
     assert kept.exists()
 

@@ -22,10 +22,10 @@ def backend_class(name: str) -> Any:
     if name not in BACKENDS:
         known = [*BACKENDS, "auto"]
         close = difflib.get_close_matches(name, known, n=1)
-        meant = f", did you mean {close[0]!r}?" if close else ";"
+        meant = f", did you mean {close[0]!r}?" if close else "."
         gpu = "; a GPU is 'cupy' or 'torch:cuda'" if name.lower() in ("cuda", "gpu") else ""
         raise BackendUnavailable(
-            f"there is no backend {name!r}{meant} choose one of {', '.join(map(repr, known))}{gpu}"
+            f"there is no backend {name!r}{meant} Choose one of {', '.join(map(repr, known))}{gpu}"
         )
     module, _, attribute = BACKENDS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
