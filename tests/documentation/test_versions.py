@@ -1,6 +1,7 @@
 """``make docs-version`` puts releases beside each other, and their pages find the list of them."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,8 +18,13 @@ ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 
 
+OF_MAKE = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "VENV")
+"""What a make that runs the tests tells those below it."""
+
+
 def run(*command, folder):
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    own = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=own)
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
