@@ -93,9 +93,6 @@ def check_agreement(
         here, there = (
             {**one, "layers": _without_trainable(one.get("layers"))} for one in (here, there)
         )
-    for part in ("layers", "options"):  # those of older versions have what layers count, too
-        if part in here and part in there:
-            there = there | {part: _as_here(here[part], there[part])}
     differing = list(differences(json.loads(json.dumps(here)), there))
     errors = [words for words, matters in differing if matters]
     if errors:
@@ -140,18 +137,6 @@ def _is_given(layer: Layer, name: str) -> bool:
         return name in parameters_of(kind)
     except XpnnError:  # its arguments cannot be told
         return True
-
-
-def _as_here(here: Any, there: Any) -> Any:
-    """What a checkpoint says of layers, without attributes of which here nothing is said."""
-    if not isinstance(there, dict):  # a file may say anything
-        return there
-    return {
-        kind: {name: one for name, one in own.items() if name in here[kind]}
-        if isinstance(own, dict) and isinstance(here.get(kind), dict)
-        else own
-        for kind, own in there.items()
-    }
 
 
 def _holds_layers(value: Any) -> bool:
