@@ -1,6 +1,7 @@
 """Names of Keras and PyTorch: the error says what to write here, and that works."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -139,3 +140,21 @@ def test_more_arguments_than_are_taken_in_order():
         xpnn.Dense(64, 32)
     with pytest.raises(TypeError, match=r"^ReLU takes nothing in order"):
         xpnn.ReLU(64)
+
+
+def test_an_argument_in_order_and_by_name():
+    said = (
+        r"^Network takes layers, .* in order or by name, got both: Dense\(2\) and input_shape=\(3,"
+    )
+    with pytest.raises(TypeError, match=said):
+        xpnn.Network(xpnn.Dense(8), xpnn.Dense(2), input_shape=(3,))
+
+
+@pytest.mark.parametrize(
+    "kind", [partial(xpnn.Network, input_shape=(3,)), xpnn.Sequential, xpnn.Residual]
+)
+def test_a_layer_in_place_of_a_list(kind):
+    with pytest.raises(
+        TypeError, match=r"wants a list of layers, got Dense\(3\); write \[Dense\(3\), "
+    ):
+        kind(xpnn.Dense(3))

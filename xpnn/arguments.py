@@ -90,18 +90,29 @@ def refuse_unknown(method: Callable[..., Any], made: Any, named: Mapping[str, An
             raise TypeError(f"{whose} got an unexpected keyword argument {name!r}{meant}") from None
 
 
-def refuse_too_many(init: Callable[..., Any], made: Any, given: Sequence[Any]) -> None:
-    """Raise TypeError if a constructor takes fewer arguments in order than were given.
+def refuse_too_many(
+    init: Callable[..., Any], made: Any, given: Sequence[Any], named: Mapping[str, Any]
+) -> None:
+    """Raise TypeError if a constructor takes fewer arguments in order, or was given one twice.
 
     >>> from xpnn import Dense
     >>> Dense(64, 32)
     Traceback (most recent call last):
     TypeError: Dense takes units in order and all else by name, got 2 arguments in order
+    >>> Dense(64, units=32)
+    Traceback (most recent call last):
+    TypeError: Dense takes units in order or by name, got both: 64 and units=32
     """
     known = [*inspect.signature(init).parameters.values()][1:]
     if any(one.kind is one.VAR_POSITIONAL for one in known):
         return
     ordered = [one.name for one in known if one.kind is one.POSITIONAL_OR_KEYWORD]
+    for name, value in zip(ordered, given, strict=False):
+        if name in named:
+            raise TypeError(
+                f"{type(made).__name__} takes {', '.join(ordered)} in order or by name, got both: "
+                f"{value!r} and {name}={named[name]!r}"
+            ) from None
     if len(given) > len(ordered):
         raise TypeError(
             f"{type(made).__name__} takes {', '.join(ordered) or 'nothing'} in order and all else "
@@ -245,7 +256,7 @@ def _making(cls: type, init: Function) -> Function:
             init(self, *arguments, **named)
         except TypeError:
             refuse_unknown(init, self, named)
-            refuse_too_many(init, self, arguments)
+            refuse_too_many(init, self, arguments, named)
             raise
         if next(kind for kind in type(self).__mro__ if "__init__" in vars(kind)) is cls:
             vars(self)["_is_made"] = True

@@ -63,7 +63,8 @@ class Container(Layer):
     def __init__(self, layers: Sequence[Layer]):
         super().__init__()
         if not isinstance(layers, Iterable) or hasattr(layers, "shape"):
-            raise TypeError(f"{type(self).__name__} wants a list of layers, got {layers!r}")
+            hint = f"; write [{layers!r}, ...]" if isinstance(layers, Layer) else ""
+            raise TypeError(f"{type(self).__name__} wants a list of layers, got {layers!r}{hint}")
         layers = tuple(layers)  # a network would not notice that a list has changed
         for layer in layers:
             if not isinstance(layer, Layer):

@@ -162,3 +162,15 @@ def test_lines_behind_the_checkpoint_go(path, tmp_path):
     path.unlink()
     fit(make_trainer(), CSVLogger(path), epochs=1, resume=first)
     assert path.read_text().splitlines() == before[:2]
+
+
+def test_a_second_fit_goes_on_behind_the_first(path):
+    trainer, logger = make_trainer(), CSVLogger(path)
+    for _ in range(2):
+        fit(trainer, logger, epochs=2)
+    rows = rows_of(path)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds)
+    fit(make_trainer(), logger)  # another training, which begins anew
+    assert [row["epoch"] for row in rows_of(path)] == ["1"]

@@ -25,8 +25,9 @@ class CSVLogger(KnownAttributes, Callback):
 
     Every number stands under its name in the header. One that comes later than the header gets a
     column behind the others, which is empty in the lines before; what is not measured in an epoch
-    is left empty. A resumed ``fit`` puts the lines back that were there at the checkpoint, and no
-    others.
+    is left empty. In a second ``fit`` of a trainer the file goes on, and so do ``seconds``, without
+    the time between. A resumed ``fit`` puts the lines back that were there at the checkpoint, and
+    no others.
 
     Args:
         path: of the file; folders are made. An existing file is replaced unless ``append``.
@@ -57,12 +58,19 @@ class CSVLogger(KnownAttributes, Callback):
     def __init__(self, path: str | Path, *, append: bool = False):
         self.path, self.append = Path(path), append
         self._file = LineFile(self.path, b"\r\n")
-        self._start, self._begins = 0.0, not append
+        self._training: object = None
+        self._begins = not append
+        self._start = self._seconds = 0.0
 
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         self._file.check()
-        self._begins = not self.append
-        self._start = time.perf_counter()
+        if self._training is not state.training:
+            self._training = state.training
+            self._begins, self._seconds = not self.append, 0.0
+        self._start = time.perf_counter() - self._seconds
+
+    def on_fit_end(self, state: TrainingState) -> None:
+        self._seconds = time.perf_counter() - self._start
 
     def on_epoch_begin(self, state: TrainingState, steps: int | None) -> None:
         if self._begins:  # not before, as a run that is resumed keeps its lines
