@@ -1,7 +1,8 @@
 """The backends that the contract tables run on.
 
 ``XPNN_TEST_BACKENDS`` lists them, for example ``numpy,torch,jax,array-api-strict:device1,cupy``.
-One that is asked for and does not work here is an error, never a silent skip.
+One that is asked for and does not work here is an error, never a silent skip. ``numpy:numba`` is
+NumPy but for how it replays a recording, so it is gone through in ``REPLAYING`` alone.
 
 ``--passed-to FILE`` writes down which tests pass, and ``--passed-in FILE`` leaves these out in a
 later run on the same machine: backends that were tested stay asked for, as the other side of a
@@ -29,6 +30,13 @@ settings.register_profile("no deadline", deadline=None)  # a machine may do a lo
 settings.load_profile("no deadline")
 
 SPECS = os.environ.get("XPNN_TEST_BACKENDS", "numpy,array-api-strict:device1").split(",")
+REPLAYING = (
+    *("backends", "distributed", "fuzz", "optimizers", "training/stepping"),
+    *("layers/test_conduct.py", "layers/test_recomputation.py", "losses/test_contract.py"),
+    *("training/test_losses.py", "training/test_updater.py", "training/test_several_outputs.py"),
+    *("reliability/test_threads.py", "reliability/test_memory_flat.py"),
+)
+"""Folders and files of tests whose steps are compiled."""
 if any(spec.startswith(("jax:gpu", "jax:cuda")) for spec in SPECS):
     # JAX rounds the factors of products to TF32 on a GPU; other libraries have to be asked to.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
@@ -78,6 +86,7 @@ class Passed:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what has passed in an earlier run and looks at nothing else in this one."""
+    _leave_out(config, items, {item for item in items if _is_plain_numpy(item)})
     path = config.getoption("--passed-in")
     if path is None:
         return
@@ -86,8 +95,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     new = {*SPECS} - known
     new |= {*map(_library, new)} - {*map(_library, known)}  # "torch" where "torch:cuda" is new
     again = {one for one in items if one.nodeid in passed and not _looks_at(new, one)}
-    config.hook.pytest_deselected(items=again)
-    items[:] = [item for item in items if item not in again]
+    _leave_out(config, items, again)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], some: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=some)
+    items[:] = [item for item in items if item not in some]
+
+
+def _is_plain_numpy(item: pytest.Item) -> bool:
+    """Whether it asks ``numpy:numba`` for what is NumPy's there."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    place = item.nodeid.removeprefix("tests/")
+    return params.get("backend") == "numpy:numba" and not place.startswith(REPLAYING)
 
 
 def _looks_at(new: set[str], item: pytest.Item) -> bool:

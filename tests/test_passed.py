@@ -1,4 +1,4 @@
-"""Tests that an earlier run has seen pass are left out, unless they look at what is new."""
+"""Which tests of a run are left out: they passed in an earlier one, or ask for the same twice."""
 
 from types import SimpleNamespace
 
@@ -54,3 +54,14 @@ def test_what_looks_at_a_new_backend_stays(left):
     ]
     found = left(["numpy", "numpy:numba", "torch:cuda"], items, ["1", "2", "3", "4"])
     assert found == ["1", "2", "3"]
+
+
+def test_compiled_loops_are_asked_for_where_steps_are_compiled(left):
+    items = [
+        Item("tests/metrics/test_metrics.py::1", backend="numpy:numba"),
+        Item("tests/metrics/test_metrics.py::2", backend="numpy"),
+        Item("tests/metrics/test_metrics.py::3", backend="torch", spec="numpy:numba"),
+        Item("tests/training/stepping/test_step.py::4", backend="numpy:numba"),
+    ]
+    found = left(["numpy", "numpy:numba", "torch"], items, [])
+    assert [name[-1] for name in found] == ["2", "3", "4"]
