@@ -1,8 +1,18 @@
 """Independent sources for what a layer should give: torch.nn with its autograd, and jax.grad."""
 
 import numpy as np
+import pytest
 
+from tests.conftest import SPECS
 from xpnn.network import Network
+
+# Differences, which take thousands of passes: array-api-strict is many times as slow as the others,
+# and its numbers are compared with NumPy's by test_same_numbers_on_every_backend.
+by_differences = pytest.mark.parametrize(
+    "backend",
+    [spec for spec in SPECS if not spec.startswith("array-api-strict")] or SPECS,
+    indirect=True,
+)
 
 
 def host(network, arrays):

@@ -5,7 +5,15 @@ import pytest
 
 import xpnn
 from tests.conftest import needs, on_device_of
-from tests.layers.oracles import assert_close, host, jax_passes, passes, randomized, torch_passes
+from tests.layers.oracles import (
+    assert_close,
+    by_differences,
+    host,
+    jax_passes,
+    passes,
+    randomized,
+    torch_passes,
+)
 from xpnn import (
     Adam,
     Dense,
@@ -89,6 +97,7 @@ def test_embedding_equals_jax_grad(rng):
     ],
     ids=["embedding", "sequential", "parallel", "residual"],
 )
+@by_differences
 def test_backward_matches_finite_differences(backend, make):
     report = check_gradients(make(), backend=backend, x=IDS)
     assert len(report.rows) >= 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.layers.oracles import assert_close, passes, randomized
+from tests.layers.oracles import assert_close, by_differences, passes, randomized
 from xpnn import (
     Adam,
     Dense,
@@ -49,6 +49,7 @@ def test_there_is_one_array(backend):
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
+@by_differences
 def test_backward_matches_finite_differences(backend, use_bias):
     embedding = Embedding(5, 4)
     tied = Sequential([embedding, Dense(4), TiedDense(5, embedding, use_bias=use_bias)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.layers.oracles import assert_close, host, jax_passes, passes, randomized
+from tests.layers.oracles import assert_close, by_differences, host, jax_passes, passes, randomized
 from xpnn import (
     GELU,
     Adam,
@@ -242,6 +242,7 @@ def test_two_steps_by_hand(backend):
         lambda: Across([MultiHeadAttention(1, dropout=0.4)]),
     ],
 )
+@by_differences
 def test_masked_and_cross_gradients_match_finite_differences(backend, make):
     assert check_gradients(make(), (3, 4), backend, batch=2).error < 1e-6
 
@@ -255,6 +256,7 @@ def test_equals_jax_grad(rotate):
 
 
 @pytest.mark.parametrize("wrong", ["scale", "total", "heads"])
+@by_differences
 def test_planted_mistakes_are_found(backend, wrong):
     class Wrong(MultiHeadAttention):
         def fuse(self, elementwise):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.layers.oracles import assert_close, host, randomized
+from tests.layers.oracles import assert_close, by_differences, host, randomized
 from tests.layers.sequence.test_attention import attention_names, load_torch, torch_passes
 from xpnn import (
     Adam,
@@ -146,6 +146,7 @@ def test_of_a_context_of_other_features_it_is_saved_and_learns(backend, tmp_path
 
 
 @pytest.mark.parametrize("context", [4, 3])
+@by_differences
 def test_gradients_match_finite_differences(backend, context):
     layer = CrossAttention(2, kv_heads=1, dropout=0.3)
     assert check_gradients(layer, ((2, 4), (3, context)), backend, batch=2).error < 1e-6

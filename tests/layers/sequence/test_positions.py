@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.layers.oracles import assert_close, passes, randomized
+from tests.layers.oracles import assert_close, by_differences, passes, randomized
 from xpnn import LearnedPositions, Network, Sequential, SinusoidalPositions
 from xpnn.errors import GradientError, ShapeError
 from xpnn.layers.sequence.positions import Rotary
@@ -125,6 +125,7 @@ class ForgetsThePositions(LearnedPositions):
 @pytest.mark.parametrize(
     "make", [LearnedPositions, lambda: LearnedPositions(5), SinusoidalPositions]
 )
+@by_differences
 def test_backward_matches_finite_differences(backend, make):
     assert check_gradients(make(), (3, 4), backend).error < 1e-6
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.layers.oracles import assert_close, host, jax_passes, passes, randomized
+from tests.layers.oracles import assert_close, by_differences, host, jax_passes, passes, randomized
 from xpnn import (
     GRU,
     LSTM,
@@ -196,6 +196,7 @@ def test_truncation_equals_torch_detached(backend, kind):
 
 @each_kind
 @pytest.mark.parametrize("mask", [[[1, 1, 0], [0, 1, 1]], [[1, 0, 1], [1, 1, 1]]])
+@by_differences
 def test_masked_gradients_match_finite_differences(backend, kind, mask):
     """Masks with holes, of which the padding of ``Masked`` is a special case."""
 
@@ -219,6 +220,7 @@ def test_equals_jax_grad(kind, way):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
+@by_differences
 def test_planted_mistakes_are_found(backend, kind):
     class Wrong(KINDS[kind]):
         def slope_rule(self, xp, *arrays):

@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import needs
 from tests.layers.oracles import (
     assert_close,
+    by_differences,
     host,
     jax_passes,
     passes,
@@ -299,18 +300,21 @@ DIFFERENCES_TRANSPOSED = ["twice", "odds", "dilation-stride", "cut", "groups"]
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
+@by_differences
 def test_convolution_against_differences(backend, name):
     layer = made(Conv2D, CONVOLUTIONS[name], 2)
     assert check_gradients(layer, (5, 4, 2), backend, batch=2).error < 1e-6
 
 
 @pytest.mark.parametrize("name", DIFFERENCES_TRANSPOSED)
+@by_differences
 def test_transposed_convolution_against_differences(backend, name):
     layer = made(ConvTranspose2D, TRANSPOSED[name], 2)
     assert check_gradients(layer, (3, 3, 2), backend, batch=2).error < 1e-6
 
 
 @pytest.mark.parametrize("make", [Conv2D, ConvTranspose2D])
+@by_differences
 def test_many_channels_against_differences(backend, make):
     layer = make(1, (2, 3), stride=(1, 2), padding=1, dilation=(2, 1))
     assert check_gradients(layer, (3, 3, FEW_CHANNELS), backend, batch=2).error < 1e-6

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.layers.oracles import assert_close, jax_passes, passes, torch_passes
+from tests.layers.oracles import assert_close, by_differences, jax_passes, passes, torch_passes
 from xpnn import Network, get_backend
 from xpnn.backends.portable.windows import batch_order, fold, slid_order
 from xpnn.errors import GradientError, ShapeError
@@ -132,6 +132,7 @@ def test_all_positions_equal_torch(backend, make, kind, ties):
 
 @each_kind
 @pytest.mark.parametrize("options", [*WINDOWS.values(), *SAME.values()], ids=[*WINDOWS, *SAME])
+@by_differences
 def test_against_differences(backend, make, options):
     report = check_gradients(make(**options), (5, 4, 2), backend, batch=2)
     assert report.error < 1e-6
@@ -139,6 +140,7 @@ def test_against_differences(backend, make, options):
 
 @pytest.mark.parametrize("make", [GlobalMaxPool, GlobalAveragePool])
 @pytest.mark.parametrize("shape", [(4, 3), (3, 2, 2), (2, 2, 2, 2)], ids=str)
+@by_differences
 def test_all_positions_against_differences(backend, make, shape):
     assert check_gradients(make(), shape, backend).error < 1e-6
 
