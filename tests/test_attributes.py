@@ -330,31 +330,30 @@ def test_compile_and_metrics_and_a_wrong_value_later():
 def test_an_optimizer_of_another_kind_begins_anew(before, tmp_path):
     """Numbers of one name, such as Adagrad's sum and RMSprop's mean, mean something else."""
     x, y = batch()
-    trainer = small(optimizer=OPTIMIZERS[before].make())
+    trainer, fresh = small(optimizer=OPTIMIZERS[before].make()), small()
     trainer.step(x, y)
     trainer.save(tmp_path / "before.safetensors")
     start = trainer.network.numpy_arrays()
-    for case in OPTIMIZERS.values():
-        if type(case.make()) is type(trainer.optimizer):
-            continue
-        trainer.optimizer = case.make()
+    others = [c for c in OPTIMIZERS.values() if type(c.make()) is not type(trainer.optimizer)]
+    for case in others:
+        trainer.optimizer, fresh.optimizer = case.make(), case.make()
         for run in (lambda: trainer.step(x, y), lambda: trainer.save(tmp_path / "between")):
             with pytest.raises(XpnnError, match=r"set trainer\.opt_state = None to begin anew"):
                 run()
-        fresh = small(optimizer=case.make())
         with pytest.raises(ShapeError, match=r"numbers of .* mean something else"):
             fresh.load(tmp_path / "before.safetensors")
         assert fresh.opt_state is None
         assert fresh.steps == 0
-        fresh.network.load(start)
-        trainer.network.load(start)
-        trainer.opt_state = None  # as it says
-        for one in (trainer, fresh):
-            one.step(x, y)
-        assert same(trainer.network.numpy_arrays(), fresh.network.numpy_arrays())
-        trainer.network.load(start)
-        trainer.optimizer = OPTIMIZERS[before].make()
-        trainer.load(tmp_path / "before.safetensors")
+    after = others[[*OPTIMIZERS].index(before) % len(others)]
+    trainer.optimizer, fresh.optimizer = after.make(), after.make()
+    fresh.network.load(start)
+    trainer.opt_state = None  # as it says
+    for one in (trainer, fresh):
+        one.step(x, y)
+    assert same(trainer.network.numpy_arrays(), fresh.network.numpy_arrays())
+    trainer.network.load(start)
+    trainer.optimizer = OPTIMIZERS[before].make()
+    trainer.load(tmp_path / "before.safetensors")
 
 
 def log_loss(x, network, y, weights):

@@ -103,26 +103,27 @@ def test_a_driver_that_cannot_be_loaded(fresh):
     assert "no NVIDIA driver" in cuda_driver.driver_fault()
 
 
-@pytest.mark.parametrize("fault", ["ImportError", "OSError"])
-def test_a_library_that_is_broken(tmp_path, fault):
+def test_a_library_that_is_broken(tmp_path):
     (tmp_path / "torch.py").write_text(
-        f"raise {fault}('libc10.so: cannot open shared object file')"
+        "import sys\nraise sys.fault('libc10.so: cannot open shared object file')"
     )
     (tmp_path / "torch-2.9.0.dist-info").mkdir()
     (tmp_path / "torch-2.9.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.9.0\n")
     code = """
+        import sys
         from xpnn import get_backend
         from xpnn.errors import BackendUnavailable
-        try:
-            get_backend("torch")
-        except BackendUnavailable as error:
-            print(error)
+        for sys.fault in (ImportError, OSError):
+            try:
+                get_backend("torch")
+            except BackendUnavailable as error:
+                print(error)
     """
     said = python(code, PYTHONPATH=os.pathsep.join([str(tmp_path), PYTHON_PATH]))
-    assert said == (
+    assert said.splitlines() == 2 * [
         "torch is installed, but importing it fails: libc10.so: cannot open shared object file; "
         "install it again, type: pip install torch"
-    )
+    ]
 
 
 HIDE = {
@@ -130,36 +131,35 @@ HIDE = {
     "no-driver": "cuda_driver.DRIVER_LIBRARIES = ('libno-such-driver.so.1',)",
 }
 UNAVAILABLE = [
-    pytest.param("cupy", "not-installed", id="cupy"),
-    pytest.param("torch", "not-installed", id="torch"),
-    pytest.param("jax", "not-installed", id="jax"),
-    pytest.param("array-api-strict", "not-installed", id="strict"),
-    pytest.param("cupy", "no-driver", id="cupy-no-driver"),
-    pytest.param("torch:cuda", "no-driver", id="torch-no-driver", marks=needs("torch")),
+    pytest.param(["cupy", "torch", "jax", "array-api-strict"], "not-installed", id="all"),
+    pytest.param(["cupy"], "no-driver", id="cupy-no-driver"),
+    pytest.param(["torch:cuda"], "no-driver", id="torch-no-driver", marks=needs("torch")),
 ]
 
 
-@pytest.mark.parametrize(("spec", "cause"), UNAVAILABLE)
-def test_the_answer_takes_less_than_a_second(spec, cause):
+@pytest.mark.parametrize(("specs", "cause"), UNAVAILABLE)
+def test_the_answer_takes_less_than_a_second(specs, cause):
     code = f"""
         import sys, time
         from xpnn import get_backend
         from xpnn.backends import cuda_driver
         from xpnn.errors import BackendUnavailable
-        library = {spec.partition(":")[0].replace("-", "_")!r}
-        {HIDE[cause]}
-        start = time.perf_counter()
-        try:
-            get_backend({spec!r})
-        except BackendUnavailable as error:
-            print(time.perf_counter() - start, bool(sys.modules.get(library)))
-            print(error)
+        for spec in {specs}:
+            library = spec.partition(":")[0].replace("-", "_")
+            {HIDE[cause]}
+            start = time.perf_counter()
+            try:
+                get_backend(spec)
+            except BackendUnavailable as error:
+                print(time.perf_counter() - start, bool(sys.modules.get(library)), error)
     """
-    numbers, said = python(code).splitlines()
-    seconds, imported = numbers.split()
-    assert float(seconds) < 1
-    assert imported == "False"
-    assert "type: pip install" in said or "no NVIDIA driver is installed" in said
+    said = python(code).splitlines()
+    assert len(said) == len(specs)
+    for line in said:
+        seconds, imported, words = line.split(maxsplit=2)
+        assert float(seconds) < 1
+        assert imported == "False"
+        assert "type: pip install" in words or "no NVIDIA driver is installed" in words
 
 
 @needs("torch")

@@ -255,7 +255,7 @@ def test_any_line_is_well_formed_mathml_of_few_levels(parts):
     assert levels < 100
 
 
-@pytest.mark.parametrize("count", [1, 5, 1000, 100_000])
+@pytest.mark.parametrize("count", [1, 5, 1000, 10_000])
 @pytest.mark.parametrize(
     ("opening", "closing"),
     [
