@@ -219,11 +219,12 @@ class KnownAttributes(FixedAttributes):
         kind = type(self)
         if name in kind.looked_at:
             value = kind.looked_at[name](self, name, value)
-        known = name in self.__dict__ or name in kind.fixed or hasattr(kind, name)
-        if not (known or kind._is_open or name.startswith("_")) and self._is_made:
-            raise AssignmentError(_unknown_message(self, name))
-        if self._is_made and name not in kind.fixed:
-            value = _as_constructed(self, name, value)
+        if self._is_made:
+            known = name in self.__dict__ or name in kind.fixed or hasattr(kind, name)
+            if not (known or kind._is_open or name.startswith("_")):
+                raise AssignmentError(_unknown_message(self, name))
+            if name not in kind.fixed:
+                value = _as_constructed(self, name, value)
         super().__setattr__(name, value)
 
 

@@ -121,6 +121,8 @@ def goes_by_process(make):
 )
 def test_each_process_has_its_rows_of_every_layer(spec, make, input_shape, size):
     """Of a batch of three: one and two rows; or one each, and one process without any."""
+    if spec.startswith("array-api-strict") and size == 4:
+        pytest.skip("the calls are those of two processes")
     check_rows(spec, make, input_shape, size)
 
 
@@ -405,12 +407,16 @@ each_curve = pytest.mark.parametrize(("make", "size", "options"), CURVES)
 @each_spec
 @each_curve
 def test_the_curve_is_that_of_one_process(spec, make, size, options):
+    if spec.startswith("array-api-strict"):  # an epoch makes all the calls that there are
+        options = options | {"steps": 4}
     check_curve(spec, make, size, 1e-12, **options)
 
 
 @each_spec
 @pytest.mark.parametrize(("make", "size"), [(mlp, 3), (cnn, 2), (autoencoder, 3)])
 def test_the_curve_in_float32_is_that_of_one_process(spec, make, size):
+    if spec.startswith("array-api-strict"):
+        pytest.skip("the calls are those in float64, and NumPy's arithmetic is looked at")
     check_curve(spec, make, size, 5e-6, dtype="float32")
 
 

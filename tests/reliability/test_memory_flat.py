@@ -46,7 +46,8 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory 
 
 def memory(spec, leak="pass"):
     """In MiB, after each epoch."""
-    seen = json.loads(python(TRAINING.format(spec=spec, epochs=EPOCHS, leak=leak)))
+    code = TRAINING.format(spec=spec, epochs=EPOCHS, leak=leak)
+    seen = json.loads(python(code, OMP_NUM_THREADS="1"))
     assert len(seen) == EPOCHS
     return seen
 

@@ -28,6 +28,10 @@ each_way = pytest.mark.parametrize("copied", [copy.deepcopy, by_pickle], ids=["d
 @each_layer
 @each_way
 def test_a_copy_says_the_same_and_shares_nothing(backend, copied, make, input_shape):
+    if backend.name == "array-api-strict":
+        pytest.skip(
+            "its arrays are NumPy's in a shell, and copied as these; the next test copies some"
+        )
     network = Network([make()], input_shape, backend, seed=3)
     x = draw(input_shape)
     for layer in network.all_layers:
@@ -58,6 +62,7 @@ def test_choices_and_attributes_come_along(backend, copied):
     network.layers[2].trainable = False
     network.title = ["mine"]
     twin = copied(network)
+    same_values(twin, network)
     assert twin.layers[2].source is twin.layers[0]
     assert twin.trainable() == network.trainable()
     assert repr(twin.regularizers()) == repr(network.regularizers())

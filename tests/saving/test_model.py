@@ -52,6 +52,8 @@ def test_every_kind_of_layer_is_in_the_table():
 @pytest.mark.slow_on_jax  # a network of many kinds is read on every backend below
 @each_layer_that_is_saved
 def test_a_layer_comes_back(backend, make, input_shape, path):
+    if backend.name == "array-api-strict":
+        pytest.skip("NumPy's arrays go into the same files; networks of many kinds do below")
     network = Network([make()], input_shape, backend, seed=3)
     network.forward(draw(input_shape), training=True)  # counters, memories and statistics move
     network.save(path)

@@ -10,6 +10,7 @@ from xpnn.initializers import constant, normal
 from xpnn.layers import GELU, KINDS, Dense, Layer, Sequential, Tanh, TiedDense, TransformerBlock
 from xpnn.layers.regularization import Penalty
 from xpnn.network import Network
+from xpnn.saving import making
 
 SCALE, DRAW = constant(1.0), normal(0.1)
 
@@ -191,14 +192,16 @@ def test_ties_to_what_a_file_cannot_name(path):
         network.save(path)
 
 
-def test_more_layers_than_a_file_holds(path):
+def test_more_layers_than_a_file_holds(path, monkeypatch):
     deep = Tanh()
     for _ in range(30):
         deep = Sequential([deep])
     with pytest.raises(XpnnError, match="nested more than 50 deep"):
         Network([deep], (3,)).save(path)
-    with pytest.raises(XpnnError, match="more than 10000 layers"):
-        Network([Tanh() for _ in range(10_001)], (3,)).save(path)
+    monkeypatch.setattr(making, "MAX_LAYERS", 100)
+    Network([Tanh() for _ in range(100)], (3,)).save(path)
+    with pytest.raises(XpnnError, match="more than 100 layers"):
+        Network([Tanh() for _ in range(101)], (3,)).save(path)
 
 
 def test_params_of_another_dtype(path):

@@ -35,6 +35,8 @@ LOSSES = {  # loss, inputs, targets, units
 @pytest.mark.slow_on_jax  # the losses are compiled there by test_contract.py
 @pytest.mark.parametrize("name", LOSSES)
 def test_networks_learn_by_them(backend, name):
+    if backend.name == "array-api-strict":
+        pytest.skip("tests/losses/test_contract.py makes the calls; NumPy's loop is the same")
     loss, x, y, units = LOSSES[name]
     values = []
     for parts in (1, 3):

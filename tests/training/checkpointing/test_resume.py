@@ -118,6 +118,8 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("dies_after", [1, 4, 6, 13, 20])
 def test_a_resumed_run_is_the_run_that_never_ended(backend, tmp_path, dies_after):
+    if backend.name == "array-api-strict" and dies_after != 13:
+        pytest.skip("where it dies is the same loop's on NumPy")
     whole = make_trainer(backend)
     expected = fit(whole)
     keeping = Checkpoint(tmp_path, every_steps=2, background=dies_after % 2 == 0)

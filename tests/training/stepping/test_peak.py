@@ -162,6 +162,9 @@ CASES = [
 ]
 
 
+ON_STRICT = [("MLP", "Adam"), ("MLP", "accumulate")]
+
+
 @pytest.mark.parametrize(("network", "kind"), CASES)
 def test_the_peak_is_that_of_a_training(backend, network, kind):
     if backend.name == "jax":
@@ -172,8 +175,8 @@ def test_the_peak_is_that_of_a_training(backend, network, kind):
         )
     if backend.compiles == "none" and kind == "call by call":
         pytest.skip("it compiles no steps unless asked to, so this is Adam's row")
-    if backend.name == "array-api-strict" and kind == "float16":
-        pytest.skip("array-api-strict has no float16")
+    if backend.name == "array-api-strict" and (network, kind) not in ON_STRICT:
+        pytest.skip("its arrays are NumPy's, call by call, which the rows of an MLP show")
     if (backend.name, network, kind) == ("numpy", "GPT", "float16"):
         pytest.skip("NumPy multiplies matrices of halves number by number, which takes minutes")
     if (backend.name, network, kind) == ("cupy", "LSTM", "call by call"):
