@@ -389,6 +389,16 @@ each_layer_over_blocks = table(OVER_BLOCKS)
 each_layer_of_few_numbers = table([row for row in LAYERS if row not in OVER_BLOCKS])
 each_layer_of_floats = table([row for row in LAYERS if not isinstance(row.values[1], Ids)])
 each_layer_of_two_modes = table([row for row in LAYERS if has_two_modes(row.values[0]())])
+each_layer_with_its_modes = table(  # of one mode, where no call asks for it, JAX has one program
+    [
+        pytest.param(
+            *row.values,
+            id=row.id,
+            marks=() if has_two_modes(row.values[0]()) else pytest.mark.slow_on_jax,
+        )
+        for row in LAYERS
+    ]
+)
 each_layer_of_one_mode = table([row for row in LAYERS if not has_two_modes(row.values[0]())])
 each_dtype = pytest.mark.parametrize(
     "dtype",
@@ -396,7 +406,8 @@ each_dtype = pytest.mark.parametrize(
         "float32",
         pytest.param("float64", marks=pytest.mark.any_width),
         pytest.param("float16", marks=pytest.mark.any_width),
-        pytest.param("bfloat16", marks=pytest.mark.any_width),
+        # Wider floats show beside float16, too, and both halves on PyTorch.
+        pytest.param("bfloat16", marks=[pytest.mark.any_width, pytest.mark.slow_on_jax]),
     ],
 )
 BATCH = 3
@@ -419,19 +430,31 @@ def run(network, x, delta=None, training=True):
     """
     backend = network.backend
     if backend.name == "jax":
-        if delta is None:
-            delta = draw(network.output_shape, seed=2)[: len(x)]
-        given = network.asarray(x), backend.asarray(delta, network.dtype)
-        step = backend.compiled(one_pass(network, training), wanted=True)
-        with backend.on_device():
-            arrays, network.state = step(network.params, network.state, *given)
-        return on_host(backend, arrays)
+        return runs(network, training)(x, delta)
     with network.uninspected():
         out = network.forward(x, training)
     if delta is None:
         delta = backend.asarray(draw(tuple(out.shape[1:]), seed=2)[: out.shape[0]], network.dtype)
     back = network.backward(delta)
     return on_host(backend, {"output": out, **network.grads, "input": back})
+
+
+def runs(network, training=True):
+    """``run``, to be called again and again; JAX traces and compiles it once for all."""
+    backend = network.backend
+    if backend.name != "jax":
+        return functools.partial(run, network, training=training)
+    step = backend.compiled(one_pass(network, training), wanted=True)
+
+    def again(x, delta=None):
+        if delta is None:
+            delta = draw(network.output_shape, seed=2)[: len(x)]
+        given = network.asarray(x), backend.asarray(delta, network.dtype)
+        with backend.on_device():
+            arrays, network.state = step(network.params, network.state, *given)
+        return on_host(backend, arrays)
+
+    return again
 
 
 def one_pass(network, training=True):

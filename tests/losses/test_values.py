@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from tests.conftest import traced
 from xpnn.errors import DataError, ShapeError
 from xpnn.losses import (
     binary_cross_entropy,
@@ -38,8 +39,14 @@ from_probabilities = partial(binary_cross_entropy, from_logits=False)
 
 def called(backend, loss, predictions, targets, **options):
     arrays = (backend.asarray(np.asarray(a, dtype=np.float32)) for a in (predictions, targets))
+    return on_arrays(backend, loss, *arrays, **options)
+
+
+def on_arrays(backend, loss, *arrays, **options):
+    """Value and delta on the host; compiled on JAX, which compiles each call by itself."""
+    call = partial(loss, backend=backend, **options)
     with backend.on_device():
-        value, delta = loss(*arrays, backend=backend, **options)
+        value, delta = backend.compiled(call, wanted=backend.name == "jax")(*arrays)
     return float(backend.to_numpy(value)), backend.to_numpy(delta)
 
 
@@ -145,18 +152,15 @@ def test_ctc_by_hand(backend, steps, labels, likely):
     with np.errstate(divide="ignore"):
         logits = logits_of(*steps)
     targets = backend.asarray(np.array([labels]))
-    with backend.on_device():
-        value, _ = ctc(backend.asarray(logits), targets, backend=backend)
-    assert float(backend.to_numpy(value)) == pytest.approx(-math.log(likely), rel=1e-5)
+    value, _ = on_arrays(backend, ctc, backend.asarray(logits), targets)
+    assert value == pytest.approx(-math.log(likely), rel=1e-5)
 
 
 def test_ctc_of_more_labels_than_steps_is_infinite(backend):
     logits = backend.asarray(np.zeros((2, 2, 3), np.float32))
     targets = backend.asarray(np.array([[1, 1], [1, 2]]))
-    with backend.on_device():
-        value, delta = ctc(logits, targets, backend=backend)
-    delta = backend.to_numpy(delta)
-    assert float(backend.to_numpy(value)) == math.inf
+    value, delta = on_arrays(backend, ctc, logits, targets)
+    assert value == math.inf
     assert np.all(delta[0] == 0)
     assert np.any(delta[1] != 0)
 
@@ -178,13 +182,12 @@ def test_a_positive_of_weight_zero_is_nobody_s_negative(backend):
 def test_what_is_ignored_weighs_nothing(backend):
     logits = np.array([[0, math.log(3)], [0, math.log(3)], [5, 9]], np.float32)
     labels = backend.asarray(np.array([1, 0, 255], np.uint8))
-    with backend.on_device():
-        value, delta = cross_entropy(
-            backend.asarray(logits), labels, ignore_index=255, backend=backend
-        )
-    assert float(backend.to_numpy(value)) == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
+    value, delta = on_arrays(
+        backend, cross_entropy, backend.asarray(logits), labels, ignore_index=255
+    )
+    assert value == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
     expected = [[1 / 8, -1 / 8], [-3 / 8, 3 / 8], [0, 0]]
-    np.testing.assert_allclose(backend.to_numpy(delta), expected, rtol=1e-6)
+    np.testing.assert_allclose(delta, expected, rtol=1e-6)
     with pytest.raises(DataError, match="class numbers beside ignore_index=-1"):
         called(backend, partial(cross_entropy, ignore_index=-1), [[0, 1]], [[0, 1]])
 
@@ -241,10 +244,9 @@ def test_class_numbers_of_any_integer_dtype(backend, dtype):
     logits = np.zeros((2, 300), dtype=np.float32)
     logits[:, 5] = 10
     labels = backend.asarray(np.array([5, 255], dtype=dtype))
-    with backend.on_device():
-        value, _ = cross_entropy(backend.asarray(logits), labels, backend=backend)
+    value, _ = on_arrays(backend, cross_entropy, backend.asarray(logits), labels)
     total = math.log(math.exp(10) + 299)
-    assert float(backend.to_numpy(value)) == pytest.approx((total - 10 + total) / 2, rel=1e-5)
+    assert value == pytest.approx((total - 10 + total) / 2, rel=1e-5)
 
 
 def test_small_losses_keep_their_digits(backend):
@@ -296,7 +298,7 @@ def test_label_smoothing_is_a_share(backend, smoothing):
 def test_numbers_of_numpy_widen_nothing(backend, loss):
     arrays = (backend.asarray(np.eye(2, dtype=np.float32)) for _ in range(2))
     with backend.on_device():
-        value, delta = loss(*arrays, backend=backend)
+        value, delta = traced(backend, lambda: loss(*arrays, backend=backend))
     assert value.dtype == delta.dtype == backend.dtype("float32")
 
 

@@ -9,13 +9,12 @@ from tests.layers.test_contract import MISSING, traced
 from xpnn import SGD, Dense, Identity, MixedPrecision, Network, make_train_step, mean_squared_error
 from xpnn.layers import PaddingMask
 
-HALVES = ("float16", "bfloat16")
 WIDE = {*IN_FLOAT32, "running_mean", "running_variance", "statistics"}
 """Few numbers for each feature, sample or query, kept in float32: of normalisations, attention."""
 pytestmark = pytest.mark.width
 
 
-@pytest.fixture(params=HALVES)
+@pytest.fixture(params=["float16", pytest.param("bfloat16", marks=pytest.mark.slow_on_jax)])
 def half(request, backend):
     if request.param in MISSING.get(backend.name, ()):
         pytest.skip(f"{backend.name} has no {request.param}")

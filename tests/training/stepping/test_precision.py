@@ -82,6 +82,7 @@ def transformer():
 
 
 NETWORKS = [mlp, cnn, lstm, transformer]
+HALF_ON_JAX = {mlp: "float16", cnn: "bfloat16", lstm: "bfloat16", transformer: "float16"}
 
 
 def digits(make, count=200):
@@ -110,6 +111,8 @@ def float32_curve(make):
 
 @pytest.mark.parametrize("make", NETWORKS)
 def test_the_curve_is_that_of_float32(backend, half, make):
+    if backend.name == "jax" and half != HALF_ON_JAX[make]:
+        pytest.skip("JAX compiles for a second each; one half shows how its steps convert")
     found, trainer = curve(make, backend, precision=MixedPrecision(half, initial_scale=1024.0))
     expected = float32_curve(make)
     assert np.max(np.abs(found - expected)) < EXACT[half] * expected[0]
@@ -152,7 +155,7 @@ def dtype_of(array):
     return str(array.dtype).rpartition(".")[2]
 
 
-@pytest.mark.parametrize("compile", [None, False])
+@pytest.mark.parametrize("compile", [False])
 def test_compiled_or_not_the_numbers_are_alike(float16, compile):
     found, _ = curve(mlp, float16, steps=8, precision="float16", compile=compile)
     other, _ = curve(mlp, float16, steps=8, precision="float16")
@@ -225,7 +228,7 @@ def bumpy(backend, **settings):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("compile", [None, False])
+@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)])
 def test_an_overflow_skips_one_step_and_halves_the_scale(float16, accumulate, compile):
     trainer, x, y = bumpy(
         float16,
