@@ -43,6 +43,8 @@ if any(spec.startswith(("jax:gpu", "jax:cuda")) for spec in SPECS):
 # What MKL multiplies goes by measured times, and summaries tell where it is installed and not used;
 # tests of its products call it themselves.
 os.environ.setdefault("XPNN_MKL", "0")
+# PyTorch's compiler would start a process for each core, which imports PyTorch, for a few kernels.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 @pytest.fixture(params=SPECS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import traced
-from tests.layers.oracles import by_differences
+from tests.layers.oracles import by_differences_not_on_torch
 from tests.layers.table import (
     BATCH,
     IN_FLOAT32,
@@ -39,7 +39,7 @@ MISSING = {"numpy": ["bfloat16"], "array-api-strict": ["float16", "bfloat16"]}
 @pytest.mark.slow_on_jax  # test_backward_equals_jax_vjp_of_the_same_forward is as independent
 @pytest.mark.any_width
 @each_layer_of_few_numbers
-@by_differences
+@by_differences_not_on_torch
 def test_backward_matches_finite_differences(backend, make, input_shape):
     ids = draw(input_shape) if isinstance(input_shape, Ids) else None
     report = check_gradients(make(), input_shape, backend, x=ids)
@@ -73,7 +73,7 @@ def test_backward_matches_differences_along_a_line(backend, make, input_shape):
 
 @pytest.mark.any_width
 @each_layer_of_two_modes
-@by_differences
+@by_differences_not_on_torch
 def test_backward_matches_finite_differences_in_prediction(backend, make, input_shape):
     assert check_gradients(make(), input_shape, backend, training=False).error < 1e-6
 
