@@ -5,6 +5,7 @@ its members say, and the source as a whole. ``api_tables.py`` says what there is
 """
 
 import inspect
+import re
 import textwrap
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from api_tables import PARTS, Part
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 import xpnn
 
@@ -20,6 +22,10 @@ ROOT = Path(xpnn.__file__).parent.parent
 MENU_ENTRY = "API"
 OPEN = 120
 """Up to how many lines of source are shown unfolded."""
+SOURCE = re.compile(r'(?<=</h2>\n)<details class="quote".*</details>', re.DOTALL)
+PUT_ASIDE = "<!-- source -->"
+aside: dict[str, str] = {}
+"""Sources as they are shown, by the pages that they are put back into."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -35,6 +41,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, text in pages().items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put the source aside: the search parses whole pages, most of which it is, to pass over it."""
+    found = SOURCE.search(html) if page.file.src_uri.startswith("api/") else None
+    if not found:
+        return html
+    aside[page.file.src_uri] = found[0]
+    return html[: found.start()] + PUT_ASIDE + html[found.end() :]
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Put the source back."""
+    return output.replace(PUT_ASIDE, aside.pop(page.file.src_uri, PUT_ASIDE))
 
 
 def menu(folder: str, part: Part) -> dict[str, Any]:

@@ -427,7 +427,7 @@ def test_nothing_is_cut_off(opened, name, width):
 
 
 @pytest.mark.skipif(not find_spec("axe_selenium_python"), reason="needs axe-selenium-python")
-@pytest.mark.parametrize(("width", "colours"), [(WIDE, "light"), (WIDE, "dark"), (NARROW, "dark")])
+@pytest.mark.parametrize(("width", "colours"), [(WIDE, "light"), (NARROW, "dark")])
 @pytest.mark.parametrize("name", VARIED)
 def test_axe_finds_nothing(opened, name, width, colours):
     from axe_selenium_python import Axe
@@ -437,7 +437,7 @@ def test_axe_finds_nothing(opened, name, width, colours):
     axe.inject()
     for moved in (0, 6, 20):  # forward, the loss or backward, the update
         page.press(*[keys.ARROW_RIGHT] * moved)
-        found = axe.run()["violations"]
+        found = axe.run(options={"resultTypes": ["violations"]})["violations"]
         assert not found, axe.report(found)
 
 
