@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import runpy
 import struct
 import subprocess
 import sys
@@ -111,8 +112,8 @@ def mnist(tmp_path_factory):
     return folder
 
 
-def run_example(name, arguments, folder):
-    """What an example prints when it runs in ``folder``; warnings are errors in it."""
+def run_script(name, arguments, folder):
+    """What an example prints as a program in ``folder``; warnings are errors in it."""
     search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     finished = subprocess.run(
         [sys.executable, "-W", "error", str(ROOT / "examples" / name), *arguments],
@@ -127,15 +128,30 @@ def run_example(name, arguments, folder):
     return finished.stdout
 
 
+@pytest.fixture
+def run_example(tmp_path, monkeypatch, capsys):
+    """What an example prints in this process, in which all is imported already."""
+
+    def run(name, *arguments):
+        path = ROOT / "examples" / name
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    return run
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in ROOT.glob("examples/*.py")))
-def test_example_runs(name, mnist, tmp_path):
+def test_example_runs(name, mnist, tmp_path, run_example):
     assert name in EXAMPLES, f"give {name} its arguments, a line of EXAMPLES in {__file__}"
     for library in NEEDS.get(name, ()):
         pytest.importorskip(library, reason=f"{name} needs it")
     arguments, result = EXAMPLES[name]
     (tmp_path / "text.txt").write_text("pack my box with five dozen liquor jugs\n" * 100)
     filled_in = [one.format(mnist=mnist) for one in arguments.split()]
-    assert re.search(result, run_example(name, filled_in, tmp_path))
+    assert re.search(result, run_example(name, *filled_in))
     if name in PICTURES:
         assert (tmp_path / PICTURES[name]).read_bytes().startswith(b"\x89PNG")
 
@@ -144,6 +160,10 @@ def test_every_line_of_the_table_has_its_example():
     assert {path.name for path in ROOT.glob("examples/*.py")} == set(EXAMPLES)
 
 
-def test_the_nand_gate_on_each_backend(backend, tmp_path):
+def test_the_nand_gate_on_each_backend(backend, run_example):
     arguments = ["--steps", "300", "--backend", backend.spec]
-    assert "4 of 4 right" in run_example("01_nand_gate.py", arguments, tmp_path)
+    assert "4 of 4 right" in run_example("01_nand_gate.py", *arguments)
+
+
+def test_an_example_is_a_program(tmp_path):
+    assert "4 of 4 right" in run_script("01_nand_gate.py", ["--steps", "300"], tmp_path)

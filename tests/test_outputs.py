@@ -168,6 +168,16 @@ def trainer(last, loss, units, *metrics):
     return Trainer(network(last, units), loss, SGD(0.1), metrics=metrics, compile=False)
 
 
+@functools.cache
+def untrained(last, units):
+    """One network for all losses and metrics that only measure it."""
+    return network(last, units)
+
+
+def measuring(last, loss, units, *metrics):
+    return Trainer(untrained(last, units), loss, SGD(0.1), metrics=metrics, compile=False)
+
+
 def counted(chosen, true):
     """What the metrics of COUNTS are, of answers that are yes or no."""
     hits, alarms, misses = sum(chosen & true), sum(chosen & ~true), sum(~chosen & true)
@@ -216,7 +226,7 @@ def read_as(caplog, last, loss, targets, several=False, **options):
 
     def measure(kind):
         caplog.clear()
-        found = trainer(last, loss, units, kind(**options)).evaluate(X[:, :units], targets)
+        found = measuring(last, loss, units, kind(**options)).evaluate(X[:, :units], targets)
         (way,) = [
             way
             for way, numbers in ways.items()
@@ -239,7 +249,7 @@ def compared(last, loss):
     }
 
     def measure(kind):
-        found = trainer(last, loss, 3, kind()).evaluate(X, ROWS)[kind.name]
+        found = measuring(last, loss, 3, kind()).evaluate(X, ROWS)[kind.name]
         assert found == pytest.approx(numbers[kind], abs=1e-9)
         return "yes"
 
@@ -252,7 +262,7 @@ def ranked(last, loss):
     place = np.sum(outputs >= np.max(outputs * ROWS - 99 * (1 - ROWS), 1, keepdims=True), axis=1)
 
     def measure():
-        found = trainer(last, loss, 3, TopK(2)).evaluate(X, ROWS)["top_2"]
+        found = measuring(last, loss, 3, TopK(2)).evaluate(X, ROWS)["top_2"]
         assert found == pytest.approx(np.mean(place <= 2))
         return "yes"
 
@@ -274,7 +284,7 @@ def ordered(last, loss):
     ways = {"outputs": outputs, "softmax": softmax(outputs)}
 
     def measure(kind):
-        found = trainer(last, loss, 3, kind()).evaluate(X, ROWS)[kind.name]
+        found = measuring(last, loss, 3, kind()).evaluate(X, ROWS)[kind.name]
         area = {ROCAUC: area_with_ties, AveragePrecision: precision_of}[kind]
         each = {
             way: np.mean([area(scores[:, k], ROWS[:, k] > 0.5) for k in range(3)])
@@ -291,7 +301,7 @@ def likely(last, loss):
     """Whether outputs are the probabilities of classes, or each that of a yes, or neither."""
 
     def measure(kind, targets, **options):
-        made = trainer(last, loss, 3, kind(**options))
+        made = measuring(last, loss, 3, kind(**options))
         said = outputs_of(loss) in ("logits", "class logits", "probabilities")
         p = made.predict(X, probabilities=True) if said else made.predict(X)
         right = np.sum(p * targets, axis=1) if not options else np.where(targets > 0, p, 1 - p)
@@ -321,7 +331,7 @@ def made_probabilities(last, loss):
     ways = {"softmax": softmax(outputs), "sigmoid": sigmoid(outputs), "as they are": outputs}
 
     def predict():
-        found = trainer(last, loss, 3).predict(X, probabilities=True)
+        found = measuring(last, loss, 3).predict(X, probabilities=True)
         (way,) = [way for way, p in ways.items() if np.allclose(found, p, atol=1e-9)]
         return way
 
@@ -336,8 +346,13 @@ HEADINGS = (
 
 
 def cells(loss, last, caplog):
+    """What becomes of each; where the loss refuses the layer, no metric is asked for more."""
+    one, several = (outcome(functools.partial(measuring, last, loss, k)) for k in (1, 3))
+    of_one = "refused" if one == "refused" else read_as(caplog, last, loss, YES)
+    if several == "refused":
+        return of_one, *["refused"] * 7
     return (
-        read_as(caplog, last, loss, YES),
+        of_one,
         read_as(caplog, last, loss, ROWS, several=True),
         read_as(caplog, last, loss, LABELS, multilabel=True),
         ranked(last, loss),

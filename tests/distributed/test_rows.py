@@ -359,7 +359,7 @@ def autoencoder():
 SAMPLES = 43  # batches of 12, and a last one of 7
 
 
-def trained(spec, make, communicator=None, *, steps=52, batch=12, dtype="float64", **options):
+def trained(spec, make, communicator=None, *, steps=24, batch=12, dtype="float64", **options):
     """The losses of so many steps, and the arrays of the network behind the last."""
     layers, shape = make()
     network = Network(layers, shape, spec, seed=3, dtype=dtype)
@@ -431,7 +431,7 @@ def test_the_curve_in_half_precision_is_near_that_of_one_process(spec, make, opt
     if spec.startswith("array-api-strict"):
         pytest.skip("the standard has no float16")
     precision = MixedPrecision("float16", initial_scale=2.0**6)
-    check_curve(spec, make, 3, 5e-3, dtype="float32", steps=16, precision=precision, **options)
+    check_curve(spec, make, 3, 5e-3, dtype="float32", steps=8, precision=precision, **options)
 
 
 def test_sums_of_layers_go_between_those_that_begin_early(monkeypatch):

@@ -31,6 +31,8 @@ from xpnn.training.callbacks.shipped import Callback
 
 array_api_strict = pytest.importorskip("array_api_strict")
 
+SAMPLES, STEPS = 850, 54  # of 16 samples, and a last one of 2
+LOGS = 3  # every 25 steps, and at the end
 READS = ("__bool__", "__float__", "__int__", "__complex__", "__index__")
 
 
@@ -114,33 +116,37 @@ def watched_fit(backend, reads, layers, *data, log=None, **settings):
     trainer = Trainer(network, xpnn.cross_entropy, optimizer, callbacks=callbacks, log_every=25)
     backend.indices(10)  # a constant, which goes to the device once
     trainer.fit(*data, progress=False, **settings)
-    assert len(probe.seen) == 113
+    assert len(probe.seen) == STEPS
     return [counts for _, counts in probe.seen]
+
+
+def data():
+    return (one[:SAMPLES] for one in xpnn.datasets.digits())
 
 
 @pytest.mark.parametrize("layers", [plain, normalized, embedded])
 def test_no_copies_and_no_reads_between_log_points(reads, layers):
     backend = CountingBackend()
-    x, y = xpnn.datasets.digits()
+    x, y = data()
     x = (16 * x).astype(int) if layers is embedded else x
     weight = np.ones(len(x))
     counts = watched_fit(backend, reads, layers, x, y, sample_weight=weight, batch_size=16)
-    assert counts == [(0, 0, 0)] * 113
-    # the counters do count: each of the 5 log points reads losses and weights, in one copy each
-    assert backend.copies_to_host >= 10
+    assert counts == [(0, 0, 0)] * STEPS
+    # the counters do count: each of the log points reads losses and weights, in one copy each
+    assert backend.copies_to_host >= 2 * LOGS
 
 
 def test_norms_of_gradients_are_read_at_log_points(reads, tmp_path):
     backend, log = CountingBackend(), xpnn.JSONLines(tmp_path / "run.jsonl", gradients=True)
-    x, y = xpnn.datasets.digits()
+    x, y = data()
     counts = watched_fit(backend, reads, normalized, x, y, batch_size=16, log=log)
-    assert counts == [(0, 0, 0)] * 113
+    assert counts == [(0, 0, 0)] * STEPS
     norms = [line for line in log.path.read_text().splitlines() if "gradient_norm" in line]
-    assert len(norms) == 5
+    assert len(norms) == LOGS
 
 
 def batches_of_16(backend, layers, own):
-    x, y = xpnn.datasets.digits()
+    x, y = data()
     x = (16 * x).astype(int) if layers is embedded else x
     arrays = x, y, np.ones(len(x), np.float32)
     batches = [tuple(one[k : k + 16] for one in arrays) for k in range(0, len(x), 16)]
@@ -151,7 +157,7 @@ def batches_of_16(backend, layers, own):
 def test_batches_of_the_device_are_neither_copied_nor_read(reads, layers):
     backend = CountingBackend()
     counts = watched_fit(backend, reads, layers, batches_of_16(backend, layers, own=True))
-    assert counts == [(0, 0, 0)] * 113
+    assert counts == [(0, 0, 0)] * STEPS
 
 
 @pytest.mark.parametrize("source", ["a full device", "iterable"])
@@ -162,14 +168,14 @@ def test_batches_of_the_host_are_copied_once_and_never_read(reads, layers, sourc
         counts = watched_fit(backend, reads, layers, batches_of_16(backend, layers, own=False))
     else:
         backend.has_room_for = lambda nbytes: False
-        x, y = xpnn.datasets.digits()
+        x, y = data()
         x = (16 * x).astype(int) if layers is embedded else x
         weight = {"sample_weight": np.ones(len(x))}
         counts = watched_fit(backend, reads, layers, x, y, batch_size=16, **weight)
     assert all(to_host == values == 0 for to_host, _, values in counts)
     # x, y and weight of each batch, one batch ahead of the steps; a log point starts a new count
-    sent = [3 * min(k + 2, 113) for k in range(113)]
-    ahead = [sent[k] - (sent[k - k % 25 - 1] if k >= 25 else 0) for k in range(113)]
+    sent = [3 * min(k + 2, STEPS) for k in range(STEPS)]
+    ahead = [sent[k] - (sent[k - k % 25 - 1] if k >= 25 else 0) for k in range(STEPS)]
     assert [copies for _, copies, _ in counts] == ahead
 
 
