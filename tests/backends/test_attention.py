@@ -138,14 +138,19 @@ def lent(backend, case):
 
 
 def both_ways(kind, backend, case, Q, K, V, dA):
-    """The same by a backend, as a class has it."""
+    """The same by a backend, as a class has it; JAX would compile each call by itself."""
     options = case.options() | lent(backend, case)
-    with backend.on_device():
-        Q, K, V, dA = map(backend.asarray, (Q, K, V, dA))
+
+    def step(Q, K, V, dA):
         A, statistics = kind.attention(backend, Q, K, V, **options)
-        back = kind.attention_gradients(backend, Q, K, V, A, statistics, dA, **options)
-    assert backend.xp.finfo(statistics.dtype).bits >= 32
-    return [np.array(backend.to_numpy(one)) for one in (A, *back)]
+        assert backend.xp.finfo(statistics.dtype).bits >= 32
+        return A, *kind.attention_gradients(backend, Q, K, V, A, statistics, dA, **options)
+
+    with backend.on_device():
+        found = backend.compiled(step, wanted=backend.name == "jax")(
+            *map(backend.asarray, (Q, K, V, dA))
+        )
+        return [np.array(backend.to_numpy(one)) for one in found]
 
 
 def assert_near(found, wanted, rounding, dtype):

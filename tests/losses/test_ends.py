@@ -20,7 +20,7 @@ from tests.ends import (
     INF,
     LARGEST,
     SMALLEST,
-    each_dtype_of_losses,
+    each_dtype,
     ends_of,
     host,
     is_right,
@@ -394,7 +394,7 @@ def on_arrays(loss, backend):
 
 
 @pytest.mark.any_width
-@each_dtype_of_losses
+@each_dtype
 @pytest.mark.parametrize("name", NUMBERS)
 def test_losses_of_numbers_at_their_ends(backend, name, dtype):
     row = NUMBERS[name]
@@ -431,7 +431,7 @@ def scores_of(dtype):
 
 
 @pytest.mark.any_width
-@each_dtype_of_losses
+@each_dtype
 @pytest.mark.parametrize("name", ROWS)
 def test_losses_of_rows_at_their_ends(backend, name, dtype):
     loss, exactly, targets = ROWS[name]
@@ -454,7 +454,7 @@ def test_losses_of_rows_at_their_ends(backend, name, dtype):
 
 
 @pytest.mark.any_width
-@each_dtype_of_losses
+@each_dtype
 @pytest.mark.parametrize("name", BATCHES)
 def test_losses_of_batches_at_their_ends(backend, name, dtype):
     loss, exactly, ends = BATCHES[name]

@@ -194,7 +194,7 @@ def test_values_by_hand(backend, metric, predictions, targets, value, compiled):
     assert found == pytest.approx(value, abs=1e-6)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_on_jax), True])
 @pytest.mark.parametrize(("metric", "in_numbers"), METRICS)
 def test_it_is_what_plain_numbers_say(backend, metric, in_numbers, weighted):
     """Over uneven batches of ``evaluate``: 40 samples are five of 7 and one of 5."""
@@ -247,7 +247,7 @@ class Worst(Accuracy):
 
 @pytest.mark.any_width
 @pytest.mark.parametrize("metric", [*ALL, Spread(), Worst()], ids=lambda metric: metric.name)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_on_jax), True])
 def test_reading_now_and_then_gives_the_same_of_fewer_numbers(
     backend, metric, weighted, monkeypatch
 ):

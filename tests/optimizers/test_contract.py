@@ -38,11 +38,15 @@ def assert_close(ours, theirs, **tolerance):
 
 
 @needs("torch")
-@each_decay
 @each_optimizer
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [("float32", 1e-5), pytest.param("float64", 1e-9, marks=pytest.mark.any_width)],
+    ("decay", "dtype", "tolerance"),
+    [
+        pytest.param(0.0, "float32", 1e-5, marks=pytest.mark.slow_on_jax),  # as float64 has it
+        (0.1, "float32", 1e-5),
+        pytest.param(0.0, "float64", 1e-9, marks=pytest.mark.any_width),
+        pytest.param(0.1, "float64", 1e-9, marks=[pytest.mark.any_width, pytest.mark.slow_on_jax]),
+    ],
 )
 def test_every_step_leaves_the_parameters_and_slots_of_torch(
     backend, case, decay, dtype, tolerance
@@ -94,7 +98,10 @@ def rosenbrock(w, z):
 
 
 @pytest.mark.any_width  # test_hyperparameters follows schedules in both
-@pytest.mark.parametrize(("slopes", "minimum"), [(parabola, 3.0), (rosenbrock, 1.0)])
+@pytest.mark.parametrize(
+    ("slopes", "minimum"),
+    [pytest.param(parabola, 3.0, marks=pytest.mark.slow_on_jax), (rosenbrock, 1.0)],
+)
 @each_optimizer
 def test_it_reaches_a_known_minimum(backend, case, slopes, minimum):
     if backend.name == "array-api-strict":
@@ -138,7 +145,10 @@ def test_no_array_changes_its_dtype(backend, case):
 
 @needs("torch")
 @each_optimizer
-@pytest.mark.parametrize(("dtype", "close"), [("float16", 1e-2), ("bfloat16", 8e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "close"),
+    [("float16", 1e-2), pytest.param("bfloat16", 8e-2, marks=pytest.mark.slow_on_jax)],
+)
 def test_half_precision_follows_float64(backend, case, dtype, close):
     """Each of 20 steps rounds by up to half of the last of 11 bits, or of 8."""
     with width(backend, dtype):

@@ -33,7 +33,13 @@ KINDS = {
     "lstm": LSTM,
     "gru": GRU,
 }
-each_kind = pytest.mark.parametrize("kind", KINDS)
+each_kind = pytest.mark.parametrize(
+    "kind",
+    [  # JAX walks along a sequence with any activation alike
+        pytest.param(kind, marks=pytest.mark.slow_on_jax if kind == "rnn-relu" else ())
+        for kind in KINDS
+    ],
+)
 each_way = pytest.mark.parametrize("way", ["forward", "both"])
 
 
@@ -195,7 +201,13 @@ def test_truncation_equals_torch_detached(backend, kind):
 
 
 @each_kind
-@pytest.mark.parametrize("mask", [[[1, 1, 0], [0, 1, 1]], [[1, 0, 1], [1, 1, 1]]])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        pytest.param([[1, 1, 0], [0, 1, 1]], marks=pytest.mark.slow_on_jax),  # no hole between
+        [[1, 0, 1], [1, 1, 1]],
+    ],
+)
 @by_differences
 def test_masked_gradients_match_finite_differences(backend, kind, mask):
     """Masks with holes, of which the padding of ``Masked`` is a special case."""
@@ -248,7 +260,7 @@ def test_an_lstm_by_hand():
 
 
 @each_kind
-@each_way
+@pytest.mark.parametrize("way", [pytest.param("forward", marks=pytest.mark.slow_on_jax), "both"])
 def test_padding_changes_nothing(backend, kind, way):
     """Short sequences in a batch of long ones, and each of them alone."""
     lengths = [3, 5, 1]

@@ -72,7 +72,15 @@ def check(backend, parts, **settings):
         np.testing.assert_allclose(found[name], array, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("parts", [2, 5, 24, 100])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(2, marks=pytest.mark.slow_on_jax),
+        5,
+        24,
+        pytest.param(100, marks=pytest.mark.slow_on_jax),
+    ],
+)
 def test_parts_are_the_whole(backend, parts):
     check(backend, parts)
 
