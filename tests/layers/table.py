@@ -399,6 +399,19 @@ each_layer_with_its_modes = table(  # of one mode, where no call asks for it, JA
         for row in LAYERS
     ]
 )
+each_layer_by_width = table(  # where something is drawn or counted, 64 bits are tried, too
+    [
+        pytest.param(
+            *row.values,
+            id=row.id,
+            marks=[
+                *row.marks,
+                *(() if has_two_modes(row.values[0]()) else [pytest.mark.any_width]),
+            ],
+        )
+        for row in LAYERS
+    ]
+)
 each_layer_of_one_mode = table([row for row in LAYERS if not has_two_modes(row.values[0]())])
 each_dtype = pytest.mark.parametrize(
     "dtype",

@@ -15,6 +15,7 @@ from tests.layers.table import (
     draw,
     each_dtype,
     each_layer,
+    each_layer_by_width,
     each_layer_of_few_numbers,
     each_layer_of_floats,
     each_layer_of_one_mode,
@@ -78,7 +79,7 @@ def test_backward_matches_finite_differences_in_prediction(backend, make, input_
     assert check_gradients(make(), input_shape, backend, training=False).error < 1e-6
 
 
-@each_layer
+@each_layer_by_width  # dtypes of all layers with 64 bits are told below
 def test_same_numbers_on_every_backend(backend, make, input_shape):
     specs = backend.spec, "numpy"
     here, there = (first_run(make, input_shape, spec).results for spec in specs)
@@ -163,8 +164,14 @@ def dtypes_of_a_pass(network, x, dtype):
 
 @each_layer
 def test_state_keeps_its_dtypes(backend, make, input_shape):
-    ran = first_run(make, input_shape, backend.spec)
-    assert kinds_of_state(ran.network) == ran.kinds_of_state
+    network, x = build(make, input_shape, backend), draw(input_shape)
+    before = kinds_of_state(network)
+
+    def forward():
+        network.forward(x, training=True)
+        return kinds_of_state(network)
+
+    assert traced(backend, forward) == before
 
 
 @pytest.mark.any_width

@@ -87,6 +87,7 @@ def test_huge_predictions_give_finite_numbers(backend, case):
 
 
 @each_loss_apart
+@pytest.mark.any_width
 def test_weights_count_like_repetitions(backend, case):
     predictions, targets = case.arrays("float32")
     times = WEIGHTS.astype(int)
@@ -232,6 +233,7 @@ def test_compiled_it_gives_the_same_and_is_traced_once(backend, case):
 
 
 @each_loss
+@pytest.mark.any_width
 def test_nothing_passes_between_host_and_device(backend, case, monkeypatch):
     moved = [backend.asarray(array) for array in case.arrays("float32")]
     weight = backend.asarray(WEIGHTS.astype(np.float32))
@@ -275,6 +277,7 @@ def test_the_table_s_own_targets_pass_the_check(backend, case):
 
 
 @each_loss
+@pytest.mark.any_width
 def test_the_backend_is_found_from_the_predictions(backend, case):
     predictions, targets = case.arrays("float32")
     with backend.on_device():
