@@ -8,7 +8,7 @@ import re
 import textwrap
 
 from gallery_pictures import EXAMPLES, PICTURES, drawn
-from kept import kept
+from kept import DRAFT, kept
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -32,7 +32,7 @@ OF_TUTORIALS = {
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the page, and the pictures that examples draw."""
     for name in PICTURES:
-        content = kept(f"{name}.png", drawn, name)
+        content = kept(f"{name}.png", drawn, name, DRAFT)
         files.append(File.generated(config, picture_of(name), content=content))
     files.append(File.generated(config, PAGE, content=page()))
     return files

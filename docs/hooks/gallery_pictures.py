@@ -7,6 +7,7 @@ a file.
 
 import contextlib
 import io
+import re
 import runpy
 import sys
 import tempfile
@@ -26,8 +27,13 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 Names = dict[str, Any]
 
 
-def drawn(name: str) -> bytes:
-    """The picture of one example, as PNG."""
+def little(arguments: str) -> str:
+    """Arguments of an example, for two rounds of training."""
+    return re.sub(r"(--(?:epochs|steps|updates)) \d+", r"\1 2", arguments)
+
+
+def drawn(name: str, draft: bool = False) -> bytes:
+    """The picture of one example, as PNG; a draft is of hardly any training."""
     picture = PICTURES[name]
     style = {"backend": "agg", "savefig.transparent": True, "savefig.dpi": 110, "font.size": 9}
     with (
@@ -35,7 +41,8 @@ def drawn(name: str) -> bytes:
         contextlib.chdir(folder),
         matplotlib.rc_context(style),
     ):
-        names = names_of(name, picture.arguments)
+        arguments = little(picture.arguments) if draft else picture.arguments
+        names = names_of(name, arguments)
         if picture.draw:
             picture.draw(names).savefig("picture.png")
         return Path("picture.png").read_bytes()
@@ -236,6 +243,6 @@ PICTURES = {
     "two_heads": Picture(
         "--epochs 10", two_heads, "Ink that is said of new pictures beside what there is"
     ),
-    "reinforce": Picture("--updates 50", reinforce, "How long poles stand, update by update"),
-    "watched_runs": Picture("", watched_runs, "Accuracies of three runs, by their rates"),
+    "reinforce": Picture("--updates 30", reinforce, "How long poles stand, update by update"),
+    "watched_runs": Picture("--epochs 4", watched_runs, "Accuracies of three runs, by their rates"),
 }

@@ -5,6 +5,7 @@ has changed since: not what is run, nor any file of the package, of the hooks or
 """
 
 import hashlib
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parent.parent.parent
+DRAFT = bool(os.environ.get("XPNN_DRAFT"))
+"""Whether the site is made for tests alone: with pictures of hardly any training, and without
+running what shows no file and needs no library, as ``tests/test_docs.py`` runs it."""
 SOURCES = ("xpnn/**/*", "docs/hooks/*.py", "examples/*.py")
 
 

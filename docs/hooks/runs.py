@@ -7,22 +7,24 @@ the folder where it runs, ``![a curve](curve.svg)``, or lead to a page, ``[a ste
 
 import contextlib
 import os
+import re
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import matplotlib
-from kept import kept
+from kept import DRAFT, kept
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from running import run_page, with_output
+from running import NEEDS, run_page, with_output
 
 RUN = ("index.md", "tutorials/", "how-to/", "book/")
 """What the paths of such pages begin with."""
 SHOWN = (".svg", ".png", ".html")
 """What blocks write to be shown."""
+SHOWS = re.compile(r"\]\([\w-]+(?:\.svg|\.png|\.html)\)")
 
 
 def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
@@ -35,7 +37,7 @@ def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pictures and the pages that the pages make."""
     for page in [*files.documentation_pages()]:
-        if page.src_uri.startswith(RUN):
+        if is_run(page):
             folder = Path(page.src_uri).parent
             for name, content in outcome(page)[1].items():
                 path = (folder / name).as_posix()
@@ -45,9 +47,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put what was printed where it was promised."""
-    if not page.file.src_uri.startswith(RUN):
-        return text
-    return with_output(text, outcome(page.file)[0])
+    return with_output(text, outcome(page.file)[0]) if is_run(page.file) else text
+
+
+def is_run(page: File) -> bool:
+    """Whether a page is to run."""
+    if not page.src_uri.startswith(RUN):
+        return False
+    text = page.content_string
+    return not DRAFT or bool(SHOWS.search(text) or NEEDS.search(text))
 
 
 @cache
