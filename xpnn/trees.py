@@ -41,11 +41,12 @@ def tree_map(change: Callable[[Any], Any], tree: Any) -> Any:
     >>> tree_map(abs, {"a": -1, "b": [(-2, 3), []]})
     {'a': 1, 'b': [(2, 3), []]}
     """
-    if is_leaf(tree):
-        return change(tree)
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        return kind([tree_map(change, one) for one in tree])
     if isinstance(tree, dict):
         return {key: tree_map(change, one) for key, one in tree.items()}
-    return type(tree)([tree_map(change, one) for one in tree])
+    return change(tree)
 
 
 def map_with_path(
@@ -98,10 +99,21 @@ def leaves(tree: Any) -> list[Any]:
     >>> leaves({"a": -1, "b": [(-2, 3), []]})
     [-1, -2, 3]
     """
-    if is_leaf(tree):
-        return [tree]
-    below = tree.values() if isinstance(tree, dict) else tree
-    return [leaf for one in below for leaf in leaves(one)]
+    found: list[Any] = []
+    _collect([tree], found)
+    return found
+
+
+def _collect(below: Iterable[Any], found: list[Any]) -> None:
+    """Append their leaves."""
+    for one in below:
+        kind = type(one)
+        if kind is tuple or kind is list:
+            _collect(one, found)
+        elif isinstance(one, dict):
+            _collect(one.values(), found)
+        else:
+            found.append(one)
 
 
 def check_depth(path: Keys) -> None:

@@ -97,7 +97,7 @@ def test_layer_in_loops(make, input_shape):
     wide = np.int64 if isinstance(input_shape, Ids) else np.float64
     batches = [
         (draw(input_shape, size, seed).astype(wide), draw((2,), size, seed + 10).astype("f8"))
-        for seed, size in enumerate(SIZES[:3])
+        for seed, size in enumerate(SIZES[:2])
     ]
     drawn = GaussianNoise, GaussianSample  # in float32, by a log of their own
     with in_python(per_block=8), patch.dict(CLOSE, {} if isinstance(make(), drawn) else EXACT):
@@ -120,7 +120,7 @@ MORE = {
 @pytest.mark.parametrize("more", MORE.values(), ids=MORE)
 @each_optimizer
 def test_optimizer(case, more):
-    batches = [(draw((4,), size, k), draw((3,), size, k + 10)) for k, size in enumerate(SIZES)]
+    batches = [(draw((4,), 4, seed), draw((3,), 4, seed + 10)) for seed in range(4)]
     check(small_network, mean_squared_error, lambda: case.make(**more()), batches)
 
 

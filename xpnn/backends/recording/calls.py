@@ -1,7 +1,7 @@
 """What stands on a tape: calls, and arrays by where they lie."""
 
 import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -107,7 +107,7 @@ class Call:
         return [*self.reads(), *self.writes()]
 
     def with_views(
-        self, change: Callable[[View], View], among: Container[Memory] | None = None
+        self, change: Callable[[View], View], among: Collection[Memory] | None = None
     ) -> "Call":
         """The same call of other views.
 
@@ -115,7 +115,9 @@ class Call:
             change: gives what takes the place of each view.
             among: the only memory of which views may change.
         """
-        if among is not None and not any(view.memory in among for view in self.views()):
+        if among is not None and (
+            not among or not any(view.memory in among for view in self.views())
+        ):
             return self
         return self.with_leaves(lambda leaf: change(leaf) if isinstance(leaf, View) else leaf)
 

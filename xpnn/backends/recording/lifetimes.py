@@ -73,7 +73,7 @@ def relocated(tree: Any, moved: dict[Memory, tuple[Memory, int]]) -> Any:
         return view._replace(memory=memory, offset=start + view.offset)
 
     if isinstance(tree, Call):
-        return tree.with_views(move)
+        return tree.with_views(move, among=moved)
     return tree_map(lambda leaf: move(leaf) if isinstance(leaf, View) else leaf, tree)
 
 

@@ -103,7 +103,8 @@ def _foreign_methods(kind: type) -> list[str]:
 
 def _is_ours(one: Any) -> bool:
     """Whether a class or function was written in xpnn, whatever ``functools.wraps`` says."""
-    one = one.func if isinstance(one, partial) else getattr(one, "__func__", one)
+    if not isinstance(one, FunctionType):
+        one = one.func if isinstance(one, partial) else getattr(one, "__func__", one)
     if isinstance(one, FunctionType):
         module = one.__globals__.get("__name__", "")  # which code that was typed in may lack
     else:
