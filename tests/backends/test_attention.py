@@ -208,7 +208,8 @@ def test_it_can_be_compiled(backend, rng, case):
     wanted = by_the_formula(case, *arrays)
     with backend.on_device():
         given = *map(backend.asarray, arrays), more
-        for _ in range(4):  # taken down, run, run again; CuPy captures the third
+        # taken down, run, run again; CuPy captures the third
+        for _ in range(1 if backend.name == "array-api-strict" else 4):
             found = [np.array(backend.to_numpy(one)) for one in compiled(*given)]
             assert_near(found, wanted, 2e-6, np.float32)
 

@@ -379,6 +379,10 @@ def has_two_modes(layer, kinds=OTHERWISE_IN_TRAINING):
     return any(isinstance(x, kinds) and getattr(x, "rate", 1) for _, x in layer.walk())
 
 
+def slides(layer):
+    return any(type(x).__module__.startswith("xpnn.layers.sliding.") for _, x in layer.walk())
+
+
 def table(layers):
     return pytest.mark.parametrize(("make", "input_shape"), layers)
 
@@ -388,6 +392,7 @@ each_layer_that_is_saved = table([row for row in LAYERS if row is not NOT_SAVED]
 each_layer_over_blocks = table(OVER_BLOCKS)
 each_layer_of_few_numbers = table([row for row in LAYERS if row not in OVER_BLOCKS])
 each_layer_of_floats = table([row for row in LAYERS if not isinstance(row.values[1], Ids)])
+each_layer_that_slides = table([row for row in LAYERS if slides(row.values[0]())])
 each_layer_of_two_modes = table([row for row in LAYERS if has_two_modes(row.values[0]())])
 each_layer_with_its_modes = table(  # of one mode, where no call asks for it, JAX has one program
     [

@@ -114,10 +114,12 @@ def both_ways(network, x, delta):
 @each_network
 @pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)])
 def test_training_is_that_without_it(backend, make, compile):
+    if compile is False and backend.name == "array-api-strict":
+        pytest.skip("array-api-strict compiles nothing")
     losses = []
     for network in twins(make, backend):
         trainer = Trainer(network, xpnn.cross_entropy, SGD(0.1), compile=compile)
-        history = trainer.fit(*data(make), batch_size=20, epochs=3, progress=False)
+        history = trainer.fit(*data(make), batch_size=20, epochs=2, progress=False)
         losses.append(history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-5)
     assert losses[0][-1] != losses[0][0]

@@ -1,11 +1,10 @@
 """A step recorded for another backend, and its kernels' calls run by NumPy, is the step itself."""
 
 import numpy as np
-import pytest
 
 from tests.backends.numpy.test_layers import draw
 from tests.backends.recording.test_kernels import known, run
-from tests.layers.table import each_layer
+from tests.layers.table import each_layer, each_layer_that_slides
 from xpnn import get_backend, mean_squared_error
 from xpnn.backends.recording.kernels import KernelGroups
 from xpnn.backends.recording.recorder import Recorder
@@ -24,8 +23,16 @@ class Convolving(type(get_backend("numpy"))):
 
 
 @each_layer
-@pytest.mark.parametrize("target", [get_backend("numpy"), Convolving()], ids=["products", "own"])
-def test_layer(make, input_shape, target):
+def test_layer(make, input_shape):
+    check(make, input_shape, get_backend("numpy"))
+
+
+@each_layer_that_slides
+def test_layer_where_a_library_convolves(make, input_shape):
+    check(make, input_shape, Convolving())
+
+
+def check(make, input_shape, target):
     network = Network([make(), Flatten(), Dense(2)], input_shape, "numpy", seed=1)
     twin, optimizer = network.blank_on(Recorder(target)), Adam(0.01, epsilon=1e-2)
     x, y = draw(input_shape, 4, 0), draw((2,), 4, 1)
