@@ -160,6 +160,8 @@ def excess(work, *arguments, tolerance=TOLERANCE):
 def test_steps_take_as_much_longer_as_there_are_more_layers(backend):
     if backend.name == "jax":
         pytest.skip("how JAX traces and compiles is its own")
+    if backend.name == "array-api-strict":
+        pytest.skip("NumPy's first step makes the same calls")
     if backend.spec == "numpy:numba" or backend.name == "cupy":
         for times in (1, 2, 4):  # in which it compiles what is not on the disk yet
             run(steps(times * FEW, backend.spec))

@@ -33,6 +33,8 @@ def fit(trainer, epochs=6, **options):
 
 @each_kind
 def test_a_network_learns_with_it_compiled_and_resumed(backend, kind, tmp_path):
+    if backend.name == "array-api-strict":
+        pytest.skip("its steps are NumPy's, call by call; test_contract.py makes the calls")
     losses = fit(trainer_of(backend, kind), 20)
     assert losses[-1] < 0.3 * losses[0]
     by_calls = "numpy" if backend.name == "jax" else backend  # where JAX takes seconds

@@ -23,6 +23,8 @@ from xpnn import (
 )
 from xpnn.errors import XpnnError
 from xpnn.training import Callback
+from xpnn.xray import data
+from xpnn.xray.page import as_json
 
 X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
 Y = np.random.default_rng(1).standard_normal((20, 2)).astype(np.float32)
@@ -156,8 +158,8 @@ def test_layers_need_not_be_called_in_each_step(tmp_path):
     seen.to_svg(tmp_path / "a.svg", step=0, inside="0.ofnegatives.body")
     with pytest.raises(ValueError, match="wanted a layer that holds others"):
         seen.to_svg(tmp_path / "b.svg", step=1, inside="0.ofnegatives.body")
-    data = json.loads((tmp_path / "xray.json").read_text())
-    assert [inside in step["layers"] for step in data["steps"]] == [True, False]
+    held = json.loads((tmp_path / "xray.json").read_text())
+    assert [inside in step["layers"] for step in held["steps"]] == [True, False]
 
 
 @pytest.mark.host_only
@@ -203,8 +205,8 @@ def test_a_page_may_follow_the_run(tmp_path):
 
     class Reads(Callback):
         def on_step_end(self, state, step):
-            data = json.loads((tmp_path / "runs" / "a" / "xray.json").read_text())
-            seen.append([one["number"] for one in data["steps"]])
+            held = json.loads((tmp_path / "runs" / "a" / "xray.json").read_text())
+            seen.append([one["number"] for one in held["steps"]])
 
     fitted(xray, Reads())
     assert seen == [[1]] * 5 + [[1, 6]] * 5 + [[1, 6, 11]] * 5
@@ -238,3 +240,15 @@ def test_of_several_processes_none_is_followed():
         return len(explain(network, X, Y, "mse").steps)  # as it says
 
     assert together(2, refused) == [1, 1]
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("numbers", [2_000_000, 500])
+def test_what_is_written_is_what_would_be_told_at_once(tmp_path, monkeypatch, numbers):
+    """Though it is told of a step but once, while as much is shown of each array as before."""
+    monkeypatch.setattr(data, "WHOLE", 12)
+    monkeypatch.setattr(data, "LEAST", 3)
+    monkeypatch.setattr(data, "IN_ALL", numbers)  # with more steps, there are fewer of each
+    xray = XRay(every=1, most=4, folder=tmp_path)
+    fitted(xray)
+    assert (tmp_path / "xray.json").read_text() == as_json(xray.explanation.data())

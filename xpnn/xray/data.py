@@ -49,11 +49,24 @@ with more than two axes four times as many. Where there are so many arrays that 
 than ``IN_ALL`` numbers, it is fewer of each, down to ``LEAST``."""
 
 
-def as_data(record: Record) -> dict[str, Any]:
-    """All of a record as dicts, lists, texts and numbers."""
+Told = dict[tuple[StepView, int], dict[str, Any]]
+"""What was told of steps, each with so many numbers of an array."""
+
+
+def as_data(record: Record, told: Told | None = None) -> dict[str, Any]:
+    """All of a record as dicts, lists, texts and numbers.
+
+    Args:
+        told: of a record that grows, what was told of its steps when it was shorter; it is brought
+            up to date.
+    """
     kinds = {one.name: one.kind for one in record.layers}
     kinds |= {str(one.inside): one.kind for one in record.layers if _ends_in(one)}
     most = _most_of_each(record.steps)
+    told = {} if told is None else told
+    steps = {(one, most): told.get((one, most)) for one in record.steps}
+    told.clear()
+    told.update({key: known or _of_step(key[0], kinds, most) for key, known in steps.items()})
     return {
         "format": FORMAT,
         "title": record.title,
@@ -65,7 +78,7 @@ def as_data(record: Record) -> dict[str, Any]:
         "optimizer": record.optimizer,
         "inputs": list(record.inputs),
         "layers": [_of_layer(one) for one in record.layers],
-        "steps": [_of_step(one, kinds, most) for one in record.steps],
+        "steps": list(told.values()),
     }
 
 

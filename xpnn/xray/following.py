@@ -8,7 +8,7 @@ from xpnn.errors import XpnnError
 from xpnn.files import replacement
 from xpnn.training.callbacks.hooks import Callback
 from xpnn.training.state import TrainingState
-from xpnn.xray.data import FILE
+from xpnn.xray.data import FILE, Told, as_data
 from xpnn.xray.explanation import Explanation
 from xpnn.xray.page import as_json
 from xpnn.xray.recording import explanation_of, recorded_step
@@ -66,6 +66,7 @@ class XRay(KnownAttributes, Callback):
         self._layers: dict[str, LayerInfo] = {}
         self._steps: list[StepView] = []
         self._explanation: Explanation | None = None
+        self._told: Told = {}
 
     def on_fit_begin(self, state: TrainingState, epochs: int) -> None:
         if state.by_rows is not None:
@@ -99,7 +100,7 @@ class XRay(KnownAttributes, Callback):
         self._explanation = explanation_of(*about, tuple(self._layers.values()), self._steps)
         if self.folder is not None:
             with replacement(self.folder / FILE) as file:
-                file.write(as_json(self._explanation.data()).encode())
+                file.write(as_json(as_data(self._explanation, self._told)).encode())
 
     @property
     def explanation(self) -> Explanation:
