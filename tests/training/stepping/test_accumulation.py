@@ -87,7 +87,7 @@ def test_parts_are_the_whole(backend, parts):
 
 @pytest.mark.parametrize("make", [images, sequences])
 def test_for_other_layers_too(backend, make):
-    check(backend, 3, make=make)
+    check(backend, 3, make=make, batch_size=25)  # parts of 9, 9 and 7
 
 
 WEIGHTS = np.random.default_rng(0).choice([0.0, 0.5, 1.0, 7.0], 50)
@@ -145,9 +145,9 @@ def test_weights_of_the_steps_of_a_sequence(backend):
 def test_parts_without_any_weight_are_no_trouble(backend):
     weight = np.zeros(50)
     weight[:20] = 1.0
-    check(backend, 4, sample_weight=weight, shuffle=False)
+    check(backend, 4, sample_weight=weight, shuffle=False, batch_size=25)
     with pytest.warns(xpnn.EmptyMeanWarning, match="loss: NaN"):
-        found, losses = trained(backend, 4, sample_weight=np.zeros(50))
+        found, losses = trained(backend, 4, sample_weight=np.zeros(50), batch_size=25)
     assert all(np.isnan(losses))
     assert all(np.isfinite(array).all() for array in found.values())
 
@@ -160,11 +160,11 @@ def test_a_loss_of_ones_own_says_what_its_items_weigh(backend):
 
     weights = functools.partial(xpnn.cross_entropy, class_weight=FEW)
     with pytest.raises(AssertionError):
-        check(backend, 5, loss=late)
+        check(backend, 4, loss=late, batch_size=25)
     late.total_weight = lambda targets, sample_weight, backend: total_weight(
         weights, targets, sample_weight, (CLASSES,), backend
     )
-    check(backend, 5, loss=late)
+    check(backend, 4, loss=late, batch_size=25)
 
 
 @pytest.mark.width
@@ -241,7 +241,7 @@ def test_it_goes_with_mixed_precision(backend):
         trainer = Trainer(
             network, xpnn.cross_entropy, SGD(0.2), accumulate=parts, precision=precision
         )
-        trainer.fit(*data(), batch_size=24, epochs=3, progress=False)
+        trainer.fit(*data(), batch_size=25, epochs=3, progress=False)
         results.append(network.numpy_arrays())
     for name, array in results[0].items():
         np.testing.assert_allclose(results[1][name], array, atol=2e-3, err_msg=name)
