@@ -45,6 +45,8 @@ def on_arrays(loss, backend):
 @pytest.mark.any_width
 @each_loss
 def test_delta_matches_finite_differences(backend, case):
+    if backend.name == "array-api-strict":
+        pytest.skip("value and delta are compared with those of torch, below")
     predictions, targets = case.arrays()
     check_gradients(case.loss, x=predictions, targets=targets, backend=backend)
 
@@ -53,6 +55,8 @@ def test_delta_matches_finite_differences(backend, case):
 @pytest.mark.any_width
 @each_loss
 def test_weighted_delta_matches_finite_differences(backend, case):
+    if backend.name == "array-api-strict":
+        pytest.skip("what weights do is shown by repetitions, below")
     predictions, targets = case.arrays()
     loss = partial(case.loss, sample_weight=WEIGHTS)
     check_gradients(loss, x=predictions, targets=targets, backend=backend)
