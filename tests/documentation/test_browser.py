@@ -191,7 +191,7 @@ def wider_than(widths, some, browser, address):
     """Pages that do not fit on screens of some widths, and how wide they are."""
     wide = {}
     waiting = wait.WebDriverWait(browser, 10, poll_frequency=0.05)
-    with unsearched(resized(browser, widths[-1])):
+    with unsearched(resized(browser, widths[0])):
         for page in some:
             browser.get(address + page + ("/" if page else ""))
             for width in widths:
@@ -200,6 +200,7 @@ def wider_than(widths, some, browser, address):
                     waiting.until(lambda it, width=width: it.execute_script(FITS, width))
                 except TimeoutException:
                     wide[page, width] = browser.execute_script(f"return {SIZE}")
+            widths = widths[::-1]  # the next page is loaded at the width of this one
     return wide
 
 
