@@ -18,6 +18,7 @@ def _but_for(*names):
 # others, such as a convolution, is held to differences on it, too.
 by_differences = _but_for("array-api-strict")
 by_differences_not_on_torch = _but_for("array-api-strict", "torch")
+by_compiling = _but_for("array-api-strict")  # which compiles nothing
 
 
 def host(network, arrays):

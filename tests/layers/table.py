@@ -379,6 +379,11 @@ def has_two_modes(layer, kinds=OTHERWISE_IN_TRAINING):
     return any(isinstance(x, kinds) and getattr(x, "rate", 1) for _, x in layer.walk())
 
 
+@functools.cache
+def _two_modes(make):
+    return has_two_modes(make())
+
+
 def slides(layer):
     return any(type(x).__module__.startswith("xpnn.layers.sliding.") for _, x in layer.walk())
 
@@ -393,13 +398,13 @@ each_layer_over_blocks = table(OVER_BLOCKS)
 each_layer_of_few_numbers = table([row for row in LAYERS if row not in OVER_BLOCKS])
 each_layer_of_floats = table([row for row in LAYERS if not isinstance(row.values[1], Ids)])
 each_layer_that_slides = table([row for row in LAYERS if slides(row.values[0]())])
-each_layer_of_two_modes = table([row for row in LAYERS if has_two_modes(row.values[0]())])
+each_layer_of_two_modes = table([row for row in LAYERS if _two_modes(row.values[0])])
 each_layer_with_its_modes = table(  # of one mode, where no call asks for it, JAX has one program
     [
         pytest.param(
             *row.values,
             id=row.id,
-            marks=() if has_two_modes(row.values[0]()) else pytest.mark.slow_on_jax,
+            marks=() if _two_modes(row.values[0]) else pytest.mark.slow_on_jax,
         )
         for row in LAYERS
     ]
@@ -411,13 +416,13 @@ each_layer_by_width = table(  # where something is drawn or counted, 64 bits are
             id=row.id,
             marks=[
                 *row.marks,
-                *(() if has_two_modes(row.values[0]()) else [pytest.mark.any_width]),
+                *(() if _two_modes(row.values[0]) else [pytest.mark.any_width]),
             ],
         )
         for row in LAYERS
     ]
 )
-each_layer_of_one_mode = table([row for row in LAYERS if not has_two_modes(row.values[0]())])
+each_layer_of_one_mode = table([row for row in LAYERS if not _two_modes(row.values[0])])
 each_dtype = pytest.mark.parametrize(
     "dtype",
     [

@@ -4,6 +4,8 @@ What is added up one after another in float32 is off by 1 in 10,000 here, by 1 i
 as many samples, and by half at a hundred times as many.
 """
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ NUMBERS = 400_000  # of all inputs; of each channel there are a quarter at least
 LARGER = {InstanceNorm: 4, WeightNorm: 4}  # what is added up, of both signs, than what is left
 
 
+@functools.cache
 def kinds_with_parameters():
     """The smallest line of each kind of layer that has parameters and sees samples one by one."""
     found = {}
