@@ -1,9 +1,7 @@
-"""Copies of a network: deepcopy, pickle, and other processes."""
+"""Copies of a network: deepcopy and pickle; tests/reliability has other processes."""
 
 import copy
-import multiprocessing
 import pickle
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from tests.conftest import needs
 from tests.layers.table import draw, each_layer
 from tests.saving.conftest import same_values
 from xpnn import SGD, Trainer, get_backend, mean_squared_error
-from xpnn.layers import L2, BatchNorm, Dense, Dropout, Embedding, Tanh, TiedDense
+from xpnn.layers import L2, BatchNorm, Dense, Embedding, Tanh, TiedDense
 from xpnn.network import Network
 
 pytestmark = pytest.mark.host_only
@@ -123,27 +121,3 @@ def test_a_subclass_stays_one(copied):
     twin = copied(Named("mine"))
     assert (type(twin), twin.title) == (Named, "mine")
     assert twin.all_layers[1] is twin.layers[0]
-
-
-# Other processes ----------------------------------------------------------------------------------
-
-
-def answer(network, x, queue):
-    queue.put(np.asarray(network.predict(x)))
-
-
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
-def test_in_another_process(method):
-    network = Network([Dense(3), Tanh(), Dropout(0.5), Dense(2)], (4,), seed=2)
-    x = np.random.default_rng(0).standard_normal((5, 4))
-    network.predict(x)  # so that a fork comes after threads and recordings
-    context = multiprocessing.get_context(method)
-    queue = context.Queue()
-    process = context.Process(target=answer, args=(network, x, queue))
-    process.start()
-    found = queue.get(timeout=120)
-    process.join(timeout=60)
-    assert process.exitcode == 0
-    np.testing.assert_array_equal(found, network.predict(x))
