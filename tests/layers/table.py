@@ -388,6 +388,13 @@ def slides(layer):
     return any(type(x).__module__.startswith("xpnn.layers.sliding.") for _, x in layer.walk())
 
 
+def is_another(number):
+    """Whether an earlier line of the table has a layer of this kind, with no layers inside."""
+    layer = LAYERS[number].values[0]()
+    kinds = (type(row.values[0]()) for row in LAYERS[:number])
+    return len([*layer.walk()]) == 1 and type(layer) in kinds
+
+
 def table(layers):
     return pytest.mark.parametrize(("make", "input_shape"), layers)
 
@@ -407,6 +414,16 @@ each_layer_with_its_modes = table(  # of one mode, where no call asks for it, JA
             marks=() if _two_modes(row.values[0]) else pytest.mark.slow_on_jax,
         )
         for row in LAYERS
+    ]
+)
+each_layer_by_kind = table(  # options of a layer have JAX's numbers and NumPy's differences
+    [
+        pytest.param(
+            *row.values,
+            id=row.id,
+            marks=[*row.marks, *([pytest.mark.slow_on_jax] if is_another(k) else [])],
+        )
+        for k, row in enumerate(LAYERS)
     ]
 )
 each_layer_by_width = table(  # where something is drawn or counted, 64 bits are tried, too

@@ -173,7 +173,9 @@ def test_cross_attention_equals_torch(backend, masked):
 @needs("torch")
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("activation", ["gelu", "relu"])
+@pytest.mark.parametrize(
+    "activation", ["gelu", pytest.param("relu", marks=pytest.mark.slow_on_jax)]
+)
 def test_block_equals_torch(backend, norm_first, masked, activation):
     import torch
 
