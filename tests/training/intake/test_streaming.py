@@ -91,14 +91,13 @@ def test_tables_train_as_their_arrays(backend, tmp_path, kind):
 def test_validation_and_evaluation_with_shards(backend, files):
     shards = NpzShards(files, batch_size=40)
     x = BYTES.astype(np.float32)
-    arrays = results(backend, x, Y, validation=(x, Y))
+    arrays, both = results(backend, x, Y, validation=(x, Y)), make_trainer(backend)
     for source in (shards, Prefetch(shards), lambda: iter(shards)):
         streamed = results(backend, x, Y, validation=source)
         assert [e["val_accuracy"] for e in streamed[0]] == [e["val_accuracy"] for e in arrays[0]]
         np.testing.assert_allclose(
             [e["val_loss"] for e in streamed[0]], [e["val_loss"] for e in arrays[0]], rtol=1e-5
         )
-        both = make_trainer(backend)
         history = both.fit(shards, validation=source, progress=False)
         found, wanted = both.evaluate(source), both.evaluate(x, Y)
         assert found == pytest.approx(wanted, rel=1e-5)
