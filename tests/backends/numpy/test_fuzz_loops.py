@@ -93,7 +93,7 @@ def draw(seed, shape, dtype):
 
 
 @pytest.mark.host_only
-@fuzzed(1000)
+@fuzzed(500)
 @given(LINES, st.tuples(SPANS, SPANS, SPANS), st.lists(SPANS, min_size=1, max_size=3))
 def test_random_loops(lines, picks, extra):
     with in_python(per_block=COLUMNS * 2):
