@@ -132,7 +132,7 @@ def main(folder, engine, *specs):
         check_on_host(communicator)
         check_several_begun(communicator, backend)
         check_barrier(communicator, Path(folder) / backend.name)
-        if backend.name == "torch":
+        if backend.name == "torch" and not own_group:
             check_traced(communicator, backend)
 
 

@@ -1,7 +1,8 @@
 """Trains small networks of all kinds, alone or as one of several processes, and writes the curves.
 
-``python -m tests.distributed.curves FOLDER BACKEND [ENGINE]``; each process writes one file, which
-is called by its rank.
+``python -m tests.distributed.curves FOLDER BACKEND [ENGINE SPEC...]``; each process writes one
+file, which is called by its rank. Before, several try their engine on the SPECs, see
+``connected.py``.
 """
 
 import hashlib
@@ -100,10 +101,13 @@ def trained(kind: str, backend: str, engine: str | None) -> dict[str, Any]:
     }
 
 
-def main(folder: str, backend: str, engine: str | None = None) -> None:
+def main(folder: str, backend: str, engine: str | None = None, *specs: str) -> None:
+    from tests.distributed import connected
     from xpnn.backends import get_backend
     from xpnn.distributed import as_communicator
 
+    if specs:
+        connected.main(folder, engine, *specs)
     found = {kind: trained(kind, backend, engine) for kind in SHAPES}
     communicator = as_communicator(engine, get_backend(backend))
     rank = 0 if communicator is None else communicator.rank

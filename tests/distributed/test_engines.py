@@ -93,15 +93,15 @@ def as_by_torchrun(size, *arguments):
 
 
 @needs_mpi
-@pytest.mark.parametrize("size", [2, 3])
-def test_mpi(size, tmp_path):
-    by_mpirun(size, "-m", "tests.distributed.connected", str(tmp_path), "mpi", "numpy")
+def test_mpi(tmp_path):
+    """By three processes; by two in test_curves.py, too, which train networks then."""
+    by_mpirun(3, "-m", "tests.distributed.connected", str(tmp_path), "mpi", "numpy")
 
 
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize(("size", "specs"), [(2, ["torch", "numpy"]), (3, ["torch+group"])])
-def test_torch(size, specs, tmp_path):
-    as_by_torchrun(size, "-m", "tests.distributed.connected", str(tmp_path), "torch", *specs)
+def test_torch_in_a_group_of_ones_own(tmp_path):
+    """In a group of one's own; without one in test_curves.py."""
+    as_by_torchrun(2, "-m", "tests.distributed.connected", str(tmp_path), "torch", "torch+group")
 
 
 # Whether there are others ------------------------------------------------------------------------
