@@ -56,4 +56,18 @@ template <typename T> __device__ T xpnn_over_block(T value, T (*both)(T, T), T n
     __syncthreads();
     return value;
 }
+
+template <typename T, typename U>
+__device__ void xpnn_columns(const T* rows, U* target, const int count, const int row) {
+    __shared__ T of_lanes[32][33];
+    const int j = blockIdx.x * 32 + threadIdx.x;
+    T total = 0;
+    if (j < row)
+        for (int r = threadIdx.y; r < count; r += 32) total += rows[(long long)r * row + j];
+    of_lanes[threadIdx.y][threadIdx.x] = total;
+    __syncthreads();
+    total = xpnn_over_warp(of_lanes[threadIdx.x][threadIdx.y], xpnn_add<T>);
+    const int column = blockIdx.x * 32 + threadIdx.y;
+    if (threadIdx.x == 0 && column < row) target[column] = total;
+}
 """

@@ -10,16 +10,15 @@ Columns are added up by each thread over the rows that it sees, then by each blo
 kernel of its own (``columns.py``), over the blocks: always in the same order.
 """
 
+import hashlib
 import math
 import re
-import zlib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xpnn.backends.cupy.device_functions import PREAMBLE
 from xpnn.backends.cupy.formulas import (
     FORMULAS,
     SUMS,
@@ -50,7 +49,7 @@ class Kernel:
     """The source of a group, and what it is called with.
 
     Attributes:
-        source: of a function ``name(arrays, count)``; where there are packs,
+        source: of a function ``name(arrays, count)`` behind ``PREAMBLE``; where there are packs,
             ``name(arrays, count, aligned)``.
         given: the views whose first items it gets the addresses of.
         made: those among them that it writes.
@@ -184,10 +183,10 @@ class _Items:
             parameters.append("const bool aligned")
         inside = "\n".join(f"    {line}" for line in body)
         text = f"({', '.join(parameters)}) {{\n{inside}\n}}\n"
-        name = f"xpnn_{kind}_{zlib.crc32(text.encode()):08x}"
         together = math.prod(threads)  # so that registers suffice for them, and for a few blocks
         bounds = f"__launch_bounds__({together}, {max(AT_ONCE // together, 1)})"
-        source = f'{PREAMBLE}\nextern "C" __global__ void {bounds} {name}{text}'
+        name = f"xpnn_{kind}_{hashlib.sha256((bounds + text).encode()).hexdigest()[:12]}"
+        source = f'extern "C" __global__ void {bounds} {name}{text}'
         made = tuple(view for view in self.views if self.pointer(view) in self.written)
         arrays = tuple(self.views), made, tuple(self.columns)
         row, as_int = self.group.row or 1, self.index == "int"

@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnn.backends.cupy.accesses import listeners, tell
 from xpnn.backends.cupy.columns import columns_kernel
+from xpnn.backends.cupy.compiling import compile_together, compiled
 from xpnn.backends.cupy.formulas import is_known
 from xpnn.backends.cupy.generated import Kernel, kernel_of
 from xpnn.backends.cupy.kernels import concat, stack
@@ -69,10 +70,10 @@ class Program:
             self._constants = {
                 memory: backend.from_numpy(array) for memory, array in grouping.constants.items()
             }
-            for step in self.steps:  # what is not to be had ends it here, before any has run
-                if isinstance(step, Kernel):
-                    _compile(step)
-                else:
+            # what is not to be had ends it here, before any has run
+            _compile([step for step in self.steps if isinstance(step, Kernel)])
+            for step in self.steps:
+                if isinstance(step, Call):
                     _function_of(step, backend)
 
     def arranged(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -304,14 +305,14 @@ def _launch(kernel: Kernel, arrays: Arrays) -> None:
     given = [arrays[view] for view in kernel.given]
     shape = kernel.blocks[1], kernel.row
     sums = [cupy.empty(shape, "d" if view.dtype.char == "d" else "f") for view in kernel.columns]
-    function = _compiled(kernel.source, kernel.name)
+    function = compiled(kernel.source)
     counts = [count] if kernel.pack == 1 else [count, _begin_with_packs(kernel, arrays)]
     function(kernel.blocks, kernel.threads, (*given, *sums, *counts))
     if sums:
         targets = [arrays[view] for view in kernel.columns]
         pairs = [one for pair in zip(sums, targets, strict=True) for one in pair]
         blocks = -(-kernel.row // 32), len(sums)
-        _compiled(*_adding_up(kernel))(blocks, (32, 32), (*pairs, *map(np.int32, shape)))
+        compiled(_adding_up(kernel)[0])(blocks, (32, 32), (*pairs, *map(np.int32, shape)))
 
 
 def _begin_with_packs(kernel: Kernel, arrays: Arrays) -> np.bool_:
@@ -328,18 +329,10 @@ def _adding_up(kernel: Kernel) -> tuple[str, str]:
     return columns_kernel(tuple(view.dtype.char for view in kernel.columns))
 
 
-def _compile(kernel: Kernel) -> None:
-    """With what adds up its columns."""
-    _compiled(kernel.source, kernel.name).compile()
-    if kernel.columns:
-        _compiled(*_adding_up(kernel)).compile()
-
-
-@functools.lru_cache(maxsize=4096)
-def _compiled(source: str, name: str) -> Any:
-    import cupy
-
-    return cupy.RawKernel(source, name, ("--std=c++14",))
+def _compile(kernels: Sequence[Kernel]) -> None:
+    """With what adds up their columns."""
+    names = {one.source: one.name for one in kernels}
+    compile_together(names | dict(_adding_up(one) for one in kernels if one.columns))
 
 
 def _call(call: Call, arrays: Arrays, backend: Backend) -> None:
