@@ -149,5 +149,12 @@ def moments(peak: Callable[[], int]) -> Iterator[list[int]]:
     try:
         yield found
     finally:
-        sys.setprofile(before)
+        _set_profiler(before)
         found.append(peak())
+
+
+def _set_profiler(profiler: Any) -> None:
+    """Put back what ``sys.getprofile`` gave; cProfile's is no function before Python 3.12."""
+    sys.setprofile(profiler if callable(profiler) else None)
+    if hasattr(profiler, "enable"):
+        profiler.enable()

@@ -1,5 +1,6 @@
 """The peak of a step that a summary tells is the one that a training reaches."""
 
+import cProfile
 import gc
 import inspect
 import os
@@ -367,6 +368,16 @@ def test_where_nothing_fits_it_says_so(monkeypatch):
     monkeypatch.setattr(Network, "to", refusing)
     with pytest.raises(OutOfMemory, match="no room on numpy for a copy and its steps"):
         small("numpy").summary(256)
+
+
+def test_a_profiler_goes_on_behind_it():
+    def behind():
+        pass
+
+    with cProfile.Profile() as profiler:
+        small("numpy").summary(8)
+        behind()
+    assert behind.__code__ in [one.code for one in profiler.getstats()]
 
 
 def test_each_stretch_is_carried_on_by_itself():
