@@ -98,7 +98,7 @@ ACTS = [  # how to make it, the shape of a sample, an argument that may change, 
 KINDS_THAT_ACT = [type(make()) for make, *_ in ACTS]
 ON_JAX = [  # one argument of each kind shows that steps are traced anew
     pytest.param(
-        *row, marks=pytest.mark.slow_on_jax if KINDS_THAT_ACT[k] in KINDS_THAT_ACT[:k] else ()
+        *row, marks=pytest.mark.slow_to_compile if KINDS_THAT_ACT[k] in KINDS_THAT_ACT[:k] else ()
     )
     for k, row in enumerate(ACTS)
 ]

@@ -98,7 +98,7 @@ def reread(network, ids):
 # The past -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_on_jax  # below, greedy writing goes by the past there
+@pytest.mark.slow_to_compile  # below, greedy writing goes by the past there
 @each_body
 def test_the_past_says_what_reading_all_again_says(backend, body):
     network = build(body, backend)
@@ -109,7 +109,7 @@ def test_the_past_says_what_reading_all_again_says(backend, body):
         np.testing.assert_allclose(scores, wanted[:, length - 1], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 def test_padding_is_skipped_as_in_reading_all_again(backend):
     """Also where a text begins with padding, so that its first positions see nothing."""
     block = TransformerBlock(WIDTH, 2, causal=True, rotate=True)
@@ -135,7 +135,7 @@ def test_greedy_writing_equals_reading_all_again(backend, body):
     np.testing.assert_array_equal(found[:, 3:], likeliest[:, 2:])
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize("body", ["learned", "rotating", "mixed"])
 def test_beyond_the_context_the_last_half_is_read_again(backend, body):
     network = build(body, backend, time=6)
@@ -266,7 +266,7 @@ def of_three(body, backend):
 PROMPTS = np.array([*itertools.product(range(3), repeat=2)])
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize("body", ["mixed", "grouped"])
 @pytest.mark.parametrize(("stop", "length_penalty"), [((), 0.0), ((1,), 0.0), ((0, 2), 3.0)])
 def test_beams_as_many_as_texts_find_the_best_of_all(backend, body, stop, length_penalty):
@@ -295,7 +295,7 @@ def test_few_beams_know_what_their_text_is_worth(backend):
         np.testing.assert_allclose(score, scored[written], rtol=1e-5)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 def test_one_beam_takes_the_likeliest_id_each_time(backend):
     """Beyond the context, too."""
     network = build("learned", backend, time=6)

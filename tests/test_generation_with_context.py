@@ -104,7 +104,7 @@ def test_greedy_writing_equals_running_all_again(backend, make):
     np.testing.assert_array_equal(found[:, 2:], likeliest[:, 1:])
 
 
-@pytest.mark.slow_on_jax  # above, greedy writing goes by the past there
+@pytest.mark.slow_to_compile  # above, greedy writing goes by the past there
 @each_network
 def test_scores_equal_those_of_running_all_again(backend, make):
     network = build(make, backend)
@@ -118,7 +118,7 @@ def test_scores_equal_those_of_running_all_again(backend, make):
     assert reader.bounded is (make != "recurrent")
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 def test_beyond_its_length_a_text_still_knows_the_source(backend):
     network, ids = build("transformer", backend), np.arange(1, 31).reshape(3, 10) % 8 + 1
     reader = Reader(network, 3, {0: backend.asarray(SOURCE, "int32")})
@@ -155,7 +155,7 @@ def test_one_seed_draws_one_text_on_every_backend(backend):
     assert (found[1, 2:] == 5).all()
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize("make", ["transformer", "recurrent"])
 def test_beams_know_what_their_text_is_worth(backend, make):
     """Each by the source of its own prompt."""
@@ -178,7 +178,7 @@ def test_a_single_prompt_has_a_single_context():
     assert len({tuple(row) for row in among}) > 1
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 def test_a_graph_of_one_input_writes(backend):
     ids = Input((TIME,), takes="integers")
     shared = Dense(WIDTH)

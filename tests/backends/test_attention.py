@@ -163,7 +163,7 @@ def assert_near(found, wanted, rounding, dtype):
         )
 
 
-@pytest.mark.slow_on_jax  # call by call; compiled, it is held to the same below
+@pytest.mark.slow_to_compile  # call by call; compiled, it is held to the same below
 @each_case
 def test_it_is_what_the_formula_says(backend, rng, case):
     arrays = case.arrays(rng)
@@ -176,7 +176,7 @@ def test_it_is_what_the_formula_says(backend, rng, case):
             assert not found[k][nothing].any()  # exactly
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize("order", [(0, 2, 1, 3), (0, 1, 3, 2), (3, 2, 1, 0)])
 @pytest.mark.parametrize("turned", [(0, 1, 2, 3), (0, 1), (2,), (3,)])
 def test_arrays_may_lie_in_any_order(backend, rng, order, turned):
@@ -234,7 +234,7 @@ def test_half_precision_is_worked_out_in_float32(backend, rng, name):
     assert_near(found, by_the_formula(case, *arrays), 2**-9, np.float16)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize("name", ["a block and a bit, causal", "masked, over blocks", "across"])
 def test_in_float64_it_is_right_to_float64(backend, rng, name):
     case = CASES[name]

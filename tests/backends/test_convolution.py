@@ -13,7 +13,7 @@ from xpnn.layers.sliding.windows import slide
 
 # What JAX has of its own is compiled once; of the portable version, each call by itself.
 each_version = pytest.mark.parametrize(
-    "portable", [False, pytest.param(True, marks=pytest.mark.slow_on_jax)]
+    "portable", [False, pytest.param(True, marks=pytest.mark.slow_to_compile)]
 )
 
 

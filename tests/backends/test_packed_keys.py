@@ -8,7 +8,7 @@ from xpnn.backends.portable.packed_keys import Packer
 pytestmark = pytest.mark.width
 
 
-@pytest.mark.slow_on_jax  # call by call; compiled, it is part of that backend's attention
+@pytest.mark.slow_to_compile  # call by call; compiled, it is part of that backend's attention
 def test_keys_that_are_seen_come_first_and_go_back(backend, rng):
     mask, packer = rng.random((5, 37)) < 0.6, Packer(backend)
     mask[1], mask[2], mask[3] = False, True, np.arange(37) < 9

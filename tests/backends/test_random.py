@@ -82,8 +82,12 @@ def test_random_bits_are_the_same_in_a_compiled_step(backend):
 # Words of a part of a larger array ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("before", [(), pytest.param((2,), marks=pytest.mark.slow_on_jax), (3, 2)])
-@pytest.mark.parametrize("behind", [(), pytest.param((5,), marks=pytest.mark.slow_on_jax), (3, 2)])
+@pytest.mark.parametrize(
+    "before", [(), pytest.param((2,), marks=pytest.mark.slow_to_compile), (3, 2)]
+)
+@pytest.mark.parametrize(
+    "behind", [(), pytest.param((5,), marks=pytest.mark.slow_to_compile), (3, 2)]
+)
 @pytest.mark.parametrize(("total", "size"), [(7, 3), (2, 3), (1, 2), (6, 1)])
 def test_words_of_some_rows_are_those_rows_of_the_words(backend, before, behind, total, size):
     whole = bits(backend, 9, 4, (*before, total, *behind))

@@ -15,7 +15,7 @@ from tests.conftest import needs
 from tests.distributed.curves import SHAPES
 from xpnn import Dense, Network, Trainer
 
-pytestmark = [pytest.mark.width, needs("jax")]
+pytestmark = needs("jax")
 
 QUICK = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"

@@ -175,13 +175,13 @@ OVER_BLOCKS = [  # attention that goes by several blocks in a step, the last one
         lambda: Sequential([Embedding(5, 2), MultiHeadAttention(1, causal=True)]),
         Ids((264,)),
         id="attention-over-blocks",
-        marks=pytest.mark.slow_on_jax,  # where that many steps are no blocks
+        marks=pytest.mark.slow_to_compile,  # where that many steps are no blocks
     ),
     pytest.param(
         lambda: Masked([Embedding(5, 4), MultiHeadAttention(2)], padding=2),
         Ids((264,)),
         id="attention-over-blocks-masked",
-        marks=pytest.mark.slow_on_jax,  # where that many steps are no blocks
+        marks=pytest.mark.slow_to_compile,  # where that many steps are no blocks
     ),
 ]
 
@@ -411,7 +411,7 @@ each_layer_with_its_modes = table(  # of one mode, where no call asks for it, JA
         pytest.param(
             *row.values,
             id=row.id,
-            marks=() if _two_modes(row.values[0]) else pytest.mark.slow_on_jax,
+            marks=() if _two_modes(row.values[0]) else pytest.mark.slow_to_compile,
         )
         for row in LAYERS
     ]
@@ -421,7 +421,7 @@ each_layer_by_kind = table(  # options of a layer have JAX's numbers and NumPy's
         pytest.param(
             *row.values,
             id=row.id,
-            marks=[*row.marks, *([pytest.mark.slow_on_jax] if is_another(k) else [])],
+            marks=[*row.marks, *([pytest.mark.slow_to_compile] if is_another(k) else [])],
         )
         for k, row in enumerate(LAYERS)
     ]
@@ -447,7 +447,7 @@ each_dtype = pytest.mark.parametrize(
         pytest.param("float64", marks=pytest.mark.any_width),
         pytest.param("float16", marks=pytest.mark.any_width),
         # Wider floats show beside float16, too, and both halves on PyTorch.
-        pytest.param("bfloat16", marks=[pytest.mark.any_width, pytest.mark.slow_on_jax]),
+        pytest.param("bfloat16", marks=[pytest.mark.any_width, pytest.mark.slow_to_compile]),
     ],
 )
 BATCH = 3

@@ -177,7 +177,9 @@ def host_state(network):
 
 @table(
     [  # what a layer draws is a library's own matter, its starting weights are not
-        pytest.param(*row.values, id=row.id, marks=() if draws(row) else pytest.mark.slow_on_jax)
+        pytest.param(
+            *row.values, id=row.id, marks=() if draws(row) else pytest.mark.slow_to_compile
+        )
         for row in LAYERS
     ]
 )

@@ -37,7 +37,7 @@ MISSING = {"numpy": ["bfloat16"], "array-api-strict": ["float16", "bfloat16"]}
 # Right numbers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_on_jax  # test_backward_equals_jax_vjp_of_the_same_forward is as independent
+@pytest.mark.slow_to_compile  # test_backward_equals_jax_vjp_of_the_same_forward is as independent
 @pytest.mark.any_width
 @each_layer_of_few_numbers
 @by_differences_not_on_torch
@@ -103,7 +103,7 @@ def test_output_shape_tells_the_truth(backend, make, input_shape):
         assert found[name].shape == tuple(param.shape), name
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.any_width
 @each_layer_of_one_mode  # a mask for one sample is another one than a mask for three
 def test_a_batch_of_one(backend, make, input_shape):
@@ -202,7 +202,7 @@ def frozen(array):
     return array
 
 
-@pytest.mark.slow_on_jax  # whose arrays nothing writes to; what a layer keeps, others show
+@pytest.mark.slow_to_compile  # whose arrays nothing writes to; what a layer keeps, others show
 @pytest.mark.any_width
 @each_layer
 def test_backward_twice_gives_the_same(backend, make, input_shape):
@@ -218,7 +218,7 @@ def test_backward_twice_gives_the_same(backend, make, input_shape):
         np.testing.assert_array_equal(array, results[1][name])
 
 
-@pytest.mark.slow_on_jax  # call by call; a compiled step keeps nothing from one batch to the next
+@pytest.mark.slow_to_compile  # call by call; a compiled step keeps nothing of a batch
 @pytest.mark.any_width
 @each_layer_of_one_mode  # a second batch sees another mask
 def test_gradients_are_of_the_last_batch(backend, make, input_shape):

@@ -36,7 +36,7 @@ def kinds_with_parameters():
     return list(found.values())
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize(("make", "input_shape"), kinds_with_parameters())
 def test_gradients_over_many_samples(backend, request, make, input_shape):
     if backend.name == "cupy":

@@ -243,7 +243,9 @@ def by_own_name(network, arrays):
 @pytest.mark.parametrize(
     "size",
     [
-        pytest.param(1.0, marks=pytest.mark.slow_on_jax),  # which has NumPy's numbers of that size
+        pytest.param(
+            1.0, marks=pytest.mark.slow_to_compile
+        ),  # which has NumPy's numbers of that size
         30.0,  # where exponentials overflow if one lets them
     ],
 )

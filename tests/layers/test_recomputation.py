@@ -86,7 +86,7 @@ def twins(make, backend):
     return plain, other
 
 
-@pytest.mark.slow_on_jax  # call by call; trained, it is the same below
+@pytest.mark.slow_to_compile  # call by call; trained, it is the same below
 @each_network
 def test_gradients_are_those_without_it(backend, make):
     plain, other = twins(make, backend)
@@ -112,7 +112,7 @@ def both_ways(network, x, delta):
 
 
 @each_network
-@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)])
+@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_to_compile)])
 def test_training_is_that_without_it(backend, make, compile):
     if compile is False and backend.name == "array-api-strict":
         pytest.skip("array-api-strict compiles nothing")

@@ -41,7 +41,7 @@ def on_arrays(loss, backend):
     return backend.compiled(call, wanted=backend.name == "jax")
 
 
-@pytest.mark.slow_on_jax  # to 14 digits, value and delta are those of torch
+@pytest.mark.slow_to_compile  # to 14 digits, value and delta are those of torch
 @pytest.mark.any_width
 @each_loss
 def test_delta_matches_finite_differences(backend, case):
@@ -51,7 +51,7 @@ def test_delta_matches_finite_differences(backend, case):
     check_gradients(case.loss, x=predictions, targets=targets, backend=backend)
 
 
-@pytest.mark.slow_on_jax  # weights count like repetitions of what is compared with torch
+@pytest.mark.slow_to_compile  # weights count like repetitions of what is compared with torch
 @pytest.mark.any_width
 @each_loss
 def test_weighted_delta_matches_finite_differences(backend, case):
@@ -108,7 +108,7 @@ def test_weights_count_like_repetitions(backend, case):
     np.testing.assert_array_equal(delta[WEIGHTS == 0], 0)
 
 
-@pytest.mark.slow_on_jax  # test_cuts compares the same there, in fewer parts
+@pytest.mark.slow_to_compile  # test_cuts compares the same there, in fewer parts
 @each_loss_apart
 @pytest.mark.parametrize("weights", [None, np.array([0.0, 2.0, 0.3, 0.1, 1e-6])])
 @pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float64", 1e-14)])
@@ -154,7 +154,7 @@ def test_weights_of_zero_for_all_teach_nothing(backend, case):
     "dtype",
     [
         pytest.param("float16", marks=pytest.mark.any_width),
-        pytest.param("bfloat16", marks=[pytest.mark.any_width, pytest.mark.slow_on_jax]),
+        pytest.param("bfloat16", marks=[pytest.mark.any_width, pytest.mark.slow_to_compile]),
         "float32",
         "float64",
     ],
@@ -187,7 +187,7 @@ def test_dtype_is_that_of_the_predictions(backend, case, dtype):
             )
 
 
-@pytest.mark.slow_on_jax  # whose arrays nothing writes to
+@pytest.mark.slow_to_compile  # whose arrays nothing writes to
 @each_loss
 def test_nothing_that_came_in_is_written_to(backend, case):
     arrays = [*case.arrays("float32"), WEIGHTS.astype(np.float32)]

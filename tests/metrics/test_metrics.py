@@ -187,14 +187,14 @@ BY_HAND = [
 
 
 @pytest.mark.any_width  # test_it_is_what_plain_numbers_say has both
-@pytest.mark.parametrize("compiled", [True, pytest.param(False, marks=pytest.mark.slow_on_jax)])
+@pytest.mark.parametrize("compiled", [True, pytest.param(False, marks=pytest.mark.slow_to_compile)])
 @pytest.mark.parametrize(("metric", "predictions", "targets", "value"), BY_HAND)
 def test_values_by_hand(backend, metric, predictions, targets, value, compiled):
     found = measured(metric, backend, predictions, targets, compiled=compiled)
     assert found == pytest.approx(value, abs=1e-6)
 
 
-@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_on_jax), True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_to_compile), True])
 @pytest.mark.parametrize(("metric", "in_numbers"), METRICS)
 def test_it_is_what_plain_numbers_say(backend, metric, in_numbers, weighted):
     """Over uneven batches of ``evaluate``: 40 samples are five of 7 and one of 5."""
@@ -210,7 +210,7 @@ def test_it_is_what_plain_numbers_say(backend, metric, in_numbers, weighted):
     assert expected not in (0.5, 1)
 
 
-@pytest.mark.slow_on_jax  # test_cuts compares the same there, in fewer parts
+@pytest.mark.slow_to_compile  # test_cuts compares the same there, in fewer parts
 @pytest.mark.any_width
 @each_metric
 @pytest.mark.parametrize("parts", [2, 7])
@@ -247,7 +247,7 @@ class Worst(Accuracy):
 
 @pytest.mark.any_width
 @pytest.mark.parametrize("metric", [*ALL, Spread(), Worst()], ids=lambda metric: metric.name)
-@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_on_jax), True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_to_compile), True])
 def test_reading_now_and_then_gives_the_same_of_fewer_numbers(
     backend, metric, weighted, monkeypatch
 ):

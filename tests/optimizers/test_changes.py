@@ -60,7 +60,7 @@ def trainer_of(optimizer, backend, compile):
     return Trainer(network, mean_squared_error, optimizer, compile=compile)
 
 
-@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)])
+@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_to_compile)])
 @pytest.mark.parametrize(("kind", "options", "changed"), CHANGES)
 def test_a_change_acts_at_the_next_step(backend, kind, options, changed, compile):
     optimizer = kind(**{"rate": 0.05, **options})

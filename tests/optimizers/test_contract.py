@@ -42,10 +42,12 @@ def assert_close(ours, theirs, **tolerance):
 @pytest.mark.parametrize(
     ("decay", "dtype", "tolerance"),
     [
-        pytest.param(0.0, "float32", 1e-5, marks=pytest.mark.slow_on_jax),  # as float64 has it
+        pytest.param(0.0, "float32", 1e-5, marks=pytest.mark.slow_to_compile),  # as float64 has it
         (0.1, "float32", 1e-5),
         pytest.param(0.0, "float64", 1e-9, marks=pytest.mark.any_width),
-        pytest.param(0.1, "float64", 1e-9, marks=[pytest.mark.any_width, pytest.mark.slow_on_jax]),
+        pytest.param(
+            0.1, "float64", 1e-9, marks=[pytest.mark.any_width, pytest.mark.slow_to_compile]
+        ),
     ],
 )
 def test_every_step_leaves_the_parameters_and_slots_of_torch(
@@ -100,7 +102,7 @@ def rosenbrock(w, z):
 @pytest.mark.any_width  # test_hyperparameters follows schedules in both
 @pytest.mark.parametrize(
     ("slopes", "minimum"),
-    [pytest.param(parabola, 3.0, marks=pytest.mark.slow_on_jax), (rosenbrock, 1.0)],
+    [pytest.param(parabola, 3.0, marks=pytest.mark.slow_to_compile), (rosenbrock, 1.0)],
 )
 @each_optimizer
 def test_it_reaches_a_known_minimum(backend, case, slopes, minimum):
@@ -147,7 +149,7 @@ def test_no_array_changes_its_dtype(backend, case):
 @each_optimizer
 @pytest.mark.parametrize(
     ("dtype", "close"),
-    [("float16", 1e-2), pytest.param("bfloat16", 8e-2, marks=pytest.mark.slow_on_jax)],
+    [("float16", 1e-2), pytest.param("bfloat16", 8e-2, marks=pytest.mark.slow_to_compile)],
 )
 def test_half_precision_follows_float64(backend, case, dtype, close):
     """Each of 20 steps rounds by up to half of the last of 11 bits, or of 8."""
@@ -185,7 +187,7 @@ def test_nothing_to_train_is_no_error(backend, case):
     assert after == params
 
 
-@pytest.mark.slow_on_jax  # which parameters decay is known before there are arrays
+@pytest.mark.slow_to_compile  # which parameters decay is known before there are arrays
 @each_optimizer
 def test_decay_can_leave_out_biases(backend, case):
     def run(**options):

@@ -33,7 +33,7 @@ SCHEDULED = [  # each by itself, and all at once, which shows on JAX that none h
     for kind, case in CASES.items()
     for every in [{"rate": 0.01, "weight_decay": 0.2, **case.schedulable}]
     for name, ends, marks in [
-        *((name, {name: end}, pytest.mark.slow_on_jax) for name, end in every.items()),
+        *((name, {name: end}, pytest.mark.slow_to_compile) for name, end in every.items()),
         ("all", every, ()),
     ]
 ]

@@ -115,7 +115,7 @@ def has_good_weights(trainer):
     return all(np.isfinite(a).all() for a in trainer.network.numpy_arrays().values())
 
 
-@pytest.mark.slow_on_jax  # call by call; NaN in the data and in a loss are found there, too
+@pytest.mark.slow_to_compile  # call by call; NaN in the data and in a loss are found there, too
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("way", ["forward", "backward"])
 @pytest.mark.parametrize("log_every", [1, 2, 100])

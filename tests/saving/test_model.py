@@ -49,7 +49,7 @@ def test_every_kind_of_layer_is_in_the_table():
     assert {k for k in public if issubclass(k, Layer)} - {*BASES, Lambda} == of_xpnn
 
 
-@pytest.mark.slow_on_jax  # a network of many kinds is read on every backend below
+@pytest.mark.slow_to_compile  # a network of many kinds is read on every backend below
 @each_layer_that_is_saved
 def test_a_layer_comes_back(backend, make, input_shape, path):
     if backend.name == "array-api-strict":

@@ -20,7 +20,7 @@ from xpnn.testing import check_gradients
 pytestmark = pytest.mark.width
 
 
-@pytest.mark.slow_on_jax  # where losses and a whole network are tried
+@pytest.mark.slow_to_compile  # where losses and a whole network are tried
 @pytest.mark.any_width  # check_gradients asks for float64
 @pytest.mark.parametrize(("make", "shape", "name", "words"), MISTAKES)
 def test_mistake_is_caught_and_named(backend, make, shape, name, words):

@@ -41,7 +41,7 @@ RARE = partial(xpnn.cross_entropy, class_weight=[0.1, 1.0, 20.0])
 @pytest.mark.width
 @pytest.mark.parametrize(
     ("dtype", "close"),
-    [pytest.param("float32", 1e-6, marks=pytest.mark.slow_on_jax), ("float64", 1e-14)],
+    [pytest.param("float32", 1e-6, marks=pytest.mark.slow_to_compile), ("float64", 1e-14)],
 )  # on JAX that is weighted, too
 @pytest.mark.parametrize("case", BATCHED.values(), ids=BATCHED)
 def test_a_loss_is_that_of_the_set(backend, case, dtype, close):
@@ -60,7 +60,7 @@ def test_a_loss_is_that_of_the_set(backend, case, dtype, close):
 @pytest.mark.width
 @pytest.mark.parametrize(
     ("dtype", "close"),
-    [pytest.param("float32", 1e-5, marks=pytest.mark.slow_on_jax), ("float64", 1e-13)],
+    [pytest.param("float32", 1e-5, marks=pytest.mark.slow_to_compile), ("float64", 1e-13)],
 )  # on JAX test_it_is_what_plain_numbers_say has float32
 @pytest.mark.parametrize(("metric", "in_numbers"), METRICS)
 def test_a_metric_is_that_of_the_set(backend, metric, in_numbers, dtype, close):

@@ -32,7 +32,7 @@ LOSSES = {  # loss, inputs, targets, units
 }
 
 
-@pytest.mark.slow_on_jax  # the losses are compiled there by test_contract.py
+@pytest.mark.slow_to_compile  # the losses are compiled there by test_contract.py
 @pytest.mark.parametrize("name", LOSSES)
 def test_networks_learn_by_them(backend, name):
     if backend.name == "array-api-strict":

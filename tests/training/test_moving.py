@@ -62,7 +62,7 @@ def test_five_steps_here_and_five_there_are_ten(backend, target, optimizer):
         np.testing.assert_allclose(moved, value, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.slow_on_jax  # five steps here and five there are ten on it, too
+@pytest.mark.slow_to_compile  # five steps here and five there are ten on it, too
 @pytest.mark.parametrize("target", SPECS)
 def test_the_old_trainer_goes_on_by_itself(backend, target):
     optimizer = Adam(1e-2)
@@ -74,7 +74,7 @@ def test_the_old_trainer_goes_on_by_itself(backend, target):
     np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize("target", SPECS)
 def test_epochs_go_on_with_their_order_and_history(backend, target):
     def fit(one, epochs):

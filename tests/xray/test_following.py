@@ -56,7 +56,7 @@ def fitted(*callbacks, backend="numpy", epochs=3, **options):
     return trainer
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.slow_to_compile  # where each call is compiled by itself
 def test_steps_are_those_of_the_run(backend):
     weights, xray = Weights(), XRay(every=4)
     trainer = fitted(weights, xray, backend=backend)
@@ -74,7 +74,7 @@ def test_steps_are_those_of_the_run(backend):
     assert (seen.backend, seen.loss_name) == (trainer.network.backend.spec, "mean_squared_error")
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.slow_to_compile  # where each call is compiled by itself
 def test_a_run_is_as_without(backend):
     plain, followed = fitted(backend=backend), fitted(XRay(every=3), backend=backend)
     for name, value in plain.network.numpy_arrays().items():
@@ -173,7 +173,7 @@ def test_batches_of_an_iterable_and_weights_of_samples():
     assert not np.any(second.layers["0.dense"].grads["weight"])
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.slow_to_compile  # where each call is compiled by itself
 @pytest.mark.parametrize(
     "precision", [MixedPrecision("float16", initial_scale=2.0**10), "bfloat16"]
 )

@@ -68,7 +68,7 @@ def check_it_is_the_step(network, x, y, loss, optimizer):
     return seen
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself; a few networks are below
+@pytest.mark.slow_to_compile  # where each call is compiled by itself; a few networks are below
 @table(FEW_NUMBERS)
 def test_a_step_is_that_of_a_trainer(backend, make, input_shape):
     network = Network([make()], input_shape, backend)
@@ -167,7 +167,7 @@ def test_what_was_seen_stays_though_a_layer_writes_over_it():
     np.testing.assert_array_equal(2 * doubled.delta, sums.delta)
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.slow_to_compile  # where each call is compiled by itself
 @pytest.mark.parametrize(
     ("loss", "optimizer", "targets"),
     [
@@ -189,7 +189,7 @@ def test_losses_and_optimizers_by_name_or_themselves(backend, loss, optimizer, t
         assert seen.optimizer == repr(SGD(1.0))
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.slow_to_compile  # where each call is compiled by itself
 def test_weights_of_samples_are_those_of_a_step(backend):
     network = Network([Dense(2)], (3,), backend)
     x, y = draw((3,)), draw((2,), seed=2)
@@ -325,7 +325,7 @@ def test_of_a_layer_that_is_gone_back_through_again_the_first_time_counts():
 # What layers keep -------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.slow_to_compile  # where each call is compiled by itself
 def test_attention_maps_and_gates_are_there_by_name(backend):
     layers = [xpnn.Embedding(5, 4), xpnn.TransformerBlock(4, 2), xpnn.LSTM(3), xpnn.Dense(2)]
     network = Network(layers, (6,), backend)
@@ -342,7 +342,7 @@ def test_attention_maps_and_gates_are_there_by_name(backend):
     assert views["0.embedding"].inputs[0].dtype.kind == "i"
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.slow_to_compile  # where each call is compiled by itself
 def test_a_mask_is_that_of_the_step(backend):
     network = Network([Dropout(0.5), Dense(2)], (8,), backend)
     view = explain(network, np.ones((3, 8)), draw((2,)), "mse").steps[0].layers["0.dropout"]
@@ -353,7 +353,7 @@ def test_a_mask_is_that_of_the_step(backend):
 # The guide's layers -----------------------------------------------------------------------------
 
 
-@pytest.mark.slow_on_jax  # where each call is compiled by itself
+@pytest.mark.slow_to_compile  # where each call is compiled by itself
 @pytest.mark.parametrize("own_rate", [None, 0.5])
 def test_linked_layers(backend, own_rate):
     x, y = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [[1.0], [1.0], [1.0], [0.0]]

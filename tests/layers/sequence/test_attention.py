@@ -174,7 +174,7 @@ def test_cross_attention_equals_torch(backend, masked):
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
-    "activation", ["gelu", pytest.param("relu", marks=pytest.mark.slow_on_jax)]
+    "activation", ["gelu", pytest.param("relu", marks=pytest.mark.slow_to_compile)]
 )
 def test_block_equals_torch(backend, norm_first, masked, activation):
     import torch

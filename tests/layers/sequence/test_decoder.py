@@ -81,7 +81,7 @@ def test_it_equals_torch(backend, norm_first):
 @pytest.mark.parametrize(
     ("norm_first", "context"),
     [
-        *(pytest.param(first, 4, marks=pytest.mark.slow_on_jax) for first in (False, True)),
+        *(pytest.param(first, 4, marks=pytest.mark.slow_to_compile) for first in (False, True)),
         (True, 3),
     ],
 )

@@ -36,7 +36,7 @@ KINDS = {
 each_kind = pytest.mark.parametrize(
     "kind",
     [  # JAX walks along a sequence with any activation alike
-        pytest.param(kind, marks=pytest.mark.slow_on_jax if kind == "rnn-relu" else ())
+        pytest.param(kind, marks=pytest.mark.slow_to_compile if kind == "rnn-relu" else ())
         for kind in KINDS
     ],
 )
@@ -204,7 +204,7 @@ def test_truncation_equals_torch_detached(backend, kind):
 @pytest.mark.parametrize(
     "mask",
     [
-        pytest.param([[1, 1, 0], [0, 1, 1]], marks=pytest.mark.slow_on_jax),  # no hole between
+        pytest.param([[1, 1, 0], [0, 1, 1]], marks=pytest.mark.slow_to_compile),  # no hole between
         [[1, 0, 1], [1, 1, 1]],
     ],
 )
@@ -260,7 +260,9 @@ def test_an_lstm_by_hand():
 
 
 @each_kind
-@pytest.mark.parametrize("way", [pytest.param("forward", marks=pytest.mark.slow_on_jax), "both"])
+@pytest.mark.parametrize(
+    "way", [pytest.param("forward", marks=pytest.mark.slow_to_compile), "both"]
+)
 def test_padding_changes_nothing(backend, kind, way):
     """Short sequences in a batch of long ones, and each of them alone."""
     lengths = [3, 5, 1]

@@ -9,7 +9,9 @@ from xpnn.layers import AveragePool1D, AveragePool2D, Conv1D, ConvTranspose2D, G
 
 pytestmark = pytest.mark.fault("long sums of narrow numbers")
 
-of_many_calls = pytest.mark.slow_on_jax  # one for each entry of a window, each compiled by itself
+of_many_calls = (
+    pytest.mark.slow_to_compile
+)  # one for each entry of a window, each compiled by itself
 
 
 def passes(backend, layer, x):

@@ -133,7 +133,7 @@ def test_all_positions_equal_torch(backend, make, kind, ties):
 @each_kind
 @pytest.mark.parametrize("options", [*WINDOWS.values(), *SAME.values()], ids=[*WINDOWS, *SAME])
 @by_differences
-@pytest.mark.slow_on_jax  # of the portable form; some of it equals jax.grad below
+@pytest.mark.slow_to_compile  # of the portable form; some of it equals jax.grad below
 def test_against_differences(backend, make, options):
     report = check_gradients(make(**options), (5, 4, 2), backend, batch=2)
     assert report.error < 1e-6
@@ -255,7 +255,7 @@ def test_planted_bugs_are_found(bug):
 # Windows of more entries than one kernel takes ----------------------------------------------------
 
 
-@pytest.mark.slow_on_jax  # one call for each entry of the window, each compiled by itself
+@pytest.mark.slow_to_compile  # one call for each entry of the window, each compiled by itself
 @pytest.mark.parametrize("size", [25, 60, 700])
 def test_long_windows_by_hand(backend, rng, size):
     """The first of the largest gets delta; entries of a mean share it alike."""

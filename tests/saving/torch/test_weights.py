@@ -342,7 +342,7 @@ def predictions_agree(network, theirs, x, x_there):
     close(network.backend.to_numpy(network.predict(x)), wanted)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @needs("torch")
 @each_pair
 def test_predictions_and_a_training_step_agree(backend, pair):

@@ -50,7 +50,7 @@ NETWORKS = {
     "compile",
     [
         pytest.param(None, id="as-the-backend-does"),
-        pytest.param(False, id="call-by-call", marks=pytest.mark.slow_on_jax),
+        pytest.param(False, id="call-by-call", marks=pytest.mark.slow_to_compile),
     ],
 )
 @pytest.mark.parametrize("name", NETWORKS)

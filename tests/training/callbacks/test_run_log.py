@@ -124,7 +124,7 @@ def penalty_factor(trainer):
     return float(np.asarray(rule.slope(np, np.float64(1.0), np.float64(0.0))))
 
 
-@pytest.mark.slow_on_jax  # what is trained is found on the host, and as for NumPy
+@pytest.mark.slow_to_compile  # what is trained is found on the host, and as for NumPy
 def test_frozen_parameters_have_none(backend, tmp_path):
     trainer = classifier(backend.spec)
     trainer.network.freeze("0.*")
@@ -154,7 +154,7 @@ def test_a_rule_that_changes_between_steps_counts(tmp_path):
 NAME = "0.dense.weight"
 
 
-SLOW = pytest.mark.slow_on_jax  # the pass beside the step is compiled there as with no options
+SLOW = pytest.mark.slow_to_compile  # the pass beside the step is compiled there as with no options
 OPTIONS = [
     {},
     *(pytest.param(one, marks=SLOW) for one in ({"compile": False}, {"precision": HALF})),
@@ -189,7 +189,7 @@ def test_fused_steps_are_what_they_are_without(tmp_path):
 # Metrics of training batches ----------------------------------------------------------------------
 
 
-@pytest.mark.slow_on_jax  # the step that measures is that of evaluate
+@pytest.mark.slow_to_compile  # the step that measures is that of evaluate
 def test_metrics_are_those_of_the_batch_before_its_step(backend, tmp_path):
     class Counted(Callback):
         def __init__(self):
@@ -211,7 +211,7 @@ def test_metrics_are_those_of_the_batch_before_its_step(backend, tmp_path):
 # Losses and rates ---------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_on_jax  # sums of losses are on the host
+@pytest.mark.slow_to_compile  # sums of losses are on the host
 def test_losses_are_the_means_of_the_steps_between_log_points(backend, tmp_path):
     trainer = classifier(backend.spec)
     trainer.optimizer = SGD(CosineRestarts(0.1, steps=5))

@@ -183,7 +183,7 @@ def rows():
     return datasets.Dataset.from_dict({"image": X.tolist(), "label": Y.tolist()})
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 def test_a_data_set_of_hugging_face_trains_as_its_arrays(backend, rows):
     """In the same order, shuffled or not, with the same rows held out, and formatted or not."""
     for more in ({}, {"shuffle": False}, {"batch_size": 20}, {"validation": 0.2}):
@@ -192,7 +192,7 @@ def test_a_data_set_of_hugging_face_trains_as_its_arrays(backend, rows):
     assert_same(history(backend, formatted), history(backend, X, Y))
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 def test_what_else_takes_a_data_set_of_hugging_face(backend, rows):
     one = trainer(backend)
     for given in (rows, rows.to_iterable_dataset()):

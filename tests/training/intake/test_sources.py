@@ -67,7 +67,7 @@ class Kept(Callback):
 # Arrays -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_on_jax  # how batches come is the same; streams and its own arrays tell
+@pytest.mark.slow_to_compile  # how batches come is the same; streams and its own arrays tell
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("validation", [None, 0.2, (X[:20], Y[:20], WEIGHT[:20])])
 def test_a_full_device_trains_as_an_empty_one(backend, monkeypatch, validation, shuffle):
@@ -148,7 +148,7 @@ def mapped(folder, *arrays):
     return [np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(len(arrays))]
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize("settings", [{}, {"shuffle": False}, {"validation": 0.2}], ids=str)
 @pytest.mark.parametrize("kind", STORED)
 def test_a_memory_map_trains_as_the_array_in_it(backend, tmp_path, kind, settings):
@@ -223,7 +223,7 @@ ITERABLES = {
 }
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow_to_compile
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
 @pytest.mark.parametrize("kind", ITERABLES)
 def test_an_iterable_trains_as_its_arrays_in_order(backend, kind, weight):

@@ -75,10 +75,10 @@ def check(backend, parts, **settings):
 @pytest.mark.parametrize(
     "parts",
     [
-        pytest.param(2, marks=pytest.mark.slow_on_jax),
+        pytest.param(2, marks=pytest.mark.slow_to_compile),
         5,
         24,
-        pytest.param(100, marks=pytest.mark.slow_on_jax),
+        pytest.param(100, marks=pytest.mark.slow_to_compile),
     ],
 )
 def test_parts_are_the_whole(backend, parts):
@@ -115,7 +115,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_on_jax), True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow_to_compile), True])
 @pytest.mark.parametrize(("loss", "targets", "classes"), LOSSES.values(), ids=LOSSES)
 def test_weights_of_samples_and_classes(backend, loss, targets, classes, weighted):
     if classes is not None:

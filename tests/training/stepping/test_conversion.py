@@ -12,7 +12,7 @@ X, Y = RNG.normal(size=(8, 4)).astype("f4"), RNG.integers(0, 3, 8)
 WEIGHT = RNG.uniform(size=8).astype("f4")
 
 each_way = pytest.mark.parametrize(  # on JAX steps are compiled; what is refused is so before
-    "compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)]
+    "compile", [None, pytest.param(False, marks=pytest.mark.slow_to_compile)]
 )
 
 

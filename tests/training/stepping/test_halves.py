@@ -14,7 +14,7 @@ WIDE = {*IN_FLOAT32, "running_mean", "running_variance", "statistics"}
 pytestmark = pytest.mark.width
 
 
-@pytest.fixture(params=["float16", pytest.param("bfloat16", marks=pytest.mark.slow_on_jax)])
+@pytest.fixture(params=["float16", pytest.param("bfloat16", marks=pytest.mark.slow_to_compile)])
 def half(request, backend):
     if request.param in MISSING.get(backend.name, ()):
         pytest.skip(f"{backend.name} has no {request.param}")

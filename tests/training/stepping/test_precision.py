@@ -228,7 +228,7 @@ def bumpy(backend, **settings):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)])
+@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_to_compile)])
 def test_an_overflow_skips_one_step_and_halves_the_scale(float16, accumulate, compile):
     trainer, x, y = bumpy(
         float16,

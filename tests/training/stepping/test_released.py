@@ -106,7 +106,7 @@ def test_a_step_that_ends_with_an_error_is_over(backend, rng):
     assert not any(layer.in_step for _, layer in network.walk())
 
 
-@pytest.mark.slow_on_jax  # call by call; what is forgotten when is the same everywhere
+@pytest.mark.slow_to_compile  # call by call; what is forgotten when is the same everywhere
 def test_gradients_of_a_step_are_those_of_a_plain_backward(backend, rng):
     """With all that reads more than its own cache: ties, masks, shared ways, blocks done again."""
     embedding = Embedding(12, 8)
@@ -220,7 +220,7 @@ def no_collector():
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_on_jax)])
+@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_to_compile)])
 @pytest.mark.parametrize("make", [of_images, of_sequences])
 def test_a_dropped_trainer_is_gone_at_once(backend, make, compile):
     network, x, y = make(backend)
