@@ -169,7 +169,7 @@ def install() -> Counts:
             setattr(cupy, name, counts.wrapped(one, name))
     for name in METHODS:
         setattr(cupy.ndarray, name, counts.wrapped(getattr(cupy.ndarray, name), name))
-    for kind in ("ElementwiseKernel", "ReductionKernel", "RawKernel"):
+    for kind in ("ElementwiseKernel", "ReductionKernel"):
         setattr(cupy, kind, _making(counts, getattr(cupy, kind)))
     cupy.fuse = _fusing(counts, cupy.fuse)
     _install_backend(counts)
@@ -220,6 +220,13 @@ def _install_backend(counts: Counts) -> None:
         counted = counts.wrapped(one, name, flops=_without_backend(of) if of else None)
         setattr(CupyBackend, name, counted)
     CupyBackend.elementwise = elementwise  # type: ignore[method-assign]
+    compiled = program.compiled
+
+    def kernel_of(source: str) -> Any:
+        kernel = compiled(source)
+        return counts.wrapped(kernel, kernel.name, whole=True)
+
+    program.compiled = kernel_of
     program.multiply_into = counts.wrapped(  # type: ignore[assignment]
         program.multiply_into, "product", flops=lambda _, a, b, out: 2.0 * out.size * a.shape[-1]
     )

@@ -13,8 +13,6 @@ from xpnn import SGD, Adam, Dense, Network, ReLU, Trainer
 from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable, DataError, ShapeError
 
-pytestmark = pytest.mark.width
-
 X = np.random.default_rng(0).random((20, 4), dtype=np.float32)
 Y = np.arange(20) % 3
 NAN = np.where(np.arange(80).reshape(20, 4) == 41, np.nan, X)

@@ -14,8 +14,6 @@ from tests.test_docs import ROOT
 from xpnn import SGD, Callback, Dense, Layer, Metric, Network, Trainer, mean_squared_error
 from xpnn.losses import check_targets
 
-pytestmark = pytest.mark.width
-
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 

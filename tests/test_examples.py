@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.width
-
 ROOT = Path(__file__).parent.parent
 SAME = r"differ by at most (0\.0e\+00|\S+e-(0[5-9]|1\d))"  # of a curve on two backends
 EXAMPLES = {  # its arguments, where {mnist} is a folder of small files, and what it prints

@@ -8,8 +8,6 @@ from xpnn.errors import DataError, ShapeError, XpnnError
 from xpnn.guide import HiddenLayer, InputLayer
 from xpnn.layers import Dense, Dropout, Sequential, Sigmoid, Tanh
 
-pytestmark = pytest.mark.width
-
 
 def same_arrays(one, other):
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))

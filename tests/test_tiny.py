@@ -1,12 +1,9 @@
 """What one runs first on a new machine: does anything work at all? Takes seconds."""
 
 import numpy as np
-import pytest
 
 import xpnn
 from xpnn.testing import check_gradients
-
-pytestmark = pytest.mark.width
 
 
 def make(backend):

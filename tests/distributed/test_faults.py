@@ -29,6 +29,7 @@ ENGINES = [
     pytest.param("mpi", marks=needs_mpi),
     pytest.param("torch", marks=pytest.mark.needs("torch")),
 ]
+by_one_engine = pytest.mark.parametrize("engine", ENGINES[:1] if has_mpi else ENGINES)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_the_traceback_of_one_that_raises_comes_last(started, tmp_path, engine):
     assert f"[1] {last[-1]}" in errors
 
 
-@pytest.mark.parametrize("engine", ENGINES[:1] if has_mpi else ENGINES)  # the watch is the same
+@by_one_engine  # the watch is the same
 def test_the_one_that_is_late_is_named_with_the_line_it_is_at(started, tmp_path, engine):
     errors, status, seconds = ended(started("sleep", engine=engine, XPNN_TIMEOUT="2"), tmp_path)
     assert status == 1
@@ -126,7 +127,7 @@ def test_one_that_leaves_is_not_waited_for(started, tmp_path):
     assert "of it at a training step; let all call the same" in errors
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@by_one_engine  # what is compared is the same
 def test_what_one_has_changed_within_an_epoch_is_told(started, tmp_path, engine):
     """By MPI, which gives it an array of another length, or by the watch, where both wait."""
     errors, status, seconds = ended(started("freeze", engine=engine), tmp_path)

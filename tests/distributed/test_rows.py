@@ -48,9 +48,10 @@ from xpnn.local_rows import Portion
 from xpnn.losses.weights import total_weight, unbound
 from xpnn.training import MixedPrecision
 
-each_spec = pytest.mark.parametrize(
-    "spec", [one for one in SPECS if one.partition(":")[0] != "jax"]
-)
+OURS = [one for one in SPECS if one.partition(":")[0] != "jax"]
+each_spec = pytest.mark.parametrize("spec", OURS)
+each_library = pytest.mark.parametrize("spec", [one for one in OURS if one != "numpy:numba"])
+"""For what is done call by call, which numba has no part in."""
 
 
 def host(backend, array):
@@ -113,7 +114,7 @@ def goes_by_process(make):
     return any(not getattr(layer, "synchronized", True) for _, layer in make().walk())
 
 
-@each_spec
+@each_library
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize(
     ("make", "input_shape"),
@@ -136,7 +137,7 @@ class MaskOfFeatures(Dropout):
         return shape[1:]
 
 
-@each_spec
+@each_library
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("kind", [OneMaskForAll, MaskOfFeatures])
 def test_masks_that_samples_share_are_those_of_all(spec, kind, size):
@@ -178,12 +179,12 @@ class SumsTwice(BatchNorm):
         return sums
 
 
-@each_spec
+@each_library
 def test_layers_of_ones_own_sum_by_the_replica(spec):
     check_rows(spec, CentredTogether, (5,), 2)
 
 
-@each_spec
+@each_library
 @pytest.mark.parametrize(
     "make",
     [Centred, lambda: DrawsByItself(0.5), SumsTwice, lambda: BatchNorm(synchronized=False)],
@@ -193,7 +194,7 @@ def test_layers_that_do_not_are_caught(spec, make):
         check_rows(spec, make, (5,), 2)
 
 
-@each_spec
+@each_library
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_batches_of_each_process_by_itself(spec, size):
     """Outputs of its own rows; running statistics follow what all have found, by what it is of."""
@@ -253,7 +254,7 @@ def steps_as_samples(kind):
     return StepsAsSamples
 
 
-@each_spec
+@each_library
 def test_rows_of_several_entries_each_draw_as_in_one_process(spec):
     check_rows(spec, lambda: steps_as_samples(Dropout)(0.5), (4, 5), 2)
 
@@ -275,7 +276,7 @@ def test_rows_of_several_entries_each_are_no_batch_of_all():
 # Losses by themselves -----------------------------------------------------------------------------
 
 
-@each_spec
+@each_library
 @pytest.mark.parametrize("size", [2, 7])
 @each_loss
 def test_each_process_has_its_share_of_every_loss(spec, case, size):

@@ -24,8 +24,6 @@ from xpnn.losses import (
     triplet,
 )
 
-pytestmark = pytest.mark.width
-
 FIT = [
     (quadratic_cost, np.zeros((4, 3), np.float32), (3,)),
     (mean_squared_error, np.full(4, 1e9, np.float32), ()),

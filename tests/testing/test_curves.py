@@ -12,8 +12,6 @@ from xpnn.losses import cross_entropy, mean_squared_error
 from xpnn.optimizers import Adam
 from xpnn.testing import training_curve
 
-pytestmark = pytest.mark.width
-
 
 def small_net():
     return [Dense(8), Tanh(), Dropout(0.2), Dense(3)]

@@ -22,8 +22,6 @@ from xpnn.losses import quadratic_cost
 from xpnn.network import Network
 from xpnn.testing import check_gradients
 
-pytestmark = pytest.mark.width
-
 # What is right ------------------------------------------------------------------------------------
 
 

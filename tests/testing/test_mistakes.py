@@ -17,11 +17,8 @@ from xpnn.losses import cross_entropy, mean_squared_error, quadratic_cost
 from xpnn.network import Network
 from xpnn.testing import check_gradients
 
-pytestmark = pytest.mark.width
-
 
 @pytest.mark.slow_to_compile  # where losses and a whole network are tried
-@pytest.mark.any_width  # check_gradients asks for float64
 @pytest.mark.parametrize(("make", "shape", "name", "words"), MISTAKES)
 def test_mistake_is_caught_and_named(backend, make, shape, name, words):
     with pytest.raises(GradientError) as caught:
@@ -42,7 +39,6 @@ LOSS_MISTAKES = [
 ]
 
 
-@pytest.mark.any_width
 @pytest.mark.parametrize(("plant", "words"), LOSS_MISTAKES)
 @pytest.mark.parametrize("loss", [cross_entropy, quadratic_cost, mean_squared_error])
 def test_mistake_in_a_loss_is_caught_and_named(backend, loss, plant, words):

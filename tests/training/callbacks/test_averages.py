@@ -126,6 +126,7 @@ class LightsOut(Callback):
             raise RuntimeError
 
 
+@pytest.mark.slow_to_compile  # what is kept is on the host; test_resume compiles such runs
 @each_average
 @pytest.mark.parametrize("at", [{"step": 10}, {"behind": 3}], ids=["in an epoch", "behind it"])
 def test_a_run_that_is_resumed_is_the_same(backend, make, at, tmp_path):

@@ -67,6 +67,7 @@ def test_layers_join_one_after_another_over_all_calls_of_fit(backend):
     assert changes.found == [{"4"}, {"2", "4"}, {*"0124"}, {*"0124"}]
 
 
+@pytest.mark.slow_to_compile  # what is kept is on the host; test_resume compiles such runs
 @pytest.mark.parametrize("at", [2, 7], ids=["in the first epoch", "in the third, of two done"])
 def test_a_run_that_is_resumed_is_the_same(backend, at, tmp_path):
     whole = trainer_of(backend, GradualUnfreezing(SCHEDULE))

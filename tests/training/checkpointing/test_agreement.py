@@ -436,6 +436,7 @@ DATA = {  # what is given to fit
 }
 
 
+@pytest.mark.slow_to_compile  # data are told apart on the host
 @pytest.mark.fault("checkpoint of another run")
 @pytest.mark.parametrize(("first", "other", "message"), DATA.values(), ids=DATA)
 def test_other_data_are_another_run(backend, first, other, message):

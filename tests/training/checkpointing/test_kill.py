@@ -141,6 +141,7 @@ def killed_once(nursery, folder, background, wait):
     return status != 0
 
 
+@pytest.mark.slow_to_compile  # anew in each process; what it writes is made on the host
 @pytest.mark.fault("run killed at a random moment")
 def test_killed_at_random_moments(nursery, backend, tmp_path):
     fast, slow = backend.spec == "numpy", backend.name == "jax"

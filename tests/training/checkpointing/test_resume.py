@@ -253,6 +253,7 @@ def test_a_run_that_was_stopped_stays_stopped(tmp_path):
     assert fit(make_trainer(), Checkpoint(tmp_path), resume=tmp_path)["epoch"] == [1, 2]
 
 
+@pytest.mark.slow_to_compile  # iterables are drawn on the host
 @pytest.mark.parametrize("sized", [True, False])
 def test_an_iterable_is_drawn_again_and_what_is_done_is_dropped(backend, tmp_path, sized):
     x, y = data(100)

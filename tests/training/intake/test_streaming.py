@@ -88,6 +88,7 @@ def test_tables_train_as_their_arrays(backend, tmp_path, kind):
     assert_same(results(backend, Prefetch(shards)), wanted)
 
 
+@pytest.mark.slow_to_compile  # rows are read on the host
 def test_validation_and_evaluation_with_shards(backend, files):
     shards = NpzShards(files, batch_size=40)
     x = BYTES.astype(np.float32)
@@ -138,6 +139,7 @@ def interrupt(trainer):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow_to_compile  # rows are read on the host
 @pytest.mark.parametrize(
     ("step", "ahead", "window"), [(1, False, None), (7, False, 50), (7, True, 50), (10, True, None)]
 )

@@ -251,7 +251,7 @@ print(told, int(most) * 1024 - before)  # its own: the ru_maxrss begins with the
 
 @needs("jax")
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-@pytest.mark.parametrize("compile", [None, False])
+@pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_to_compile)])
 def test_the_peak_on_jax_is_what_a_process_grows_by(compile):
     script = IN_A_PROCESS.format(compile=compile, size=48_000)
     at_once = {
