@@ -416,7 +416,7 @@ each_layer_with_its_modes = table(  # of one mode, where no call asks for it, JA
         for row in LAYERS
     ]
 )
-each_layer_by_kind = table(  # options of a layer have JAX's numbers and NumPy's differences
+each_layer_by_kind = table(  # options have the numbers and dtypes that they have on NumPy
     [
         pytest.param(
             *row.values,

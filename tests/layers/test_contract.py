@@ -15,6 +15,7 @@ from tests.layers.table import (
     draw,
     each_dtype,
     each_layer,
+    each_layer_by_kind,
     each_layer_by_width,
     each_layer_of_few_numbers,
     each_layer_of_floats,
@@ -130,7 +131,7 @@ def test_large_inputs_overflow_nowhere(backend, make, input_shape):
 # Pure numbers -------------------------------------------------------------------------------------
 
 
-@each_layer
+@each_layer_by_kind
 @each_dtype
 def test_dtype_is_kept(backend, make, input_shape, dtype):
     if dtype in MISSING.get(backend.name, ()):

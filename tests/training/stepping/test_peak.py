@@ -160,9 +160,12 @@ MEASURED = {"numpy": traced, "array-api-strict": traced, "torch": profiled, "cup
 
 
 CASES = [
-    *((one, kind) for one in ("MLP", "CNN", "LSTM", "GPT") for kind in ("Adam", "call by call")),
+    *((one, kind) for one in ("MLP", "CNN", "LSTM") for kind in ("Adam", "call by call")),
+    ("GPT", "Adam"),
+    pytest.param("GPT", "call by call", marks=pytest.mark.slow_to_compile),
     ("MLP", "SGD"),
-    *(("convolution", "float16"), ("GPT", "float16")),
+    ("convolution", "float16"),
+    pytest.param("GPT", "float16", marks=pytest.mark.slow_to_compile),
     *(("MLP", "accumulate"), ("convolution", "accumulate")),
 ]
 
