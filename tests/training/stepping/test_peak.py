@@ -193,7 +193,10 @@ def test_the_peak_is_that_of_a_training(backend, network, kind):
         )
     if backend.spec == "numpy:numba":  # which compiles meanwhile, in memory that is no step's
         MEASURED[backend.name](network, kind, backend)
-    trainer_of(network, kind, backend).step(*data_of(trainer_of(network, kind, backend), 4))
+    first = trainer_of(network, kind, backend)  # which imports what is no array of a step
+    x, y = data_of(first, 4)
+    first.step(first.network.asarray(x), backend.asarray(y.astype(np.int32)))
+    del first
     gc.collect()
     told = trainer_of(network, kind, backend).summary(BATCH).peak_bytes
     has_gaps = (backend.name, kind) == ("cupy", "call by call")
