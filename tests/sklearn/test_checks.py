@@ -17,8 +17,8 @@ SETTINGS = {"layers": (32,), "optimizer": Adam(0.02), "epochs": 30, "dtype": "fl
 """Few epochs at a high rate; no data set of a check is larger than a batch but for two."""
 
 
-ON_NUMPY = [kind(backend="numpy", **SETTINGS) for kind in (Classifier, Regressor)]
-ON_TORCH = [Classifier(backend="torch", **SETTINGS)]  # arrays go to it and back in their base
+def estimators(backend):
+    return [kind(backend=backend, **SETTINGS) for kind in (Classifier, Regressor)]
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +34,12 @@ def run(estimator, check):
     check(estimator)
 
 
-@checks.parametrize_with_checks(ON_NUMPY)
+@checks.parametrize_with_checks(estimators("numpy"))
 def test_on_numpy(estimator, check):
     run(estimator, check)
 
 
 @needs("torch")
-@checks.parametrize_with_checks(ON_TORCH)
+@checks.parametrize_with_checks(estimators("torch"))
 def test_on_torch(estimator, check):
     run(estimator, check)
