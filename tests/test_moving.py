@@ -73,6 +73,7 @@ def same_values(one, other):
         np.testing.assert_array_equal(values[name], wanted[name], err_msg=name)
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("target", SPECS)
 @pytest.mark.parametrize(("layers", "shape"), STACKS)
 def test_a_moved_network_says_the_same(backend, target, layers, shape):

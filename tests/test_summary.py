@@ -45,6 +45,7 @@ class Scaled(Layer):
         return delta * 2.0
 
 
+@pytest.mark.any_width
 def test_a_known_network(backend):
     summary = classifier(backend).summary()
     assert summary.params == summary.trainable_params == 101_770
@@ -63,6 +64,7 @@ def test_cached_activations_are_counted_once_though_two_layers_keep_them(backend
     assert classifier(backend).summary().cache_bytes_per_sample == (784 + 128) * FLOAT
 
 
+@pytest.mark.any_width
 def test_a_mask_of_booleans_takes_a_byte_for_each(backend):
     net = Network([Dense(6), Dropout(0.5), Dense(2)], (4,), backend)
     inputs, mask, dropped = 4 * FLOAT, 6, 6 * FLOAT
@@ -117,6 +119,7 @@ def test_frozen_parameters_are_told_apart():
     assert (summary.trainable_params, summary.frozen_params) == (1290, 100_480)
 
 
+@pytest.mark.any_width
 def test_the_network_is_left_as_it_was(backend):
     net = Network([Dense(4), Dropout(0.5), Dense(2)], (3,), backend, seed=1)
     x = backend.asarray(np.ones((5, 3), dtype="float32"))

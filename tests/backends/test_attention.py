@@ -258,6 +258,7 @@ def test_a_query_that_is_sure_of_its_key_learns_nothing(backend, rng):
     assert np.abs(dV).max() > 1
 
 
+@pytest.mark.any_width
 def test_large_scores_do_not_overflow(backend, rng):
     for case in (CASES["a block and a bit, causal"], CASES["masked, over blocks"]):
         Q, K, V, dA = case.arrays(rng)
@@ -313,6 +314,7 @@ def test_what_a_window_leaves_out_is_not_worked_out(rng, monkeypatch):
     assert len(worked_out) == 2 * (1 + 15 * 2)
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("options", [{}, {"causal": True}])
 def test_layers_learn_the_same_with_and_without_weights_kept(backend, rng, monkeypatch, options):
     """In a training step by this primitive, in plain passes by all of P."""
@@ -331,6 +333,7 @@ def test_layers_learn_the_same_with_and_without_weights_kept(backend, rng, monke
         np.testing.assert_allclose(found[name], one, rtol=0, atol=atol)
 
 
+@pytest.mark.any_width
 def test_a_reader_finds_the_weights(backend, rng):
     """Behind a plain forward, not behind a prediction, which gives the same."""
     network = Network([MultiHeadAttention(2)], (2 * BLOCK, 4), backend)

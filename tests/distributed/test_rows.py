@@ -14,7 +14,7 @@ import xpnn.layers.replica
 from tests.conftest import SPECS
 from tests.distributed.test_overlap import Overlapping
 from tests.distributed.threads import together
-from tests.layers.table import BATCH, LAYERS, OVER_BLOCKS, draw
+from tests.layers.table import BATCH, BY_KIND, OVER_BLOCKS, draw
 from tests.losses.table import each_loss
 from xpnn import (
     GRU,
@@ -118,7 +118,11 @@ def goes_by_process(make):
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize(
     ("make", "input_shape"),
-    [row for row in LAYERS if row not in OVER_BLOCKS and not goes_by_process(row.values[0])],
+    [
+        row
+        for row in BY_KIND
+        if row.id not in {one.id for one in OVER_BLOCKS} and not goes_by_process(row.values[0])
+    ],
 )
 def test_each_process_has_its_rows_of_every_layer(spec, make, input_shape, size):
     """Of a batch of three: one and two rows; or one each, and one process without any."""

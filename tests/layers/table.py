@@ -416,16 +416,16 @@ each_layer_with_its_modes = table(  # of one mode, where no call asks for it, JA
         for row in LAYERS
     ]
 )
-each_layer_by_kind = table(  # options have the numbers and dtypes that they have on NumPy
-    [
-        pytest.param(
-            *row.values,
-            id=row.id,
-            marks=[*row.marks, *([pytest.mark.slow_to_compile] if is_another(k) else [])],
-        )
-        for k, row in enumerate(LAYERS)
-    ]
-)
+BY_KIND = [
+    pytest.param(
+        *row.values,
+        id=row.id,
+        marks=[*row.marks, *([pytest.mark.slow_to_compile] if is_another(k) else [])],
+    )
+    for k, row in enumerate(LAYERS)
+]
+"""Options of a layer have the numbers and dtypes that they have on NumPy."""
+each_layer_by_kind = table(BY_KIND)
 each_layer_by_width = table(  # where something is drawn or counted, 64 bits are tried, too
     [
         pytest.param(

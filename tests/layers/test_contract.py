@@ -73,6 +73,7 @@ def test_backward_matches_differences_along_a_line(backend, make, input_shape):
             np.testing.assert_allclose(np.sum(slopes[name] * way), wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow_to_compile  # no step goes back through a prediction
 @pytest.mark.any_width
 @each_layer_of_two_modes
 @by_differences_not_on_torch

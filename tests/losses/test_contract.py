@@ -215,6 +215,7 @@ def test_large_arrays_are_like_small_ones(case):
     np.testing.assert_allclose(delta[-5:], slopes / times, rtol=1e-5)
 
 
+@pytest.mark.any_width
 @each_loss
 def test_compiled_it_gives_the_same_and_is_traced_once(backend, case):
     traces = []
@@ -261,6 +262,7 @@ def test_nothing_passes_between_host_and_device(backend, case, monkeypatch):
         traced(backend, run)
 
 
+@pytest.mark.any_width
 @needs("jax")
 @each_loss
 def test_a_compiled_loss_needs_no_transfer(case):

@@ -137,6 +137,7 @@ def logits_of(*steps):
     return np.log(np.array([steps])).astype(np.float32)
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize(
     ("steps", "labels", "likely"),
     [
@@ -156,6 +157,7 @@ def test_ctc_by_hand(backend, steps, labels, likely):
     assert value == pytest.approx(-math.log(likely), rel=1e-5)
 
 
+@pytest.mark.any_width
 def test_ctc_of_more_labels_than_steps_is_infinite(backend):
     logits = backend.asarray(np.zeros((2, 2, 3), np.float32))
     targets = backend.asarray(np.array([[1, 1], [1, 2]]))
@@ -165,6 +167,7 @@ def test_ctc_of_more_labels_than_steps_is_infinite(backend):
     assert np.any(delta[1] != 0)
 
 
+@pytest.mark.any_width
 def test_a_positive_of_weight_zero_is_nobody_s_negative(backend):
     rng = np.random.default_rng(0)
     pairs = rng.normal(size=(4, 2, 3)).astype(np.float32)

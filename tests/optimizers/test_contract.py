@@ -77,6 +77,7 @@ def test_it_is_the_paper_s(backend, name, decay):
     assert_close(params, last_of(case.reference(decay)), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.any_width
 @each_optimizer
 def test_its_first_step_goes_downhill(backend, case):
     """Along every axis, from either side of the minimum of ``(w - 3)^2``."""
@@ -164,6 +165,7 @@ def test_half_precision_follows_float64(backend, case, dtype, close):
     assert_close(found, trained_by_torch(case, 0.0), rtol=close, atol=close)
 
 
+@pytest.mark.any_width
 @each_optimizer
 def test_parameters_without_a_gradient_are_left_alone(backend, case):
     optimizer = case.make(weight_decay=0.1)
@@ -200,6 +202,7 @@ def test_decay_can_leave_out_biases(backend, case):
     assert np.all(all_decay["bias"] != plain["bias"])
 
 
+@pytest.mark.any_width
 @each_optimizer
 def test_a_step_waits_for_nothing(backend, case, monkeypatch):
     optimizer = case.make(rate=Cosine(0.1, steps=9), clip=ClipByGlobalNorm(1.0))
@@ -272,6 +275,7 @@ def test_the_state_survives_a_trip_through_the_host(backend, case):
         assert_close(on_host(found, backend), on_host(expected, backend), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.any_width
 @needs("jax")
 @each_optimizer
 def test_the_state_is_a_pytree(case):

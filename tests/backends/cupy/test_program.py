@@ -12,7 +12,7 @@ from tests.backends.numpy.programs import PROGRAMS, arguments, make_step
 from tests.backends.numpy.test_fuzz import assert_same
 from tests.backends.numpy.test_layers import MORE, draw, small_network
 from tests.conftest import needs
-from tests.layers.table import each_layer
+from tests.layers.table import each_layer_by_kind
 from tests.losses.table import each_loss
 from tests.optimizers.table import each_optimizer
 from xpnn import CompileError, Trainer, cross_entropy, get_backend, mean_squared_error
@@ -75,7 +75,7 @@ JOINS = np.stack, np.concatenate
 SIZES = (4, 4, 3, 4, 3, 4, 3)  # each of them three times, and then captured
 
 
-@each_layer
+@each_layer_by_kind
 def test_layer(make, input_shape, backend):
     network = Network([make(), Flatten(), Dense(2)], input_shape, "numpy", seed=1)
     batches = batches_of(input_shape, (2,), (4, 4, 3, 4, 4))  # one of them is captured
