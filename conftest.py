@@ -20,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--passed-to", metavar="FILE", help="write down which tests pass")
     parser.addoption("--passed-in", metavar="FILE", help="leave out those that passed there")
     parser.addoption(
+        "--first-case-on",
+        metavar="SPECS",
+        default="",
+        help="of tests that are no contract, one case",
+    )
+    parser.addoption(
         "--networks", type=int, metavar="N", help="random networks to compare with PyTorch's"
     )
     parser.addoption("--networks-seed", type=int, default=0, metavar="SEED", help="the first one")

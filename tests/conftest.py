@@ -8,6 +8,10 @@ NumPy but for how it replays a recording, so it is gone through in ``REPLAYING``
 later run on the same machine: backends that were tested stay asked for, as the other side of a
 comparison, but are no longer gone through one by one.
 
+``--first-case-on jax,cupy`` goes there through all cases of a test in ``CONTRACTS`` alone, whose
+cases differ in what a backend may do in its own way. The others call arrays by the standard: one
+case shows that they do, and the rest is shown on the other backends.
+
 A test that runs on a backend, or that ``needs`` its library, is marked with the library's name, so
 that ``-m jax`` and ``-m "cupy and not slow"`` choose by what a test does, not by how it is called.
 """
@@ -37,6 +41,12 @@ REPLAYING = (
     *("reliability/test_threads.py", "reliability/test_memory_flat.py"),
 )
 """Folders and files of tests whose steps are compiled."""
+CONTRACTS = (
+    *("backends", "distributed", "fuzz", "layers", "losses", "sklearn"),
+    *("optimizers/test_contract.py", "test_attributes.py"),
+    *("training/stepping/test_peak.py", "training/stepping/test_precision.py"),
+)
+"""Folders and files of tests whose cases differ in what a backend does."""
 if any(spec.startswith(("jax:gpu", "jax:cuda")) for spec in SPECS):
     # JAX rounds the factors of products to TF32 on a GPU; other libraries have to be asked to.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
@@ -86,9 +96,11 @@ class Passed:
         self.path.write_text(json.dumps({"backends": SPECS, "passed": self.names}))
 
 
+@pytest.hookimpl(trylast=True)  # of what -m and -k have left
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what has passed in an earlier run and looks at nothing else in this one."""
     _leave_out(config, items, {item for item in items if _is_plain_numpy(item)})
+    _leave_out(config, items, _further_cases(config.getoption("--first-case-on"), items))
     path = config.getoption("--passed-in")
     if path is None:
         return
@@ -108,8 +120,25 @@ def _leave_out(config: pytest.Config, items: list[pytest.Item], some: set[pytest
 def _is_plain_numpy(item: pytest.Item) -> bool:
     """Whether it asks ``numpy:numba`` for what is NumPy's there."""
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    place = item.nodeid.removeprefix("tests/")
-    return params.get("backend") == "numpy:numba" and not place.startswith(REPLAYING)
+    return params.get("backend") == "numpy:numba" and not _is_in(REPLAYING, item)
+
+
+def _further_cases(specs: str, items: list[pytest.Item]) -> set[pytest.Item]:
+    """All but the first of each test on each of these backends, which are no contracts."""
+    seen, found = set(), set()
+    for item in items:
+        spec = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+        if spec not in specs.split(",") or _is_in(CONTRACTS, item):
+            continue
+        key = spec, item.parent, item.originalname
+        if key in seen:
+            found.add(item)
+        seen.add(key)
+    return found
+
+
+def _is_in(places: tuple[str, ...], item: pytest.Item) -> bool:
+    return item.nodeid.removeprefix("tests/").startswith(places)
 
 
 def _looks_at(new: set[str], item: pytest.Item) -> bool:

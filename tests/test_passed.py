@@ -1,4 +1,4 @@
-"""Which tests of a run are left out: they passed in an earlier one, or ask for the same twice."""
+"""Which tests of a run are left out: passed in an earlier one, or asking for the same twice."""
 
 from types import SimpleNamespace
 
@@ -13,6 +13,7 @@ class Item:
     def __init__(self, nodeid, by_what_is_installed=False, **params):
         self.nodeid, self.callspec = nodeid, SimpleNamespace(params=params)
         self.by_what_is_installed = by_what_is_installed
+        self.parent, _, self.originalname = nodeid.partition("[")[0].rpartition("::")
 
     def get_closest_marker(self, name):
         return getattr(self, name) or None
@@ -22,7 +23,7 @@ class Item:
 def left(tmp_path, monkeypatch):
     """What is left of tests after a run with NumPy in which all that are named here have passed."""
 
-    def left(specs, items, passed):
+    def left(specs, items, passed, first_case_on=""):
         monkeypatch.setattr(conftest, "SPECS", ["numpy"])
         writer = conftest.Passed(tmp_path / "passed.json")
         for name, fine in [*((name, True) for name in passed), ("failed", False)]:
@@ -32,7 +33,8 @@ def left(tmp_path, monkeypatch):
         writer.pytest_sessionfinish()
         monkeypatch.setattr(conftest, "SPECS", specs)
         ignore = SimpleNamespace(pytest_deselected=lambda items: None)
-        config = SimpleNamespace(getoption=lambda name: str(writer.path), hook=ignore)
+        options = {"--passed-in": str(writer.path), "--first-case-on": first_case_on}
+        config = SimpleNamespace(getoption=options.get, hook=ignore)
         conftest.pytest_collection_modifyitems(config, items)
         return [item.nodeid for item in items]
 
@@ -65,3 +67,19 @@ def test_compiled_loops_are_asked_for_where_steps_are_compiled(left):
     ]
     found = left(["numpy", "numpy:numba", "torch"], items, [])
     assert [name[-1] for name in found] == ["2", "3", "4"]
+
+
+def test_cases_of_contracts_are_gone_through_on_each_backend_and_of_others_the_first(left):
+    items = [
+        Item("tests/metrics/test_metrics.py::test_sum[jax-1]", backend="jax"),
+        Item("tests/metrics/test_metrics.py::test_sum[jax-2]", backend="jax"),
+        Item("tests/metrics/test_metrics.py::test_mean[jax-3]", backend="jax"),
+        Item("tests/metrics/test_metrics.py::test_sum[torch-4]", backend="torch"),
+        Item("tests/metrics/test_metrics.py::test_sum[torch-5]", backend="torch"),
+        Item("tests/training/test_cuts.py::test_sum[jax-6]", backend="jax"),
+        Item("tests/metrics/test_metrics.py::test_sum[torch-7]", backend="torch", spec="jax"),
+        Item("tests/losses/test_contract.py::test_sum[jax-8]", backend="jax"),
+        Item("tests/losses/test_contract.py::test_sum[jax-9]", backend="jax"),
+    ]
+    found = left(["numpy", "torch", "jax"], items, [], first_case_on="jax,cupy")
+    assert [name[-2] for name in found] == ["1", "3", "4", "5", "6", "7", "8", "9"]

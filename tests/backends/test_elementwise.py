@@ -13,6 +13,9 @@ pytestmark = pytest.mark.width
 
 LIBRARIES = sorted({spec.partition(":")[0] for spec in [*SPECS, "numpy"]})
 SMALL, BLOCKED, THREADED = 7, 40_000, (1 << 20) + 17
+each_size = pytest.mark.parametrize(  # what is large for NumPy is so for none of the others
+    "size", [SMALL, BLOCKED, pytest.param(THREADED, marks=pytest.mark.slow_to_compile)]
+)
 
 
 def host(backend, *arrays):
@@ -43,7 +46,7 @@ def everything(xp, x):
     return y * xp.astype(x >= 0.5, x.dtype) + xp.where(x < -1, x, -x)
 
 
-@pytest.mark.parametrize("size", [SMALL, BLOCKED, THREADED])
+@each_size
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_elementwise_equals_the_plain_rule(backend, rng, size, dtype):
     with backend.allow_float64() if dtype == "float64" else contextlib.nullcontext():
@@ -56,7 +59,7 @@ def test_elementwise_equals_the_plain_rule(backend, rng, size, dtype):
             np.testing.assert_allclose(array, everything(np, x), rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("size", [SMALL, BLOCKED, THREADED])
+@each_size
 @pytest.mark.parametrize("donate", [(), (0,), (2,), (0, 1, 2)])
 def test_elementwise_with_several_results_and_donated_arrays(backend, rng, size, donate):
     w, g, m = rng.standard_normal((3, size)).astype(np.float32)
@@ -80,7 +83,7 @@ def test_elementwise_broadcasts(backend, rng, size):
         )
 
 
-@pytest.mark.parametrize("size", [SMALL, BLOCKED, THREADED])
+@each_size
 def test_elementwise_takes_0d_arrays_for_numbers(backend, rng, size):
     a, b = rng.standard_normal((2, size)).astype(np.float32)
     share = np.asarray(0.25, dtype=np.float32)
@@ -89,7 +92,7 @@ def test_elementwise_takes_0d_arrays_for_numbers(backend, rng, size):
     np.testing.assert_allclose(host(backend, found)[0], blend(np, a, b, 0.25), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [SMALL, BLOCKED, THREADED])
+@each_size
 def test_elementwise_result_may_have_another_dtype(backend, rng, size):
     x = rng.standard_normal(size).astype(np.float32)
     found = backend.elementwise(positive, (0,))(backend.asarray(x.copy()))
@@ -120,7 +123,7 @@ def test_elementwise_may_see_one_array_twice(backend, rng):
     np.testing.assert_allclose(host(backend, found)[0], x, rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [SMALL, BLOCKED, THREADED])
+@each_size
 def test_arrays_that_are_not_donated_are_left_alone(backend, rng, size):
     values = rng.standard_normal((3, size)).astype(np.float32)
     arrays = [backend.asarray(value.copy()) for value in values]
@@ -129,7 +132,7 @@ def test_arrays_that_are_not_donated_are_left_alone(backend, rng, size):
         np.testing.assert_array_equal(array, value)
 
 
-@pytest.mark.parametrize("size", [SMALL, BLOCKED, THREADED])
+@each_size
 def test_read_only_donated_arrays_are_not_written_to(rng, size):
     values = rng.standard_normal((3, size)).astype(np.float32)
     arrays = [value.copy() for value in values]

@@ -114,6 +114,7 @@ def goes_by_process(make):
     return any(not getattr(layer, "synchronized", True) for _, layer in make().walk())
 
 
+@pytest.mark.slow_to_compile  # curves of whole networks show it on CuPy
 @each_library
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize(
@@ -280,6 +281,7 @@ def test_rows_of_several_entries_each_are_no_batch_of_all():
 # Losses by themselves -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow_to_compile  # a loss is the same sum on CuPy
 @each_library
 @pytest.mark.parametrize("size", [2, 7])
 @each_loss
@@ -426,6 +428,7 @@ def test_the_curve_in_float32_is_that_of_one_process(spec, make, size):
     check_curve(spec, make, size, 5e-6, dtype="float32", steps=steps)
 
 
+@pytest.mark.slow_to_compile  # what halves do to sums is shown on NumPy and PyTorch
 @each_spec
 @pytest.mark.parametrize(("make", "options"), [(mlp, {}), (cnn, {}), (cnn, {"accumulate": 3})])
 def test_the_curve_in_half_precision_is_near_that_of_one_process(spec, make, options):

@@ -38,7 +38,6 @@ MISSING = {"numpy": ["bfloat16"], "array-api-strict": ["float16", "bfloat16"]}
 # Right numbers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_to_compile  # test_backward_equals_jax_vjp_of_the_same_forward is as independent
 @pytest.mark.any_width
 @each_layer_of_few_numbers
 @by_differences_not_on_torch
@@ -73,7 +72,6 @@ def test_backward_matches_differences_along_a_line(backend, make, input_shape):
             np.testing.assert_allclose(np.sum(slopes[name] * way), wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.slow_to_compile  # no step goes back through a prediction
 @pytest.mark.any_width
 @each_layer_of_two_modes
 @by_differences_not_on_torch
@@ -139,6 +137,8 @@ def test_dtype_is_kept(backend, make, input_shape, dtype):
         with pytest.raises(BackendUnavailable, match=f"no dtype '{dtype}'"):
             build(make, input_shape, backend, dtype)
         return
+    if (backend.name, dtype) == ("cupy", "float64"):
+        pytest.skip("it compiles them for seconds; a number of another width shows in float16, too")
     with backend.allow_float64() if dtype == "float64" else contextlib.nullcontext():
         network, wanted = build(make, input_shape, backend, dtype), backend.dtype(dtype)
         floats = traced(backend, lambda: dtypes_of_a_pass(network, draw(input_shape), dtype))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.layers.oracles import assert_close, jax_passes, passes
+from tests.layers.oracles import assert_close, by_differences, jax_passes, passes
 from xpnn import AlphaDropout, Dense, Dropout, GaussianNoise, Network, SpatialDropout, Tanh
 from xpnn.errors import GradientError
 from xpnn.testing import check_gradients, training_curve
@@ -46,6 +46,7 @@ def test_one_seed_draws_the_same_on_every_backend(backend, make):
 
 @each_kind
 @pytest.mark.parametrize("training", [True, False])
+@by_differences
 def test_backward_matches_finite_differences(backend, make, training):
     assert check_gradients(make(), SHAPE, backend, training=training).error < 1e-6
 
@@ -168,6 +169,7 @@ class DrawsAgain(Dropout):
 
 
 @pytest.mark.parametrize("broken", [ForgetsTheMask, ForgetsTheScale, DrawsAgain])
+@by_differences
 def test_planted_mistakes_are_caught(backend, broken):
     with pytest.raises(GradientError, match="WRONG"):
         check_gradients(broken(0.4), SHAPE, backend)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import needs
-from tests.layers.oracles import assert_close, jax_passes, passes, randomized, torch_passes
+from tests.layers.oracles import (
+    assert_close,
+    by_differences,
+    jax_passes,
+    passes,
+    randomized,
+    torch_passes,
+)
 from xpnn import (
     BatchNorm,
     Dense,
@@ -252,6 +259,7 @@ class UsesTheInput(RMSNorm):
         UsesTheInput,
     ],
 )
+@by_differences
 def test_planted_mistakes_are_caught(backend, broken):
     with pytest.raises(GradientError, match="WRONG"):
         check_gradients(broken(), (3, 4), backend)

@@ -111,7 +111,16 @@ def both_ways(network, x, delta):
     return found | host(network, arrays) | counts
 
 
-@each_network
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(  # what they are made of is in the others, too
+            pytest.param(one, marks=pytest.mark.slow_to_compile)
+            for one in (mlp, nested, inside_out)
+        ),
+        *(masked, stateful, transformer),
+    ],
+)
 @pytest.mark.parametrize("compile", [None, pytest.param(False, marks=pytest.mark.slow_to_compile)])
 def test_training_is_that_without_it(backend, make, compile):
     if compile is False and backend.name == "array-api-strict":

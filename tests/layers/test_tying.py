@@ -143,6 +143,7 @@ class ForgetsTheTie(TiedDense):
         return back
 
 
+@by_differences
 def test_a_planted_mistake_is_caught(backend):
     encoder = Dense(3)
     broken = Sequential([encoder, Tanh(), ForgetsTheTie(4, encoder)])

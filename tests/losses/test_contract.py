@@ -79,6 +79,7 @@ def test_value_and_delta_are_those_of_torch(backend, case, dtype, close):
     np.testing.assert_allclose(delta, exact.grad.numpy(), rtol=close, atol=close)
 
 
+@pytest.mark.any_width
 @each_loss
 def test_huge_predictions_give_finite_numbers(backend, case):
     predictions, targets = case.arrays("float32")
@@ -140,6 +141,7 @@ def _exact_mean(loss, predictions, targets, weights):
     return float(value)
 
 
+@pytest.mark.any_width
 @each_loss
 def test_weights_of_zero_for_all_teach_nothing(backend, case):
     predictions, targets = case.arrays("float32")

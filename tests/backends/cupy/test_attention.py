@@ -271,8 +271,8 @@ def curve(spec, steps=25, **settings):
     x, losses = np.round(16 * x[:200]).astype(int), []
     x, y = network.asarray(x), network.backend.asarray(y[:200], "int32")
     with network.backend.on_device():
-        for start in np.arange(steps) * 32 % 160:
-            losses.append(trainer.step(x[start : start + 32, ...], y[start : start + 32]))
+        for start in np.arange(steps) * 16 % 160:
+            losses.append(trainer.step(x[start : start + 16, ...], y[start : start + 16]))
         return np.asarray([float(network.backend.to_numpy(loss)) for loss in losses])
 
 

@@ -130,6 +130,7 @@ def test_backward_matches_finite_differences(backend, make):
     assert check_gradients(make(), (3, 4), backend).error < 1e-6
 
 
+@by_differences
 def test_a_planted_mistake_is_caught(backend):
     with pytest.raises(GradientError, match="weight: zero"):
         check_gradients(Sequential([ForgetsThePositions()]), (3, 4), backend)

@@ -133,7 +133,6 @@ def test_all_positions_equal_torch(backend, make, kind, ties):
 @each_kind
 @pytest.mark.parametrize("options", [*WINDOWS.values(), *SAME.values()], ids=[*WINDOWS, *SAME])
 @by_differences
-@pytest.mark.slow_to_compile  # of the portable form; some of it equals jax.grad below
 def test_against_differences(backend, make, options):
     report = check_gradients(make(**options), (5, 4, 2), backend, batch=2)
     assert report.error < 1e-6
