@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import gpu, peaks
+from benchmarks import gpu, peaks, processes
 from benchmarks.__main__ import columns, measure, show
 from benchmarks.gpu_works import SMALL, two_lstms
 from benchmarks.gpu_works import WORKS as GPU_WORKS
 from benchmarks.peers_column import ARCHITECTURES, make_trainer, register
 from benchmarks.works import WORKS, mlp, torch_run
 from tests.conftest import needs
+from tests.distributed.threads import together
 from xpnn import LSTM, Network
 from xpnn.backends.cupy.products import WORKSPACE
 
@@ -46,6 +47,16 @@ def test_a_table_of_one_small_network(capsys):
     printed = capsys.readouterr().out
     assert "no column xpnn on no such library" in printed
     assert "| xpnn on numpy |" in printed
+
+
+def test_steps_of_two_processes_are_timed_with_their_sum_and_without(monkeypatch):
+    monkeypatch.setitem(WORKS, "tiny", mlp([4, 3, 2], batch=6))
+    tables = together(2, lambda one: processes.measured(one, "numpy", ["tiny"], 2, least=1e-2))
+    for works, sums in tables:
+        (row,) = works.values()
+        assert min(row[key] for key in ("step", "alone", "sum")) > 0
+        assert row["bytes"] == 4 * (4 * 3 + 3 + 3 * 2 + 2 + 1)  # gradients, and the loss
+        assert list(sums) == [4 * count for count in processes.SIZES]
 
 
 @needs("torch")
