@@ -7,12 +7,13 @@ largest distance of two losses over the first loss; half precision likewise to f
 backend. PyTorch's autocast of the same network, trained from the same weights, stands below.
 """
 
-import sys
+import argparse
 from typing import Any
 
 import numpy as np
 
 from xpnn import Adam, Dense, MixedPrecision, Network, ReLU, Trainer, cross_entropy
+from xpnn.backends import get_backend
 from xpnn.errors import BackendUnavailable
 from xpnn.layers import (
     BatchNorm,
@@ -143,7 +144,11 @@ def _torch_resnet(f: Any, p: dict[str, Any], x: Any) -> Any:
     return f.linear(z.mean((2, 3)), p["11.dense.weight"].T, p["11.dense.bias"])
 
 
-def main(backends: list[str]) -> None:
+def main(given: list[str] | None = None) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description="Loss curves by backend and by precision.")
+    parser.add_argument("backends", nargs="+", type=get_backend, metavar="BACKEND")
+    backends = [backend.spec for backend in parser.parse_args(given).backends]
     print("network  column                losses: first, last    float32 of the first   of its own")
     for name in NETWORKS:
         reference = None
@@ -167,4 +172,4 @@ def main(backends: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["numpy"])
+    main()

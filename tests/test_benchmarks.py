@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import gpu, peaks, processes
+from benchmarks import curves, gpu, peaks, processes
 from benchmarks.__main__ import columns, measure, show
 from benchmarks.gpu_works import SMALL, two_lstms
 from benchmarks.gpu_works import WORKS as GPU_WORKS
@@ -47,6 +47,23 @@ def test_a_table_of_one_small_network(capsys):
     printed = capsys.readouterr().out
     assert "no column xpnn on no such library" in printed
     assert "| xpnn on numpy |" in printed
+
+
+@needs("torch")
+def test_curves_of_a_backend_stand_beside_those_of_pytorch(monkeypatch, capsys):
+    monkeypatch.setattr(curves, "STEPS", 2)
+    curves.main(["torch"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    kinds = [(name, column, width) for name, column, width, *_ in rows]
+    widths = "float32", "float16", "bfloat16"
+    assert kinds == [
+        (name, column, width)
+        for name in ("gpt", "resnet")
+        for column in ("torch", "PyTorch")
+        for width in widths
+    ]
+    for *_, apart, _ in rows:
+        assert float(apart) < 6e-3  # the band of halves; float32 is nearer
 
 
 def test_steps_of_two_processes_are_timed_with_their_sum_and_without(monkeypatch):
