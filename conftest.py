@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--first-case-on",
         metavar="SPECS",
         default="",
-        help="of tests that are no contract, one case",
+        help="run one case there of tests that are no contract",
     )
     parser.addoption(
         "--networks", type=int, metavar="N", help="random networks to compare with PyTorch's"

@@ -7,17 +7,22 @@ from tests.conftest import SPECS
 from xpnn.network import Network
 
 
-def _but_for(*names):
-    specs = [spec for spec in SPECS if not spec.startswith(names)] or ["numpy"]
-    return pytest.mark.parametrize("backend", specs, indirect=True)
+def _but_for(*names, slow=()):
+    specs = [
+        pytest.param(spec, marks=pytest.mark.slow_to_compile if spec.startswith(slow) else ())
+        for spec in SPECS
+        if not spec.startswith(names)
+    ]
+    return pytest.mark.parametrize("backend", specs or ["numpy"], indirect=True)
 
 
-# Differences take thousands of passes. Where each is slow, or compiled for 64 bits first, gradients
-# are compared with NumPy's instead, by test_same_numbers_on_every_backend, and on JAX with those of
-# jax.grad. PyTorch takes three times as long as NumPy for arrays of few numbers; what it does in
-# another way than the others, such as a convolution, is held to differences, too.
-by_differences = _but_for("array-api-strict", "jax", "cupy")
-by_differences_not_on_torch = _but_for("array-api-strict", "jax", "cupy", "torch")
+# Differences take thousands of passes. array-api-strict is too slow for them, JAX and CuPy compile
+# them for 64 bits first; test_same_numbers_on_every_backend compares with NumPy's gradients there.
+# PyTorch takes three times as long as NumPy for arrays of few numbers; what it does in another way,
+# such as a convolution, is held to differences.
+_COMPILED = "jax", "cupy"
+by_differences = _but_for("array-api-strict", slow=_COMPILED)
+by_differences_not_on_torch = _but_for("array-api-strict", "torch", slow=_COMPILED)
 by_compiling = _but_for("array-api-strict")  # which compiles nothing
 
 

@@ -137,8 +137,6 @@ def test_dtype_is_kept(backend, make, input_shape, dtype):
         with pytest.raises(BackendUnavailable, match=f"no dtype '{dtype}'"):
             build(make, input_shape, backend, dtype)
         return
-    if (backend.name, dtype) == ("cupy", "float64"):
-        pytest.skip("it compiles them for seconds; a number of another width shows in float16, too")
     with backend.allow_float64() if dtype == "float64" else contextlib.nullcontext():
         network, wanted = build(make, input_shape, backend, dtype), backend.dtype(dtype)
         floats = traced(backend, lambda: dtypes_of_a_pass(network, draw(input_shape), dtype))

@@ -118,7 +118,7 @@ OPTIONS = [{"precision": "float16"}, {"precision": "bfloat16"}, {"accumulate": 2
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_network_of_all_kinds(options, backend):
-    """Ids, attention, recurrence, norms and dropout, weighted, cut, in halves or in two parts."""
+    """Ids, attention, recurrence, norms, dropout; weighted, clipped, in halves or in two parts."""
     if "bfloat16" in options.values():
         pytest.importorskip("ml_dtypes", reason="bfloat16 takes it")
     layers = [Embedding(12, 8), TransformerBlock(8, 2, causal=True, dropout=0.2), LayerNorm()]
