@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import xpnn.layers.replica
 from tests.distributed.played_nccl import NAME, Pair, PlayedNccl, host_reads
 from xpnn import (
     Adam,
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.needs("cupy")
 
 COMPILE = {"call by call": False, "captured": None, "fused": "fused"}
 BATCHES, EPOCHS = 3, 5  # the last batch is a smaller one
-NUMBERS = 6 * 16 + 16 + 16 + 16 * 4 + 4 + 1  # gradients, and the loss
+BUCKET = 50
+EARLY = [16 * 4 + 4, 6 * 16 + 16 + 16]  # gradients of the last layer, and of those before
 
 
 def connected(played, rank=0, size=2):
@@ -70,10 +72,12 @@ def trained(communicator, compile):
 def ways_of(pipe, rank):
     """What a process makes of each way to take steps, and what NCCL was asked for meanwhile."""
     found = {}
-    for way, compile in COMPILE.items():
-        played = PlayedNccl(Pair(rank, pipe))
-        *numbers, trainer = trained(connected(played, rank), compile)
-        found[way] = *numbers, trainer.compiled, played.calls, played.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xpnn.layers.replica, "BUCKET", BUCKET)
+        for way, compile in COMPILE.items():
+            played = PlayedNccl(Pair(rank, pipe))
+            *numbers, trainer = trained(connected(played, rank), compile)
+            found[way] = *numbers, trainer.compiled, played.calls, played.run
     return found
 
 
@@ -117,25 +121,41 @@ def test_two_processes_have_the_curve_of_one(way, ways):
 @pytest.mark.parametrize("way", COMPILE)
 def test_sums_are_captured_where_steps_are(way, ways):
     for *_, compiled, calls, run in (one[way] for one in ways[:2]):
-        of_steps = [call for call in calls if call.count == NUMBERS]
+        early = [call for call in calls if call.count in EARLY]
         captured = [call for call in calls if call.captured]
         steps = BATCHES * EPOCHS
         if way == "call by call":
             assert not compiled
             assert not captured
-            assert len(of_steps) == steps
+            assert len(early) == 2 * steps
         else:  # each of the two sizes of batches runs, is rehearsed and is captured once
             assert compiled
-            assert len([call for call in of_steps if call.captured]) == 2
-            assert len(of_steps) == 6
-            assert len({call.stream for call in of_steps if not call.captured}) == 2
-        weights = [call for call in calls if call.dtype == "f4" and call.count == 1]
-        assert [call.captured for call in weights] == [call.captured for call in of_steps]
-        assert not any(call.in_place for call in of_steps)
+            assert len([call for call in early if call.captured]) == 2 * 2
+            assert len(early) == 2 * 6
+        assert [call.count for call in early] == len(early) // 2 * EARLY
+        single = [call for call in calls if call.dtype == "f4" and call.count == 1]
+        weights, losses = single[::2], single[1::2]
+        for ones in (weights, losses):
+            assert [call.captured for call in ones] == [call.captured for call in early[::2]]
+        assert not any(call.in_place for call in early)
         assert not any(call.captured for call in calls if call.dtype != "f4")  # of the host
         a_step = len(captured) // 2
         assert not captured or a_step > 3  # those of BatchNorm, too
         assert run == len(calls) - len(captured) + a_step * (steps - 4 if captured else 0)
+
+
+@pytest.mark.parametrize("way", COMPILE)
+def test_sums_begin_beside_backward(way, ways):
+    """The first layers' BatchNorm adds up its own when the last one's gradients have begun to."""
+    for *_, calls, _ in (one[way] for one in ways[:2]):
+        beside = {call.stream for call in calls if call.count in EARLY and not call.captured}
+        assert len(beside) == 1
+        assert not beside & {call.stream for call in calls if call.count not in EARLY}
+        first, last = ([k for k, one in enumerate(calls) if one.count == size] for size in EARLY)
+        for begun, ended in zip(first, last, strict=True):
+            between = calls[begun + 1 : ended]
+            assert [call.count for call in between] == [2 * 16]
+            assert calls[begun].stream == calls[ended].stream != between[0].stream
 
 
 def test_processes_ask_for_the_same_in_one_order(ways):
@@ -295,14 +315,22 @@ def test_a_graph_holds_sums_of_nccl():
         communicator = NCCL(0, 1, backend.device, lambda make: make())
     except BackendUnavailable as missing:
         pytest.skip(str(missing))
-    step = backend.compile(
-        lambda total, x: (total + backend.all_sum(x, communicator),), donate=(0,), required=True
-    )
-    total = cupy.zeros(1000, "f4")
-    for k in range(6):
-        (total,) = step(total, cupy.full(1000, k, "f4"))
-    np.testing.assert_array_equal(total.get(), np.full(1000, 15, "f4"))
-    assert len(step.units) == 1
+
+    def add(total, x):
+        return (total + backend.all_sum(x, communicator),)
+
+    def begin_and_add(total, x):
+        token = backend.start_all_sum(2 * x, communicator, 0)
+        own = total - x  # meanwhile
+        return (own + backend.finish_all_sum(token, communicator, 0, x.shape, x.dtype),)
+
+    for function in (add, begin_and_add):
+        step = backend.compile(function, donate=(0,), required=True)
+        total = cupy.zeros(1000, "f4")
+        for k in range(6):
+            (total,) = step(total, cupy.full(1000, k, "f4"))
+        np.testing.assert_array_equal(total.get(), np.full(1000, 15, "f4"))
+        assert len(step.units) == 1
     for name in ("float16", "bfloat16", "float32", "float64", "int32", "int64"):
         array = backend.asarray(np.arange(10.0), name)
         for found in (communicator.all_sum(array), communicator.broadcast(array)):

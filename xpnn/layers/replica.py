@@ -50,7 +50,7 @@ class Replica:
         self._last: Array | None = None
         self._taken: set[str] = set()
         self._waiting: dict[str, Array] = {}
-        self._begun: list[tuple[dict[str, Shape], Any]] = []
+        self._begun: list[tuple[dict[str, Shape], Array, Shape, Any]] = []
 
     def passed(self, layer: Any) -> None:
         """Backward has passed a layer: begin to add up gradients, when there are enough of them."""
@@ -68,15 +68,17 @@ class Replica:
     def _start(self) -> None:
         arrays, self._waiting = self._waiting, {}
         flat = self.backend.join([*arrays.values()])
-        number = len(self._begun)
-        begun, self._last = self.backend.start_all_sum(flat, self.communicator, number, self._last)
-        self._begun.append(({name: one.shape for name, one in arrays.items()}, begun))
+        token = self.backend.start_all_sum(flat, self.communicator, len(self._begun), self._last)
+        self._last = token
+        shapes = {name: one.shape for name, one in arrays.items()}
+        self._begun.append((shapes, token, flat.shape, flat.dtype))
 
     def early_sums(self) -> Params:
         """The sums of gradients that were begun with, by name; waits for them."""
         found: Params = {}
-        for number, (shapes, begun) in enumerate(self._begun):
-            flat = self.backend.finish_all_sum(begun, self.communicator, number)
+        for number, (shapes, *begun) in enumerate(self._begun):
+            token, shape, dtype = begun
+            flat = self.backend.finish_all_sum(token, self.communicator, number, shape, dtype)
             parts = self.backend.split(flat, [*shapes.values()])
             found |= dict(zip(shapes, parts, strict=True))
         self._begun = []

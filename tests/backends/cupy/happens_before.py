@@ -20,8 +20,9 @@ out, as whoever gets it may write at once: its last tenant has to be through by 
 ``Log`` writes down what CuPy is asked for: streams, events, memory that pools hand out, what the
 host reads; and is told by xpnn what its copies, kernels and graphs touch
 (``backends/cupy/accesses.py``). What is captured does not run, but as often as its graph is
-launched. ``Log.faults`` goes through it all, with a wait or a record left out if one wants to see
-what that would do.
+launched, on the stream that launches it; what other streams did that have joined the capture, on
+branches that are there for one launch. ``Log.faults`` goes through it all, with a wait or a record
+left out if one wants to see what that would do.
 
 Streams other than the null stream have to be ``non_blocking``: others wait for that one unasked.
 """
@@ -173,6 +174,31 @@ def _fault(old, new):
     )
 
 
+class Capture:
+    """What a stream and those that have joined it were asked for while it was captured.
+
+    Args:
+        actor: the stream where it began.
+    """
+
+    def __init__(self, actor):
+        self.actor, self.entries = actor, list[Any]()
+
+    def has_recorded(self, event):
+        """Whether an event stands behind some of it."""
+        return any(isinstance(one, Record) and one.event == event for one in self.entries)
+
+    def check_joined(self):
+        """What is left unjoined ends a capture with an error (cudaErrorStreamCaptureUnjoined)."""
+        order = Order()
+        for entry in self.entries:
+            order.follow(entry)
+        known = order.clocks[self.actor]
+        for actor in {one.actor for one in self.entries}:
+            joined = known[actor] == order.clocks[actor][actor]
+            assert joined, "a branch is not joined to the stream where its capture began"
+
+
 class Log:
     """Writes down what CuPy and xpnn do from now on, until it is closed.
 
@@ -183,7 +209,7 @@ class Log:
     def __init__(self, patch):
         self.entries: list[Any] = []
         self._streams = {0: "the null stream"}
-        self._captured: dict[str, list[Access]] = {}  # by streams that are captured
+        self._captured: dict[str, Capture] = {}  # by streams that are part of one
         self._events: Any = weakref.WeakKeyDictionary()  # their numbers, which are never reused
         self._numbers = itertools.count(1)
         _wrap_streams(self, patch)
@@ -239,22 +265,51 @@ class Log:
 
     def access(self, actor, what, reads=(), writes=()):
         """An actor, which is this thread or is asked by it, touches memory."""
-        access = Access(actor, self.thread(), what, [*reads], [*writes])
-        self._captured.get(actor, self.entries).append(access)
+        self._write(Access(actor, self.thread(), what, [*reads], [*writes]))
 
     def record(self, event, stream):
         """An event is recorded on a stream, by its address."""
-        actor = self.name(stream)
-        assert actor not in self._captured, "what is captured stays on one stream"
-        self.entries.append(Record(actor, self.thread(), self._number(event), _site("record")))
+        number = self._number(event)
+        self._write(Record(self.name(stream), self.thread(), number, _site("record")))
 
     def wait(self, event, stream=None):
         """A stream, or this thread, waits for an event."""
         actor = self.thread() if stream is None else self.name(stream)
-        assert actor not in self._captured, "what is captured stays on one stream"
-        self.entries.append(Wait(actor, self._number(event), _site("wait")))
+        number = self._number(event)
+        captures = [one for one in self._captured.values() if one.has_recorded(number)]
+        if captures:
+            assert stream is not None, "the host waits for what is only captured"
+            self._captured.setdefault(actor, captures[0])
+        elif actor in self._captured:
+            raise AssertionError("what is captured waits for something outside of its capture")
+        self._write(Wait(actor, number, _site("wait")))
         if stream is None:
             self.meet()
+
+    def _write(self, entry):
+        capture = self._captured.get(entry.actor)
+        (self.entries if capture is None else capture.entries).append(entry)
+
+    def begin_capture(self, stream):
+        """From here on a stream is captured, with those that wait for what it records."""
+        actor = self.name(stream)
+        self._captured[actor] = Capture(actor)
+
+    def end_capture(self, stream):
+        """What was captured; all of it has to be waited for by the stream where it began."""
+        found = self._captured[self.name(stream)]
+        self._captured = {a: one for a, one in self._captured.items() if one is not found}
+        found.check_joined()
+        return found
+
+    def launch(self, capture, stream):
+        """A graph is launched on a stream."""
+        branches = {capture.actor: self.name(stream)}
+        for entry in capture.entries:
+            if entry.actor not in branches:
+                branches[entry.actor] = f"branch {next(self._numbers)} of a graph"
+            own = {} if isinstance(entry, Wait) else {"thread": self.thread()}
+            self.entries.append(entry._replace(actor=branches[entry.actor], **own))
 
     def wait_for_stream(self, stream):
         """This thread waits for all that a stream was asked for."""
@@ -326,11 +381,11 @@ def _wrap_streams(log, patch):
 
     def begin_capture(self, mode=None):
         plain["begin_capture"](self, mode)
-        log._captured[log.name(self.ptr)] = []
+        log.begin_capture(self.ptr)
 
     def end_capture(self):
-        accesses = log._captured.pop(log.name(self.ptr))
-        return _Launched(plain["end_capture"](self), accesses, log)
+        graph = plain["end_capture"](self)
+        return _Launched(graph, log.end_capture(self.ptr), log)
 
     patch.setattr(cupy.cuda.Stream, "__init__", make)
     for function in (record, wait_event, synchronize, begin_capture, end_capture):
@@ -372,14 +427,12 @@ def _wrap_reads(log, patch):
 class _Launched:
     """A CUDA graph that tells the log of its launches."""
 
-    def __init__(self, plain, accesses, log):
-        self.graph, self._plain, self._accesses, self._log = plain.graph, plain, accesses, log
+    def __init__(self, plain, captured, log):
+        self.graph, self._plain, self._captured, self._log = plain.graph, plain, captured, log
 
     def launch(self, stream=None):
         self._plain.launch(stream)
-        actor = self._log.name((stream or cupy.cuda.get_current_stream()).ptr)
-        for access in self._accesses:
-            self._log.access(actor, access.what, access.reads, access.writes)
+        self._log.launch(self._captured, (stream or cupy.cuda.get_current_stream()).ptr)
 
 
 class _Memory(cupy.cuda.MemoryHook):

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 import xpnn
+import xpnn.layers.replica
 from tests.conftest import needs
+from tests.distributed.played_nccl import PlayedNccl, host_reads
 from xpnn import (
     Adam,
+    BatchNorm,
     Checkpoint,
     Cosine,
     Dense,
@@ -29,7 +32,11 @@ from xpnn import (
     mean_squared_error,
 )
 from xpnn.backends.cupy.accesses import HOST, listeners, span_of, tell
+from xpnn.backends.portable.compiled_step import NotCompilable
 from xpnn.data.batches import Batches
+from xpnn.distributed import Communicator
+from xpnn.local_rows import LocalRows
+from xpnn.training.stepping.step import make_flat_step
 
 pytestmark = needs("cupy")
 
@@ -190,6 +197,35 @@ def follow(log, backend, folder):
             del result
 
 
+class Twins(Communicator):
+    """Of two processes that do the same, one."""
+
+    def all_sum(self, array):
+        return 2 * array
+
+
+def add_up(log, backend, folder, compile):
+    """Steps whose gradients NCCL, which is played, adds up beside backward."""
+    import cupy
+
+    from xpnn.backends.cupy.communicator import NCCL
+
+    if not host_reads(cupy.zeros(1).data.ptr):
+        pytest.skip("NCCL is played on memory that the host reads, as a software GPU has it")
+    network = Network([Dense(8), BatchNorm(), Dropout(0.2), ReLU(), Dense(3)], (5,), backend)
+    optimizer = Adam(1e-2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cupy.cuda, "nccl", PlayedNccl(Twins(0, 2)), raising=False)
+        patch.setattr(xpnn.layers.replica, "BUCKET", 20)
+        nccl = NCCL(0, 2, backend.device, lambda make: make())
+        step = make_flat_step(network, cross_entropy, optimizer, None, 1, compile, nccl)
+        opt_state = optimizer.init(network.params, backend)
+        for size in (8, 8, 5, 8, 5, 8, 5):
+            x, y = network.asarray(X[:size]), backend.asarray(Y[:size])
+            value, _ = step(opt_state, x, y, None, (LocalRows(0, size, 2 * size),))
+            backend.to_numpy(value)
+
+
 RUNS = {
     "captured": train,
     "fused": partial(train, compile="fused"),
@@ -202,6 +238,9 @@ RUNS = {
     "shared": share,
     "followed": follow,
     "two trainers": two_trainers,
+    "added up, captured": partial(add_up, compile=None),
+    "added up, fused": partial(add_up, compile="fused"),
+    "added up, call by call": partial(add_up, compile=False),
 }
 
 
@@ -227,6 +266,7 @@ def test_all_is_in_order(logs, run):
 # What holds it, left out --------------------------------------------------------------------------
 
 TO_HOST = "backend.py", "to_host", "wait"  # inside of CuPy's ``get``
+ADDED_UP = "added up, captured", "added up, fused", "added up, call by call"
 EDGES = {
     TO_HOST: ("captured", "fused", "call by call", "parts in float16"),
     ("staging.py", "send", "record"): ("captured", "fused", "call by call"),
@@ -236,6 +276,9 @@ EDGES = {
     ("staging.py", "_end", "wait"): ("dropped",),
     ("graph.py", "_on", "record"): ("captured", "fused", "parts in float16"),
     ("graph.py", "_on", "wait"): ("captured", "fused", "parts in float16", "two trainers"),
+    ("communicator.py", "start_all_sum", "record"): ADDED_UP,
+    ("communicator.py", "start_all_sum", "wait"): ADDED_UP,
+    ("communicator.py", "_waited_for", "wait"): ADDED_UP,
     ("backend.py", "from_others", "wait"): ("written again",),
     ("backend.py", "for_all_threads", "wait"): ("shared",),
 }
@@ -288,20 +331,61 @@ def test_what_is_done_on_another_stream_is_found(backend, tmp_path, name, words)
     assert any(words in fault for fault in log.faults())
 
 
-def test_a_captured_step_may_not_leave_its_stream(backend):
+def forked(branch, x):
+    """Begins on the stream that is captured, goes on beside it, and is not waited for."""
+    import cupy
+
+    branch.wait_event(cupy.cuda.get_current_stream().record())
+    with branch:
+        tell("work beside", [x], [x])
+        x += 1
+
+
+def joined(branch, x):
+    import cupy
+
+    forked(branch, x)
+    cupy.cuda.get_current_stream().wait_event(branch.record())
+
+
+def from_outside(branch, x):
+    """A captured stream waits for one that is not."""
+    import cupy
+
+    cupy.cuda.get_current_stream().wait_event(branch.record())
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [(forked, "is not joined|CaptureUnjoined"), (from_outside, "outside of its|CaptureIsolation")],
+)
+def test_a_capture_keeps_together(backend, work, words):
+    """The log says so, and CUDA before it."""
     import cupy
 
     from xpnn.backends.cupy.graph import CaptureContext
 
-    context, other = CaptureContext(), another_stream()
+    x, branch = cupy.ones(3), another_stream()
+    with written_down(), pytest.raises((AssertionError, NotCompilable), match=words):
+        CaptureContext().capture(lambda: work(branch, x))
+
+
+def test_branches_of_a_graph_are_in_order(backend):
+    """Each launch has a branch of its own, between what comes before the launch and behind it."""
+    import cupy
+
+    from xpnn.backends.cupy.graph import CaptureContext
+
     x = cupy.ones(3)
-
-    def forked():
-        other.wait_event(context.stream.record())
-        return x + 1
-
-    with written_down(), pytest.raises(AssertionError, match="stays on one stream"):
-        context.capture(forked)
+    with written_down() as log:
+        graph, _ = CaptureContext().capture(lambda: joined(another_stream(), x))
+        for _ in range(2):
+            tell("work before", [], [x])
+            graph.launch()
+        tell("work behind", [x])
+    assert not log.faults()
+    assert {site.does for site in log.sites()} == {"record", "wait"}
+    assert all(log.faults(without=site) for site in log.sites())
 
 
 # What is told -------------------------------------------------------------------------------------

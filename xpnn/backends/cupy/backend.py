@@ -264,7 +264,7 @@ class CupyBackend(Backend):
         communicator: Communicator,
         number: int,
         behind: Array | None = None,
-    ) -> tuple[Any, Array | None]:
+    ) -> Array:
         check_capture(communicator)
         return super().start_all_sum(array, communicator, number, behind)
 

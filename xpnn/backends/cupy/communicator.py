@@ -2,8 +2,11 @@
 
 import ctypes
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,11 +22,17 @@ DTYPES = {"int32": 2, "int64": 4, "float16": 6, "float32": 7, "float64": 8, "bfl
 """What is added up, as ncclDataType_t counts it; CuPy has no name for the last one."""
 
 
+Verb: TypeAlias = Callable[[Array, Array, int, int], None]
+"""Of two arrays, the number of their dtype and the address of a stream."""
+
+
 class NCCL(Communicator):
     """Processes that have a GPU each.
 
-    All is done in its turn on CuPy's current stream, of which nobody waits, and so it can be part
-    of a CUDA graph. NumPy's arrays go by way of the GPU.
+    All is done in its turn on CuPy's current stream, for which nobody waits, and so it can be part
+    of a CUDA graph. Sums that begin while backward goes on are on a stream beside it, behind what
+    they add up; the current stream waits for them where they are asked for. NumPy's arrays go by
+    way of the GPU.
 
     Args:
         rank, size: which process of how many.
@@ -35,6 +44,8 @@ class NCCL(Communicator):
         BackendUnavailable: CuPy finds no NCCL, or NCCL does not connect the processes.
     """
 
+    overlaps = True
+
     def __init__(
         self,
         rank: int,
@@ -45,7 +56,7 @@ class NCCL(Communicator):
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # CuPy's own words for what is told below
-            from cupy.cuda import nccl
+            from cupy.cuda import Stream, nccl
 
         super().__init__(rank, size)
         self.timeout = timeout
@@ -54,6 +65,7 @@ class NCCL(Communicator):
         self.device, self._sum = device, nccl.NCCL_SUM
         name = from_first(lambda: np.asarray(nccl.get_unique_id(), np.int8).tobytes())
         with device:
+            self._beside = Stream(non_blocking=True)
             try:
                 self._library = nccl.NcclCommunicator(
                     size, tuple(np.frombuffer(name, np.int8).tolist()), rank
@@ -74,25 +86,37 @@ class NCCL(Communicator):
     def broadcast(self, array: Array) -> Array:
         return self._called(self._broadcast, array)
 
-    def _called(self, verb: Callable[[Array, Array, int, int], None], array: Array) -> Array:
+    def start_all_sum(self, array: Array) -> Callable[[], Array]:
+        import cupy
+
+        if isinstance(array, np.ndarray):
+            return super().start_all_sum(array)
+        source, target = _source_and_target(array)
+        beside = _of_capture.get() or self._beside
+        beside.wait_event(cupy.cuda.get_current_stream().record())
+        with beside:
+            self._ask(self._all_reduce, source, target)
+        return partial(_waited_for, beside.record(), source, target)
+
+    def _called(self, verb: Verb, array: Array) -> Array:
         """What a verb makes of an array, beside it."""
         import cupy
 
         if isinstance(array, np.ndarray):
             with self.device:
                 return self._called(verb, cupy.asarray(array)).get()
-        dtype = DTYPES.get(array.dtype.name)
-        if dtype is None:
-            raise TypeError(
-                f"wanted an array of {', '.join(DTYPES)}, which NCCL adds up, got {array.dtype}; "
-                f"convert it first"
-            )
-        source = array if array.flags.c_contiguous else array.copy(order="C")
-        target = cupy.empty_like(source) if source is array else source
+        source, target = _source_and_target(array)
+        self._ask(verb, source, target)
+        return target
+
+    def _ask(self, verb: Verb, source: Array, target: Array) -> None:
+        """Let NCCL fill the target, on the current stream."""
+        import cupy
+
         if source.size:
+            dtype = DTYPES[source.dtype.name]
             verb(source, target, dtype, cupy.cuda.get_current_stream().ptr)
             tell("NCCL", [source], [target])
-        return target
 
     def _all_reduce(self, source: Array, target: Array, dtype: int, stream: int) -> None:
         addresses = source.data.ptr, target.data.ptr
@@ -101,6 +125,47 @@ class NCCL(Communicator):
     def _broadcast(self, source: Array, target: Array, dtype: int, stream: int) -> None:
         addresses = source.data.ptr, target.data.ptr
         self._library.broadcast(*addresses, source.size, dtype, 0, stream)
+
+
+def _source_and_target(array: Array) -> tuple[Array, Array]:
+    """What NCCL reads, and what it fills: the copy of an array with gaps is filled itself."""
+    import cupy
+
+    if array.dtype.name not in DTYPES:
+        raise TypeError(
+            f"wanted an array of {', '.join(DTYPES)}, which NCCL adds up, got {array.dtype}; "
+            f"convert it first"
+        )
+    source = array if array.flags.c_contiguous else array.copy(order="C")
+    return source, cupy.empty_like(source) if source is array else source
+
+
+def _waited_for(done: Any, source: Array, target: Array) -> Array:
+    """A sum, for which the current stream waits; until then its source is kept."""
+    import cupy
+
+    cupy.cuda.get_current_stream().wait_event(done)
+    tell("a sum that was begun, handed over", [target])
+    return target
+
+
+_of_capture: ContextVar[Any] = ContextVar("the stream beside one that is captured", default=None)
+
+
+@contextmanager
+def captured_beside() -> Iterator[None]:
+    """A context in which sums that begin early are on a stream that is there for one capture.
+
+    A capture takes in each stream that waits for it, up to its end. So one that others use, and
+    that of another capture, stay out of it.
+    """
+    import cupy
+
+    token = _of_capture.set(cupy.cuda.Stream(non_blocking=True))
+    try:
+        yield
+    finally:
+        _of_capture.reset(token)
 
 
 def check_capture(communicator: Communicator) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xpnn.backends.cupy.accesses import listeners, tell
+from xpnn.backends.cupy.communicator import captured_beside
 from xpnn.backends.cupy.cudnn import Plan, keeping_plans
 from xpnn.backends.cupy.products import Products
 from xpnn.backends.portable.compiled_step import (
@@ -235,6 +236,7 @@ class CaptureContext:
             self.stream,
             self.products.instead_of_cupy(),
             cupy.cuda.using_allocator(self.pool.malloc),
+            captured_beside(),
             keeping_plans(self.plans),
             no_garbage_collected(),
             _refused_by_cuda(),

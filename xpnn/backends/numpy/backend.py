@@ -16,7 +16,6 @@ from xpnn.backends.numpy.cores import all_cores
 from xpnn.backends.numpy.loops.grouping import bind_fused
 from xpnn.backends.numpy.replay import Replayed
 from xpnn.backends.numpy.rows import add_rows
-from xpnn.backends.numpy.sums_begun import begin_sum, finish_sum
 from xpnn.backends.portable.attention import Scoring, in_order
 from xpnn.backends.portable.base import Backend
 from xpnn.backends.portable.communicator import Communicator
@@ -166,18 +165,15 @@ class NumpyBackend(Backend):
         communicator: Communicator,
         number: int,
         behind: Array | None = None,
-    ) -> tuple[Any, Array | None]:
-        if not isinstance(array, Recorded):
-            return super().start_all_sum(array, communicator, number, behind)
-        begun = recordable(begin_sum, lambda *_: blank((1,), np.uint8))
-        token = begun(array, communicator, number, behind)
-        return (token, array.shape, array.dtype), token
+    ) -> Array:
+        run = recordable(super().start_all_sum, lambda *_: blank((1,), np.uint8))
+        return run(array, communicator, number, behind)
 
-    def finish_all_sum(self, begun: Any, communicator: Communicator, number: int) -> Array:
-        if callable(begun):
-            return super().finish_all_sum(begun, communicator, number)
-        token, shape, dtype = begun
-        return recordable(finish_sum, lambda *_: blank(shape, dtype))(token, communicator, number)
+    def finish_all_sum(
+        self, token: Array, communicator: Communicator, number: int, shape: Shape, dtype: Any
+    ) -> Array:
+        run = recordable(super().finish_all_sum, lambda *_: blank(shape, dtype))
+        return run(token, communicator, number, shape, dtype)
 
     def random_mask(
         self, keep: float, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None

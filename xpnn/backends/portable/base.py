@@ -17,6 +17,7 @@ from xpnn.backends.portable.pooling import Pooling
 from xpnn.backends.portable.random_words import RandomWords
 from xpnn.backends.portable.reductions import Reductions
 from xpnn.backends.portable.staging import Staging
+from xpnn.backends.portable.sums_begun import finish_begun, keep_begun
 from xpnn.errors import BackendUnavailable, CompileError
 from xpnn.numerics import HOST, erfc_by_chebyshev
 from xpnn.typing import Array, Namespace, Shape
@@ -179,8 +180,8 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         """The sum of the arrays of all processes, which a step that is compiled may hold.
 
         Args:
-            behind: the sum before this one, if there was one in this step: all processes have to
-                add up in one order.
+            behind: the sum before this one, or the token of one that was begun, if there was one in
+                this step: all processes have to add up in one order.
         """
         return communicator.all_sum(array)
 
@@ -190,20 +191,24 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         communicator: Communicator,
         number: int,
         behind: Array | None = None,
-    ) -> tuple[Any, Array | None]:
+    ) -> Array:
         """Begin with a sum, beside what comes next.
 
         Args:
             number: of the sum, among those that are begun and not finished.
+            behind: the sum before this one, or what beginning with it has returned.
 
         Returns:
-            What ``finish_all_sum`` wants, and what the next sum comes behind.
+            A token, there for the order of calls alone: ``finish_all_sum`` comes behind it.
         """
-        return communicator.start_all_sum(array), None
+        keep_begun(communicator, number, communicator.start_all_sum(array))
+        return self.xp.empty((1,), dtype=self.xp.uint8)
 
-    def finish_all_sum(self, begun: Any, communicator: Communicator, number: int) -> Array:
-        """The sum, which is waited for."""
-        return begun()
+    def finish_all_sum(
+        self, token: Array, communicator: Communicator, number: int, shape: Shape, dtype: Any
+    ) -> Array:
+        """The sum that was begun under that number, of such arrays; it is waited for."""
+        return finish_begun(communicator, number)
 
     def joint_groups(self, arrays: Mapping[str, Array]) -> list[list[str]]:
         """The names of arrays of one dtype, in groups that are to be joined."""

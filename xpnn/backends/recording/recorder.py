@@ -119,13 +119,15 @@ class Recorder(Backend):
         communicator: Communicator,
         number: int,
         behind: Array | None = None,
-    ) -> tuple[Array, Array]:
-        """At once, as a kernel of the other machine's own order."""
-        found = self.all_sum(array, communicator, behind)
-        return found, found
+    ) -> Array:
+        run = self._own("start_all_sum", lambda *_: blank((1,), np.uint8))
+        return run(array, communicator, number, behind)
 
-    def finish_all_sum(self, begun: Array, communicator: Communicator, number: int) -> Array:
-        return begun
+    def finish_all_sum(
+        self, token: Array, communicator: Communicator, number: int, shape: Shape, dtype: Any
+    ) -> Array:
+        run = self._own("finish_all_sum", lambda *_: blank(shape, dtype))
+        return run(token, communicator, number, shape, dtype)
 
     def random_bits(
         self, seed: int, draw: Any, shape: Shape, stretch: Stretch | None = None

@@ -15,6 +15,7 @@ from xpnn.backends.portable.boundary import CPU, CUDA, ROCM, read_in_place
 from xpnn.backends.portable.communicator import Communicator
 from xpnn.backends.portable.convolution import over_parts
 from xpnn.backends.portable.launched import local_rank
+from xpnn.backends.portable.sums_begun import keep_begun
 from xpnn.backends.portable.windows import Slide
 from xpnn.backends.torch import attention, convolution, pooling
 from xpnn.backends.torch.communicator import sum_in_graph
@@ -213,9 +214,12 @@ class TorchBackend(Backend):
         communicator: Communicator,
         number: int,
         behind: Array | None = None,
-    ) -> tuple[Any, Array | None]:
+    ) -> Array:
         found = sum_in_graph(array, communicator)
-        return communicator.start_all_sum(array) if found is None else lambda: found, None
+        if found is None:
+            return super().start_all_sum(array, communicator, number, behind)
+        keep_begun(communicator, number, lambda: found)
+        return found
 
     def compile(
         self,
