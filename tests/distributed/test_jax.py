@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 import xpnn
 from tests.backends.process import PYTHON_PATH, python
@@ -238,7 +237,8 @@ rng = np.random.default_rng(0)
 x, y = rng.normal(size=(23, 5)).astype(np.float32), rng.integers(0, 3, 23)
 layers = [Dense(8, use_bias=False), BatchNorm(), Tanh(), Dropout(0.3), Dense(3)]
 network = Network(layers, (5,), "jax", seed=2)
-trainer = Trainer(network, "cross_entropy", "adam", distributed="jax", metrics=["accuracy"])
+options = {"distributed": "jax", "shard_optimizer": True, "metrics": ["accuracy"]}
+trainer = Trainer(network, "cross_entropy", "adam", **options)
 given = {"epochs": 2, "batch_size": 8, "progress": False, "validation": (x, y)}
 saves = [Checkpoint(f"{folder}/{min(rank, 0)}")]
 history = trainer.fit(x, y, **given, callbacks=saves)
@@ -249,6 +249,8 @@ found["moved"] = {name: list(values) for name, values in moved.items()}
 found["bits"] = {name: one.tobytes().hex() for name, one in network.numpy_arrays().items()}
 if rank >= 0:
     assert len(next(iter(network.params.values())).devices()) == 2
+    slot = trainer.opt_state["m"]["0.dense.weight"]
+    assert (slot.shape, slot.addressable_data(0).shape) == ((5, 8), (5, 4))
 with open(f"{folder}/{rank}.json", "w") as file:
     json.dump(found, file)
 """
@@ -295,7 +297,60 @@ def test_one_device_trains_as_without_it():
     assert xpnn.get_backend("jax:all").device == backend.device
 
 
-def test_slots_are_not_shared_out():
-    network = Network([Dense(2)], (3,), "jax")
-    with pytest.raises(ValueError, match="whole on each device; leave shard_optimizer out"):
-        Trainer(network, "cross_entropy", "adam", distributed="jax", shard_optimizer=True)
+def test_slots_are_shared_out(tmp_path):
+    """Each device keeps a part of every slot, through checkpoints, copies and steps in halves."""
+    on_devices(
+        4,
+        f"FOLDER = {str(tmp_path)!r}{TRAINERS}"
+        """
+def parts(trainer):
+    slots = {name: trainer.opt_state[name] for name in trainer.optimizer.slots}
+    arrays = jax.tree.leaves(slots)
+    return sum(one.size for one in arrays), [
+        sum(one.addressable_shards[k].data.size for one in arrays) for k in range(4)
+    ]
+
+def made(optimizer, distributed="jax", shared=True, width=8, **options):
+    layers = [Dense(width), BatchNorm(), Tanh(), Dropout(0.2), Dense(16), Tanh(), Dense(3)]
+    network = Network(layers, (5,), "jax", seed=3)
+    options |= {"distributed": distributed, "shard_optimizer": shared}
+    return Trainer(network, "cross_entropy", optimizer, **options)
+
+clip = ClipByGlobalNorm(0.1)
+optimizers = Adam(1e-2, clip=clip), Adafactor(1e-2), Muon(1e-2), LAMB(1e-2), SGD(0.1, momentum=0.9)
+for optimizer in optimizers:
+    own, whole = made(optimizer), made(optimizer, None, shared=False)
+    losses = [one.fit(x, y, **few)["loss"] for one in (own, whole)]
+    np.testing.assert_allclose(*losses, rtol=2e-6)
+    assert own.compiled
+    for array in [*own.network.params.values(), *own.network.state.values()]:
+        assert array.is_fully_replicated
+
+sizes = {one.shape[0]: one.size for one in own.network.params.values() if one.ndim == 2}
+adam = optimizers[0]
+saved = made(adam)
+saved.fit(x, y, **few, callbacks=[Checkpoint(FOLDER)])
+count, own = parts(saved)
+cut = 2 * (5 * 8 + 8 * 16 + 16 * 3 + 8 + 8 + 8 + 16)  # all but the bias of 3 numbers
+assert count == cut + 2 * 3 and own == [cut // 4 + 2 * 3] * 4
+whole = made(adam, None).fit(x, y, **few | {"epochs": 5})["loss"]
+for resumed in (made(adam), made(adam, shared=False), made(adam, None)):
+    history = resumed.fit(x, y, **few | {"epochs": 5}, resume=FOLDER)
+    np.testing.assert_allclose(history["loss"], whole, rtol=1e-6)
+    if resumed.state.shard_optimizer and resumed.network.backend.devices == 4:
+        assert parts(resumed)[1] == own
+moved = saved.to("jax:all")
+losses = [one.fit(x, y, **few)["loss"] for one in (saved, moved)]
+assert losses[0] == losses[1] and parts(moved) == parts(saved) == (count, own)
+half = made(adam, precision="bfloat16")
+half.fit(x, y, **few)
+assert parts(half)[1] == own
+plain = made(adam, compile=False)  # by which they lie whole
+np.testing.assert_allclose(plain.fit(x, y, **few)["loss"], whole[:3], rtol=1e-6)
+held = jax.tree.leaves([plain.network.params, plain.opt_state])
+assert all(one.is_fully_replicated for one in held)
+peaks = [made(adam, shared=one, width=512).summary(batch=16).peak_bytes for one in (True, False)]
+slots = 4 * 2 * sum(one.size for one in made(adam, width=512).network.params.values())
+assert peaks[1] - peaks[0] > slots / 2, (peaks, slots)
+""",
+    )

@@ -19,7 +19,7 @@ from xpnn.training.stepping.compiling import Compile
 from xpnn.training.stepping.objective import Objective
 from xpnn.training.stepping.precision import MixedPrecision, skipped_steps
 from xpnn.training.stepping.sharding import owned, whole_slots
-from xpnn.trees import as_tuple
+from xpnn.trees import as_tuple, tree_map
 from xpnn.typing import Array, Arrays, Loss, OptState
 
 
@@ -149,9 +149,9 @@ class TrainingState:
     @property
     def own_parameters(self) -> set[str] | None:
         """The names of those whose slots this process keeps; None for all."""
-        if self.communicator is None or not self.shard_optimizer:
+        if self.by_rows is None or not self.shard_optimizer:
             return None
-        return owned(self.network.params, self.communicator)
+        return owned(self.network.params, self.by_rows)
 
     def whole_opt_state(self) -> OptState | None:
         """The optimizer's state with all slots; all processes have to ask for it.
@@ -167,6 +167,8 @@ class TrainingState:
                 f"shard_optimizer=True says, got process {self.communicator.rank} alone; save in "
                 f"all of them, outside of trainer.alone()"
             )
+        if self.by_rows is None:  # each device has a part of every slot
+            return tree_map(self.network.backend.to_numpy, self.opt_state)
         return whole_slots(self.opt_state, self.optimizer, self.network, self.communicator)
 
     def begin_opt_state(self) -> OptState:

@@ -95,7 +95,8 @@ class Trainer(StepTaker, AnswersOtherNames):
             same curve, that of one process. One process alone trains as without it. ``Trainer``
             alone trains so; ``Updater`` and ``minimize`` know of one process.
         shard_optimizer: whether each of these processes keeps the optimizer's slots of some of the
-            parameters only, and updates these for all: less memory, and one more sum.
+            parameters only, and updates these for all: less memory, and one more sum. On JAX each
+            device keeps a part of every slot.
 
     Attributes:
         state: what is trained and where it stands; callbacks are given it. Its network, loss,
@@ -147,7 +148,7 @@ class Trainer(StepTaker, AnswersOtherNames):
             as_parts(accumulate),
             network.seed if seed is None else as_seed(seed),
             compile,
-            watched(connect(distributed, network, shard_optimizer)),
+            watched(connect(distributed, network)),
             shard_optimizer,
         )
         network._trained_by = self.state.communicator

@@ -106,6 +106,16 @@ class JaxBackend(Backend):
         if self.mesh is None or not found <= {None, *self._devices}:
             super()._check_device(values)
 
+    @classmethod
+    def to_host(cls, array: Any) -> Any:
+        """All processes have to ask for what lies in parts on their devices."""
+        import jax
+        from jax.experimental.multihost_utils import process_allgather
+
+        if not isinstance(array, jax.Array) or array.is_fully_replicated:
+            return array
+        return array if array.is_fully_addressable else process_allgather(array, tiled=True)
+
     def read_in_place(self, values: Any) -> Array | None:
         """A copy, which is waited for: JAX counts on arrays that never change, others' may."""
         import jax
@@ -125,7 +135,7 @@ class JaxBackend(Backend):
         import jax
 
         if isinstance(values, jax.Array) and self.mesh is not None and self.mesh.is_shared:
-            values = put(np.asarray(values), self.device)  # JAX moves nothing between processes
+            values = put(np.asarray(self.to_host(values)), self.device)
         return super().move(values, dtype)
 
     def from_others(self, array: np.ndarray) -> Array:
@@ -192,6 +202,13 @@ class JaxBackend(Backend):
 
     def across_devices(self, array: Array) -> Array:
         return array if self.mesh is None else self.mesh.cut(array)
+
+    def shared_out(self, array: Array) -> Array:
+        import jax
+
+        if self.mesh is None:
+            return array
+        return jax.lax.with_sharding_constraint(array, self.mesh.of_slot(array))
 
     def synchronize(self) -> None:
         import jax

@@ -76,14 +76,28 @@ class Mesh:
         from jax.sharding import NamedSharding, PartitionSpec
 
         self.count, self.is_simulated = len(devices), devices[0].platform == "cpu"
-        mesh = JaxMesh(np.asarray(devices), (AXIS,))
-        self.whole = NamedSharding(mesh, PartitionSpec())
-        self.rows = NamedSharding(mesh, PartitionSpec(AXIS))
+        self._mesh = JaxMesh(np.asarray(devices), (AXIS,))
+        self.whole = NamedSharding(self._mesh, PartitionSpec())
+        self.rows = NamedSharding(self._mesh, PartitionSpec(AXIS))
         self.is_shared = not self.whole.is_fully_addressable
 
     def of_batch(self, array: Any) -> Any:
         """How a batch lies: cut, or, where its rows do not come out even, whole."""
         return self.whole if array.shape[0] % self.count else self.rows
+
+    def of_slot(self, array: Any) -> Any:
+        """How a slot of the optimizer lies: cut along its first axis that comes out even."""
+        from jax.sharding import NamedSharding, PartitionSpec
+
+        for axis, length in enumerate(array.shape):
+            if length and length % self.count == 0:
+                return NamedSharding(self._mesh, PartitionSpec(*[None] * axis, AXIS))
+        return self.whole
+
+    def place_of(self, value: Any) -> Any:
+        """How an array of all devices lies; whole for all else, which is spread over them."""
+        found = getattr(value, "sharding", None)
+        return found if found and found.device_set == self.whole.device_set else self.whole
 
     def cut(self, array: Array) -> Array:
         """A batch of a step that is traced, cut into the rows of each device."""

@@ -154,6 +154,10 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         """A batch in a step, its rows cut over the devices of this backend, if it has several."""
         return array
 
+    def shared_out(self, array: Array) -> Array:
+        """A slot of the optimizer, of which each device of this backend has a part, if several."""
+        return array
+
     # What the standard lacks ------------------------------------------------------------------
 
     def synchronize(self) -> None:

@@ -29,6 +29,7 @@ class FlatStep:
             arguments.
         recorded: the network and the step once more, on the backend that it is given, which
             records; None where nothing is recorded.
+        shares_out: whether each device of the network's backend keeps a part of every slot.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class FlatStep:
         step: Callable[..., tuple[Params, State, OptState, Any]],
         finish: Callable[..., Callable[..., Any]],
         recorded: Callable[[Backend], tuple[Network, Callable[..., Any]]] | None = None,
+        shares_out: bool = False,
     ):
         self.network, self.step, self.finish, self.recorded = network, step, finish, recorded
+        self.shares_out = shares_out
         self._form: Structure | None = None  # of the optimizer's state
         self._opt_state: OptState | None = None
 
@@ -123,6 +126,9 @@ class FlatStep:
         own = (*self.network.param_refs, *self.network.state_refs)
         self._refs = [(holder, key) for _, holder, key in own] + form.holders(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
+        if self.shares_out and self.compiled is not None:  # which puts them back so
+            for holder, key in form.holders(opt_state):
+                holder[key] = self.network.backend.shared_out(holder[key])
 
 
 def _recorded(

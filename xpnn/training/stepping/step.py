@@ -108,7 +108,8 @@ def make_flat_step(
     Args:
         communicator: of the processes that each take some rows of a batch; which, is one more
             argument of the step.
-        sharded: whether each of them updates some of the parameters, whose slots it keeps.
+        sharded: whether each of them updates some of the parameters, whose slots it keeps; without
+            a communicator, each device of the network's backend.
     """
     check_compile(compile, network.backend)
     parts = loss, optimizer, precision
@@ -119,7 +120,10 @@ def make_flat_step(
         twin = network.blank_on(recorder)
         return twin, _make_step(twin, *parts, accumulate, communicator, sharded)
 
-    return FlatStep(network, step, finish, recorded if compile == FUSED else None)
+    return FlatStep(
+        *(network, step, finish, recorded if compile == FUSED else None),
+        shares_out=sharded and communicator is None,
+    )
 
 
 def _make_step(
