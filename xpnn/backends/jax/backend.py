@@ -109,12 +109,11 @@ class JaxBackend(Backend):
     @classmethod
     def to_host(cls, array: Any) -> Any:
         """All processes have to ask for what lies in parts on their devices."""
-        import jax
+        if getattr(array, "is_fully_addressable", True) or array.is_fully_replicated:
+            return array
         from jax.experimental.multihost_utils import process_allgather
 
-        if not isinstance(array, jax.Array) or array.is_fully_replicated:
-            return array
-        return array if array.is_fully_addressable else process_allgather(array, tiled=True)
+        return process_allgather(array, tiled=True)
 
     def read_in_place(self, values: Any) -> Array | None:
         """A copy, which is waited for: JAX counts on arrays that never change, others' may."""

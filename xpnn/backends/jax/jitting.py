@@ -63,9 +63,9 @@ class JittedStep(CompiledStep):
 
         assert self._mesh is not None
         laid, found = jax.lax.with_sharding_constraint, self.step(*arguments)
-        if not self._places:
-            return laid(found, self._mesh.whole)
         count = len(self._places)
+        if not count or not isinstance(found, tuple):
+            return laid(found, self._mesh.whole)
         return *laid(found[:count], tuple(self._places)), *laid(found[count:], self._mesh.whole)
 
     def _done(self, found: Any) -> Any:
