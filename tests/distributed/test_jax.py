@@ -232,6 +232,7 @@ rank, folder, port = int(sys.argv[1]), *sys.argv[2:]
 if rank >= 0:
     jax.distributed.initialize(f"localhost:{port}", 2, rank)
 from xpnn import *
+from xpnn.errors import XpnnError
 
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(23, 5)).astype(np.float32), rng.integers(0, 3, 23)
@@ -251,6 +252,15 @@ if rank >= 0:
     assert len(next(iter(network.params.values())).devices()) == 2
     slot = trainer.opt_state["m"]["0.dense.weight"]
     assert (slot.shape, slot.addressable_data(0).shape) == ((5, 8), (5, 4))
+
+    def batches():  # the third of which is another one in process 1
+        for k in range(5):
+            yield x[4 * k : 4 * k + 4] + (rank == 1 and k == 2), y[4 * k : 4 * k + 4]
+
+    try:
+        trainer.fit(batches, epochs=1, progress=False)
+    except XpnnError as error:
+        found["told"] = str(error)
 with open(f"{folder}/{rank}.json", "w") as file:
     json.dump(found, file)
 """
@@ -279,6 +289,8 @@ def test_two_processes_have_the_curve_of_one(tmp_path):
             run.kill()
     alone, *both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (-1, 0, 1)]
     assert both[0] == both[1]
+    told = "wanted the same batches in all processes, got others in process 1"
+    assert both[0]["told"].startswith(told)
     for name in ("loss", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(both[0][name], alone[name], rtol=1e-6)
         np.testing.assert_allclose(both[0]["moved"][name], alone["moved"][name], rtol=1e-6)

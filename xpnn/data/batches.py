@@ -92,8 +92,8 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return self.starting_at(0)
 
-    def taking(self, portion: Portion | None) -> Self:
-        """These batches, of which that portion is taken, if one is given."""
+    def taking(self, portion: Portion | None, is_shared: bool) -> Self:
+        """These batches, of which that portion is taken, if one is given; as of ``Stream``."""
         self.portion = portion
         return self
 

@@ -72,6 +72,7 @@ class Stream:
 
     Attributes:
         portion: which rows of each batch are taken, where other processes take the others.
+        is_shared: whether other processes are to have the same batches.
         seen: what the pass that is running, or ran last, has brought, where processes share it.
         checksum: of what was seen up to the batch that ``local_rows`` was asked for last.
 
@@ -80,6 +81,7 @@ class Stream:
     """
 
     portion: Portion | None = None
+    is_shared: bool = False
     seen: SeenBatches | None = None
     checksum: int = 0
 
@@ -94,7 +96,7 @@ class Stream:
         self.staging = backend.staging()
         self.epoch = 0
         self.first = FirstBatch(backend)
-        # of batches of which some rows were taken: how many there were, and what was seen by then
+        # of batches that are shared: how many rows they have, and what was seen by then
         self._totals: dict[int, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
@@ -137,18 +139,22 @@ class Stream:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return self.starting_at(0)
 
-    def taking(self, portion: Portion | None) -> Self:
-        """The same stream, of whose batches that portion is taken, if one is given."""
+    def taking(self, portion: Portion | None, is_shared: bool) -> Self:
+        """The same stream, of whose batches that portion is taken, if one is given.
+
+        Args:
+            is_shared: whether other processes are to have the same batches.
+        """
         other = copy.copy(self)
-        other.portion, other._totals = portion, {}
+        other.portion, other.is_shared, other._totals = portion, is_shared, {}
         return other
 
     def local_rows(self, number: int) -> tuple[LocalRows, ...] | None:
         """Which rows of batch ``number``, counted from 0, were taken; None where all are."""
-        if self.portion is None:
+        if not self.is_shared:
             return None
         total, self.checksum = self._totals.pop(number)
-        return self.portion.of(total)
+        return None if self.portion is None else self.portion.of(total)
 
     def starting_at(self, number: int, turn: tuple[int, int] = (0, 1)) -> Iterator[tuple[Any, ...]]:
         """The batches from ``number`` on, counted from 0; see ``one_pass``.
@@ -159,8 +165,8 @@ class Stream:
             turn: see ``Batches.starting_at``; those of the others are looked at and dropped.
         """
 
-        is_shared = self.portion is not None or turn[1] > 1
-        self.seen, self.checksum = SeenBatches(self.first) if is_shared else None, 0
+        is_seen = self.is_shared or turn[1] > 1
+        self.seen, self.checksum = SeenBatches(self.first) if is_seen else None, 0
 
         def hand_on(batches: Iterator[Any]) -> Iterator[Any]:
             chosen = itertools.islice(enumerate(batches, start=number), turn[0], None, turn[1])
@@ -170,10 +176,12 @@ class Stream:
 
     def _taken(self, number: int, parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         """The parts of a batch, and the numbers of the rows that are taken of them, if not all."""
+        total = int(parts[0].shape[0])
+        if self.is_shared:
+            assert self.seen is not None
+            self._totals[number] = total, self.seen.checksum
         if self.portion is None:
             return parts, None
-        total, checksum = int(parts[0].shape[0]), self.seen.checksum if self.seen else 0
-        self._totals[number] = total, checksum
         rows = self.portion.chosen(total)
         if isinstance(rows, slice):
             return tuple([None if one is None else one[rows, ...] for one in parts]), None

@@ -100,7 +100,8 @@ class Loop:
 
     def _epoch(self, interrupts: Interrupts) -> None:
         state, hooks = self.state, self.hooks
-        batches = state.batches = self.make_batches(state.epoch).taking(state.portion)
+        shared = state.portion, state.communicator is not None
+        batches = state.batches = self.make_batches(state.epoch).taking(*shared)
         hooks.epoch_begin(batches.steps)
         self.agree()
         self._log_if_due(batches.steps)
