@@ -7,6 +7,7 @@ import pytest
 
 from xpnn.backends import BACKENDS
 from xpnn.cli import main
+from xpnn.commands import doctor
 from xpnn.commands.doctor import examine
 
 
@@ -50,7 +51,8 @@ def test_a_backend_that_does_not_work_is_explained_and_fails(tmp_path, capsys):
 def test_doctor_reports_on_every_library(capsys):
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(BACKENDS)
+    engines = ["mpi", "nccl", "torch.distributed"]
+    assert [line.split()[0] for line in lines] == [*BACKENDS, *engines]
     assert re.match(r"numpy +works: numpy \d.* devices: cpu; first kernel after", lines[0])
     for line in lines:
         assert re.search(r"works: |not installed; type: pip install|does not work: .*", line)
@@ -71,6 +73,23 @@ def test_doctor_survives_a_library_that_breaks(monkeypatch):
 
     monkeypatch.setattr(NumpyBackend, "to_numpy", broken)
     assert examine("numpy") == ("does not work: libexample.so.9: cannot open shared object file")
+
+
+@pytest.mark.parametrize(
+    ("package", "program", "found"),
+    [
+        ("json", "print('Some MPI v5')", "works: Some MPI v5"),
+        ("no_such_package", "", "not installed; type: pip install it"),
+        ("json", "raise OSError('no libmpi')", "does not work: OSError: no libmpi; type: pip"),
+        ("json", "import os; os.abort()", "does not work: it says nothing; type: pip install it"),
+        ("json", "print()", "does not work: it says nothing; type: pip install it"),
+        ("json", "import time; time.sleep(9)", "does not work: it was not loaded in 2 seconds"),
+    ],
+)
+def test_doctor_loads_an_engine_in_a_process_of_its_own(package, program, found, monkeypatch):
+    monkeypatch.setattr(doctor, "SECONDS", 2)
+    engine = doctor.Engine("mpi", package, program, "pip install it")
+    assert doctor.examine_engine(engine).startswith(found)
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,30 @@
 
 import argparse
 import importlib.util
+import subprocess
+import sys
 import time
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnn.backends import BACKENDS, get_backend
+from xpnn.backends.cupy.communicator import INSTALL as NCCL_INSTALL
+from xpnn.backends.numpy.mpi import INSTALL as MPI_INSTALL
 from xpnn.backends.registry import backend_class
 from xpnn.commands.reports import tell
 
+SECONDS = 60  # in which an engine has to be loaded
+
 
 def doctor(options: argparse.Namespace) -> int:
-    """One paragraph for each library; the exit status is 0, as NumPy alone is enough."""
+    """One paragraph for each library and engine; the exit status is 0, as NumPy alone is enough."""
     found: dict[str, Any] = {}
-    for name in BACKENDS:
-        answer = examine(name)
+    looks = {name: partial(examine, name) for name in BACKENDS}
+    looks |= {engine.name: partial(examine_engine, engine) for engine in ENGINES}
+    for name, look in looks.items():
+        answer = look()
         found[name] = {"works": answer.startswith("works"), "found": answer}
         if not options.json:
             print(f"{name:17s} {answer}", flush=True)
@@ -44,6 +53,69 @@ def examine(name: str) -> str:
     answer = f"works: {backend.describe()}; devices: {devices}; first kernel after {seconds:.2f} s"
     missing = backend.missing()
     return answer if missing is None else f"{answer}; {missing}"
+
+
+class Engine(NamedTuple):
+    """What adds up over several processes, beside XLA, which comes with JAX.
+
+    Attributes:
+        name: of the engine.
+        package: that brings it.
+        program: tells its version.
+        install: what to type where it is missing.
+    """
+
+    name: str
+    package: str
+    program: str
+    install: str
+
+
+ENGINES = (
+    Engine(
+        "mpi",
+        "mpi4py",
+        "from mpi4py import MPI; print(MPI.Get_library_version().split(',')[0].strip())",
+        MPI_INSTALL,
+    ),
+    Engine(
+        "nccl",
+        "cupy",
+        "import sys; from cupy.cuda import nccl; nccl.available or sys.exit('CuPy finds no NCCL');"
+        " print('NCCL', nccl.get_version())",
+        NCCL_INSTALL,
+    ),
+    Engine(
+        "torch.distributed",
+        "torch",
+        "from torch import distributed as found; print(*(name for name in ('gloo', 'nccl')"
+        " if found.is_available() and getattr(found, f'is_{name}_available')()))",
+        "pip install torch",
+    ),
+)
+
+
+def examine_engine(engine: Engine) -> str:
+    """Whether an engine is installed and can be loaded; in a process of its own.
+
+    MPI is begun when it is loaded, which can end a process.
+    """
+    if importlib.util.find_spec(engine.package) is None:
+        return f"not installed; type: {engine.install}"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", engine.program],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"does not work: it was not loaded in {SECONDS} seconds"
+    if done.returncode or not done.stdout.strip():
+        told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        return f"does not work: {told[-1] if told else 'it says nothing'}; type: {engine.install}"
+    return f"works: {done.stdout.strip()}"
 
 
 def working() -> list[str]:
