@@ -124,6 +124,7 @@ STEPS = {  # a step, and the arguments of its calls
     "number-rolled": (lambda x, n: np.roll(x, n), (X, 0), (X, 1)),
     "clip-into": (into(lambda x, room: np.clip(x, 0, 1, out=room)), (X,), (X + 1,)),
     "cumsum-into": (into(lambda x, room: np.cumsum(x, axis=0, out=room)), (X,), (X + 1,)),
+    "join-of-dtypes": (lambda x, k: np.concatenate([x[0, :1] * 2, k[:1] + 1]), (X, K), (X + 1, K)),
     "join-into": (
         into(lambda x, room: np.concatenate([x[1:], x[:1]], out=room)),
         (X,),
