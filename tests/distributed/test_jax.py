@@ -309,25 +309,31 @@ def test_one_device_trains_as_without_it():
     assert xpnn.get_backend("jax:all").device == backend.device
 
 
-def test_slots_are_shared_out(tmp_path):
-    """Each device keeps a part of every slot, through checkpoints, copies and steps in halves."""
-    on_devices(
-        4,
-        f"FOLDER = {str(tmp_path)!r}{TRAINERS}"
-        """
+SHARED = f"""{TRAINERS}
+def made(optimizer, distributed="jax", shared=True, width=8, loss="cross_entropy", **options):
+    layers = [Dense(width), BatchNorm(), Tanh(), Dropout(0.2), Dense(16), Tanh(), Dense(3)]
+    network = Network(layers, (5,), "jax", seed=3)
+    options |= {{"distributed": distributed, "shard_optimizer": shared}}
+    return Trainer(network, loss, optimizer, **options)
+
 def parts(trainer):
-    slots = {name: trainer.opt_state[name] for name in trainer.optimizer.slots}
+    slots = {{name: trainer.opt_state[name] for name in trainer.optimizer.slots}}
     arrays = jax.tree.leaves(slots)
     return sum(one.size for one in arrays), [
         sum(one.addressable_shards[k].data.size for one in arrays) for k in range(4)
     ]
 
-def made(optimizer, distributed="jax", shared=True, width=8, **options):
-    layers = [Dense(width), BatchNorm(), Tanh(), Dropout(0.2), Dense(16), Tanh(), Dense(3)]
-    network = Network(layers, (5,), "jax", seed=3)
-    options |= {"distributed": distributed, "shard_optimizer": shared}
-    return Trainer(network, "cross_entropy", optimizer, **options)
+def are_whole(*trees):
+    return all(one.is_fully_replicated for one in jax.tree.leaves(trees))
+"""
 
+
+def test_slots_are_shared_out(tmp_path):
+    """Each device keeps a part of every slot, through checkpoints, copies and steps in halves."""
+    on_devices(
+        4,
+        f"FOLDER = {str(tmp_path)!r}{SHARED}"
+        """
 clip = ClipByGlobalNorm(0.1)
 optimizers = Adam(1e-2, clip=clip), Adafactor(1e-2), Muon(1e-2), LAMB(1e-2), SGD(0.1, momentum=0.9)
 for optimizer in optimizers:
@@ -335,10 +341,8 @@ for optimizer in optimizers:
     losses = [one.fit(x, y, **few)["loss"] for one in (own, whole)]
     np.testing.assert_allclose(*losses, rtol=2e-6)
     assert own.compiled
-    for array in [*own.network.params.values(), *own.network.state.values()]:
-        assert array.is_fully_replicated
+    assert are_whole(own.network.params, own.network.state)
 
-sizes = {one.shape[0]: one.size for one in own.network.params.values() if one.ndim == 2}
 adam = optimizers[0]
 saved = made(adam)
 saved.fit(x, y, **few, callbacks=[Checkpoint(FOLDER)])
@@ -359,10 +363,100 @@ half.fit(x, y, **few)
 assert parts(half)[1] == own
 plain = made(adam, compile=False)  # by which they lie whole
 np.testing.assert_allclose(plain.fit(x, y, **few)["loss"], whole[:3], rtol=1e-6)
-held = jax.tree.leaves([plain.network.params, plain.opt_state])
-assert all(one.is_fully_replicated for one in held)
+assert are_whole(plain.network.params, plain.opt_state)
 peaks = [made(adam, shared=one, width=512).summary(batch=16).peak_bytes for one in (True, False)]
 slots = 4 * 2 * sum(one.size for one in made(adam, width=512).network.params.values())
 assert peaks[1] - peaks[0] > slots / 2, (peaks, slots)
+""",
+    )
+
+
+def test_steps_that_are_not_compiled_leave_all_whole():
+    """XLA would cut parameters that are made of slots in parts, for good."""
+    on_devices(
+        4,
+        f"""{SHARED}
+import warnings
+from xpnn.errors import CompileWarning
+
+warnings.simplefilter("ignore", CompileWarning)
+
+def refused(predictions, targets, *, sample_weight=None, backend=None):
+    given = {{"sample_weight": sample_weight, "backend": backend}}
+    value, delta = mean_squared_error(predictions, targets, **given)
+    if not isinstance(value, jax.core.Tracer):  # devices of a CPU wait for each other for good
+        assert predictions.is_fully_replicated
+    return value * (1.0 if float(value) < 1e9 else 0.0), delta
+
+one_hot = np.eye(3, dtype=np.float32)[y]
+wanted = [made("adam", None, False, loss=mean_squared_error).fit(x, one_hot, **few)["loss"]]
+trainer = made("adam", loss=refused)
+np.testing.assert_allclose(trainer.fit(x, one_hot, **few)["loss"], wanted[0], rtol=1e-6)
+assert not trainer.compiled
+assert are_whole(trainer.network.params, trainer.network.state, trainer.opt_state)
+
+trainer = made("adam")
+shares = []
+for compile in (None, False, None):
+    trainer.compile = compile
+    trainer.fit(x, y, **few)
+    assert are_whole(trainer.network.params, trainer.network.state)
+    shares.append(are_whole(trainer.opt_state))
+assert shares == [False, True, False]
+
+updater = Updater(trainer.network, "adam", compile=False)
+updater.opt_state = trainer.opt_state
+network = trainer.network
+value, delta = cross_entropy(network.forward(x, training=True), y, backend=network.backend)
+updater.backward(delta)
+updater.step()
+assert are_whole(network.params, updater.opt_state)
+""",
+    )
+
+
+def test_steps_of_ones_own_on_all_devices():
+    """Each form of arguments has its own program, results keep their form, and none its step."""
+    on_devices(
+        4,
+        f"""{SHARED}
+import collections, gc, weakref
+
+class Counted(SGD):
+    def init(self, params, backend, scaling=None):
+        return {{**super().init(params, backend, scaling), "count": 0}}
+
+trainer = made(Counted(0.1, momentum=0.9))
+assert np.isfinite(trainer.fit(x, y, **few)["loss"]).all()
+
+network, optimizer = made("adam", shared=False).network, Adam(1e-2)
+backend = network.backend
+X, Y = backend.asarray(x[:8]), backend.asarray(y[:8])
+step = make_train_step(network, cross_entropy, optimizer)
+try:
+    step(network.params, network.state, {{}}, X, Y)
+    raise AssertionError("an optimizer without its state has taken a step")
+except (KeyError, ValueError):
+    pass
+params = collections.OrderedDict(network.params)
+opt_state = optimizer.init(params, backend)
+params, state, opt_state, value = step(params, network.state, opt_state, X, Y)
+assert np.isfinite(value) and are_whole(params, state, opt_state)
+
+Pair = collections.namedtuple("Pair", "one other")
+doubled = backend.compile(lambda own: Pair([one * 2 for one in own], 1.0), donate=(0,))
+for count in (1, 2, 3):
+    found = doubled([backend.asarray(np.ones(4)) for _ in range(count)])
+    assert type(found) is Pair and len(found.one) == count
+    assert are_whole(found)
+
+gc.disable()
+for shared in (False, True):
+    trainer = made("adam", shared=shared)
+    trainer.fit(x, y, **few)
+    held = [weakref.ref(trainer._train_step.compiled)]
+    held += [weakref.ref(one) for one in trainer.network.params.values()]
+    del trainer
+    assert not [one() for one in held if one() is not None]
 """,
     )

@@ -22,7 +22,10 @@ from xpnn import (
     Trainer,
     cross_entropy,
 )
+from xpnn.backends.portable.sums_begun import finish_begun
 from xpnn.layers import TiedDense
+from xpnn.local_rows import LocalRows
+from xpnn.training.stepping.step import make_flat_step
 
 
 class Overlapping(ThreadCommunicator):
@@ -189,3 +192,33 @@ def test_no_sum_outlives_its_step(backend, sharded):
         assert np.isfinite(value)
         assert sums == 1 + sharded
         assert kept in ([], [(parameters,)] if sharded else [])  # the parameters may be its parts
+
+
+class Failing(ReLU):
+    """Whose backward fails, when sums of the layers behind it have begun."""
+
+    def backward(self, delta):
+        raise ZeroDivisionError("planted")
+
+
+@pytest.mark.parametrize("waits_on_device", [False, True])
+def test_what_a_failed_step_has_begun_is_forgotten(backend, waits_on_device, monkeypatch):
+    monkeypatch.setattr(xpnn.layers.replica, "BUCKET", 20)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 6)).astype(np.float32), rng.integers(0, 3, 8).astype(np.int32)
+
+    def fail(communicator):
+        communicator = Overlapping(communicator)
+        communicator.waits_on_device = waits_on_device
+        network = Network([Dense(8), Failing(), Dense(9), Dense(3)], (6,), backend)
+        optimizer = Adam(1e-2)
+        step = make_flat_step(network, cross_entropy, optimizer, None, 1, False, communicator)
+        given = network.asarray(x), backend.asarray(y), None, (LocalRows(0, 8, 16),)
+        with pytest.raises(ZeroDivisionError, match="planted"):
+            step(optimizer.init(network.params, backend), *given)
+        with pytest.raises(KeyError):
+            finish_begun(communicator, 0)
+        return [verb for verb, _ in communicator.order]
+
+    waits = ["wait"] * 2 if waits_on_device else []
+    assert together(2, fail) == [["start", "start", *waits]] * 2

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpnn.backends import Backend, Communicator
+from xpnn.backends.portable.sums_begun import forget_begun
 from xpnn.local_rows import LocalRows
 from xpnn.numerics import widened
 from xpnn.typing import Array, Params, Shape
@@ -47,6 +48,7 @@ class Replica:
 
     def end(self) -> None:
         """It ends: no array of it, which a compiler may have traced, outlives it here."""
+        forget_begun(self.communicator)
         self._last: Array | None = None
         self._taken: set[str] = set()
         self._waiting: dict[str, Array] = {}

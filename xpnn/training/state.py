@@ -63,7 +63,8 @@ class TrainingState:
         training: stands for this training, for callbacks that remember from one ``fit`` to the
             next; a run that is resumed is another one.
         communicator: of the processes that train together; None where it is one alone.
-        shard_optimizer: whether each of them keeps some of the optimizer's slots.
+        shard_optimizer: whether each of them keeps some of the optimizer's slots; of the devices of
+            JAX, whether each keeps a part of every slot.
         train_step: takes one step on arrays of the network's backend; returns the loss, and what
             the batch weighs.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ from xpnn.training.stepping.half_passes import HalfPasses
 from xpnn.training.stepping.precision import MixedPrecision, as_precision
 from xpnn.training.stepping.settings import Settings
 from xpnn.training.stepping.step import make_update_step
+from xpnn.trees import tree_map
 from xpnn.typing import Array, OptState, Params
 
 
@@ -102,6 +104,9 @@ class Updater(KnownAttributes):
 
     @opt_state.setter
     def opt_state(self, value: OptState | None) -> None:
+        if value is not None:  # a trainer may have shared it out over devices
+            whole = partial(self.network.backend.slot_between_steps, is_shared=False)
+            value = tree_map(whole, value)
         self.state.opt_state, self.state.opt_state_of = value, None
         self._forget_passes()
 

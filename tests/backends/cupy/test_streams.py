@@ -6,7 +6,7 @@ each waiting left out, which has to show. So none is missing, and none is there 
 
 import ast
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -204,7 +204,19 @@ class Twins(Communicator):
         return 2 * array
 
 
-def add_up(log, backend, folder, compile):
+class Failing(ReLU):
+    """Its backward fails at first, when sums of the layers behind it have begun."""
+
+    failures: int = 0
+
+    def backward(self, delta):
+        if self.failures:
+            self.failures -= 1
+            raise MemoryError("planted")
+        return super().backward(delta)
+
+
+def add_up(log, backend, folder, compile, failures=0):
     """Steps whose gradients NCCL, which is played, adds up beside backward."""
     import cupy
 
@@ -212,8 +224,10 @@ def add_up(log, backend, folder, compile):
 
     if not host_reads(cupy.zeros(1).data.ptr):
         pytest.skip("NCCL is played on memory that the host reads, as a software GPU has it")
-    network = Network([Dense(8), BatchNorm(), Dropout(0.2), ReLU(), Dense(3)], (5,), backend)
-    optimizer = Adam(1e-2)
+    failing, optimizer = Failing(), Adam(1e-2)
+    failing.failures = failures
+    layers = [Dense(8), BatchNorm(), Dropout(0.2), failing, Dense(3)]
+    network = Network(layers, (5,), backend)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cupy.cuda, "nccl", PlayedNccl(Twins(0, 2)), raising=False)
         patch.setattr(xpnn.layers.replica, "BUCKET", 20)
@@ -222,8 +236,10 @@ def add_up(log, backend, folder, compile):
         opt_state = optimizer.init(network.params, backend)
         for size in (8, 8, 5, 8, 5, 8, 5):
             x, y = network.asarray(X[:size]), backend.asarray(Y[:size])
-            value, _ = step(opt_state, x, y, None, (LocalRows(0, size, 2 * size),))
-            backend.to_numpy(value)
+            expected = pytest.raises(MemoryError) if failing.failures else nullcontext()
+            with expected:
+                value, _ = step(opt_state, x, y, None, (LocalRows(0, size, 2 * size),))
+                backend.to_numpy(value)
 
 
 RUNS = {
@@ -241,6 +257,7 @@ RUNS = {
     "added up, captured": partial(add_up, compile=None),
     "added up, fused": partial(add_up, compile="fused"),
     "added up, call by call": partial(add_up, compile=False),
+    "added up, failed": partial(add_up, compile=False, failures=2),
 }
 
 

@@ -29,10 +29,10 @@ Verb: TypeAlias = Callable[[Array, Array, int, int], None]
 class NCCL(Communicator):
     """Processes that have a GPU each.
 
-    All is done in its turn on CuPy's current stream, for which nobody waits, and so it can be part
-    of a CUDA graph. Sums that begin while backward goes on are on a stream beside it, behind what
-    they add up; the current stream waits for them where they are asked for. NumPy's arrays go by
-    way of the GPU.
+    Nobody waits for what is done here, and so it can be part of a CUDA graph. It goes in its turn
+    on CuPy's current stream; but sums that begin while backward goes on are on a stream beside it,
+    behind what they add up, and the current one waits for them where they are asked for. NumPy's
+    arrays go by way of the GPU.
 
     Args:
         rank, size: which process of how many.
@@ -45,6 +45,7 @@ class NCCL(Communicator):
     """
 
     overlaps = True
+    waits_on_device = True
 
     def __init__(
         self,
@@ -92,10 +93,10 @@ class NCCL(Communicator):
         if isinstance(array, np.ndarray):
             return super().start_all_sum(array)
         source, target = _source_and_target(array)
-        beside = _of_capture.get() or self._beside
+        beside = _beside_capture.get() or self._beside
         beside.wait_event(cupy.cuda.get_current_stream().record())
         with beside:
-            self._ask(self._all_reduce, source, target)
+            self._fill(self._all_reduce, source, target)
         return partial(_waited_for, beside.record(), source, target)
 
     def _called(self, verb: Verb, array: Array) -> Array:
@@ -106,11 +107,11 @@ class NCCL(Communicator):
             with self.device:
                 return self._called(verb, cupy.asarray(array)).get()
         source, target = _source_and_target(array)
-        self._ask(verb, source, target)
+        self._fill(verb, source, target)
         return target
 
-    def _ask(self, verb: Verb, source: Array, target: Array) -> None:
-        """Let NCCL fill the target, on the current stream."""
+    def _fill(self, verb: Verb, source: Array, target: Array) -> None:
+        """Fill the target with what a verb makes of the source, on the current stream."""
         import cupy
 
         if source.size:
@@ -149,7 +150,9 @@ def _waited_for(done: Any, source: Array, target: Array) -> Array:
     return target
 
 
-_of_capture: ContextVar[Any] = ContextVar("the stream beside one that is captured", default=None)
+_beside_capture: ContextVar[Any] = ContextVar(
+    "the stream beside one that is captured", default=None
+)
 
 
 @contextmanager
@@ -161,11 +164,11 @@ def captured_beside() -> Iterator[None]:
     """
     import cupy
 
-    token = _of_capture.set(cupy.cuda.Stream(non_blocking=True))
+    token = _beside_capture.set(cupy.cuda.Stream(non_blocking=True))
     try:
         yield
     finally:
-        _of_capture.reset(token)
+        _beside_capture.reset(token)
 
 
 def check_capture(communicator: Communicator) -> None:

@@ -33,7 +33,7 @@ Places: TypeAlias = dict[Memory, tuple[Memory, int]]
 
 
 class Program:
-    """What runs in place of a recorded step, all of it on CuPy's current stream.
+    """What runs in place of a recorded step, on CuPy's current stream.
 
     Args:
         recording: made on a ``Recorder`` for the backend.

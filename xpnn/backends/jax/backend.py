@@ -202,12 +202,18 @@ class JaxBackend(Backend):
     def across_devices(self, array: Array) -> Array:
         return array if self.mesh is None else self.mesh.cut(array)
 
-    def shared_out(self, array: Array) -> Array:
+    def shared_out(self, slot: Array) -> Array:
         import jax
 
-        if self.mesh is None:
-            return array
-        return jax.lax.with_sharding_constraint(array, self.mesh.of_slot(array))
+        traced = isinstance(slot, jax.core.Tracer)
+        return self.mesh.shared_out(slot) if self.mesh is not None and traced else slot
+
+    def slot_between_steps(self, slot: Any, is_shared: bool) -> Any:
+        import jax
+
+        if self.mesh is None or not isinstance(slot, jax.Array):
+            return slot
+        return self.mesh.shared_out(slot) if is_shared else self.mesh.made_whole(slot)
 
     def synchronize(self) -> None:
         import jax

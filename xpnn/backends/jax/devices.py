@@ -1,11 +1,15 @@
 """Which devices of JAX a backend has: one, or all of them, over which XLA cuts batches.
 
-On all devices every array lies whole on each of them, but for batches. In a compiled step a batch
-is cut along its first axis, device by device, and XLA works out what follows: what goes over all
-samples, such as a gradient of weights or the mean of a BatchNorm, it adds up over the devices. The
-step means what it means on one device, so nothing else has to know of them.
+On all devices every array lies whole on each of them, but for batches, and for slots of an
+optimizer that is shared out. In a compiled step a batch is cut along its first axis, device by
+device, and XLA works out what follows: what goes over all samples, such as a gradient of weights or
+the mean of a BatchNorm, it adds up over the devices. The step means what it means on one device, so
+nothing else has to know of them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -61,6 +65,20 @@ def name_of(devices: Any) -> str:
     return "+".join(sorted(map(name_of, devices)))
 
 
+_shared: ContextVar[list[Any] | None] = ContextVar("what a step has shared out", default=None)
+
+
+@contextmanager
+def shared_out_here() -> Iterator[list[Any]]:
+    """A context in which a step is traced; what it is given lists the slots that are shared out."""
+    found: list[Any] = []
+    token = _shared.set(found)
+    try:
+        yield found
+    finally:
+        _shared.reset(token)
+
+
 class Mesh:
     """Several devices side by side.
 
@@ -86,7 +104,7 @@ class Mesh:
         return self.whole if array.shape[0] % self.count else self.rows
 
     def of_slot(self, array: Any) -> Any:
-        """How a slot of the optimizer lies: cut along its first axis that comes out even."""
+        """How a slot lies that is shared out: cut along its first axis that comes out even."""
         from jax.sharding import NamedSharding, PartitionSpec
 
         for axis, length in enumerate(array.shape):
@@ -94,18 +112,47 @@ class Mesh:
                 return NamedSharding(self._mesh, PartitionSpec(*[None] * axis, AXIS))
         return self.whole
 
-    def place_of(self, value: Any) -> Any:
-        """How an array of all devices lies; whole for all else, which is spread over them."""
-        found = getattr(value, "sharding", None)
-        return found if found and found.device_set == self.whole.device_set else self.whole
-
-    def cut(self, array: Array) -> Array:
-        """A batch of a step that is traced, cut into the rows of each device."""
+    def shared_out(self, slot: Array) -> Array:
+        """A slot, of which each device has a part."""
         import jax
 
-        if not isinstance(array, jax.core.Tracer):
-            return array
-        return jax.lax.with_sharding_constraint(array, self.of_batch(array))
+        found, noted = jax.lax.with_sharding_constraint(slot, self.of_slot(slot)), _shared.get()
+        if noted is not None:
+            noted.append(found)
+        return found
+
+    def made_whole(self, value: Any) -> Any:
+        """An array, whole on each device; a number stays one."""
+        import jax
+
+        if not isinstance(value, jax.Array):
+            return value
+        if not isinstance(value, jax.core.Tracer) and value.is_fully_replicated:
+            return value
+        return jax.lax.with_sharding_constraint(value, self.whole)
+
+    def placed_as(self, form: Any, value: Any) -> Any:
+        """The form of an argument, with where it lies, if that is on all devices."""
+        import jax
+
+        place = getattr(value, "sharding", self.whole)
+        if place.device_set != self.whole.device_set:
+            return form
+        return jax.ShapeDtypeStruct(
+            form.shape, form.dtype, sharding=place, weak_type=form.weak_type
+        )
+
+    def cut(self, array: Array) -> Array:
+        """A batch of a step that is traced, cut into the rows of each device; else a whole one.
+
+        Call by call, each operation on rows would be a program of its own that devices wait in.
+        """
+        import jax
+
+        if isinstance(array, jax.core.Tracer):
+            return jax.lax.with_sharding_constraint(array, self.of_batch(array))
+        whole = self.made_whole(array)
+        return jax.block_until_ready(whole) if self.is_simulated else whole
 
 
 def put(array: np.ndarray, place: Any) -> Array:

@@ -1,9 +1,10 @@
 """A training step as one computation of XLA."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xpnn.backends.jax.devices import Mesh
+from xpnn.backends.jax.devices import Mesh, shared_out_here
 from xpnn.backends.portable.compiled_step import CompiledStep
 
 
@@ -11,8 +12,8 @@ class JittedStep(CompiledStep):
     """A pure step, jitted. What there is for each form of its arguments, JAX itself keeps.
 
     Args:
-        mesh: of several devices; None for one. What takes the place of an argument lies as that
-            did when the step was first called, all else whole on each of them.
+        mesh: of several devices, on each of which its results are to lie whole, but for those that
+            it has shared out; None for one.
 
     Attributes:
         lower: as of what ``jax.jit`` returns: the program of XLA, for arguments of a form.
@@ -28,8 +29,9 @@ class JittedStep(CompiledStep):
         import jax
 
         super().__init__(step, donate, required)
-        self._mesh, self._places = mesh, list[Any]()  # of what takes the place of an argument
-        self._run = jax.jit(step if mesh is None else self._laid, donate_argnums=tuple(donate))
+        self._mesh = mesh
+        laid = step if mesh is None else _laid(step, mesh)
+        self._run = jax.jit(laid, donate_argnums=tuple(donate))
         self._waits = mesh is not None and mesh.is_simulated
         self.lower = self._run.lower
         self._refused = (  # what tracers raise where a value is wanted on the host
@@ -41,7 +43,6 @@ class JittedStep(CompiledStep):
 
     def __call__(self, *arguments: Any) -> Any:
         if self.refusal is None:
-            self._see_places(arguments)
             try:
                 found = self._run(*arguments)
                 return self._done(found) if self._waits else found
@@ -49,24 +50,16 @@ class JittedStep(CompiledStep):
                 self.refuse(reason)
         return self.call_by_call(arguments)
 
-    def _see_places(self, arguments: tuple[Any, ...]) -> None:
-        """Where arguments lie whose places are taken; those of the first call count."""
+    def call_by_call(self, arguments: tuple[Any, ...]) -> Any:
+        """What is written over lies whole then: XLA would cut whatever is made of parts."""
         import jax
 
-        if self._mesh is not None and not self._places:
-            own = [arguments[k] for k in sorted(self.donate)]
-            self._places = jax.tree.map(self._mesh.place_of, own)
-
-    def _laid(self, *arguments: Any) -> Any:
-        """What the step returns, laid where it belongs."""
-        import jax
-
-        assert self._mesh is not None
-        laid, found = jax.lax.with_sharding_constraint, self.step(*arguments)
-        count = len(self._places)
-        if not count or not isinstance(found, tuple):
-            return laid(found, self._mesh.whole)
-        return *laid(found[:count], tuple(self._places)), *laid(found[count:], self._mesh.whole)
+        if self._mesh is not None:
+            arguments = tuple(
+                jax.tree.map(self._mesh.made_whole, one) if k in self.donate else one
+                for k, one in enumerate(arguments)
+            )
+        return super().call_by_call(arguments)
 
     def _done(self, found: Any) -> Any:
         """The results, once they are there.
@@ -91,11 +84,13 @@ class JittedStep(CompiledStep):
         if self.refusal is not None:
             take()
             return None
-        self._see_places(given)
         forms = jax.tree.map(jax.api_util.shaped_abstractify, given)
-        for k, places in zip(sorted(self.donate), self._places, strict=False):
-            forms = (*forms[:k], jax.tree.map(_placed, forms[k], places), *forms[k + 1 :])
-        return forms
+        if self._mesh is None:
+            return forms
+        return tuple(
+            jax.tree.map(self._mesh.placed_as, form, one) if k in self.donate else form
+            for k, (form, one) in enumerate(zip(forms, given, strict=True))
+        )
 
     def planned_bytes(self, small: Any, large: Any, steps: float, last: int) -> int | None:
         """What XLA says of the step, compiled for arguments of that size and not run."""
@@ -109,7 +104,6 @@ class JittedStep(CompiledStep):
             shape = [last + round((last - first) * steps) for first, last in pairs]
             return other.update(shape=shape)
 
-        self._see_places(large)
         found = self.lower(*jax.tree.map(form, small, large)).compile().memory_analysis()
         return int(
             found.argument_size_in_bytes
@@ -119,8 +113,15 @@ class JittedStep(CompiledStep):
         )
 
 
-def _placed(form: Any, place: Any) -> Any:
-    """The form of an array that lies there."""
+def _laid(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """The step, whose results lie whole on each device, but for those that it has shared out."""
     import jax
 
-    return jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=place, weak_type=form.weak_type)
+    @functools.wraps(step)
+    def laid(*arguments: Any) -> Any:
+        with shared_out_here() as shared:
+            found = step(*arguments)
+        parts = {id(one) for one in shared}
+        return jax.tree.map(lambda one: one if id(one) in parts else mesh.made_whole(one), found)
+
+    return laid

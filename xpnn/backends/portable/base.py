@@ -154,9 +154,13 @@ class Backend(Reductions, Convolutions, Pooling, Attention, RandomWords, DeviceM
         """A batch in a step, its rows cut over the devices of this backend, if it has several."""
         return array
 
-    def shared_out(self, array: Array) -> Array:
-        """A slot of the optimizer, of which each device of this backend has a part, if several."""
-        return array
+    def shared_out(self, slot: Array) -> Array:
+        """A slot of the optimizer, made in a compiled step, of which each device keeps a part."""
+        return slot
+
+    def slot_between_steps(self, slot: Any, is_shared: bool) -> Any:
+        """The same where no step is traced: in parts, or whole on each device; numbers stay."""
+        return slot
 
     # What the standard lacks ------------------------------------------------------------------
 

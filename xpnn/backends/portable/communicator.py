@@ -76,6 +76,8 @@ class Communicator:
     Attributes:
         overlaps: whether ``start_all_sum`` adds up beside other work, so that steps begin with the
             gradients of the last layers while backward goes on to the others.
+        waits_on_device: whether what ``start_all_sum`` returns has the device wait, and comes back
+            at once.
         cuts_batches: whether each process takes some rows of every batch; False where the library
             cuts them itself, over the devices of all processes.
         timeout: seconds that a process waits for the others inside of a sum, after which the one
@@ -85,6 +87,7 @@ class Communicator:
     """
 
     overlaps: bool = False
+    waits_on_device: bool = False
     cuts_batches: bool = True
     timeout: float | None = None
     place: str = ""

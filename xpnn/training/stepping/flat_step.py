@@ -126,9 +126,9 @@ class FlatStep:
         own = (*self.network.param_refs, *self.network.state_refs)
         self._refs = [(holder, key) for _, holder, key in own] + form.holders(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
-        if self.shares_out and self.compiled is not None:  # which puts them back so
-            for holder, key in form.holders(opt_state):
-                holder[key] = self.network.backend.shared_out(holder[key])
+        backend, is_shared = self.network.backend, self.shares_out and self.compiled is not None
+        for holder, key in form.holders(opt_state) if backend.devices > 1 else ():
+            holder[key] = backend.slot_between_steps(holder[key], is_shared)
 
 
 def _recorded(

@@ -143,6 +143,7 @@ def _make_step(
     if communicator is not None:
         replica = Replica(communicator, backend, settled_by_backward(network))
     own = owned(network.params, communicator) if communicator and sharded else None
+    shares_out = sharded and communicator is None and backend.devices > 1
     convert = BatchConversion(network, loss, may_be_empty=replica is not None)
     optimizer.check_factors(network.params)
     update = optimizer.make_update(backend, scaling)
@@ -182,6 +183,8 @@ def _make_step(
             mine = {name: grad for name, grad in learned.items() if name in own}
             params, new_opt_state = update(params, mine, opt_state, learned)
             params |= gathered({name: params[name] for name in learned}, own, replica)
+        if shares_out:
+            new_opt_state = tree_map(backend.shared_out, new_opt_state)
         if scaling is not None:
             taken = scaling.taken(opt_state, new_opt_state)
             after = state_after(after, state, taken, backend)
