@@ -104,9 +104,9 @@ class Updater(KnownAttributes):
 
     @opt_state.setter
     def opt_state(self, value: OptState | None) -> None:
-        if value is not None:  # a trainer may have shared it out over devices
-            whole = partial(self.network.backend.slot_between_steps, is_shared=False)
-            value = tree_map(whole, value)
+        backend = self.network.backend
+        if value is not None and backend.devices > 1:  # a trainer may have shared it out
+            value = tree_map(partial(backend.slot_between_steps, is_shared=False), value)
         self.state.opt_state, self.state.opt_state_of = value, None
         self._forget_passes()
 
