@@ -120,8 +120,11 @@ def test_many_rows_are_taken_as_they_are(bind, ids):
     assert calls == ["_take_unbuffered"]
     replayed = Replayed(lambda x, ids: np.take(x, ids, axis=0), bind=bind, required=True)
     replayed(draw(3, 64), ids)
-    with pytest.raises(IndexError):
-        replayed(draw(3, 64), ids + 3)
+    for k in (3, -4):  # the first ones that are out of range
+        outside = ids.copy()
+        outside[-1] = k
+        with pytest.raises(IndexError):
+            replayed(draw(3, 64), outside)
 
 
 def test_arrays_are_joined_flat(bind):

@@ -115,6 +115,7 @@ STEPS = {  # a step, and the arguments of its calls
     "number-above": (lambda x, n: x * 2 if n > 1 else x * 3, (X, 1), (X, 2)),
     "number-negative": (lambda x, n: x * -n, (X, 1), (X, 2)),
     "number-int-float": (lambda k, n: (k * (n * 1), k * (n * 1.0)), (K, 2), (K, 3)),
+    "number-of-another-kind": (lambda k, n: k * n, (K, 2), (K, 2.5)),
     "number-as-index": (lambda x, n: x[n] * 1, (X, 0), (X, 1)),
     "number-in-slice": (lambda x, n: np.sum(x[:n]), (X, 1), (X, 2)),
     "number-taken": (lambda x, n: np.take(x, n, axis=0), (X, 0), (X, 1)),
