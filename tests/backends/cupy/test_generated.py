@@ -56,6 +56,8 @@ def test_places_are_counted_as_far_as_they_reach(rows, index):
     """A few items may lie in a large array: 32 bits do not count up to the last of them."""
     (kernel,) = kernels_of(first_column, np.empty((rows, 2**14), np.float16))
     assert f"for ({index} i0 = " in kernel.source
+    assert f"const {index} count" in kernel.source
+    assert kernel.count_is_int == (index == "int")
     assert kernel.count == rows
 
 

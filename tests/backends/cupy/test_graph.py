@@ -55,7 +55,35 @@ PAIRS = {
     "no rows": lambda a: (a(0, 4), a(4, 5)),
     "nothing to add up": lambda a: (a(3, 0), a(0, 5)),
     "no stacks": lambda a: (a(0, 3, 4), a(0, 4, 5)),
+    "rows over each other": lambda a: (windows(a(7), 4), windows(a(8), 5)),
+    "columns over each other": lambda a: (windows(a(7), 4).T, windows(a(8), 5)),
+    "one row again and again": lambda a: (again(a(4), 3), again(a(5), 4)),
 }
+
+
+def windows(array, length):
+    import cupy
+
+    return cupy.lib.stride_tricks.as_strided(
+        array, (array.size - length + 1, length), 2 * array.strides
+    )
+
+
+def again(array, count):
+    import cupy
+
+    return cupy.broadcast_to(array, (count, array.size))
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_matrices_are_handed_over_as_cublas_takes_them(cupy, pair):
+    """Its leading dimension reaches from one row (or column) to the next, over all of the first."""
+    from xpnn.backends.cupy.products import NORMAL, _layout
+
+    for x in PAIRS[pair](lambda *shape: cupy.zeros(shape)):
+        laid, way, leading, _ = _layout(x, x.shape[:-2])
+        rows, columns = laid.shape[-2:]
+        assert leading >= (columns if way == NORMAL else rows)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])

@@ -422,6 +422,38 @@ def test_what_is_made_to_be_joined_is_written_to_its_place(step, left, rows, bac
         np.testing.assert_allclose(cupy.asnumpy(one), other, rtol=2e-5, atol=1e-5)
 
 
+def joined_turned(x, y):
+    """NumPy puts turned arrays side by side in their own order, CuPy in that of the axes."""
+    both = np.concatenate([x.T, y.T], axis=1)
+    return both * 2.0, both[1:] @ both.T
+
+
+def joined_sums(x, y):
+    """Pieces are what a kernel makes of its rows and of their sums."""
+    z = np.exp(x)
+    total = np.sum(z, axis=-1, keepdims=True)
+    top = np.max(z, axis=0, keepdims=True)
+    both = np.concatenate([total, z, total * z, y], axis=1)
+    return both @ np.ones((both.shape[1], 2), np.float32), np.concatenate([z - top, top], axis=0)
+
+
+def joined_dtypes(x, y):
+    return np.concatenate([x * 2.0, y.astype(np.float64) + 1.0], axis=1) + 0.5
+
+
+@pytest.mark.parametrize("step", [joined_turned, joined_sums, joined_dtypes])
+@pytest.mark.parametrize("columns", [1, 64])
+def test_what_is_joined_has_the_numbers_of_numpy(step, columns, backend):
+    import cupy
+
+    x, y = draw((columns,), 50, 0), draw((columns,), 50, 1)
+    given = cupy.asarray(x), cupy.asarray(y)
+    program = Fusing(lambda _: step, frozenset(), backend)(given)
+    for found, wanted in zip(leaves([program(*given)]), leaves([step(x, y)]), strict=True):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_allclose(cupy.asnumpy(found), wanted, rtol=2e-5, atol=1e-5)
+
+
 class Peeking(Dense):
     def forward(self, x, training=False):
         assert float(x.sum()) > 0
@@ -500,6 +532,22 @@ def test_bfloat16_is_rounded_where_it_is_written(backend):
         found = cupy.asnumpy(found)
         assert found.dtype == x.dtype
         np.testing.assert_allclose(found.astype("f"), wanted, rtol=2.0**-8, atol=1e-6)
+
+
+def test_a_cast_to_halves_is_rounded_in_a_kernel(backend):
+    import cupy
+
+    def step(x):
+        rounded = x.astype(np.float16)
+        return rounded.astype(np.float32) - x, np.sum(rounded.astype(np.float32) - x, axis=-1)
+
+    x = draw((70,), 40, 0)
+    given = (cupy.asarray(x),)
+    program = Fusing(lambda _: step, frozenset(), backend)(given)
+    assert all(isinstance(one, Kernel) for one in program.steps)
+    found, wanted = program(*given), step(x)
+    np.testing.assert_array_equal(cupy.asnumpy(found[0]), wanted[0])
+    np.testing.assert_allclose(cupy.asnumpy(found[1]), wanted[1], rtol=1e-4, atol=1e-6)
 
 
 def test_bfloat16_has_no_constants_that_float16_has_not(backend):
