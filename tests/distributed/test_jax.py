@@ -252,6 +252,11 @@ if rank >= 0:
     assert len(next(iter(network.params.values())).devices()) == 2
     slot = trainer.opt_state["m"]["0.dense.weight"]
     assert (slot.shape, slot.addressable_data(0).shape) == ((5, 8), (5, 4))
+    own = trainer.to("jax")  # alone, on a device of this process
+    assert own.network.predict(x).is_fully_addressable
+    np.testing.assert_allclose(
+        np.asarray(own.network.predict(x)), np.asarray(network.predict(x)), rtol=1e-5, atol=1e-6
+    )
 
     def batches():  # the third of which is another one in process 1
         for k in range(5):

@@ -299,6 +299,8 @@ class Trainer(StepTaker, AnswersOtherNames):
     def _copied_to(self, backend: str | Backend, communicator: Communicator | None) -> Self:
         """A trainer of a copy; the optimizer begins anew where it is to keep other slots."""
         network = self.network.to(backend)
+        if communicator is not None and not communicator.cuts_batches:
+            communicator = network.backend.processes()  # devices that are left do not need it
         there = type(self)(
             network,
             self.loss,

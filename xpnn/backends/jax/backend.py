@@ -133,8 +133,10 @@ class JaxBackend(Backend):
     def move(self, values: Any, dtype: str | None = None) -> Array:
         import jax
 
-        if isinstance(values, jax.Array) and self.mesh is not None and self.mesh.is_shared:
-            values = put(np.asarray(self.to_host(values)), self.device)
+        if isinstance(values, jax.Array):  # JAX moves nothing between processes
+            is_of_others = not getattr(values, "is_fully_addressable", True)
+            if is_of_others or (self.mesh is not None and self.mesh.is_shared):
+                values = put(np.asarray(self.to_host(values)), self.device)
         return super().move(values, dtype)
 
     def from_others(self, array: np.ndarray) -> Array:
