@@ -257,6 +257,11 @@ if rank >= 0:
     np.testing.assert_allclose(
         np.asarray(own.network.predict(x)), np.asarray(network.predict(x)), rtol=1e-5, atol=1e-6
     )
+    try:
+        with trainer.alone():
+            trainer.to("numpy")
+    except XpnnError as error:
+        found["alone"] = "do it in all of them" in str(error)
 
     def batches():  # the third of which is another one in process 1
         for k in range(5):
@@ -296,6 +301,7 @@ def test_two_processes_have_the_curve_of_one(tmp_path):
     assert both[0] == both[1]
     told = "wanted the same batches in all processes, got others in process 1"
     assert both[0]["told"].startswith(told)
+    assert both[0]["alone"]
     for name in ("loss", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(both[0][name], alone[name], rtol=1e-6)
         np.testing.assert_allclose(both[0]["moved"][name], alone["moved"][name], rtol=1e-6)

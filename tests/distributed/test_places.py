@@ -141,7 +141,7 @@ def test_slots_of_all_are_not_saved_by_one(tmp_path):
     def work(communicator):
         trainer = make(communicator, shard_optimizer=True)
         trainer.step(X, Y)
-        with trainer.alone(), pytest.raises(XpnnError, match="save in all of them"):
+        with trainer.alone(), pytest.raises(XpnnError, match="do it in all of them"):
             trainer.save(tmp_path / "run")
 
     together(2, work)

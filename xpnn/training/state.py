@@ -165,7 +165,7 @@ class TrainingState:
         if self.communicator.acts_alone:
             raise XpnnError(
                 f"wanted all processes, each of which has some of the optimizer's slots, as "
-                f"shard_optimizer=True says, got process {self.communicator.rank} alone; save in "
+                f"shard_optimizer=True says, got process {self.communicator.rank} alone; do it in "
                 f"all of them, outside of trainer.alone()"
             )
         if self.by_rows is None:  # each device has a part of every slot

@@ -318,10 +318,12 @@ class Trainer(StepTaker, AnswersOtherNames):
         there.epoch, there.steps = self.epoch, self.steps
         there.state.training = self.state.training
         has_same_slots = self.state.own_parameters == there.state.own_parameters
-        if self.opt_state is not None and has_same_slots:
+        by_rows = self.state.by_rows is not None
+        opt_state = self.opt_state if by_rows else self.state.whole_opt_state()
+        if opt_state is not None and has_same_slots:
             with network.backend.on_device():
                 fresh = there.state.fresh_opt_state()
-                there.opt_state = moved(self.opt_state, fresh, network.backend)
+                there.opt_state = moved(opt_state, fresh, network.backend)
             there.state.opt_state_of = self.state.opt_state_of
         return there
 
