@@ -90,7 +90,7 @@ ENGINES = (
         "torch",
         "from torch import distributed as found; print(*(name for name in ('gloo', 'nccl')"
         " if found.is_available() and getattr(found, f'is_{name}_available')()))",
-        "pip install torch",
+        backend_class("torch").install,
     ),
 )
 

@@ -78,8 +78,7 @@ class Replica:
     def early_sums(self) -> Params:
         """The sums of gradients that were begun with, by name; waits for them."""
         found: Params = {}
-        for number, (shapes, *begun) in enumerate(self._begun):
-            token, shape, dtype = begun
+        for number, (shapes, token, shape, dtype) in enumerate(self._begun):
             flat = self.backend.finish_all_sum(token, self.communicator, number, shape, dtype)
             parts = self.backend.split(flat, [*shapes.values()])
             found |= dict(zip(shapes, parts, strict=True))

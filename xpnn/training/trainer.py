@@ -300,7 +300,7 @@ class Trainer(StepTaker, AnswersOtherNames):
         """A trainer of a copy; the optimizer begins anew where it is to keep other slots."""
         network = self.network.to(backend)
         if communicator is not None and not communicator.cuts_batches:
-            communicator = network.backend.processes()  # devices that are left do not need it
+            communicator = network.backend.processes()  # of JAX's devices, which it may have left
         there = type(self)(
             network,
             self.loss,

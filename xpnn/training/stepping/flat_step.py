@@ -126,9 +126,11 @@ class FlatStep:
         own = (*self.network.param_refs, *self.network.state_refs)
         self._refs = [(holder, key) for _, holder, key in own] + form.holders(opt_state)
         self._opt_state, self._nested = opt_state, form.nested(opt_state)
-        backend, is_shared = self.network.backend, self.shares_out and self.compiled is not None
-        for holder, key in form.holders(opt_state) if backend.devices > 1 else ():
-            holder[key] = backend.slot_between_steps(holder[key], is_shared)
+        backend = self.network.backend
+        if backend.devices > 1:
+            is_shared = self.shares_out and self.compiled is not None
+            for holder, key in form.holders(opt_state):
+                holder[key] = backend.slot_between_steps(holder[key], is_shared)
 
 
 def _recorded(
